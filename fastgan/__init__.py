@@ -1,0 +1,24 @@
+"""fastgan: a compiled, measured training engine for generative adversarial networks.
+
+The public names are loaded on first use, so that `import fastgan` costs milliseconds and touches no CUDA, Triton or extension.
+"""
+import importlib
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "Trainer": "fastgan.trainer",
+    "UserError": "fastgan.errors",
+    "DiskError": "fastgan.errors",
+}
+__all__ = ["DiskError", "Trainer", "UserError", "__version__"]
+
+
+def __getattr__(name: str):
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'fastgan' has no attribute {name!r}")
+    return getattr(importlib.import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PUBLIC})

@@ -1,0 +1,6 @@
+"""`python -m fastgan` is the same program as `fastgan`."""
+import sys
+
+from fastgan.cli import main
+
+sys.exit(main())

@@ -1,0 +1,14 @@
+"""What is done to images before D sees them."""
+import torch
+
+
+def instance_noise(img: torch.Tensor, noise: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
+    """img + std * noise (Arjovsky and Bottou, 2017, arXiv 1701.04862, section 3): noise like img, std float32 []."""
+    return img + std * noise
+
+
+def scale_images(img: torch.Tensor, low: float) -> torch.Tensor:
+    """uint8 0..255 -> float32 [low, 1] in the same memory format; floating-point samples pass through."""
+    if img.dtype != torch.uint8:
+        return img
+    return img.float() * ((1.0 - low) / 255.0) + low

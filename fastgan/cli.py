@@ -1,0 +1,192 @@
+"""The command line: parses, builds a Config, calls one function. `fastgan train | sample | info`."""
+import argparse
+import os
+import signal
+import sys
+from pathlib import Path
+
+from fastgan import __version__, presets
+from fastgan.config import Config, override, replace, to_json, validate
+from fastgan.errors import DiskError, DivergedError, UserError
+from fastgan.files import cache_folder
+
+EXIT_FAILED, EXIT_USER = 1, 2
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit code: 0, 1 for a disk that refuses or a training that diverged, 2 for what the user can mend."""
+    options = _parser().parse_args(arguments)
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))  # a second run starts from what the first one compiled
+    try:
+        return options.run(options)
+    except (UserError, DiskError, DivergedError) as error:
+        print(f"fastgan: {error}", file=sys.stderr)
+        return EXIT_USER if isinstance(error, UserError) else EXIT_FAILED
+    except KeyboardInterrupt:
+        print("fastgan: interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except BrokenPipeError:  # the reader of our output (head, less) went away
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+
+
+# --- fastgan train -------------------------------------------------------------------------------------------------------------------------------
+
+
+def train(options: argparse.Namespace) -> int:
+    """Build the configuration, make or reopen the run folder, and run the loop until it is done or told to stop."""
+    config = configuration(options)
+    if options.dry_run:
+        print(to_json(config))
+        return 0
+    from fastgan.run_folder import next_run_folder
+    from fastgan.trainer import Trainer
+
+    name = f"{config.preset}-{Path(config.data.source).name}"
+    folder = Path(options.resume or options.out or next_run_folder(Path("runs"), name))
+    trainer = Trainer.from_config(config, out=folder, resume=options.resume is not None)
+    with _stopping_on_signals(trainer) as received:
+        trainer.fit()
+    if received:
+        print(f"stopped; go on with:  fastgan train --resume {folder}")
+        return 128 + received[0]
+    print(f"done: {folder}")
+    return 0
+
+
+def configuration(options: argparse.Namespace) -> Config:
+    """The preset (or the resumed run's options), then --set, then the flags that were given; each later one wins."""
+    if options.resume:
+        from fastgan.run_folder import read_options
+
+        if options.out or options.preset:
+            raise UserError("--resume takes everything from its run folder: leave out --out and --preset")
+        config = read_options(Path(options.resume))
+    else:
+        config = presets.preset(options.preset or "dcgan")
+    for assignment in options.set:
+        config = override(config, assignment)
+    lengths = {"run.epochs": options.epochs, "run.kimg": options.kimg, "run.steps": options.steps}
+    if any(value is not None for value in lengths.values()):
+        for key, value in lengths.items():
+            config = replace(config, key, value)
+    for key, value in _given(options).items():
+        if value is not None:
+            config = replace(config, key, value)
+    return validate(config)
+
+
+def _given(options: argparse.Namespace) -> dict:
+    """Option -> value, None where the flag was left out."""
+    return {
+        "data.source": options.data,
+        "data.skip_bad": options.skip_bad,
+        "model.img_resolution": options.resolution,
+        "run.batch_size": options.batch_size,
+        "run.seed": options.seed,
+        "run.amp": options.amp,
+        "run.compile": options.compile,
+        "run.device": options.device,
+        "run.tick_kimg": options.tick,
+        "run.tensorboard": options.tensorboard,
+    }
+
+
+class _stopping_on_signals:
+    """Ctrl-C and SIGTERM ask the trainer to save and stop; a second one ends at once. Gives the list of signals received."""
+
+    def __init__(self, trainer):
+        self.trainer, self.received, self.before = trainer, [], {}
+
+    def __enter__(self) -> list[int]:
+        self.before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self.received
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame) -> None:
+        if self.received:
+            raise KeyboardInterrupt
+        self.received.append(number)
+        self.trainer.request_stop()
+
+
+# --- fastgan sample, fastgan info ----------------------------------------------------------------------------------------------------------------
+
+
+def sample(options: argparse.Namespace) -> int:
+    """Write a grid of images from a snapshot."""
+    from fastgan import snapshots
+
+    if options.num < 1:
+        raise UserError(f"--num is {options.num}; it must be above 0")
+    print(snapshots.write_samples(Path(options.snapshot), Path(options.out), options.num, options.seed))
+    return 0
+
+
+def info(options: argparse.Namespace) -> int:
+    """Say what this machine offers and what is missing."""
+    import json
+
+    from fastgan.info import collect, describe
+
+    facts = collect()
+    print(json.dumps(facts, indent=2) if options.json else describe(facts))
+    return 0
+
+
+# --- the parser ----------------------------------------------------------------------------------------------------------------------------------
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("fastgan", description="A compiled, measured training engine for generative adversarial networks.")
+    parser.add_argument("--version", action="version", version=f"fastgan {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_train(commands.add_parser("train", help="train a GAN", formatter_class=argparse.RawDescriptionHelpFormatter, epilog=_TRAIN_EXAMPLES))
+    command = commands.add_parser("sample", help="write a grid of images from a snapshot")
+    command.add_argument("snapshot", metavar="SNAPSHOT", help="a network-snapshot-*.safetensors, or a run folder (its newest one)")
+    command.add_argument("--out", default="samples.png", metavar="PNG", help="the picture to write (default: samples.png)")
+    command.add_argument("-n", "--num", type=int, default=64, metavar="N", help="images in the grid (default: 64)")
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="of z (default: 0)")
+    command.set_defaults(run=sample)
+    command = commands.add_parser("info", help="what this machine offers, and what is missing")
+    command.add_argument("--json", action="store_true", help="as JSON")
+    command.set_defaults(run=info)
+    return parser
+
+
+_TRAIN_EXAMPLES = """examples:
+  fastgan train --amp --compile                          DCGAN on the embedded Fashion-MNIST images
+  fastgan train --data photos/ --resolution 64 --kimg 500
+  fastgan train --preset mlp --data mnist
+  fastgan train --resume runs/00000-dcgan-fashion-mnist-10k
+"""
+
+
+def _add_train(command: argparse.ArgumentParser) -> None:
+    what = command.add_argument_group("what is trained")
+    what.add_argument("--preset", metavar="NAME", help=f"{', '.join(presets.PRESETS)} (default: dcgan)")
+    what.add_argument("--data", metavar="NAME|PATH", help="fashion-mnist-10k, mnist, fashion-mnist, cifar10, or a folder, zip, idx, npy, npz"
+                      " (default: fashion-mnist-10k, which is embedded)")  # fmt: skip
+    what.add_argument("--resolution", type=int, metavar="PIXELS", help="side of the images (default: the data's, at most 64)")
+    what.add_argument("--skip-bad", action="store_true", default=None, help="leave out files that are no images, and list them")
+    length = command.add_argument_group("how long (one of them; default: the preset's)")
+    length.add_argument("--kimg", type=float, metavar="N", help="thousands of real images")
+    length.add_argument("--epochs", type=float, metavar="N", help="passes over the data")
+    length.add_argument("--steps", type=int, metavar="N", help="updates of G")
+    speed = command.add_argument_group("how fast")
+    speed.add_argument("--amp", action=argparse.BooleanOptionalAction, help="bf16 compute where the chip has it (default: on)")
+    speed.add_argument("--compile", action=argparse.BooleanOptionalAction, help="the whole step as one compiled graph (default: on)")
+    speed.add_argument("--batch-size", type=int, metavar="N", help="images a step (default: the preset's)")
+    speed.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 (default: cuda where there is one)")
+    run = command.add_argument_group("the run")
+    run.add_argument("--out", metavar="FOLDER", help="the run folder (default: runs/NNNNN-PRESET-DATA)")
+    run.add_argument("--resume", metavar="FOLDER", help="go on with an interrupted run, to the bit; with --kimg, a longer one")
+    run.add_argument("--seed", type=int, metavar="N", help="of initial weights, z and the order of the data (default: 0)")
+    run.add_argument("--tick", type=float, metavar="KIMG", help="interval of the statistics (default: a hundredth of the run)")
+    run.add_argument("--tensorboard", action="store_true", default=None, help="also write TensorBoard event files")
+    run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any option by its name in --dry-run, for example model.ngf=32")
+    run.add_argument("--dry-run", action="store_true", help="print the whole configuration and stop")
+    command.set_defaults(run=train)

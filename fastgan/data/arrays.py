@@ -1,0 +1,148 @@
+"""Images that come as numbers: numpy arrays, torch tensors, and the files that hold them."""
+import math
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+
+import numpy as np
+import torch
+
+from fastgan.data.images import BadImage, check_num_pixels
+from fastgan.data.source import Piece, Source
+from fastgan.errors import UserError
+
+Blocks = Iterable[tuple[np.ndarray, np.ndarray | None]]
+
+_BLOCK_BYTES = 1 << 20
+_ROUNDING = 1e-3  # how far outside its range a float may lie and still be taken for a rounding error
+
+
+class ArraySource(Source):
+    """Images of one shape and dtype, given block by block so that a file never lies in memory as a whole.
+
+    shape: [num_images, H, W] or [num_images, H, W, C] or [num_images, C, H, W], C from 1 (grey) to 4 (RGBA); where both fit, the
+    last axis is taken for the channels, or the second with `torch_order`.
+    dtype: uint8, or floats in [0, 1] or in [-1, 1]; one negative value in the set makes it [-1, 1].
+    blocks: called for every pass, gives (images, labels or None) in order.
+    """
+
+    def __init__(self, name: str, origin: str, shape: tuple[int, ...], dtype: np.dtype, blocks: Callable[[], Blocks],
+                 class_names: tuple[str, ...] | None = None, torch_order: bool = False):
+        self.name, self.origin, self.class_names = name, origin, class_names
+        self.blocks, self._dtype, self._torch_order = blocks, dtype, torch_order
+        try:
+            check_dtype(dtype)
+            _, *self._image_shape = nhwc_shape(shape, torch_order)
+        except BadImage as reason:
+            raise UserError(f"{origin}: {reason}") from reason
+        self.num_images = shape[0]
+
+    @property
+    def native_resolution(self) -> int:
+        return min(self._image_shape[:2])
+
+    @property
+    def native_channels(self) -> int:
+        return 1 if self._image_shape[2] <= 2 else 3
+
+    def pieces(self) -> Iterator[Piece]:
+        lowest = 0.0 if self._dtype == np.uint8 else self._lowest()
+        start = 0
+        for block, labels in self.blocks():
+            stop = start + len(block)
+            yield Piece(f"images {start} to {stop - 1} of {self.origin}", partial(to_uint8, block, lowest, self._torch_order), labels, len(block))
+            start = stop
+
+    def _lowest(self) -> float:
+        try:
+            return min(lower_bound(block) for block, _ in self.blocks())
+        except BadImage as reason:
+            raise UserError(f"{self.origin}: {reason}") from reason
+
+
+def array_source(array: np.ndarray, name: str = "array", origin: str = "the array") -> ArraySource:
+    """A source of the images of a numpy array (see ArraySource for its shape and dtype)."""
+    def blocks() -> Blocks:
+        return ((array[rows], None) for rows in block_slices(array.shape, array.dtype))
+    return ArraySource(name, origin, array.shape, array.dtype, blocks)
+
+
+def tensor_source(tensor: torch.Tensor) -> ArraySource:
+    """A source of the images of a torch tensor on any device, [num_images, C, H, W] as torch has it (see ArraySource)."""
+    dtype = np.dtype(np.float32) if tensor.is_floating_point() else np.dtype(str(tensor.dtype).removeprefix("torch."))
+
+    def blocks() -> Blocks:
+        return ((as_numpy(tensor[rows]), None) for rows in block_slices(tuple(tensor.shape), dtype))
+    return ArraySource("tensor", "the tensor", tuple(tensor.shape), dtype, blocks, torch_order=True)
+
+
+def as_numpy(tensor: torch.Tensor) -> np.ndarray:
+    """A tensor's values as a numpy array; floats of any width as float32."""
+    tensor = tensor.detach().cpu()
+    return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+
+
+def block_slices(shape: tuple[int, ...], dtype: np.dtype) -> Iterator[slice]:
+    """Slices of the first axis, of about a megabyte each."""
+    step = max(1, _BLOCK_BYTES // max(1, math.prod(shape[1:]) * dtype.itemsize))
+    return (slice(start, min(start + step, shape[0])) for start in range(0, shape[0], step))
+
+
+def with_labels(blocks: Iterable[np.ndarray], labels: np.ndarray | None) -> Blocks:
+    """Pair each block with its part of the labels."""
+    start = 0
+    for block in blocks:
+        yield block, None if labels is None else labels[start:start + len(block)]
+        start += len(block)
+
+
+def checked_labels(labels: np.ndarray, num_images: int, origin: str) -> np.ndarray:
+    """The labels as [num_images] integers; anything else is a UserError."""
+    if labels.dtype.kind not in "iu" or labels.shape not in ((num_images,), (num_images, 1)):
+        raise UserError(f"{origin}: the labels are {labels.dtype} {list(labels.shape)}, but one integer an image, [{num_images}], is needed")
+    return labels.reshape(-1)
+
+
+def check_dtype(dtype: np.dtype) -> None:
+    """Raise BadImage unless the dtype is uint8 or a float."""
+    if dtype != np.uint8 and dtype.kind != "f":
+        raise BadImage(f"the values are {dtype}: convert them to uint8, or to floats in [0, 1] or [-1, 1]")
+
+
+def nhwc_axes(shape: tuple[int, ...], torch_order: bool) -> tuple[int, int, int, int | None]:
+    """Which axes of an array are image, row, column and channel (None when it has none). Raises BadImage."""
+    if len(shape) == 3 and 0 < shape[2] <= 4:
+        raise BadImage(f"shape {list(shape)} looks like a single image, and a set needs at least 2: stack them into [num_images, H, W, C]")
+    if len(shape) == 3 and min(shape) > 0:
+        return 0, 1, 2, None
+    if len(shape) == 4 and min(shape) > 0:
+        for channel_axis in (1, 3) if torch_order else (3, 1):
+            if shape[channel_axis] <= 4:
+                return (0, 1, 2, 3) if channel_axis == 3 else (0, 2, 3, 1)
+    raise BadImage(f"shape {list(shape)} is not that of images: give [num_images, H, W], or [num_images, H, W, C] or [num_images, C, H, W], C <= 4")
+
+
+def nhwc_shape(shape: tuple[int, ...], torch_order: bool) -> tuple[int, int, int, int]:
+    """[num_images, H, W, C] of an array of images. Raises BadImage for another shape, and for images too large to be safe."""
+    num_images, height, width, channels = (1 if axis is None else shape[axis] for axis in nhwc_axes(shape, torch_order))
+    check_num_pixels(width, height)
+    return num_images, height, width, channels
+
+
+def lower_bound(block: np.ndarray) -> float:
+    """0.0 when all values of a float block lie in [0, 1], -1.0 when they lie in [-1, 1]. Raises BadImage for others and for NaN."""
+    low, high = float(block.min()), float(block.max())
+    if not np.isfinite(low + high):
+        raise BadImage("there are NaN or infinite values among the pixels: remove those images")
+    if low < -1 - _ROUNDING or high > 1 + _ROUNDING:
+        raise BadImage(f"float values from {low:g} to {high:g} are neither in [0, 1] nor in [-1, 1]: rescale them, or convert them to uint8")
+    return -1.0 if low < -_ROUNDING else 0.0
+
+
+def to_uint8(block: np.ndarray, lowest: float, torch_order: bool) -> np.ndarray:
+    """A block of images of any accepted shape and dtype to uint8 [n, H, W, C]; floats from [lowest, 1] to [0, 255], rounded."""
+    *image_axes, channel_axis = nhwc_axes(block.shape, torch_order)
+    block = block[..., None] if channel_axis is None else block.transpose(*image_axes, channel_axis)
+    if block.dtype == np.uint8:
+        return block
+    scaled = (block.astype(np.float32) - lowest) * (255 / (1 - lowest))
+    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)

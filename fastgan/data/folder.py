@@ -1,0 +1,117 @@
+"""Files of images, in a folder or in a zip: which files, which classes, and the source that decodes them."""
+import os
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from functools import cached_property, partial
+from itertools import takewhile
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from PIL import Image
+
+from fastgan.data.images import SUFFIXES, BadImage, check_file_size, native_size, open_image
+from fastgan.data.source import Piece, Source
+from fastgan.errors import UserError
+
+
+class FileSource(Source):
+    """Images in files. `members` are their paths below `origin`, sorted; a subclass says how to get the bytes of one."""
+
+    remedy = "; mend or remove it, or leave such files out with skip_bad"
+
+    def __init__(self, name: str, origin: str, members: Sequence[PurePosixPath]):
+        if not members:
+            raise UserError(f"no images in {origin}: it holds no file that ends in {', '.join(sorted(SUFFIXES))}")
+        self.name, self.origin, self.num_images = name, origin, len(members)
+        self._members = members
+        self._labels, self.class_names = class_labels(members)
+
+    @abstractmethod
+    def member_bytes(self, member: PurePosixPath) -> bytes:
+        """The content of one file. Raises BadImage."""
+
+    def where(self, member: PurePosixPath) -> str:
+        """What an error calls one file."""
+        return os.path.join(self.origin, member)
+
+    @property
+    def native_resolution(self) -> int:
+        return self._native_size[0]
+
+    @property
+    def native_channels(self) -> int:
+        return self._native_size[1]
+
+    def pieces(self) -> Iterator[Piece]:
+        for index, member in enumerate(self._members):
+            labels = None if self._labels is None else self._labels[index:index + 1]
+            yield Piece(self.where(member), partial(self._open, member), labels)
+
+    def _open(self, member: PurePosixPath) -> Image.Image:
+        return open_image(self.member_bytes(member))
+
+    @cached_property
+    def _native_size(self) -> tuple[int, int]:
+        reason = None
+        for member in self._members:  # a bad first file may be one that skip_bad will leave out
+            try:
+                return native_size(self._open(member))
+            except BadImage as error:
+                reason = reason or f"{self.where(member)}: {error}"
+        raise UserError(f"none of the {self.num_images} files in {self.origin} can be read as an image; the first is {reason}")
+
+
+class FolderSource(FileSource):
+    """The image files below a folder, links followed; hidden files and files of other kinds are passed over."""
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        super().__init__(folder.resolve().name or str(folder), str(folder), _files_below(folder))
+
+    def member_bytes(self, member: PurePosixPath) -> bytes:
+        path = self._folder / member
+        if not path.is_file():  # a pipe would wait for ever
+            raise BadImage("is a broken link, or not an ordinary file")
+        try:
+            check_file_size(path.stat().st_size)
+            return path.read_bytes()
+        except OSError as error:
+            raise BadImage(f"cannot be read ({error.strerror})") from error
+
+
+def is_image_name(member: PurePosixPath) -> bool:
+    """Whether a path names an image file: a known suffix, nothing hidden, none of macOS' shadow files."""
+    return member.suffix.lower() in SUFFIXES and not any(part.startswith((".", "__MACOSX")) for part in member.parts)
+
+
+def class_labels(members: Sequence[PurePosixPath]) -> tuple[np.ndarray | None, tuple[str, ...] | None]:
+    """(labels int64 [num_images], class names) when the files lie in class folders, else (None, None).
+
+    Folders that all files share are looked through. The files are in classes when, below those, every file lies in a folder
+    and there are at least two of them; the class names are the sorted names of these folders.
+    """
+    first, last = min(member.parent.parts for member in members), max(member.parent.parts for member in members)
+    depth = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False)))
+    if any(len(member.parts) == depth + 1 for member in members):
+        return None, None
+    folders = [member.parts[depth] for member in members]
+    class_names = tuple(sorted(set(folders)))
+    number = {class_name: label for label, class_name in enumerate(class_names)}
+    return np.array([number[folder] for folder in folders]), class_names
+
+
+def _files_below(folder: Path) -> list[PurePosixPath]:
+    members, seen = [], set()
+    for here, subfolders, files in os.walk(folder, followlinks=True, onerror=_cannot_list):
+        real = os.path.realpath(here)
+        if real in seen:  # a link back: its files have been, or will be, listed once
+            subfolders.clear()
+            continue
+        seen.add(real)
+        subfolders.sort()
+        members += [PurePosixPath(Path(here, file).relative_to(folder).as_posix()) for file in files]
+    return sorted(filter(is_image_name, members))
+
+
+def _cannot_list(error: OSError) -> None:
+    raise UserError(f"cannot list the folder {error.filename} ({error.strerror}): give yourself permission to read it, or move it away") from error

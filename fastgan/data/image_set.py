@@ -1,0 +1,29 @@
+"""What reading a source gives: every image of the set, in memory, at one size."""
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """A whole set of images of one size.
+
+    images: uint8 [num_images, H, W, C], contiguous, C = 1 (grey) or 3 (RGB).
+    labels: int64 [num_images], class numbers from 0, or None for a set without classes.
+    class_names: the name of each class number, or None where the source gives none.
+    name: what the set is called in logs.
+    skipped: the files that were left out, each with its reason ("cats/7.png: is cut short").
+    """
+
+    images: torch.Tensor
+    labels: torch.Tensor | None
+    class_names: tuple[str, ...] | None
+    name: str
+    skipped: tuple[str, ...] = ()
+
+    @cached_property
+    def checksum(self) -> str:
+        """SHA-256 of the bytes of `images`, in hexadecimal; computed at first use."""
+        return hashlib.sha256(self.images.numpy()).hexdigest()

@@ -1,0 +1,34 @@
+"""The exponential moving average of G (Karras et al., 2018, arXiv 1710.10196): smoother samples from the same training."""
+import copy
+
+import torch
+from torch import nn
+
+
+def make_average(G: nn.Module) -> nn.Module:
+    """A copy of G in evaluation mode, for samples; nothing ever asks for its gradients."""
+    return copy.deepcopy(G).eval()
+
+
+def beta_for(batch_size: int, ema_kimg: float) -> float:
+    """The decay per step for a half-life in thousands of images: 0.5 ** (batch_size / (1000 * ema_kimg))."""
+    return 0.5 ** (batch_size / (1000.0 * ema_kimg))
+
+
+class Average:
+    """The average's update as part of the step: parameters are averaged, buffers (BatchNorm statistics) are copied."""
+
+    def __init__(self, G: nn.Module, G_ema: nn.Module, beta: float):
+        self.source = list(G.parameters())
+        self.average = list(G_ema.parameters())
+        self.source_buffers = list(G.buffers())
+        self.average_buffers = list(G_ema.buffers())
+        self.beta = torch.tensor(beta, device=self.source[0].device)
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """average = beta * average + (1 - beta) * G, in place."""
+        torch._foreach_mul_(self.average, self.beta)
+        torch._foreach_add_(self.average, torch._foreach_mul(self.source, 1 - self.beta))
+        for average, source in zip(self.average_buffers, self.source_buffers, strict=True):
+            average.copy_(source)

@@ -1,0 +1,54 @@
+"""Writing files so that a kill at any moment leaves either the old file or the new one, never a torn one."""
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from fastgan.errors import DiskError
+
+
+def write_beside_and_rename(path: str | os.PathLike, write: Callable[[Path], None]) -> None:
+    """Call `write` with a temporary path in the folder of `path`, flush it to the disk, then rename it to `path`.
+
+    The temporary name keeps the suffix of `path`, since image writers choose their format by it.
+    Raises DiskError, naming `path`, when the disk is full, read-only or forbids it; the temporary file is removed.
+    """
+    path = Path(path)
+    beside = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+        beside = Path(name)
+        write(beside)
+        _flush_to_disk(beside)
+        os.chmod(beside, 0o666 & ~_current_umask())  # mkstemp makes 0600: give what open() would have given
+        os.replace(beside, path)
+    except OSError as error:
+        raise DiskError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        if beside is not None:
+            beside.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Replace the content of `path` by `text` (UTF-8), beside and renamed."""
+    write_beside_and_rename(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+
+
+def cache_folder() -> Path:
+    """The user's cache folder for downloads and compiled code: $FASTGAN_CACHE, else $XDG_CACHE_HOME/fastgan, else ~/.cache/fastgan."""
+    if "FASTGAN_CACHE" in os.environ:
+        return Path(os.environ["FASTGAN_CACHE"])
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fastgan"
+
+
+def _flush_to_disk(path: Path) -> None:
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _current_umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

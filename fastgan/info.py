@@ -1,0 +1,76 @@
+"""What this machine offers and what is missing, with how to get it: `fastgan info`."""
+import importlib.metadata
+import importlib.util
+import platform
+import shutil
+
+import torch
+
+from fastgan import ops
+from fastgan.files import cache_folder
+from fastgan.precision import choose_precision
+
+PACKAGES = ("fastgan", "torch", "triton", "numpy", "nvidia-dali-cuda130", "tensorboard")
+HOW_TO_GET = {
+    "nvidia-dali-cuda130": "pip install 'fastgan[dali]' (Linux, NVIDIA GPU)",
+    "tensorboard": "pip install 'fastgan[tensorboard]'",
+    "triton": "comes with CUDA builds of torch",
+}
+
+
+def collect() -> dict:
+    """Everything as JSON-able values: python, packages, device, precision, compiler, ops, cache."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "device": _device(device),
+        "precision": choose_precision(True, device).describe(),
+        "compile": _compiler(device),
+        "ops": ops.status(),
+        "cache": str(cache_folder()),
+    }
+
+
+def describe(facts: dict) -> str:
+    """The facts as lines for a person, what is missing with its remedy."""
+    lines = [f"python     {facts['python']} on {facts['platform']}"]
+    for name, version in facts["packages"].items():
+        lines.append(f"package    {name} {version or 'is not installed: ' + HOW_TO_GET.get(name, 'pip install ' + name)}")
+    lines += [f"device     {key}: {value}" for key, value in facts["device"].items()]
+    lines += [f"amp        {facts['precision']}", f"compile    {facts['compile']}"]
+    for row in facts["ops"]:
+        lines.append(f"op         {row['op']}: {row['implementation']} {'is available' if row['available'] else 'is not used: ' + row['reason']}")
+    return "\n".join([*lines, f"cache      {facts['cache']}"])
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _device(device: torch.device) -> dict:
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        return {
+            "name": properties.name,
+            "compute capability": f"{properties.major}.{properties.minor}",
+            "memory GB": round(properties.total_memory / 1e9, 1),
+            "CUDA of torch": torch.version.cuda,
+        }
+    reason = "this torch was built without CUDA" if torch.version.cuda is None else "no NVIDIA GPU or driver was found"
+    return {"name": f"CPU ({platform.processor() or platform.machine()})", "threads": torch.get_num_threads(), "no GPU": reason}
+
+
+def _compiler(device: torch.device) -> str:
+    """Whether the compiled rung can work: Inductor needs a C++ compiler on the CPU, Triton on CUDA."""
+    if device.type == "cuda":
+        return "Triton is there" if importlib.util.find_spec("triton") else "no Triton: steps run eager"
+    from torch._inductor import config
+
+    names = [name for name in (config.cpp.cxx if isinstance(config.cpp.cxx, list | tuple) else [config.cpp.cxx]) if name]
+    found = next((path for path in map(shutil.which, [*names, "g++", "c++", "clang++"]) if path), None)
+    return f"C++ compiler {found}" if found else "no C++ compiler: steps run eager (apt-get install g++, or the like)"

@@ -1,0 +1,52 @@
+"""DCGAN (Radford et al., 2015, arXiv 1511.06434) for square images of 16, 32, 64 or 128 pixels."""
+import math
+
+import torch
+from torch import nn
+
+from fastgan.layers import dcgan_init
+
+
+class Generator(nn.Sequential):
+    """z [N, z_dim] -> images [N, img_channels, R, R] in [-1, 1].
+
+    1x1 -> 4x4 by a transposed convolution (4,1,0), then doubled by transposed convolutions (4,2,1); BatchNorm and ReLU between, tanh at the end.
+    """
+
+    def __init__(self, img_resolution: int, img_channels: int, z_dim: int = 100, ngf: int = 64):
+        widths = _widths(img_resolution, ngf)[::-1]
+        blocks = [_up_block(z_dim, widths[0], stride=1, padding=0)]
+        blocks += [_up_block(fan_in, fan_out, stride=2, padding=1) for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True)]
+        last = nn.ConvTranspose2d(widths[-1], img_channels, 4, 2, 1, bias=False)
+        super().__init__(*blocks, nn.Sequential(last, nn.Tanh()))
+        dcgan_init(self)
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        return super().forward(z.view(z.shape[0], -1, 1, 1))
+
+
+class Discriminator(nn.Sequential):
+    """Images [N, img_channels, R, R] -> logits [N].
+
+    Halved by convolutions (4,2,1) down to 4x4, then (4,1,0) to one logit; LeakyReLU 0.2, BatchNorm from the second layer.
+    """
+
+    def __init__(self, img_resolution: int, img_channels: int, ndf: int = 64):
+        widths = _widths(img_resolution, ndf)
+        first = nn.Sequential(nn.Conv2d(img_channels, widths[0], 4, 2, 1, bias=False), nn.LeakyReLU(0.2))
+        blocks = [_down_block(fan_in, fan_out) for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True)]
+        super().__init__(first, *blocks, nn.Conv2d(widths[-1], 1, 4, 1, 0, bias=False), nn.Flatten(0))
+        dcgan_init(self)
+
+
+def _widths(img_resolution: int, base: int) -> list[int]:
+    """Channels from the finest hidden layer to the 4x4 one: base, 2 base, 4 base ..."""
+    return [base << level for level in range(int(math.log2(img_resolution)) - 2)]
+
+
+def _up_block(fan_in: int, fan_out: int, stride: int, padding: int) -> nn.Sequential:
+    return nn.Sequential(nn.ConvTranspose2d(fan_in, fan_out, 4, stride, padding, bias=False), nn.BatchNorm2d(fan_out), nn.ReLU())
+
+
+def _down_block(fan_in: int, fan_out: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(fan_in, fan_out, 4, 2, 1, bias=False), nn.BatchNorm2d(fan_out), nn.LeakyReLU(0.2))

@@ -1,0 +1,90 @@
+"""Fused operators. Each has a reference in torch operations, which is always there, and native kernels where they were built.
+
+The library of native kernels is looked for on first use, not on import, and its absence is never an error: `status()` says
+what is missing and how to get it. FASTGAN_OPS=reference turns the native kernels off.
+"""
+import ctypes
+import functools
+import importlib
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from fastgan.errors import UserError
+
+OPS = ("bias_act",)
+REBUILD = "install a C++ compiler and reinstall fastgan, or in a checkout: cmake -S . -B build && cmake --build build"
+
+
+class Row(NamedTuple):
+    """One implementation of one op, and why it is not available (empty where it is)."""
+
+    op: str
+    implementation: str  # reference, cpu or cuda
+    available: bool
+    reason: str
+
+
+def status() -> list[Row]:
+    """One row per op and implementation: what can run on this machine, and for the rest why not and how to get it."""
+    rows = []
+    for op in OPS:
+        rows.append(Row(op, "reference", True, ""))
+        for device_type in ("cpu", "cuda"):
+            problem = native_problem(device_type)
+            rows.append(Row(op, device_type, problem is None, problem or ""))
+    return rows
+
+
+def library_path() -> Path:
+    """Where the library of native kernels lies, if it was built."""
+    return Path(__file__).with_name("libfastgan_ops.so")
+
+
+@functools.cache
+def native_problem(device_type: str) -> str | None:
+    """Why native kernels cannot run on tensors of this device type; None where they can. Loads the library on first use.
+
+    Raises UserError where FASTGAN_OPS has a value other than `reference`.
+    """
+    choice = os.environ.get("FASTGAN_OPS", "")
+    if choice == "reference":
+        return "turned off by FASTGAN_OPS=reference"
+    if choice:
+        raise UserError(f"FASTGAN_OPS={choice!r} is unknown: set it to 'reference', or unset it to use native kernels where there are some.")
+    library, problem = _load()
+    if problem or device_type == "cpu":
+        return problem
+    return _cuda_problem(library) if device_type == "cuda" else f"there are no native kernels for {device_type}"
+
+
+@functools.cache
+def _load() -> tuple[ctypes.CDLL | None, str | None]:
+    """The library with its ops registered in torch, or the reason why there is none."""
+    path = library_path()
+    if not path.exists():
+        return None, f"{path.name} was not built: {REBUILD}"
+    try:
+        library = ctypes.CDLL(str(path))
+        failed = library.fastgan_register()
+    except (OSError, AttributeError) as error:  # torch lacks a function that the library needs, or it is another library
+        return None, f"{path} does not load beside torch {torch.__version__} ({error}): {REBUILD}"
+    if failed:
+        return None, f"torch {torch.__version__} refused the operators of {path}: {REBUILD}"
+    for op in OPS:
+        importlib.import_module(f"fastgan.ops.{op}").register_in_torch()
+    return library, None
+
+
+def _cuda_problem(library: ctypes.CDLL) -> str | None:
+    if not torch.cuda.is_available():
+        return "torch sees no CUDA device"
+    library.fastgan_cuda_problem.restype = ctypes.c_char_p
+    problem = library.fastgan_cuda_problem()
+    if problem is not None:
+        return f"{problem.decode()}: put the nvcc of a CUDA that the driver supports on PATH and reinstall fastgan"
+    if torch.cuda.get_device_capability() < (8, 0):
+        return f"{torch.cuda.get_device_name()} is older than the kernels, which need compute capability 8.0"
+    return None

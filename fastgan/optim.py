@@ -1,0 +1,79 @@
+"""Optimisers as tensor operations over lists, so that an update is part of one compiled or captured graph.
+
+torch.optim's `step()` breaks the graph. Whatever changes during training is a 0-D tensor, so that a schedule never recompiles.
+The multi-tensor operations are one kernel a chunk on CUDA and fuse to one loop a parameter in the compiled step.
+"""
+import torch
+
+
+class Adam:
+    """Adam (Kingma and Ba, 2014, arXiv 1412.6980, algorithm 1), equal to torch.optim.Adam without weight decay to float rounding.
+
+    parameters: list of float32 tensors, updated in place. lr, beta1, beta2: float32 [] on the parameters' device.
+    """
+
+    def __init__(self, parameters: list[torch.Tensor], lr: float, beta1: float, beta2: float, eps: float):
+        self.parameters = list(parameters)
+        device = self.parameters[0].device
+        self.lr, self.beta1, self.beta2 = (torch.tensor(value, device=device) for value in (lr, beta1, beta2))
+        self.eps = eps
+        self.num_steps = torch.zeros((), device=device)
+        self.exp_avg = [torch.zeros_like(parameter) for parameter in self.parameters]
+        self.exp_avg_sq = [torch.zeros_like(parameter) for parameter in self.parameters]
+
+    @torch.no_grad()
+    def step(self, gradients: list[torch.Tensor]) -> None:
+        """One update in place; gradients: like the parameters, in their order."""
+        self.num_steps.add_(1)
+        correction1 = 1 - self.beta1**self.num_steps
+        correction2 = 1 - self.beta2**self.num_steps
+        torch._foreach_mul_(self.exp_avg, self.beta1)
+        torch._foreach_add_(self.exp_avg, torch._foreach_mul(gradients, 1 - self.beta1))
+        torch._foreach_mul_(self.exp_avg_sq, self.beta2)
+        torch._foreach_add_(self.exp_avg_sq, torch._foreach_mul(torch._foreach_mul(gradients, gradients), 1 - self.beta2))
+        denominator = torch._foreach_sqrt(self.exp_avg_sq)
+        torch._foreach_mul_(denominator, correction2.rsqrt())
+        torch._foreach_add_(denominator, self.eps)
+        update = torch._foreach_div(self.exp_avg, denominator)
+        torch._foreach_mul_(update, self.lr / correction1)
+        torch._foreach_sub_(self.parameters, update)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Every tensor that a step changes or reads, by name, for checkpoints and for restoring in place."""
+        moments = {f"exp_avg.{i}": tensor for i, tensor in enumerate(self.exp_avg)}
+        moments |= {f"exp_avg_sq.{i}": tensor for i, tensor in enumerate(self.exp_avg_sq)}
+        return moments | {"num_steps": self.num_steps, "lr": self.lr, "beta1": self.beta1, "beta2": self.beta2}
+
+
+class RMSprop:
+    """RMSprop (Tieleman and Hinton, 2012), equal to torch.optim.RMSprop without momentum, not centred, to float rounding.
+
+    parameters: list of float32 tensors, updated in place. lr, alpha: float32 [] on the parameters' device.
+    """
+
+    def __init__(self, parameters: list[torch.Tensor], lr: float, alpha: float, eps: float):
+        self.parameters = list(parameters)
+        device = self.parameters[0].device
+        self.lr, self.alpha = (torch.tensor(value, device=device) for value in (lr, alpha))
+        self.eps = eps
+        self.square_avg = [torch.zeros_like(parameter) for parameter in self.parameters]
+
+    @torch.no_grad()
+    def step(self, gradients: list[torch.Tensor]) -> None:
+        """One update in place; gradients: like the parameters, in their order."""
+        torch._foreach_mul_(self.square_avg, self.alpha)
+        torch._foreach_add_(self.square_avg, torch._foreach_mul(torch._foreach_mul(gradients, gradients), 1 - self.alpha))
+        denominator = torch._foreach_sqrt(self.square_avg)
+        torch._foreach_add_(denominator, self.eps)
+        update = torch._foreach_div(gradients, denominator)
+        torch._foreach_mul_(update, self.lr)
+        torch._foreach_sub_(self.parameters, update)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Every tensor that a step changes or reads, by name."""
+        return {f"square_avg.{i}": tensor for i, tensor in enumerate(self.square_avg)} | {"lr": self.lr, "alpha": self.alpha}
+
+
+def make_optimizer(name: str, parameters: list[torch.Tensor], lr: float, beta1: float, beta2: float, eps: float) -> Adam | RMSprop:
+    """`adam`, or `rmsprop` whose smoothing constant is beta2."""
+    return Adam(parameters, lr, beta1, beta2, eps) if name == "adam" else RMSprop(parameters, lr, beta2, eps)

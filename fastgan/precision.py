@@ -1,0 +1,62 @@
+"""Which part of a step computes in which precision, decided once and said once."""
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+BF16_FLAGS = {"avx512_bf16", "amx_bf16"}  # x86: bf16 matrix instructions; without them oneDNN emulates bf16 and is slower than fp32
+
+
+@dataclass(frozen=True)
+class Precision:
+    """The precision of G's and D's forward and backward computation; everything else is fp32."""
+
+    device_type: str
+    compute_dtype: torch.dtype
+    reason: str  # why this dtype and not the other
+
+    def autocast(self) -> torch.autocast:
+        """The context in which G and D run. Weights are cast inside the graph and never cached, which a captured step relies on."""
+        enabled = self.compute_dtype != torch.float32
+        return torch.autocast(self.device_type, dtype=self.compute_dtype if enabled else torch.bfloat16, enabled=enabled, cache_enabled=False)
+
+    @property
+    def name(self) -> str:
+        """bf16 | tf32 | fp32, as benchmark rows have it."""
+        if self.compute_dtype == torch.bfloat16:
+            return "bf16"
+        return "tf32" if self.device_type == "cuda" else "fp32"
+
+    def describe(self) -> str:
+        """The table of parts in one line."""
+        rest = "TF32 matrix work in fp32 parts" if self.device_type == "cuda" else "fp32 elsewhere"
+        parts = "fp32 master weights, BatchNorm statistics, losses, penalties and optimiser"
+        return f"precision: G and D compute in {self.name} ({self.reason}); {parts}; {rest}"
+
+
+def choose_precision(amp: bool, device: torch.device) -> Precision:
+    """bf16 where it was asked for and the chip has it, else fp32, with the reason. On CUDA fp32 matrix work uses TF32."""
+    if device.type == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = True
+        torch.backends.cudnn.allow_tf32 = True
+    if not amp:
+        return Precision(device.type, torch.float32, "amp is off")
+    if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        return Precision(device.type, torch.float32, "this GPU has no bf16: Ampere or newer does")
+    if device.type == "cpu" and not BF16_FLAGS & cpu_flags():
+        return Precision(device.type, torch.float32, "this CPU has neither avx512_bf16 nor AMX: bf16 would be slower")
+    return Precision(device.type, torch.bfloat16, "amp")
+
+
+def full_precision(precision: Precision) -> Precision:
+    """The same device in fp32: the truth that a reduced-precision step is compared with."""
+    return Precision(precision.device_type, torch.float32, "reference")
+
+
+def cpu_flags() -> set[str]:
+    """The instruction sets that Linux reports for the first core; empty elsewhere."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return set()
+    return next((set(line.split(":", 1)[1].split()) for line in lines if line.startswith("flags")), set())

@@ -1,0 +1,69 @@
+"""What a run writes down, and when: pictures at the start, statistics every tick, grids and snapshots every few, a summary at the end."""
+from collections.abc import Callable
+
+import torch
+
+from fastgan import checkpoint, plots
+from fastgan.config import Config
+from fastgan.errors import DivergedError
+from fastgan.networks import Networks
+from fastgan.run_folder import RunFolder
+from fastgan.training_state import state_tensors, weight_tensors
+
+
+class Recorder:
+    """Fills a run folder.
+
+    generate: grid -> the fixed-noise images, float32 [num, C, H, W] (or samples [num, 1] of a density).
+    real_img: uint8 [num, C, H, W] of the real set, or None where the data are samples of a density.
+    """
+
+    def __init__(self, folder: RunFolder, config: Config, networks: Networks, generate: Callable[[], torch.Tensor], real_img: torch.Tensor | None):
+        self.folder, self.config, self.networks = folder, config, networks
+        self.generate, self.real_img = generate, real_img
+
+    def say(self, text: str) -> None:
+        """One line of log.txt."""
+        self.folder.log.write(text)
+
+    def start(self) -> None:
+        """reals.png and fakes_init.png."""
+        if self.real_img is not None:
+            self.folder.write_image_grid("reals.png", self.real_img)
+            self._write_fakes("fakes_init.png")
+
+    def tick(self, statistics: dict, index: int, last: bool, generator: torch.Generator) -> None:
+        """A row of statistics; every image_ticks a grid, every snapshot_ticks weights and resumable state. The last tick has everything.
+
+        Raises DivergedError if a weight that would be saved is NaN or infinite.
+        """
+        run = self.config.run
+        self.folder.log.row(statistics)
+        if self.real_img is not None and (last or index % run.image_ticks == 0):
+            self._write_fakes(checkpoint.fakes_name(statistics["nimg"]))
+        if last or index % run.snapshot_ticks == 0:
+            self._write_snapshot(statistics, generator)
+
+    def diverged(self, statistics: dict, what: str, last_finite: str) -> DivergedError:
+        """Write the tick that went wrong, and return the error that says where the last good snapshot is."""
+        self.folder.log.row(statistics)
+        error = DivergedError(f"{what}; {last_finite}; the last good snapshot is {self.folder.last_snapshot() or 'none yet'}")
+        self.say(str(error))
+        return error
+
+    def end(self) -> None:
+        """losses.png and progress.webp; for a density histogram.png and moments.png."""
+        self.folder.write_summary()
+        if self.real_img is None:
+            self.folder.write_density(self.generate(), self.config.data.mean, self.config.data.std)
+
+    def _write_fakes(self, name: str) -> None:
+        self.folder.write_image_grid(name, plots.to_uint8(self.generate(), self.config.model.img_low, 1.0))
+
+    def _write_snapshot(self, statistics: dict, generator: torch.Generator) -> None:
+        weights = weight_tensors(self.networks)
+        bad = [name for name, tensor in weights.items() if not bool(torch.isfinite(tensor).all())]
+        if bad:
+            raise self.diverged(statistics, f"the weight {bad[0]} became NaN or infinite at {statistics['kimg']:g} kimg", "losses were still finite")
+        self.folder.write_snapshot(weights, statistics["nimg"])
+        self.folder.write_state(state_tensors(self.networks, generator), {"nimg": statistics["nimg"], "torch": torch.__version__})

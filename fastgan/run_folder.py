@@ -1,0 +1,77 @@
+"""The folder of one run: its configuration, log, statistics, pictures, snapshots and the state to resume from."""
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import torch
+
+from fastgan import checkpoint, plots
+from fastgan.config import Config, from_dict, to_json
+from fastgan.errors import UserError
+from fastgan.files import write_text
+from fastgan.stats import RunLog, read_rows
+
+STATES_KEPT = 2  # the newest and the one before it
+
+
+class RunFolder:
+    """Writes what architecture.md lists for a run folder; every file but the appended logs is written beside and renamed."""
+
+    def __init__(self, path: Path, config: Config, resume_nimg: int | None = None):
+        self.path = Path(path)
+        self.config = config
+        self.log = RunLog(self.path, tensorboard=config.run.tensorboard, resume_nimg=resume_nimg)
+        write_text(self.path / "training_options.json", to_json(config) + "\n")
+
+    def write_image_grid(self, name: str, images: torch.Tensor) -> None:
+        """A PNG of uint8 images [num, C, H, W]."""
+        plots.save_grid(images, self.path / name)
+
+    def write_snapshot(self, networks: dict[str, torch.Tensor], nimg: int) -> Path:
+        """The weights of G, D and G_ema, with the configuration that rebuilds them."""
+        path = self.path / checkpoint.snapshot_name(nimg)
+        checkpoint.save_tensors(path, networks, {"kind": "snapshot", "nimg": nimg, "config": dataclasses.asdict(self.config)})
+        return path
+
+    def write_state(self, tensors: dict[str, torch.Tensor], header: dict) -> None:
+        """What a resumed run continues from; older states but one are removed once it is complete."""
+        checkpoint.save_tensors(self.path / checkpoint.state_name(header["nimg"]), tensors, {"kind": "state"} | header)
+        checkpoint.remove_older_states(self.path, STATES_KEPT)
+
+    def write_summary(self) -> None:
+        """losses.png, and progress.webp: the fixed-noise grid over time."""
+        rows = read_rows(self.path)
+        if rows:
+            plots.save_losses(rows, self.path / "losses.png")
+        frames = [self.path / "fakes_init.png", *sorted(self.path.glob("fakes[0-9]*.png"))]
+        frames = [frame for frame in frames if frame.exists()]
+        if len(frames) > 1:
+            plots.save_progress(frames, self.path / "progress.webp")
+
+    def write_density(self, samples: torch.Tensor, mean: float, std: float) -> None:
+        """For a 1-D density: the histogram of the samples beside the truth, and the moments over time."""
+        plots.save_histogram(samples, mean, std, self.path / "histogram.png")
+        plots.save_moments(read_rows(self.path), mean, std, self.path / "moments.png")
+
+    def last_snapshot(self) -> Path | None:
+        """The newest snapshot that was completed."""
+        return max(self.path.glob("network-snapshot-*.safetensors"), default=None)
+
+
+def read_options(path: Path) -> Config:
+    """The configuration of an existing run folder."""
+    options = Path(path) / "training_options.json"
+    try:
+        return from_dict(json.loads(options.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise UserError(f"{path} is no run folder: it has no training_options.json") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
+        raise UserError(f"{options} is damaged: {error}") from None
+
+
+def next_run_folder(parent: Path, name: str) -> Path:
+    """parent/00000-name, with the number after the highest that is there."""
+    taken = [int(match[1]) for match in (re.match(r"(\d{5})-", entry.name) for entry in parent.glob("*-*")) if match] if parent.is_dir() else []
+    safe_name = re.sub(r"[^A-Za-z0-9_.-]+", "_", name)
+    return parent / f"{max(taken, default=-1) + 1:05d}-{safe_name}"

@@ -1,0 +1,325 @@
+"""THE LOOP: what `fastgan train` runs, and what a user with a G and a D of their own calls."""
+import contextlib
+import math
+import time
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from fastgan import adapt, models, plots
+from fastgan.config import Config, DataConfig, LossConfig, ModelConfig, OptimConfig, RunConfig, validate
+from fastgan.data import open_source
+from fastgan.engine import PARITY_STEPS, Engine
+from fastgan.errors import DivergedError, UserError
+from fastgan.feeds import fit_to_data, open_feed
+from fastgan.networks import STATISTICS, make_networks
+from fastgan.precision import choose_precision, full_precision
+from fastgan.progress import Progress, memory_gb
+from fastgan.recorder import Recorder
+from fastgan.run_folder import RunFolder
+from fastgan.sample import draw_z, generate_chunks
+from fastgan.step import StepInputs, gan_step
+from fastgan.training_state import load_state
+
+GRID_SEED = 1_000_003  # added to the run's seed: the grid's z come from another random stream than training's
+
+
+class Trainer:
+    """Trains a pair of plain nn.Modules: G(z) -> images [N, C, H, W] in [-1, 1] and D(images) -> one logit (or a map of logits) an image.
+
+    data: a name, a path, an array, a tensor, a torch Dataset or DataLoader (fastgan.data.open_source), converted to G's size and channels;
+    a 2-D float array or tensor [num, features] is taken as samples of a density. z: float32 [N, z_dim] or [N, z_dim, 1, 1], whichever G takes.
+    loss: non_saturating | saturating. lr: of both optimisers, or (lr_G, lr_D). betas: Adam's. ema_kimg: half-life of G's moving average.
+    amp: bf16 compute where the chip has it. compile: the whole step as one graph, used if it agrees with eager. device: None = CUDA if there is one.
+    out: a run folder to write grids, statistics and resumable snapshots into; None writes nothing. resume: go on from the state in `out`.
+    G and D are trained in place. Raises UserError, in one sentence, for what cannot be trained.
+    """
+
+    def __init__(
+        self,
+        G: nn.Module,
+        D: nn.Module,
+        data,
+        *,
+        loss: str = "non_saturating",
+        z_dim: int | None = None,
+        z_distribution: str = "normal",
+        batch_size: int = 64,
+        lr: float | tuple[float, float] = 2e-4,
+        betas: tuple[float, float] = (0.5, 0.999),
+        optimizer: str = "adam",
+        ema_kimg: float | None = None,
+        smooth_real: float = 0.0,
+        smooth_fake: float = 0.0,
+        flip_labels: float = 0.0,
+        instance_noise: float = 0.0,
+        fresh_fakes: bool = False,
+        img_low: float = -1.0,
+        amp: bool = True,
+        compile: bool = True,
+        device: str | None = None,
+        seed: int = 0,
+        out: str | Path | None = None,
+        resume: bool = False,
+        progress: bool = True,
+    ):
+        lr_G, lr_D = lr if isinstance(lr, tuple) else (lr, lr)
+        config = Config(
+            preset="custom",
+            model=ModelConfig("custom", z_dim=z_dim or 1, z_distribution=z_distribution, img_low=img_low),
+            loss=LossConfig(loss, fresh_fakes, smooth_real, smooth_fake, flip_labels, instance_noise),
+            optim=OptimConfig(optimizer, lr_G, lr_D, betas[0], betas[1], ema_kimg=ema_kimg),
+            data=DataConfig(source=str(data) if isinstance(data, str | Path) else type(data).__name__),
+            run=RunConfig(batch_size=batch_size, kimg=1, seed=seed, amp=amp, compile=compile, device=device),
+        )
+        self._build(G, D, data, validate(config), z_dim, out, resume, progress)
+
+    @classmethod
+    def from_config(cls, config: Config, out: str | Path | None = None, resume: bool = False, progress: bool = True) -> "Trainer":
+        """The trainer of a preset: networks and data as the configuration names them."""
+        trainer = cls.__new__(cls)
+        data = None if config.data.source == "gaussian" else open_source(config.data.source)
+        config = validate(fit_to_data(config, data))
+        torch.manual_seed(config.run.seed)
+        G, D = models.build(config.model)
+        trainer._build(G, D, data, config, config.model.z_dim, out, resume, progress)
+        return trainer
+
+    def _build(self, G, D, data, config: Config, z_dim: int | None, out, resume: bool, progress: bool) -> None:
+        run = config.run
+        self.config, self.show_progress = config, progress
+        self.device = torch.device(run.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.precision = choose_precision(run.amp, self.device)
+        self.signature = adapt.inspect(G.to(self.device), D.to(self.device), z_dim, run.batch_size, self.device)
+        self.feed, self.real_set = open_feed(data, self.signature, config, self.device)
+        self.networks = make_networks(G, D, config, self.signature.one_pass, self.device)
+        self.engine = self._make_engine()
+        self.generator = torch.Generator(self.device).manual_seed(run.seed)
+        self.grid_z = self._draw_z(run.grid, torch.Generator(self.device).manual_seed(run.seed + GRID_SEED))
+        self.nimg, self.stop_requested, self.last_finite = 0, False, {}
+        self.notes = [*self.signature.notes, self.precision.describe()]
+        if self.real_set is not None and self.real_set.skipped:
+            self.notes += [f"left out {len(self.real_set.skipped)} files:", *self.real_set.skipped]
+        if resume:
+            header, notes = load_state(Path(out), self.networks, self.generator)
+            self.nimg = header["nimg"]
+            self.feed.seek(self.nimg)
+            self.notes += notes
+        self.recorder = None
+        if out is not None:
+            folder = RunFolder(Path(out), config, resume_nimg=self.nimg if resume else None)
+            self.recorder = Recorder(folder, config, self.networks, self._generate_grid, self._some_real_images(run.grid))
+
+    # --- the public surface ----------------------------------------------------------------------------------------------------------------------
+
+    def fit(self, *, kimg: float | None = None, epochs: float | None = None, steps: int | None = None) -> dict:
+        """Train until `kimg` thousand images (or epochs, or steps) have been shown since the very start. Returns the statistics of the last tick."""
+        last_tick = deque(self.ticks(kimg=kimg, epochs=epochs, steps=steps), maxlen=1)
+        return last_tick[0] if last_tick else {}
+
+    @torch.no_grad()
+    def sample(self, num: int, seed: int | None = None) -> torch.Tensor:
+        """float32 [num, C, H, W] from G_ema (or G, where there is no average), in evaluation mode, on the CPU. seed: None = fresh randomness."""
+        generator = torch.Generator(self.device)
+        generator.seed() if seed is None else generator.manual_seed(seed)
+        return self._generate(self._draw_z(num, generator)).cpu()
+
+    def ticks(self, *, kimg: float | None = None, epochs: float | None = None, steps: int | None = None) -> Iterator[dict]:
+        """Train, and yield the statistics of every tick; leaving the loop early leaves a run that `fit` or `ticks` can go on with."""
+        run = self.config.run
+        total_nimg = self._total_nimg(kimg, epochs, steps)
+        tick_nimg = max(run.batch_size, round(1000 * run.tick_kimg) if run.tick_kimg else math.ceil(total_nimg / 100))
+
+        with Progress(total_nimg, self.nimg, enabled=self.show_progress) as progress:
+            # Say what will be done, and write down where it starts.
+            self._announce(progress)
+            if self.recorder and self.nimg == 0:
+                self.recorder.start()
+
+            # Climb the ladder: compile the whole step and check it beside the eager one.
+            self._prepare_step(progress)
+            stopwatch = Stopwatch(self.nimg)
+
+            while self.nimg < total_nimg and not self.stop_requested:
+                # One step: the next real images, fresh noise, and the whole update.
+                inputs = self._draw_inputs()
+                with stopwatch.stepping():
+                    self.engine.run(inputs)
+                self.nimg += run.batch_size
+                progress.advance(self.nimg)
+                in_tick = self.nimg // tick_nimg == (self.nimg - run.batch_size) // tick_nimg
+                if in_tick and self.nimg < total_nimg and not self.stop_requested:
+                    continue
+
+                # A tick: read the statistics (this waits for the device), say them, write them.
+                statistics = self._read_statistics(stopwatch)
+                progress.update(self.nimg, statistics)
+                if self.recorder:
+                    last = self.nimg >= total_nimg or self.stop_requested
+                    self.recorder.tick(statistics, self.nimg // tick_nimg, last, self.generator)
+                self.engine.check_no_recompilation()
+                yield statistics
+                stopwatch = Stopwatch(self.nimg)
+
+            # The end, or a stop in between: the pictures of the whole run.
+            if self.recorder:
+                self.recorder.end()
+
+    def request_stop(self) -> None:
+        """Finish the step that is running, write snapshot and state, and leave the loop. For signal handlers."""
+        self.stop_requested = True
+
+    def _total_nimg(self, kimg: float | None, epochs: float | None, steps: int | None) -> int:
+        """The length asked for, else the configuration's, in images: a whole number of batches."""
+        asked = (kimg, epochs, steps)
+        if all(length is None for length in asked):
+            asked = (self.config.run.kimg, self.config.run.epochs, self.config.run.steps)
+        if sum(length is not None for length in asked) != 1:
+            raise UserError("give exactly one of kimg, epochs and steps")
+        kimg, epochs, steps = asked
+        if epochs is not None and self.real_set is None:
+            raise UserError("an epoch needs a set of images: give kimg or steps for samples of a density")
+        batch_size = self.config.run.batch_size
+        nimg = 1000 * kimg if kimg is not None else epochs * len(self.real_set.images) if epochs is not None else steps * batch_size
+        return math.ceil(nimg / batch_size) * batch_size
+
+    # --- one step --------------------------------------------------------------------------------------------------------------------------------
+
+    def _draw_inputs(self) -> StepInputs:
+        """The next real images, and every random number of the step from the run's own generator."""
+        real_img = self.feed.next_batch()
+        loss, num = self.config.loss, self.config.run.batch_size
+        z = self._draw_z(num, self.generator)
+        fresh_z = self._draw_z(num, self.generator) if loss.fresh_fakes else None
+        flips = noise = None
+        if loss.flip_labels:
+            flips = (torch.rand(2, num, 1, generator=self.generator, device=self.device) < loss.flip_labels).float()
+        if loss.instance_noise:
+            noise = torch.randn(3, num, *self.signature.img_shape, generator=self.generator, device=self.device)
+            self.networks.noise_std.fill_(self._noise_std())
+        return StepInputs(real_img, z, fresh_z, flips, noise)
+
+    @property
+    def is_density(self) -> bool:
+        """Whether the real data are fresh samples of a known density."""
+        return self.config.data.source == "gaussian"
+
+    def _noise_std(self) -> float:
+        """Instance noise falls linearly to 0 over instance_noise_kimg, or stays."""
+        loss = self.config.loss
+        left = 1.0 - self.nimg / (1000 * loss.instance_noise_kimg) if loss.instance_noise_kimg else 1.0
+        return loss.instance_noise * max(left, 0.0)
+
+    def _draw_z(self, num: int, generator: torch.Generator) -> torch.Tensor:
+        return draw_z(num, self.signature.z_shape, self.config.model.z_distribution, generator, self.device)
+
+    def _make_engine(self) -> Engine:
+        networks, precision, precise = self.networks, self.precision, full_precision(self.precision)
+
+        def step(inputs: StepInputs) -> torch.Tensor:
+            return gan_step(networks, precision, inputs)
+
+        def precise_step(inputs: StepInputs) -> torch.Tensor:
+            return gan_step(networks, precise, inputs)
+
+        reduced = precision.compute_dtype != torch.float32
+        return Engine(step, networks.state(), self.config.run.compile, precise_step if reduced else None)
+
+    def _prepare_step(self, progress: Progress) -> None:
+        """Compile and check, once; afterwards the first trained step is still the first."""
+        if self.engine.prepared:
+            return
+        self.engine.report = lambda text: self._say(progress, text)
+        random_state = self.generator.get_state()
+        inputs = [(self._draw_inputs(),) for _ in range(PARITY_STEPS)]
+        compiling = progress.busy("compiling the training step and checking it against eager", "compiled and checked the step in {seconds:.1f} s")
+        with compiling if self.config.run.compile else contextlib.nullcontext():
+            self.engine.prepare(inputs)
+        self.feed.seek(self.nimg)
+        self.generator.set_state(random_state)
+
+    # --- what a tick says and writes -------------------------------------------------------------------------------------------------------------
+
+    def _announce(self, progress: Progress) -> None:
+        for text in self.notes:
+            self._say(progress, text)
+        self.notes = []
+
+    def _say(self, progress: Progress, text: str) -> None:
+        progress.message(text)
+        if self.recorder:
+            self.recorder.say(text)
+
+    def _read_statistics(self, stopwatch: "Stopwatch") -> dict:
+        """The means over a tick, and its speed. Raises DivergedError if one is NaN or infinite."""
+        num_images = self.nimg - stopwatch.start_nimg
+        means = (self.networks.totals * (self.config.run.batch_size / num_images)).tolist()  # waits for the device
+        self.networks.totals.zero_()
+        seconds = stopwatch.seconds()
+        statistics = {
+            "nimg": self.nimg,
+            "kimg": self.nimg / 1000,
+            **dict(zip(STATISTICS, means, strict=True)),
+            "imgs_per_sec": num_images / seconds,
+            "sec_per_kimg": 1000 * seconds / num_images,
+            "outside_step": 1 - stopwatch.step_s / seconds,
+            "memory_gb": memory_gb(),
+            "rung": self.engine.rung.name,
+        }
+        bad = [name for name in STATISTICS if not math.isfinite(statistics[name])]
+        if bad:
+            raise self._diverged(f"{' and '.join(bad)} became NaN or infinite before {self.nimg / 1000:g} kimg", statistics)
+        if self.is_density:
+            statistics |= {f"sample_{name}": value for name, value in plots.moments(self.sample(10_000, seed=self.config.run.seed)).items()}
+        self.last_finite = statistics
+        return statistics
+
+    def _diverged(self, what: str, statistics: dict) -> DivergedError:
+        """The end of the run: what was last finite, and where the last good snapshot is."""
+        values = ", ".join(f"{name} {self.last_finite[name]:.4g}" for name in ("kimg", *STATISTICS) if name in self.last_finite)
+        last_finite = f"last finite: {values or 'nothing, it was the first tick'}"
+        return self.recorder.diverged(statistics, what, last_finite) if self.recorder else DivergedError(f"{what}; {last_finite}")
+
+    # --- images ----------------------------------------------------------------------------------------------------------------------------------
+
+    def _generate(self, z: torch.Tensor) -> torch.Tensor:
+        """Images [num, C, H, W], flat ones unfolded, or samples [num, features]."""
+        images = generate_chunks(self.networks.G_ema, z, self.precision.autocast, self.config.run.batch_size)
+        if self.real_set is None:
+            return images
+        height, width, channels = self.real_set.images.shape[1:]
+        return images.view(len(z), channels, height, width)
+
+    def _generate_grid(self) -> torch.Tensor:
+        """The fixed-noise images; for a density, enough samples for a histogram."""
+        return self.sample(100_000, seed=self.config.run.seed) if self.is_density else self._generate(self.grid_z)
+
+    def _some_real_images(self, num: int) -> torch.Tensor | None:
+        """`num` real images, uint8 [num, C, H, W], spread over the set."""
+        if self.real_set is None:
+            return None
+        images = self.real_set.images
+        return images[torch.linspace(0, len(images) - 1, min(num, len(images))).long()].permute(0, 3, 1, 2)
+
+
+class Stopwatch:
+    """Wall time of a tick, and how much of it was spent in steps. A CUDA step returns before it is done: there `step_s` is the time to launch."""
+
+    def __init__(self, start_nimg: int):
+        self.start_nimg = start_nimg
+        self.step_s = 0.0
+        self._started = time.perf_counter()
+
+    @contextlib.contextmanager
+    def stepping(self) -> Iterator[None]:
+        """Counts the time inside as step time."""
+        started = time.perf_counter()
+        yield
+        self.step_s += time.perf_counter() - started
+
+    def seconds(self) -> float:
+        """Since the tick began."""
+        return time.perf_counter() - self._started

@@ -1,0 +1,13 @@
+import subprocess
+import sys
+
+HEAVY = {"torch", "numpy", "triton", "matplotlib", "PIL", "rich", "safetensors", "tensorboard"}
+
+
+def test_importing_fastgan_imports_nothing_heavy():
+    # -P: the working folder must not shadow the package that is installed.
+    code = "import sys, fastgan; dir(fastgan); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
+    loaded = {name.split(".")[0] for name in done.stdout.split()}
+    assert "fastgan" in loaded
+    assert not loaded & HEAVY
