@@ -10,8 +10,9 @@ _PUBLIC = {
     "Trainer": "fastgan.trainer",
     "UserError": "fastgan.errors",
     "DiskError": "fastgan.errors",
+    "DivergedError": "fastgan.errors",
 }
-__all__ = ["DiskError", "Trainer", "UserError", "__version__"]
+__all__ = ["DiskError", "DivergedError", "Trainer", "UserError", "__version__"]
 
 
 def __getattr__(name: str):

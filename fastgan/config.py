@@ -18,7 +18,7 @@ DCGAN_RESOLUTIONS = (16, 32, 64, 128)
 class ModelConfig:
     """The two networks. Sizes that a preset does not fix come from the data (None)."""
 
-    architecture: str = "dcgan"  # dcgan | mlp | samples (1-D densities)
+    architecture: str = "dcgan"  # dcgan | mlp | samples (1-D densities) | custom (a user's own networks, from Python)
     z_dim: int = 100
     z_distribution: str = "normal"  # normal: N(0,1) | uniform: U(-1,1) | unit_uniform: U(0,1)
     img_resolution: int | None = None  # pixels a side; None = the data's, at most the preset's own
@@ -174,7 +174,7 @@ def _parse_bool(text: str, flag: str) -> bool:
 def validate(config: Config) -> Config:
     """The same configuration, or a UserError in terms of the flags."""
     model, loss, optim, run = config.model, config.loss, config.optim, config.run
-    _one_of("model.architecture", model.architecture, ("dcgan", "mlp", "samples"))
+    _one_of("model.architecture", model.architecture, ("dcgan", "mlp", "samples", "custom"))
     _one_of("model.z_distribution", model.z_distribution, ("normal", "uniform", "unit_uniform"))
     _one_of("model.init", model.init, ("torch", "xavier_relu"))
     for name in ("G_activation", "D_activation"):

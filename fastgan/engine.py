@@ -5,7 +5,6 @@ and must agree in losses, optimiser moments (the gradients) and in which paramet
 reason is said.
 This is the only file that calls torch.compile.
 """
-import contextlib
 import math
 import time
 import types
@@ -113,18 +112,8 @@ def compile_step(step: Step, graphs: list[torch.fx.GraphModule]) -> Step:
         graphs.append(graph)
         return compile_fx(graph, example_inputs, config_patches={"fallback_random": True})
 
-    compiled = torch.compile(_with_own_code(step), backend=backend, fullgraph=True, dynamic=False)
-
-    def run(*inputs):
-        with trace_settings() if not graphs else contextlib.nullcontext():
-            return compiled(*inputs)
-
-    return run
-
-
-def trace_settings():
-    """The Dynamo settings under which a whole step is traced."""
-    return torch._dynamo.config.patch(trace_autograd_ops=True)
+    torch._dynamo.config.trace_autograd_ops = True
+    return torch.compile(_with_own_code(step), backend=backend, fullgraph=True, dynamic=False)
 
 
 def _with_own_code(step: Step) -> Step:

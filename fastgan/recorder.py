@@ -21,6 +21,7 @@ class Recorder:
     def __init__(self, folder: RunFolder, config: Config, networks: Networks, generate: Callable[[], torch.Tensor], real_img: torch.Tensor | None):
         self.folder, self.config, self.networks = folder, config, networks
         self.generate, self.real_img = generate, real_img
+        self.saved_nimg: int | None = None
 
     def say(self, text: str) -> None:
         """One line of log.txt."""
@@ -42,7 +43,17 @@ class Recorder:
         if self.real_img is not None and (last or index % run.image_ticks == 0):
             self._write_fakes(checkpoint.fakes_name(statistics["nimg"]))
         if last or index % run.snapshot_ticks == 0:
-            self._write_snapshot(statistics, generator)
+            self.save(statistics, generator)
+
+    def save(self, statistics: dict, generator: torch.Generator) -> None:
+        """Weights, and the state to resume from. Raises DivergedError if a weight is NaN or infinite."""
+        weights, nimg = weight_tensors(self.networks), statistics["nimg"]
+        bad = [name for name, tensor in weights.items() if not bool(torch.isfinite(tensor).all())]
+        if bad:
+            raise self.diverged(statistics, f"the weight {bad[0]} became NaN or infinite at {nimg / 1000:g} kimg", "losses were still finite")
+        self.folder.write_snapshot(weights, nimg)
+        self.folder.write_state(state_tensors(self.networks, generator), {"nimg": nimg, "torch": torch.__version__})
+        self.saved_nimg = nimg
 
     def diverged(self, statistics: dict, what: str, last_finite: str) -> DivergedError:
         """Write the tick that went wrong, and return the error that says where the last good snapshot is."""
@@ -51,19 +62,13 @@ class Recorder:
         self.say(str(error))
         return error
 
-    def end(self) -> None:
-        """losses.png and progress.webp; for a density histogram.png and moments.png."""
+    def end(self, statistics: dict, generator: torch.Generator) -> None:
+        """What is not saved yet, then losses.png and progress.webp; for a density histogram.png and moments.png."""
+        if statistics and self.saved_nimg != statistics["nimg"]:
+            self.save(statistics, generator)
         self.folder.write_summary()
         if self.real_img is None:
             self.folder.write_density(self.generate(), self.config.data.mean, self.config.data.std)
 
     def _write_fakes(self, name: str) -> None:
         self.folder.write_image_grid(name, plots.to_uint8(self.generate(), self.config.model.img_low, 1.0))
-
-    def _write_snapshot(self, statistics: dict, generator: torch.Generator) -> None:
-        weights = weight_tensors(self.networks)
-        bad = [name for name, tensor in weights.items() if not bool(torch.isfinite(tensor).all())]
-        if bad:
-            raise self.diverged(statistics, f"the weight {bad[0]} became NaN or infinite at {statistics['kimg']:g} kimg", "losses were still finite")
-        self.folder.write_snapshot(weights, statistics["nimg"])
-        self.folder.write_state(state_tensors(self.networks, generator), {"nimg": statistics["nimg"], "torch": torch.__version__})

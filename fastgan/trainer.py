@@ -166,7 +166,7 @@ class Trainer:
 
             # The end, or a stop in between: the pictures of the whole run.
             if self.recorder:
-                self.recorder.end()
+                self.recorder.end(self.last_finite, self.generator)
 
     def request_stop(self) -> None:
         """Finish the step that is running, write snapshot and state, and leave the loop. For signal handlers."""

@@ -1,0 +1,67 @@
+"""What is measured: a preset at a size and batch size, and the real images that every implementation gets."""
+import dataclasses
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+
+from fastgan.config import Config, replace, validate
+from fastgan.data import open_source
+from fastgan.errors import UserError
+from fastgan.presets import preset
+
+POOL_BATCHES = 8  # distinct batches of real images, made beforehand: loading data is not part of a step
+SIZES = {"mlp": (28, 1), "dcgan": (64, 3)}  # (resolution, channels) where none are asked for
+SET_SIZE = 100  # the D of the 1-D GAN judges so many samples together
+
+
+@dataclass(frozen=True)
+class Case:
+    """A complete configuration on a device."""
+
+    config: Config
+    device: torch.device
+
+    @cached_property
+    def uint8_batches(self) -> list[torch.Tensor]:
+        """As fastgan's feed gives them: uint8 [N, C, H, W] in channels_last memory, or float32 samples [N, 1]."""
+        if self.config.model.architecture == "samples":
+            return self._gaussian_batches()
+        return list(self._images().permute(0, 3, 1, 2).to(self.device).split(self.config.run.batch_size))
+
+    @cached_property
+    def float_batches(self) -> list[torch.Tensor]:
+        """The same batches as a tutorial's DataLoader gives them: contiguous float32 in [img_low, 1]."""
+        low = self.config.model.img_low
+        return [batch if batch.is_floating_point() else (batch.float() / 255 * (1 - low) + low).contiguous() for batch in self.uint8_batches]
+
+    def _gaussian_batches(self) -> list[torch.Tensor]:
+        data, generator = self.config.data, torch.Generator(self.device).manual_seed(0)
+        shape = (POOL_BATCHES * self.config.run.batch_size, 1)
+        samples = torch.randn(shape, generator=generator, device=self.device) * data.std + data.mean
+        return list(samples.split(self.config.run.batch_size))
+
+    def _images(self) -> torch.Tensor:
+        """uint8 [num, R, R, C]: the embedded real images at the size of the case."""
+        model = self.config.model
+        source = open_source("fashion-mnist-10k")
+        images = source.read(source.native_resolution, source.native_channels).images
+        images = images[torch.arange(POOL_BATCHES * self.config.run.batch_size) % len(images)]
+        resized = F.interpolate(images.permute(0, 3, 1, 2).float(), size=model.img_resolution, mode="bilinear")
+        return resized.round().to(torch.uint8).permute(0, 2, 3, 1).expand(-1, -1, -1, model.img_channels).contiguous()
+
+
+def make_case(name: str, batch_size: int | None = None, resolution: int | None = None, channels: int | None = None, device: str | None = None) -> Case:
+    """The case of a preset; None = the preset's batch size, 28x28x1 for the fully connected networks, 64x64x3 for dcgan, CUDA where there is one."""
+    config = preset(name)
+    if batch_size is not None:
+        config = replace(config, "run.batch_size", batch_size)
+    if config.model.architecture != "samples":
+        size = SIZES[config.model.architecture]
+        config = replace(replace(config, "model.img_resolution", resolution or size[0]), "model.img_channels", channels or size[1])
+    elif resolution is not None or channels is not None:
+        raise UserError(f"{name} makes samples, not images: leave --resolution and --channels out")
+    elif config.run.batch_size % SET_SIZE:
+        raise UserError(f"--batch-size {config.run.batch_size}: {name} judges sets of {SET_SIZE} samples, so give a multiple of {SET_SIZE}")
+    return Case(validate(config), torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))

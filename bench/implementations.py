@@ -1,0 +1,100 @@
+"""The implementations of a case's step, ready to be timed: the two baselines and the rungs of fastgan's engine."""
+import itertools
+import time
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+
+import torch
+
+from bench.cases import Case
+from bench.fastgan_loop import FastganLoop
+from bench.peers.accelerated import AcceleratedLoop
+from bench.peers.plain import PlainLoop
+from bench.switches import Switches, present
+from bench.timing import synchronize
+from fastgan.precision import choose_precision
+
+NAMES = ("plain", "accelerated", "eager", "compiled")
+FIRST_STEPS = 2  # networks that are compiled one by one meet everything that they compile within so many
+
+
+@dataclass(frozen=True)
+class Implementation:
+    """One way to run the step. Calling `step` makes one update on the next real batch, with noise of its own."""
+
+    name: str  # plain | accelerated | a rung of the engine: eager, compiled
+    dtype: str  # of the compute: fp32 | tf32 | bf16
+    amp: bool  # whether bf16 was asked for
+    step: Callable[[], object]
+    switches: Switches  # under which it runs
+    compile_s: float  # seconds until the first step at full speed; 0 where nothing is compiled
+    note: str = ""
+
+    @property
+    def label(self) -> str:
+        """What tells it from the others of a measurement."""
+        return f"{self.name} {self.dtype}"
+
+
+def build(case: Case, amp_choices: Collection[bool], names: Collection[str] = NAMES) -> Iterator[Implementation]:
+    """Everything that is to be measured, one after the other, each having run. `plain` exists once, in fp32; the others for every amp."""
+    if "plain" in names:
+        yield build_plain(case)
+    for amp in amp_choices:
+        if "accelerated" in names:
+            yield build_accelerated(case, amp)
+        for name in ("eager", "compiled"):
+            if name in names:
+                yield build_rung(case, amp, compile=name != "eager")
+
+
+def build_plain(case: Case) -> Implementation:
+    """The tutorial loop under torch's own settings: on CUDA its convolutions use TF32 and its matrix products do not."""
+    _start_afresh()
+    step = _endless(PlainLoop(case.config, case.device).step, case.float_batches)
+    step()
+    tf32 = case.device.type == "cuda" and case.config.model.architecture == "dcgan"
+    return Implementation("plain", "tf32" if tf32 else "fp32", False, step, present(), 0.0)
+
+
+def build_accelerated(case: Case, amp: bool) -> Implementation:
+    """The engineer's loop; where compiling it fails, eager with the reason as its note."""
+    try:
+        return _accelerated(case, amp, compile=True)
+    except Exception as error:  # whatever the compiler cannot do: a baseline must not end the measurement
+        lines = str(error).strip().splitlines() or ["no message"]
+        return _accelerated(case, amp, compile=False, note=f"not compiled: {type(error).__name__}: {lines[0]}")
+
+
+def _accelerated(case: Case, amp: bool, compile: bool, note: str = "") -> Implementation:
+    _start_afresh()
+    precision = choose_precision(amp, case.device)
+    step = _endless(AcceleratedLoop(case.config, case.device, precision.compute_dtype, compile).step, case.float_batches)
+    started = time.perf_counter()
+    for _ in range(FIRST_STEPS):
+        step()
+    synchronize()
+    compile_s = time.perf_counter() - started if compile else 0.0
+    return Implementation("accelerated", precision.name, amp, step, present(), compile_s, note)
+
+
+def build_rung(case: Case, amp: bool, compile: bool) -> Implementation:
+    """fastgan: its eager step, or the highest rung that agrees with it. Named by the rung it got, with the reason where that is a lower one."""
+    _start_afresh()
+    loop = FastganLoop(case.config, case.device, amp, compile)
+    rung = loop.prepare(case.uint8_batches[0])
+    step = _endless(loop.step, case.uint8_batches)
+    step()
+    return Implementation(rung.name, loop.precision.name, amp, step, present(), rung.build_s, "; ".join(loop.reasons))
+
+
+def _start_afresh() -> None:
+    """The same state for everybody: torch's own settings, and its random numbers from the start."""
+    Switches().apply()
+    torch.manual_seed(0)
+
+
+def _endless(step: Callable[[torch.Tensor], object], batches: list[torch.Tensor]) -> Callable[[], object]:
+    """`step` on one batch after the other, without end."""
+    batch = itertools.cycle(batches)
+    return lambda: step(next(batch))

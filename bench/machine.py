@@ -1,0 +1,102 @@
+"""The stamp of a row: what it was measured on and with which code. No host names."""
+import functools
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+import torch
+
+from fastgan.precision import cpu_flags
+
+ROOT = Path(__file__).parents[1]
+FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_tile")  # what decides how fast matrices are multiplied
+
+
+@functools.cache
+def stamp() -> dict:
+    """cpu, cores (those this process may use), threads (of torch), flags, memory_gb, gpu (None without one), driver, gpu_limits, os, python, torch, triton."""
+    has_gpu = torch.cuda.is_available()
+    driver, limits = _gpu_driver() if has_gpu else (None, None)
+    return {
+        "cpu": _cpu_model(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "flags": [flag for flag in FLAGS if flag in cpu_flags()],
+        "memory_gb": _memory_gb(),
+        "gpu": torch.cuda.get_device_name() if has_gpu else None,
+        "driver": driver,
+        "gpu_limits": limits,
+        "os": _system(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "triton": _version("triton"),
+    }
+
+
+def describe(machine: dict) -> str:
+    """A stamp in one line."""
+    cpu = f"{machine['cpu']} ({machine['cores']} cores, {machine['threads']} threads, {' '.join(machine['flags']) or 'no wide instructions'})"
+    gpu = f"{machine['gpu']} (driver {machine['driver']}, {machine['gpu_limits']}), " if machine["gpu"] else ""
+    software = f"{machine['os']}, Python {machine['python']}, torch {machine['torch']}, triton {machine['triton'] or 'none'}"
+    return f"{gpu}{cpu}, {machine['memory_gb']} GB, {software}"
+
+
+def commit() -> str | None:
+    """The commit of the checkout, "-dirty" after it where tracked files were changed since (results apart); None outside git or before a first commit."""
+    head = _output("git", "rev-parse", "--short=12", "HEAD")
+    if head is None:
+        return None
+    changed = _output("git", "status", "--porcelain", "--untracked-files=no", "--", ".", ":!bench/results")
+    return head + ("-dirty" if changed else "")
+
+
+def busy_note() -> str:
+    """A warning where other processes keep the cores busy, else nothing. Only true before the measuring itself makes load."""
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    return f"the machine was busy: load {load:.1f} on {cores} cores" if load > 0.5 * cores else ""
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _memory_gb() -> int:
+    return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9)
+
+
+def _system() -> str:
+    try:
+        return platform.freedesktop_os_release()["PRETTY_NAME"]
+    except (OSError, KeyError):
+        return platform.system()
+
+
+def _gpu_driver() -> tuple[str | None, str | None]:
+    """(driver version, power limit and highest SM clock of the first GPU)."""
+    line = _output("nvidia-smi", "--id=0", "--format=csv,noheader", "--query-gpu=driver_version,power.limit,clocks.max.sm")
+    if not line:
+        return None, None
+    driver, power, clock = (part.strip() for part in line.split(","))
+    return driver, f"{power}, SM at most {clock}"
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _output(*command: str) -> str | None:
+    """What a command prints, or None where it does not exist or fails."""
+    try:
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,130 @@
+"""Rows of measurements: what they hold, where they are kept, and how they become a table."""
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.machine import describe
+from fastgan.errors import DiskError, UserError
+
+STEP_RESULTS = Path(__file__).parent / "results" / "step.jsonl"
+
+
+@dataclass(frozen=True)
+class Row:
+    """The training step of one implementation. Rates are of images (samples, where the preset makes none) and medians over the rounds."""
+
+    preset: str
+    resolution: int | None  # None where the preset makes samples
+    channels: int | None
+    batch_size: int
+    implementation: str  # plain | accelerated | eager | compiled
+    dtype: str  # fp32 | tf32 | bf16
+    imgs_per_sec: float
+    imgs_per_sec_quartiles: tuple[float, float]
+    spread: float  # distance of the quartiles over the median
+    ratio_to_plain: float | None  # median over the rounds of the ratio within a round; None where plain was not measured
+    ratio_to_plain_quartiles: tuple[float, float] | None
+    ratio_to_accelerated: float | None  # the same, to the accelerated loop in the same precision
+    gflop_per_image: float  # useful work of one update
+    gflops: float  # useful GFLOP per second
+    matmul_gflops: float  # of a large matrix product in the same dtype, in the same rounds
+    percent_of_matmul: float
+    compile_s: float  # from an empty cache; fastgan's with its check against eager
+    paid_after_images: int | None  # compiling has paid against fastgan's eager rung; None = never, or nothing was compiled
+    rounds: int
+    steps_per_round: int
+    note: str
+    command: str
+    date: str
+    commit: str | None
+    torch: str
+    machine: dict
+
+
+def append(path: Path, rows: list[Row]) -> None:
+    """Add rows to a file of JSON lines. Raises DiskError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "a", encoding="utf-8") as file:
+            file.write("".join(json.dumps(dataclasses.asdict(row)) + "\n" for row in rows))
+    except OSError as error:
+        raise DiskError(f"cannot write {path}: {error.strerror}") from error
+
+
+def read(path: Path) -> list[dict]:
+    """The rows of a file of JSON lines, oldest first. Raises UserError for a missing file or a line that is no row."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    return [_row(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
+
+
+def _row(line: str, where: str) -> dict:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{where} is not JSON: {error.msg}") from None
+    missing = {field.name for field in dataclasses.fields(Row)} - set(row if isinstance(row, dict) else ())
+    if missing:
+        raise UserError(f"{where} is no row of bench: it lacks {', '.join(sorted(missing))}")
+    return row
+
+
+def markdown_table(rows: list[dict]) -> str:
+    """A Markdown table for every machine and commit; of rows that say the same thing again, the latest."""
+    tables = []
+    for stamp in dict.fromkeys(map(_stamp, rows)):
+        latest = {_subject(row): row for row in rows if _stamp(row) == stamp}
+        lines = [stamp, "", "| " + " | ".join(COLUMNS) + " |", "|" + " - |" * 3 + " -: |" * (len(COLUMNS) - 3)]
+        lines += ["| " + " | ".join(cells(row)) + " |" for row in latest.values()]
+        lines += ["", *dict.fromkeys(f"    {row['command']}" for row in latest.values())]
+        tables.append("\n".join(lines))
+    return "\n\n".join(tables)
+
+
+COLUMNS = ("preset", "implementation", "dtype", "imgs/sec", "x plain", "x accelerated", "GFLOP/s", "% of matmul", "compile s", "pays after images")
+
+
+def cells(row: dict) -> list[str]:
+    """A row as the texts under COLUMNS; quartiles in brackets."""
+    compiled = row["compile_s"] > 0
+    return [
+        subject(row),
+        row["implementation"],
+        row["dtype"],
+        with_quartiles(row["imgs_per_sec"], row["imgs_per_sec_quartiles"]),
+        with_quartiles(row["ratio_to_plain"], row["ratio_to_plain_quartiles"]),
+        significant(row["ratio_to_accelerated"]),
+        significant(row["gflops"]),
+        significant(row["percent_of_matmul"]),
+        significant(row["compile_s"]) if compiled else "",
+        "" if not compiled or row["implementation"] == "accelerated" else significant(row["paid_after_images"]) or "never",
+    ]
+
+
+def subject(row: dict) -> str:
+    """What was trained: `dcgan 64x64x3 batch 64`."""
+    size = "" if row["resolution"] is None else f" {row['resolution']}x{row['resolution']}x{row['channels']}"
+    return f"{row['preset']}{size} batch {row['batch_size']}"
+
+
+def significant(value: float | None) -> str:
+    """Three significant digits, thousands set apart; nothing for None."""
+    if value is None:
+        return ""
+    return f"{float(f'{value:.3g}'):,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def with_quartiles(value: float | None, quartiles: tuple[float, float] | None) -> str:
+    """`1.23 (1.2 to 1.25)`; nothing for None."""
+    return "" if value is None else f"{significant(value)} ({significant(quartiles[0])} to {significant(quartiles[1])})"
+
+
+def _stamp(row: dict) -> str:
+    return f"{describe(row['machine'])}; commit {row['commit'] or 'none'}"
+
+
+def _subject(row: dict) -> tuple:
+    return subject(row), row["implementation"], row["dtype"]

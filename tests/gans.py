@@ -1,0 +1,62 @@
+"""Small systems for the tests of step, engine and trainer: every preset's kind at a size that runs in milliseconds."""
+import dataclasses
+
+import torch
+
+from fastgan import adapt, models, presets
+from fastgan.config import Config, replace
+from fastgan.engine import Engine
+from fastgan.networks import Networks, make_networks
+from fastgan.precision import Precision
+from fastgan.step import StepInputs, gan_step
+
+CPU = torch.device("cpu")
+FP32 = Precision("cpu", torch.float32, "test")
+
+
+def tiny_config(preset: str, **overrides) -> Config:
+    """A preset with narrow layers on 16x16 images; overrides: section__key=value."""
+    config = presets.preset(preset)
+    small = {"model.ngf": 8, "model.ndf": 8, "model.img_resolution": 16, "model.img_channels": 1, "run.batch_size": 8}
+    if config.model.architecture == "samples":
+        small["run.batch_size"] = 200
+    for key, value in (small | {key.replace("__", "."): value for key, value in overrides.items()}).items():
+        config = replace(config, key, value)
+    return config
+
+
+def tiny_networks(config: Config, seed: int = 0) -> Networks:
+    torch.manual_seed(seed)
+    G, D = models.build(config.model)
+    one_pass = adapt.inspect(G, D, config.model.z_dim, config.run.batch_size, CPU).one_pass
+    return make_networks(G, D, config, one_pass, CPU)
+
+
+def random_inputs(config: Config, seed: int = 0) -> StepInputs:
+    """Inputs as the trainer draws them."""
+    generator = torch.Generator().manual_seed(seed)
+    num, model = config.run.batch_size, config.model
+    if model.architecture == "samples":
+        real_img = torch.randn(num, 1, generator=generator) * 1.25 + 4
+    else:
+        size = (num, model.img_resolution, model.img_resolution, model.img_channels)
+        real_img = torch.randint(0, 256, size, dtype=torch.uint8, generator=generator).permute(0, 3, 1, 2)
+    z = torch.randn(2, num, model.z_dim, generator=generator)
+    flips = (torch.rand(2, num, 1, generator=generator) < config.loss.flip_labels).float() if config.loss.flip_labels else None
+    noise = torch.randn(3, *real_img.shape, generator=generator) if config.loss.instance_noise else None
+    return StepInputs(real_img, z[0], z[1] if config.loss.fresh_fakes else None, flips, noise)
+
+
+def make_engine(networks: Networks, precision: Precision = FP32, compile: bool = True, report=None) -> Engine:
+    def step(inputs):
+        return gan_step(networks, precision, inputs)
+
+    def precise_step(inputs):
+        return gan_step(networks, FP32, inputs)
+
+    reports = [] if report is None else report
+    return Engine(step, networks.state(), compile, None if precision == FP32 else precise_step, reports.append)
+
+
+def with_loss(config: Config, **changes) -> Config:
+    return dataclasses.replace(config, loss=dataclasses.replace(config.loss, **changes))

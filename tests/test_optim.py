@@ -1,0 +1,80 @@
+"""Adam and RMSprop against torch.optim, and what makes them fit into a graph."""
+import pytest
+import torch
+
+from fastgan.optim import Adam, RMSprop, make_optimizer
+
+SHAPES = [(3, 5), (7,), (), (2, 3, 4, 4)]
+
+
+def twin_parameters(seed: int) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    generator = torch.Generator().manual_seed(seed)
+    ours = [torch.randn(shape, generator=generator) for shape in SHAPES]
+    return ours, [tensor.clone().requires_grad_() for tensor in ours]
+
+
+def run_both(optimizer, reference: torch.optim.Optimizer, theirs: list[torch.Tensor], steps: int = 100) -> None:
+    """The same random gradients for both; small and large ones, so that eps matters somewhere."""
+    generator = torch.Generator().manual_seed(1)
+    for step in range(steps):
+        gradients = [torch.randn(shape, generator=generator) * 10.0 ** (step % 7 - 5) for shape in SHAPES]
+        optimizer.step(gradients)
+        for parameter, gradient in zip(theirs, gradients, strict=True):
+            parameter.grad = gradient
+        reference.step()
+
+
+@pytest.mark.parametrize("betas", [(0.9, 0.999), (0.5, 0.999), (0.0, 0.99)])
+@pytest.mark.parametrize("eps", [1e-8, 1e-4])
+def test_adam_equals_torch_over_100_steps(betas, eps):
+    ours, theirs = twin_parameters(0)
+    run_both(Adam(ours, 1e-3, *betas, eps), torch.optim.Adam(theirs, 1e-3, betas, eps), theirs)
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b.detach(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("alpha", [0.99, 0.9])
+def test_rmsprop_equals_torch_over_100_steps(alpha):
+    ours, theirs = twin_parameters(0)
+    run_both(RMSprop(ours, 1e-3, alpha, 1e-8), torch.optim.RMSprop(theirs, 1e-3, alpha, 1e-8), theirs)
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b.detach(), rtol=1e-5, atol=1e-5)
+
+
+def test_first_adam_step_is_lr_times_the_sign_of_the_gradient():
+    parameter = torch.zeros(4)
+    Adam([parameter], 0.1, 0.9, 0.999, 1e-12).step([torch.tensor([3.0, -0.2, 1e-3, -40.0])])
+    torch.testing.assert_close(parameter, torch.tensor([-0.1, 0.1, -0.1, 0.1]))
+
+
+def test_a_zero_gradient_moves_nothing():
+    parameter = torch.ones(3)
+    Adam([parameter], 0.1, 0.9, 0.999, 1e-8).step([torch.zeros(3)])
+    assert torch.equal(parameter, torch.ones(3))
+
+
+@pytest.mark.parametrize("name", ["adam", "rmsprop"])
+def test_a_changed_learning_rate_takes_effect_without_new_objects(name):
+    parameter = torch.zeros(1)
+    optimizer = make_optimizer(name, [parameter], 0.1, 0.0, 0.0, 1e-12)
+    optimizer.step([torch.ones(1)])
+    optimizer.lr.fill_(0.01)
+    optimizer.step([torch.ones(1)])
+    torch.testing.assert_close(parameter, torch.tensor([-0.11]))
+
+
+@pytest.mark.parametrize("name", ["adam", "rmsprop"])
+def test_the_state_is_all_that_the_next_step_depends_on(name):
+    """Two optimisers whose state was made equal in place make the same next step."""
+    parameters, _ = twin_parameters(0)
+    first = make_optimizer(name, parameters, 1e-2, 0.5, 0.9, 1e-8)
+    for _ in range(3):
+        first.step([torch.randn(shape) for shape in SHAPES])
+    copies = [parameter.clone() for parameter in parameters]
+    second = make_optimizer(name, copies, 1.0, 0.1, 0.1, 1e-8)
+    for key, tensor in second.state().items():
+        tensor.copy_(first.state()[key])
+    gradients = [torch.randn(shape) for shape in SHAPES]
+    first.step(gradients)
+    second.step(gradients)
+    assert all(torch.equal(a, b) for a, b in zip(parameters, copies, strict=True))

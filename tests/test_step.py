@@ -1,0 +1,177 @@
+"""The step against a plain loop written with backward() and torch.optim, and the work that it must not do."""
+import copy
+from collections import Counter
+
+import gans
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from fastgan import presets
+from fastgan.networks import STATISTICS
+from fastgan.step import gan_step, judge
+
+LOSSES = [
+    {},
+    {"name": "saturating"},
+    {"smooth_real": 0.1},
+    {"smooth_real": 0.1, "smooth_fake": 0.2},
+    {"flip_labels": 0.3},
+    {"instance_noise": 0.5},
+    {"fresh_fakes": True},
+]
+
+
+class CountOperations(TorchDispatchMode):
+    """How often each operation runs; for convolution_backward, which gradients it was asked for: input, weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.counts = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        if name == "convolution_backward":
+            name += f" input={args[-1][0]} weight={args[-1][1]}"
+        self.counts[name] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def plain_step(G, D, optimizer_G, optimizer_D, config, inputs):
+    """The textbook update: probabilities' cross-entropy from logits, backward(), torch.optim."""
+    loss, num = config.loss, len(inputs.real_img)
+    real_img = inputs.real_img.float() if inputs.real_img.dtype != torch.uint8 else inputs.real_img / 255 * (1 - config.model.img_low) + config.model.img_low
+    real_label, fake_label = torch.full((num, 1), 1 - loss.smooth_real), torch.full((num, 1), loss.smooth_fake)
+    if inputs.flips is not None:
+        swap_real, swap_fake = inputs.flips[0].bool(), inputs.flips[1].bool()
+        real_label, fake_label = torch.where(swap_real, fake_label, real_label), torch.where(swap_fake, real_label, fake_label)
+
+    def noised(img, index):
+        return img if inputs.noise is None else img + loss.instance_noise * inputs.noise[index]
+
+    def bce(logits, label):
+        return F.binary_cross_entropy_with_logits(logits.view(-1, 1), label[: logits.numel()])
+
+    fake_img = G(inputs.z)
+    d_loss = bce(D(noised(real_img, 0)), real_label) + bce(D(noised(fake_img.detach(), 1)), fake_label)
+    optimizer_D.zero_grad()
+    d_loss.backward()
+    optimizer_D.step()
+    if inputs.fresh_z is not None:
+        fake_img = G(inputs.fresh_z)
+    logits = D(noised(fake_img, 2))
+    one = torch.ones(num, 1)
+    g_loss = bce(logits, one) if loss.name == "non_saturating" else -bce(logits, 0 * one)
+    optimizer_G.zero_grad()
+    g_loss.backward()
+    optimizer_G.step()
+    return d_loss.item(), g_loss.item()
+
+
+def check_against_plain(config):
+    networks = gans.tiny_networks(config)
+    G, D = copy.deepcopy(networks.G), copy.deepcopy(networks.D)
+    betas = (config.optim.beta1, config.optim.beta2)
+    optimizer_G = torch.optim.Adam(G.parameters(), config.optim.lr_G, betas, config.optim.eps)
+    optimizer_D = torch.optim.Adam(D.parameters(), config.optim.lr_D, betas, config.optim.eps)
+    for seed in range(3):
+        inputs = gans.random_inputs(config, seed)
+        statistics = dict(zip(STATISTICS, gan_step(networks, gans.FP32, inputs).tolist(), strict=True))
+        d_loss, g_loss = plain_step(G, D, optimizer_G, optimizer_D, config, inputs)
+        assert statistics["d_loss"] == pytest.approx(d_loss, rel=1e-3, abs=1e-4)
+        assert statistics["g_loss"] == pytest.approx(g_loss, rel=1e-3, abs=1e-4)
+    for ours, theirs in ((networks.G, G), (networks.D, D)):
+        for (name, a), b in zip(ours.state_dict().items(), theirs.state_dict().values(), strict=True):
+            # A gradient of rounding size may turn one Adam step of lr around: almost all elements agree closely, none is further off than that.
+            assert (a - b).abs().double().mean() < 2e-6 + 1e-4 * b.abs().double().mean(), name
+
+
+@pytest.mark.parametrize("preset", presets.PRESETS)
+def test_every_preset_takes_the_textbook_step(preset):
+    check_against_plain(gans.tiny_config(preset))
+
+
+@pytest.mark.parametrize("changes", LOSSES, ids=str)
+@pytest.mark.parametrize("preset", ["mlp", "dcgan"])
+def test_every_loss_option_takes_the_textbook_step(preset, changes):
+    check_against_plain(gans.with_loss(gans.tiny_config(preset), **changes))
+
+
+@pytest.mark.parametrize(("resolution", "channels", "batch_size"), [(16, 3, 1), (32, 1, 5), (16, 3, 7)])
+def test_odd_batches_and_colour(resolution, channels, batch_size):
+    overrides = {"model__img_resolution": resolution, "model__img_channels": channels, "run__batch_size": batch_size}
+    check_against_plain(gans.tiny_config("mlp", **overrides))
+    if batch_size > 1:
+        check_against_plain(gans.tiny_config("dcgan", **overrides))
+
+
+def test_real_and_fake_in_one_pass_gives_the_same_update():
+    config = gans.tiny_config("mlp")
+    inputs = gans.random_inputs(config)
+    one, two = gans.tiny_networks(config), gans.tiny_networks(config)
+    assert one.one_pass
+    two = type(two)(**{**vars(two), "one_pass": False})
+    torch.testing.assert_close(gan_step(one, gans.FP32, inputs), gan_step(two, gans.FP32, inputs))
+    for a, b in zip(one.D.parameters(), two.D.parameters(), strict=True):
+        assert (a - b).abs().mean() < 1e-6
+
+
+def test_batchnorm_sees_real_and_fake_separately():
+    """D's running mean after one step is that of two separate updates and the G step's, not of one mixed batch."""
+    config = gans.tiny_config("dcgan")
+    networks = gans.tiny_networks(config)
+    assert not networks.one_pass
+    gan_step(networks, gans.FP32, gans.random_inputs(config))
+    batchnorms = [module for module in networks.D.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    assert batchnorms
+    assert all(module.num_batches_tracked == 3 for module in batchnorms)
+    assert all(module.num_batches_tracked == 1 for module in networks.G.modules() if isinstance(module, torch.nn.BatchNorm2d))
+
+
+def test_no_wasted_convolutions():
+    """dcgan at 16x16 has 3 convolutions in G and 3 in D. G runs forward once, D three times; D's weight gradients are computed in the D step alone."""
+    config = gans.tiny_config("dcgan")
+    networks, inputs = gans.tiny_networks(config), gans.random_inputs(config)
+    with CountOperations() as operations:
+        gan_step(networks, gans.FP32, inputs)
+    counts = operations.counts
+    assert counts["convolution"] == 3 + 3 * 3
+    weight_gradients = sum(count for name, count in counts.items() if "weight=True" in name)
+    input_gradients = sum(count for name, count in counts.items() if "input=True" in name)
+    assert weight_gradients == 2 * 3 + 3  # D: real and fake; G: once
+    assert input_gradients == 2 * 2 + 3 + 2  # D step: not for the images; G step: through all of D, and not for z
+    assert counts["convolution_backward input=True weight=False"] == 3  # the G step's way through D
+
+
+def test_fresh_fakes_cost_one_more_forward_pass_of_g():
+    config = gans.tiny_config("dcgan", loss__fresh_fakes=True)
+    networks, inputs = gans.tiny_networks(config), gans.random_inputs(config)
+    with CountOperations() as operations:
+        gan_step(networks, gans.FP32, inputs)
+    assert operations.counts["convolution"] == 3 + 3 + 3 * 3
+    assert sum(count for name, count in operations.counts.items() if "weight=True" in name) == 2 * 3 + 3
+
+
+def test_totals_are_the_sum_of_the_steps():
+    config = gans.tiny_config("mlp")
+    networks = gans.tiny_networks(config)
+    steps = [gan_step(networks, gans.FP32, gans.random_inputs(config, seed)) for seed in range(4)]
+    torch.testing.assert_close(networks.totals, torch.stack(steps).sum(0))
+
+
+def test_the_average_follows_g_inside_the_step():
+    config = gans.tiny_config("mlp", optim__ema_kimg=0.008)  # a half-life of one batch: beta = 0.5
+    networks = gans.tiny_networks(config)
+    before = [parameter.clone() for parameter in networks.G_ema.parameters()]
+    gan_step(networks, gans.FP32, gans.random_inputs(config))
+    for old, average, source in zip(before, networks.G_ema.parameters(), networks.G.parameters(), strict=True):
+        torch.testing.assert_close(average, (old + source) / 2)
+    assert any(not torch.equal(old, new) for old, new in zip(before, networks.G_ema.parameters(), strict=True))
+
+
+def test_a_map_of_logits_is_a_loss_over_all_of_them():
+    D = torch.nn.Conv2d(1, 1, 4, 4)
+    logits = judge(D, gans.FP32, torch.randn(2, 1, 16, 16))
+    assert logits.shape == (2, 16)
+    assert logits.dtype == torch.float32

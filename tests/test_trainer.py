@@ -1,0 +1,243 @@
+"""The loop: what it gives, writes, resumes and refuses."""
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import gans
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from fastgan import DivergedError, Trainer, UserError
+from fastgan.checkpoint import load_tensors
+from fastgan.config import replace
+from fastgan.data import ResidentFeed
+from fastgan.engine import restore, snapshot
+
+
+def images(num=48, side=16, channels=1, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (num, side, side, channels), dtype=np.uint8)
+
+
+def flat_pair():
+    """The networks of the tutorials: flat images, a Sigmoid at the end, dropout."""
+    torch.manual_seed(0)
+    G = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 256), nn.Tanh())
+    return G, nn.Sequential(nn.Linear(256, 16), nn.LeakyReLU(0.2), nn.Dropout(0.2), nn.Linear(16, 1), nn.Sigmoid())
+
+
+def conv_pair():
+    """The DCGAN example's habits: z as [N, z, 1, 1], logits as [N, 1, 1, 1]."""
+    torch.manual_seed(0)
+    G = nn.Sequential(
+        nn.ConvTranspose2d(6, 8, 4), nn.BatchNorm2d(8), nn.ReLU(), nn.ConvTranspose2d(8, 8, 4, 2, 1), nn.BatchNorm2d(8), nn.ReLU(),
+        nn.ConvTranspose2d(8, 3, 4, 2, 1), nn.Tanh(),
+    )  # fmt: skip
+    D = nn.Sequential(nn.Conv2d(3, 8, 4, 2, 1), nn.LeakyReLU(0.2), nn.Conv2d(8, 8, 4, 2, 1), nn.BatchNorm2d(8), nn.LeakyReLU(0.2), nn.Conv2d(8, 1, 4))
+    return G, D
+
+
+def quiet(pair, data=None, **options):
+    options = {"batch_size": 8, "compile": False, "amp": False, "progress": False} | options
+    return Trainer(*pair, images() if data is None else data, **options)
+
+
+def all_state(trainer):
+    return {f"{group}/{name}": t.clone() for group, named in trainer.networks.state().items() for name, t in named.items()}
+
+
+def assert_same_bits(ours, theirs):
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        assert torch.equal(ours[name], theirs[name]), name
+
+
+@pytest.mark.parametrize(("pair", "channels", "z_shape"), [(flat_pair, 1, (6,)), (conv_pair, 3, (6, 1, 1))])
+def test_networks_of_a_users_own(pair, channels, z_shape):
+    trainer = quiet(pair(), images(channels=channels), z_dim=6)
+    before = [parameter.clone() for parameter in trainer.networks.G.parameters()]
+    last = trainer.fit(kimg=0.08)
+    assert trainer.signature.z_shape == z_shape
+    assert (last["nimg"], last["kimg"], last["rung"]) == (80, 0.08, "eager")
+    assert all(not torch.equal(old, new) for old, new in zip(before, trainer.networks.G.parameters(), strict=True))
+    samples = trainer.sample(5, seed=1)
+    assert samples.shape == (5, channels, 16, 16)
+    assert samples.abs().max() <= 1
+    assert torch.equal(samples, trainer.sample(5, seed=1))
+    assert not torch.equal(trainer.sample(5), trainer.sample(5))
+    assert trainer.networks.G.training
+
+
+def test_ticks_can_be_left_and_taken_up_again():
+    trainer = quiet(flat_pair())
+    for tick in trainer.ticks(kimg=0.8):
+        if tick["nimg"] >= 160:
+            break
+    assert trainer.nimg == 160
+    assert [tick["nimg"] for tick in trainer.ticks(steps=23)] == [168, 176, 184]
+
+
+def test_lengths_in_kimg_epochs_and_steps_are_one_clock():
+    assert quiet(flat_pair()).fit(steps=6)["nimg"] == 48
+    assert quiet(flat_pair()).fit(epochs=1)["nimg"] == 48
+    assert quiet(flat_pair()).fit(kimg=0.041)["nimg"] == 48  # a whole number of batches
+    with pytest.raises(UserError, match="exactly one"):
+        quiet(flat_pair()).fit(kimg=1, steps=1)
+
+
+def test_statistics_are_means_over_the_tick():
+    config = gans.tiny_config("mlp", data__source="fashion-mnist-10k", run__amp=False, run__compile=False)
+    config = replace(replace(replace(config, "run.kimg", 0.04), "run.epochs", None), "run.tick_kimg", 0.02)
+    one, other = (Trainer.from_config(config, progress=False) for _ in range(2))
+    ticks = list(one.ticks())
+    singles = []
+    for _ in range(5):
+        singles.append(other.engine.run(other._draw_inputs()).clone())
+    assert [tick["nimg"] for tick in ticks] == [24, 40]
+    assert ticks[0]["d_loss"] == pytest.approx(torch.stack(singles)[:3, 0].mean().item(), rel=1e-5)
+    assert ticks[1]["g_loss"] == pytest.approx(torch.stack(singles)[3:, 1].mean().item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("compile", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_resume_is_bit_identical(tmp_path, compile):
+    """Ten steps, against four, a new trainer and six more: dropout, flips, noise, moving average and the order of the data included."""
+    options = {"compile": compile, "flip_labels": 0.2, "instance_noise": 0.1, "ema_kimg": 0.1, "fresh_fakes": True, "seed": 3}
+    whole = quiet(flat_pair(), out=tmp_path / "whole", **options)
+    torch.manual_seed(5)
+    whole.fit(steps=10)
+    halves = quiet(flat_pair(), out=tmp_path / "halves", **options)
+    torch.manual_seed(5)
+    halves.fit(steps=4)
+    torch.manual_seed(99)
+    resumed = quiet(flat_pair(), out=tmp_path / "halves", resume=True, **options)
+    assert resumed.nimg == 32
+    resumed.fit(steps=10)
+    assert resumed.engine.rung.name == whole.engine.rung.name == ("compiled" if compile else "eager")
+    assert_same_bits(all_state(resumed), all_state(whole))
+    assert torch.equal(resumed.sample(4, seed=0), whole.sample(4, seed=0))
+
+
+def test_preparing_takes_nothing_from_the_run(monkeypatch):
+    """The steps of the start-up check leave data, noise and networks where they were."""
+
+    def prepare(inputs):
+        before = snapshot(trainer.engine.state)
+        with torch.random.fork_rng():
+            for each in inputs:
+                trainer.engine.step(*each)
+        restore(trainer.engine.state, before)
+        trainer.engine.prepared = True
+
+    trainer, reference = quiet(flat_pair(), seed=4), quiet(flat_pair(), seed=4)
+    monkeypatch.setattr(trainer.engine, "prepare", prepare)
+    for each in (trainer, reference):
+        torch.manual_seed(0)
+        each.fit(steps=2)
+    assert trainer.feed.nimg == reference.feed.nimg == 16
+    assert torch.equal(trainer.generator.get_state(), reference.generator.get_state())
+    assert_same_bits(all_state(trainer), all_state(reference))
+
+
+def test_the_run_folder_holds_what_it_should(tmp_path):
+    config = gans.tiny_config("dcgan", run__amp=False, run__compile=False, run__kimg=0.4, run__epochs=None, run__tick_kimg=0.08, run__tensorboard=True)
+    out = tmp_path / "run"
+    Trainer.from_config(replace(config, "run.image_ticks", 1), out=out, progress=False).fit()
+    names = {path.name for path in out.iterdir()}
+    expected = {"training_options.json", "log.txt", "stats.jsonl", "reals.png", "fakes_init.png", "fakes000000.png", "losses.png"}
+    assert expected <= names
+    assert "network-snapshot-000000.safetensors" in names
+    assert any(name.startswith("events.out") for name in names)
+    assert not [name for name in names if name.startswith(".")]
+    rows = [json.loads(line) for line in (out / "stats.jsonl").read_text().splitlines()]
+    assert [row["nimg"] for row in rows] == [80, 160, 240, 320, 400]
+    assert "precision" in (out / "log.txt").read_text()
+    tensors, header = load_tensors(out / "network-snapshot-000000.safetensors", "snapshot")
+    assert header["config"]["model"]["ngf"] == 8
+    assert any(name.startswith("D.") for name in tensors)
+
+
+def test_a_stop_writes_the_state_and_a_resume_takes_it_up(tmp_path):
+    trainer = quiet(flat_pair(), out=tmp_path / "run")
+    for _ in trainer.ticks(kimg=80):
+        trainer.request_stop()
+    assert trainer.nimg == 800  # the tick after which the stop came is the last
+    resumed = quiet(flat_pair(), out=tmp_path / "run", resume=True)
+    assert resumed.nimg == trainer.nimg
+    assert_same_bits(all_state(resumed), all_state(trainer))
+
+
+def test_nan_stops_the_run_and_keeps_the_last_good_snapshot(tmp_path):
+    trainer = quiet(flat_pair(), out=tmp_path / "run")
+    trainer.config = replace(trainer.config, "run.snapshot_ticks", 1)
+    trainer.recorder.config = trainer.config
+    trainer.fit(steps=2)
+    good = {path.name: path.read_bytes() for path in (tmp_path / "run").glob("*.safetensors")}
+    assert good
+    with torch.no_grad():
+        trainer.networks.D[0].weight[0, 0] = float("inf")
+    with pytest.raises(DivergedError, match=r"d_loss.*NaN.*last finite: kimg 0.016.*network-snapshot-000000"):
+        trainer.fit(steps=4)
+    assert good == {path.name: path.read_bytes() for path in (tmp_path / "run").glob("*.safetensors")}
+    assert "NaN" in (tmp_path / "run" / "log.txt").read_text()
+
+
+def test_a_weight_that_is_not_finite_is_never_saved(tmp_path):
+    trainer = quiet(flat_pair(), out=tmp_path / "run")
+    trainer.fit(steps=1)
+    good = (tmp_path / "run" / "network-snapshot-000000.safetensors").read_bytes()
+    with torch.no_grad():
+        trainer.networks.G[2].bias[0] = float("nan")
+    statistics = {**trainer.last_finite, "nimg": 900, "kimg": 0.9}
+    with pytest.raises(DivergedError, match="weight G.2.bias"):
+        trainer.recorder.tick(statistics, 1, True, trainer.generator)
+    assert (tmp_path / "run" / "network-snapshot-000000.safetensors").read_bytes() == good
+
+
+def test_every_image_once_an_epoch_in_an_order_that_the_seed_fixes():
+    trainer = quiet(flat_pair(), seed=7)
+    feed = ResidentFeed(trainer.real_set.images, 8, 7)
+    ours = [trainer._draw_inputs().real_img.clone() for _ in range(6)]
+    assert all(torch.equal(a, feed.next_batch()) for a in ours)
+    shown = torch.cat(ours).permute(0, 2, 3, 1).flatten(1).tolist()
+    assert sorted(shown) == sorted(trainer.real_set.images.flatten(1).tolist())
+
+
+def test_instance_noise_falls_to_zero():
+    trainer = quiet(flat_pair(), instance_noise=0.4)
+    trainer.config = replace(trainer.config, "loss.instance_noise_kimg", 1.0)
+    levels = []
+    for trainer.nimg in (0, 250, 1000, 5000):
+        trainer._draw_inputs()
+        levels.append(trainer.networks.noise_std.item())
+    assert levels == pytest.approx([0.4, 0.3, 0.0, 0.0])
+
+
+def test_samples_of_a_users_own_density():
+    G, D = nn.Sequential(nn.Linear(2, 8), nn.ELU(), nn.Linear(8, 3)), nn.Sequential(nn.Linear(3, 8), nn.ELU(), nn.Linear(8, 1))
+    trainer = quiet((G, D), torch.randn(64, 3))
+    trainer.fit(steps=3)
+    assert trainer.sample(7).shape == (7, 3)
+
+
+@pytest.mark.slow
+def test_kill_at_any_moment_leaves_a_run_that_resumes(tmp_path):
+    """SIGKILL in the middle of a run that saves as often as it can; the resumed run ends where it should."""
+    out = tmp_path / "run"
+    arguments = ["--preset", "mlp", "--no-compile", "--no-amp", "--tick", "0.064", "--set", "run.snapshot_ticks=1", "--set", "run.image_ticks=1"]
+    command = [sys.executable, "-m", "fastgan", "train", *arguments, "--kimg", "1000", "--out", str(out)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not list(out.glob("training-state-*")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert list(out.glob("training-state-*"))
+    again = subprocess.run([sys.executable, "-m", "fastgan", "train", "--resume", str(out), "--kimg", "2"], capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    rows = [json.loads(line) for line in (out / "stats.jsonl").read_text().splitlines()]
+    assert [row["nimg"] for row in rows] == sorted({row["nimg"] for row in rows})
+    assert rows[-1]["kimg"] >= 2
