@@ -1,5 +1,4 @@
 """What is measured: a preset at a size and batch size, and the real images that every implementation gets."""
-import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -52,8 +51,8 @@ class Case:
         return resized.round().to(torch.uint8).permute(0, 2, 3, 1).expand(-1, -1, -1, model.img_channels).contiguous()
 
 
-def make_case(name: str, batch_size: int | None = None, resolution: int | None = None, channels: int | None = None, device: str | None = None) -> Case:
-    """The case of a preset; None = the preset's batch size, 28x28x1 for the fully connected networks, 64x64x3 for dcgan, CUDA where there is one."""
+def make_case(name: str, batch_size: int | None = None, resolution: int | None = None, channels: int | None = None) -> Case:
+    """The case of a preset, on CUDA where there is one. None = the preset's batch size; 28x28x1 for fully connected networks, 64x64x3 for dcgan."""
     config = preset(name)
     if batch_size is not None:
         config = replace(config, "run.batch_size", batch_size)
@@ -64,4 +63,4 @@ def make_case(name: str, batch_size: int | None = None, resolution: int | None =
         raise UserError(f"{name} makes samples, not images: leave --resolution and --channels out")
     elif config.run.batch_size % SET_SIZE:
         raise UserError(f"--batch-size {config.run.batch_size}: {name} judges sets of {SET_SIZE} samples, so give a multiple of {SET_SIZE}")
-    return Case(validate(config), torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
+    return Case(validate(config), torch.device("cuda" if torch.cuda.is_available() else "cpu"))

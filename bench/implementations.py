@@ -1,11 +1,13 @@
 """The implementations of a case's step, ready to be timed: the two baselines and the rungs of fastgan's engine."""
 import itertools
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
+from bench import NAMES
 from bench.cases import Case
 from bench.fastgan_loop import FastganLoop
 from bench.peers.accelerated import AcceleratedLoop
@@ -14,7 +16,6 @@ from bench.switches import Switches, present
 from bench.timing import synchronize
 from fastgan.precision import choose_precision
 
-NAMES = ("plain", "accelerated", "eager", "compiled")
 FIRST_STEPS = 2  # networks that are compiled one by one meet everything that they compile within so many
 
 
@@ -36,16 +37,14 @@ class Implementation:
         return f"{self.name} {self.dtype}"
 
 
-def build(case: Case, amp_choices: Collection[bool], names: Collection[str] = NAMES) -> Iterator[Implementation]:
-    """Everything that is to be measured, one after the other, each having run. `plain` exists once, in fp32; the others for every amp."""
-    if "plain" in names:
-        yield build_plain(case)
+def builders(case: Case, amp_choices: Collection[bool], names: Collection[str] = NAMES) -> list[Callable[[], Implementation]]:
+    """What builds everything that is to be measured, up to having run. `plain` exists once, in fp32; the others for every amp."""
+    wanted = [partial(build_plain, case)] if "plain" in names else []
     for amp in amp_choices:
         if "accelerated" in names:
-            yield build_accelerated(case, amp)
-        for name in ("eager", "compiled"):
-            if name in names:
-                yield build_rung(case, amp, compile=name != "eager")
+            wanted.append(partial(build_accelerated, case, amp))
+        wanted += [partial(build_rung, case, amp, compile=name == "compiled") for name in ("eager", "compiled") if name in names]
+    return wanted
 
 
 def build_plain(case: Case) -> Implementation:

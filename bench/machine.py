@@ -16,7 +16,7 @@ FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_tile")  # what decid
 
 @functools.cache
 def stamp() -> dict:
-    """cpu, cores (those this process may use), threads (of torch), flags, memory_gb, gpu (None without one), driver, gpu_limits, os, python, torch, triton."""
+    """What the numbers depend on. cores: those this process may use; threads: torch's; gpu, driver, gpu_limits: None without a GPU."""
     has_gpu = torch.cuda.is_available()
     driver, limits = _gpu_driver() if has_gpu else (None, None)
     return {
@@ -44,7 +44,7 @@ def describe(machine: dict) -> str:
 
 
 def commit() -> str | None:
-    """The commit of the checkout, "-dirty" after it where tracked files were changed since (results apart); None outside git or before a first commit."""
+    """The commit of the checkout, with "-dirty" where tracked files (results apart) were changed since; None where there is none."""
     head = _output("git", "rev-parse", "--short=12", "HEAD")
     if head is None:
         return None

@@ -26,6 +26,7 @@ class Row:
     ratio_to_plain: float | None  # median over the rounds of the ratio within a round; None where plain was not measured
     ratio_to_plain_quartiles: tuple[float, float] | None
     ratio_to_accelerated: float | None  # the same, to the accelerated loop in the same precision
+    ratio_to_accelerated_quartiles: tuple[float, float] | None
     gflop_per_image: float  # useful work of one update
     gflops: float  # useful GFLOP per second
     matmul_gflops: float  # of a large matrix product in the same dtype, in the same rounds
@@ -84,7 +85,7 @@ def markdown_table(rows: list[dict]) -> str:
     return "\n\n".join(tables)
 
 
-COLUMNS = ("preset", "implementation", "dtype", "imgs/sec", "x plain", "x accelerated", "GFLOP/s", "% of matmul", "compile s", "pays after images")
+COLUMNS = ("preset", "implementation", "dtype", "imgs/sec", "x plain", "x accelerated", "GFLOP/s", "% matmul", "compile s", "pays after")
 
 
 def cells(row: dict) -> list[str]:
@@ -96,7 +97,7 @@ def cells(row: dict) -> list[str]:
         row["dtype"],
         with_quartiles(row["imgs_per_sec"], row["imgs_per_sec_quartiles"]),
         with_quartiles(row["ratio_to_plain"], row["ratio_to_plain_quartiles"]),
-        significant(row["ratio_to_accelerated"]),
+        with_quartiles(row["ratio_to_accelerated"], row["ratio_to_accelerated_quartiles"]),
         significant(row["gflops"]),
         significant(row["percent_of_matmul"]),
         significant(row["compile_s"]) if compiled else "",
@@ -118,8 +119,8 @@ def significant(value: float | None) -> str:
 
 
 def with_quartiles(value: float | None, quartiles: tuple[float, float] | None) -> str:
-    """`1.23 (1.2 to 1.25)`; nothing for None."""
-    return "" if value is None else f"{significant(value)} ({significant(quartiles[0])} to {significant(quartiles[1])})"
+    """`1.23 (1.2–1.25)`; nothing for None."""
+    return "" if value is None else f"{significant(value)} ({significant(quartiles[0])}–{significant(quartiles[1])})"
 
 
 def _stamp(row: dict) -> str:

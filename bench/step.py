@@ -1,25 +1,39 @@
 """The training step of a preset, every implementation interleaved in one process: from a case to rows."""
 import datetime
 import math
-import statistics
 import tempfile
 from collections.abc import Callable, Collection
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from time import perf_counter
 
 import torch
 from torch._inductor.utils import fresh_cache
 
-from bench import machine, timing
+from bench import NAMES, machine, timing
 from bench.cases import Case
 from bench.fastgan_loop import FastganLoop
 from bench.flops import matmul, useful_flops
-from bench.implementations import NAMES, Implementation, build
+from bench.implementations import Implementation, builders
+from bench.peers.accelerated import start_compiler
 from bench.results import Row
+from bench.switches import Switches
+from bench.timing import quartiles
 from fastgan.errors import UserError
 from fastgan.precision import choose_precision
 
-DTYPES = {"both": (True, False), "bf16": (True,), "fp32": (False,)}  # -> amp
+AMP_CHOICES = {"both": (True, False), "bf16": (True,), "fp32": (False,)}
 TORCH_DTYPES = {"bf16": torch.bfloat16, "tf32": torch.float32, "fp32": torch.float32}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What came out of the rounds."""
+
+    implementations: list[Implementation]
+    step_s: dict[str, list[float]]  # seconds per step, by label of an implementation, one number a round
+    num_steps: dict[str, int]  # steps in a round, by label
+    matmul_gflops: dict[str, float]  # by dtype
+    gflop_per_step: float
 
 
 def measure(
@@ -33,17 +47,138 @@ def measure(
 ) -> list[Row]:
     """Build, warm up and time every implementation of the case; rounds, seconds and round_s as timing.interleave takes them.
 
-    dtype: both | bf16 | fp32 (TF32 on CUDA); raises UserError where bf16 alone is asked for and the chip has none. say: takes a line on the progress.
+    dtype: both | bf16 | fp32 (TF32 on CUDA); a UserError where bf16 alone is asked for and the chip has none. say: takes lines about the progress.
     """
-    notes = [machine.busy_note()]
-    amp_choices = _amp_choices(dtype, case.device, say)
-    torch._dynamo.reset()  # what was compiled in this process before would count towards the limits of the baselines
-    with tempfile.TemporaryDirectory() as folder:
-        implementations = _build_all(case, amp_choices, names, folder, say)
-        products = {each.dtype: _matmul_like(each, case.device) for each in implementations}
-        say(f"timing {len(implementations)} implementations in at least {rounds} rounds")
-        times, steps = _time(implementations, {name: call for name, (call, _) in products.items()}, rounds, seconds, round_s)
-    flops = useful_flops_of(case)
-    common = _common(case, dtype, times, flops, notes)
-    matmul_flops = {name: each[1] for name, each in products.items()}
-    return [_row(each, implementations, times, steps, matmul_flops, common) for each in implementations]
+    busy = machine.busy_note()
+    amp_choices = usable_amp_choices(dtype, case.device, say)
+    torch._dynamo.reset()  # graphs of an earlier measurement in this process would count towards the baselines' limit of recompilations
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        if {"accelerated", "compiled"} & set(names):
+            _start_compiler(case.device, folder, say)
+        implementations = _build(builders(case, amp_choices, names), folder, say)
+        say(f"timing {len(implementations)} implementations, {rounds} rounds or more")
+        measured = _time(case, implementations, rounds, seconds, round_s)
+    shared = _shared_columns(case, dtype)
+    return [_row(case, measured, each, busy, shared) for each in implementations]
+
+
+def usable_amp_choices(dtype: str, device: torch.device, say: Callable[[str], None]) -> list[bool]:
+    """The values of amp that make a difference on this chip: bf16 is left out with the reason, or refused, where the chip has none."""
+    wanted, precision = list(AMP_CHOICES[dtype]), choose_precision(True, device)
+    if True not in wanted or precision.compute_dtype == torch.bfloat16:
+        return wanted
+    if dtype == "bf16":
+        raise UserError(f"--dtype bf16 cannot be measured here: {precision.reason}")
+    say(f"bf16 is left out: {precision.reason}")
+    return [False]
+
+
+def _start_compiler(device: torch.device, folder: str, say: Callable[[str], None]) -> None:
+    try:
+        with fresh_cache(dir=folder, delete=False):
+            start_compiler(device)
+    except Exception as error:  # each implementation finds its own way to do without, and says so in its row
+        say(f"the compiler does not work here: {type(error).__name__}")
+
+
+def _build(wanted: list[Callable[[], Implementation]], folder: str, say: Callable[[str], None]) -> list[Implementation]:
+    """Each built with an empty compiler cache of its own, so that nobody profits from what another one compiled."""
+    built: dict[str, Implementation] = {}
+    for build in wanted:
+        started = perf_counter()
+        with fresh_cache(dir=folder, delete=False):
+            each = build()
+        say(f"{each.label} is ready after {perf_counter() - started:.1f} s" + (f" ({each.note})" if each.note else ""))
+        if each.label in built:  # a rung that was left for one that is there already
+            each = replace(built[each.label], note=each.note)
+        built[each.label] = each
+    return list(built.values())
+
+
+def _time(case: Case, implementations: list[Implementation], rounds: int, seconds: float, round_s: float) -> Measured:
+    """The rounds, with a large matrix product in every dtype among what takes its turn."""
+    calls = {each.label: each.step for each in implementations}
+    switches = {each.label: each.switches for each in implementations}
+    flops: dict[str, int] = {}
+    for dtype in dict.fromkeys(each.dtype for each in implementations):
+        calls[f"matmul {dtype}"], flops[dtype] = matmul(TORCH_DTYPES[dtype], case.device)
+        switches[f"matmul {dtype}"] = Switches(matmul_tf32=dtype == "tf32")
+    call_s, num_calls = timing.interleave(calls, rounds, seconds, round_s, before=lambda name: switches[name].apply())
+    matmul_gflops = {dtype: number / quartiles(call_s[f"matmul {dtype}"])[1] / 1e9 for dtype, number in flops.items()}
+    return Measured(implementations, call_s, num_calls, matmul_gflops, gflop_per_step(case))
+
+
+def gflop_per_step(case: Case) -> float:
+    """Useful GFLOP of one update: what fastgan's eager step computes, which wastes no gradients."""
+    loop = FastganLoop(case.config, case.device, amp=False, compile=False)
+    return useful_flops(lambda: loop.step(case.uint8_batches[0])) / 1e9
+
+
+# --- rows ----------------------------------------------------------------------------------------------------------------------------------------
+
+
+def _row(case: Case, measured: Measured, each: Implementation, busy: str, shared: dict) -> Row:
+    batch_size = case.config.run.batch_size
+    step_s = measured.step_s[each.label]
+    q1, rate, q3 = quartiles([batch_size / duration for duration in step_s])
+    to_plain, to_accelerated = (_ratio(measured, each, other) for other in ("plain", "accelerated"))
+    gflops = measured.gflop_per_step * rate / batch_size
+    return Row(
+        implementation=each.name,
+        dtype=each.dtype,
+        imgs_per_sec=rate,
+        imgs_per_sec_quartiles=(q1, q3),
+        spread=(q3 - q1) / rate,
+        ratio_to_plain=to_plain and to_plain[1],
+        ratio_to_plain_quartiles=to_plain and (to_plain[0], to_plain[2]),
+        ratio_to_accelerated=to_accelerated and to_accelerated[1],
+        ratio_to_accelerated_quartiles=to_accelerated and (to_accelerated[0], to_accelerated[2]),
+        gflop_per_image=measured.gflop_per_step / batch_size,
+        gflops=gflops,
+        matmul_gflops=measured.matmul_gflops[each.dtype],
+        percent_of_matmul=100 * gflops / measured.matmul_gflops[each.dtype],
+        compile_s=each.compile_s,
+        paid_after_images=_paid_after(measured, each, rate, batch_size),
+        rounds=len(step_s),
+        steps_per_round=measured.num_steps[each.label],
+        note="; ".join(filter(None, (each.note, busy))),
+        **shared,
+    )
+
+
+def _ratio(measured: Measured, each: Implementation, name: str) -> tuple[float, float, float] | None:
+    """Quartiles over the rounds of the speed of `each` over that of the baseline `name`: the plain one, or the accelerated one of the same amp."""
+    others = [other for other in measured.implementations if other.name == name and (name == "plain" or other.amp == each.amp)]
+    if not others:
+        return None
+    pairs = zip(measured.step_s[others[0].label], measured.step_s[each.label], strict=True)
+    return quartiles([other_s / our_s for other_s, our_s in pairs])
+
+
+def _paid_after(measured: Measured, each: Implementation, rate: float, batch_size: int) -> int | None:
+    """Images after which a compiled rung has made up for its start against the eager one of the same amp."""
+    eager = [other for other in measured.implementations if other.name == "eager" and other.amp == each.amp]
+    if each.name in ("plain", "accelerated", "eager") or not eager:
+        return None
+    return images_until_paid(each.compile_s, rate, batch_size / quartiles(measured.step_s[eager[0].label])[1])
+
+
+def images_until_paid(compile_s: float, rate: float, eager_rate: float) -> int | None:
+    """Images until compile_s + images / rate falls below images / eager_rate; None = never."""
+    return math.ceil(compile_s / (1 / eager_rate - 1 / rate)) if rate > eager_rate else None
+
+
+def _shared_columns(case: Case, dtype: str) -> dict:
+    config, model = case.config, case.config.model
+    size = "" if model.img_resolution is None else f" --resolution {model.img_resolution} --channels {model.img_channels}"
+    return {
+        "preset": config.preset,
+        "resolution": model.img_resolution,
+        "channels": model.img_channels,
+        "batch_size": config.run.batch_size,
+        "command": f"python -m bench step --preset {config.preset} --batch-size {config.run.batch_size}{size} --dtype {dtype}",
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "commit": machine.commit(),
+        "torch": torch.__version__,
+        "machine": machine.stamp(),
+    }

@@ -1,0 +1,82 @@
+"""`python -m bench step --preset NAME ...` measures a training step; `python -m bench table FILE` prints the rows that were kept."""
+import argparse
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+from bench import NAMES
+from fastgan.errors import DiskError, UserError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit code: 0, 1 for a disk that refuses, 2 for what the user can mend, 130 when interrupted."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except (UserError, DiskError) as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 2 if isinstance(error, UserError) else 1
+    except KeyboardInterrupt:
+        print("bench: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def step(options: argparse.Namespace) -> None:
+    """Measure, show, keep."""
+    from bench.cases import make_case
+    from bench.timing import MIN_ROUNDS
+
+    if options.rounds is not None and options.rounds < MIN_ROUNDS:
+        raise UserError(f"--rounds {options.rounds} is too few for a median with quartiles: give at least {MIN_ROUNDS}")
+    case = make_case(options.preset, options.batch_size, options.resolution, options.channels)
+
+    from rich.console import Console  # what follows is slow to import, and a mistake should be answered at once
+
+    from bench import report, results
+    from bench.step import measure
+    from fastgan.files import write_text
+
+    say = Console(stderr=True, highlight=False).print
+    rows = measure(case, options.dtype, options.only, options.rounds or MIN_ROUNDS, options.seconds, say=say)
+    report.show(rows, Console())
+    if options.json:
+        write_text(options.json, json.dumps([dataclasses.asdict(row) for row in rows], indent=1) + "\n")
+    if options.save:
+        results.append(results.STEP_RESULTS, rows)
+
+
+def table(options: argparse.Namespace) -> None:
+    """Print a results file as Markdown."""
+    from bench import results
+
+    print(results.markdown_table(results.read(options.file)))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m bench", description="Measures fastgan beside the loops that people run today.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_step(commands.add_parser("step", help="the training step of a preset: two baselines and the rungs of fastgan, interleaved"))
+    show = commands.add_parser("table", help="the rows of a results file as a Markdown table")
+    show.add_argument("file", type=Path, metavar="FILE", help="JSON lines, such as bench/results/step.jsonl")
+    show.set_defaults(run=table)
+    return parser
+
+
+def _add_step(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--preset", required=True, metavar="NAME")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="default: the preset's own")
+    parser.add_argument("--resolution", type=int, metavar="R", help="pixels a side; default 28, for dcgan 64")
+    parser.add_argument("--channels", type=int, metavar="C", help="1 or 3; default 1, for dcgan 3")
+    parser.add_argument("--dtype", choices=("both", "bf16", "fp32"), default="both", help="of all but plain, which is fp32; on CUDA fp32 uses TF32")
+    parser.add_argument("--rounds", type=int, metavar="M", help="default 7, which is the least")
+    parser.add_argument("--seconds", type=float, default=0.0, metavar="S", help="go on with rounds for so long")
+    parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES, metavar="IMPLEMENTATION", help=f"some of: {', '.join(NAMES)}")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows as a JSON list")
+    parser.add_argument("--save", action="store_true", help="append the rows to bench/results/step.jsonl")
+    parser.set_defaults(run=step)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,37 @@
+"""The useful work of a step, against counting by hand."""
+import pytest
+import torch
+
+from bench.cases import make_case
+from bench.flops import matmul, useful_flops
+from bench.step import gflop_per_step
+
+
+def mlp_macs(z_dim, hidden, pixels):
+    """Of one image: D on real, fake and fake again; G once; weight gradients of D for two passes, of G for one; the gradients between the layers."""
+    G, D = z_dim * hidden + hidden * pixels, pixels * hidden + hidden
+    d_step = 2 * D + 2 * D + 2 * hidden
+    g_step = G + D + D + G + hidden * pixels
+    return d_step + g_step
+
+
+def test_mlp():
+    assert gflop_per_step(make_case("mlp", batch_size=4)) == pytest.approx(4 * 2 * mlp_macs(100, 256, 784) / 1e9)
+
+
+def test_dcgan_wastes_no_gradients():
+    # 2.275 GFLOP is the count with G's images reused and without D's weight gradients in G's step; with the latter it is 2.482.
+    assert gflop_per_step(make_case("dcgan", batch_size=2)) / 2 == pytest.approx(2.275, rel=1e-3)
+
+
+def test_both_gradients_of_a_product_are_counted():
+    weight = torch.randn(5, 7, requires_grad=True)
+    x = torch.randn(3, 5, requires_grad=True)
+    assert useful_flops(lambda: (x @ weight).sum().backward()) == 3 * 2 * 3 * 5 * 7
+
+
+def test_the_measured_product_is_the_counted_one(monkeypatch):
+    monkeypatch.setattr("bench.flops.MATMUL_SIZE", {"cpu": 32})
+    call, flops = matmul(torch.float32, torch.device("cpu"))
+    assert useful_flops(call) == flops
+    assert call().isfinite().all()

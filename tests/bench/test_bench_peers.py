@@ -1,0 +1,109 @@
+"""The baselines are the same training as fastgan's: the same networks, and the same update from the same weights, images and noise."""
+import pytest
+import torch
+
+from bench.cases import Case, make_case
+from bench.fastgan_loop import FastganLoop
+from bench.peers import networks
+from bench.peers.accelerated import AcceleratedLoop
+from bench.peers.plain import PlainLoop
+from bench.switches import present
+from fastgan import models
+from fastgan.config import replace
+from fastgan.presets import PRESETS
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def same_switches_afterwards():
+    before = present()
+    yield
+    before.apply()
+
+
+def tiny_case(preset):
+    """A small case. Adam's eps lies far above the rounding of gradients, whose sign alone decides the first update with the usual one."""
+    case = make_case(preset, {"gaussian1d": 200}.get(preset, 4), 16 if preset == "dcgan" else None)
+    config = replace(case.config, "optim.eps", 1e-3)
+    for key in ("model.ngf", "model.ndf"):
+        config = replace(config, key, 8)
+    return Case(config, CPU)
+
+
+def num_parameters(network):
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_networks_have_the_parameters_of_the_preset(preset):
+    model = make_case(preset).config.model
+    for ours, theirs in zip(models.build(model), networks.build(model), strict=True):
+        assert [parameter.shape for parameter in theirs.parameters()] == [parameter.shape for parameter in ours.parameters()]
+        assert num_parameters(theirs) > 0
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_plain_step_is_a_step_of_fastgan(preset):
+    compare_steps(preset, PlainLoop)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_an_accelerated_step_is_a_step_of_fastgan(preset):
+    compare_steps(preset, lambda config, device: AcceleratedLoop(config, device, torch.float32, compile=False))
+
+
+def compare_steps(preset, make_loop):
+    """Two updates of each, side by side."""
+    case = tiny_case(preset)
+    torch.manual_seed(0)
+    ours, theirs = FastganLoop(case.config, CPU, amp=False, compile=False), make_loop(case.config, CPU)
+    start = [parameter.detach().clone() for parameter in both_networks(ours)]
+    take_weights(theirs, ours)
+    noise = [networks.draw_z(case.config.model, case.config.run.batch_size, CPU) for _ in range(4)]
+    ours.draw_z, theirs.draw_z = (iter([z.flatten(1) for z in noise]).__next__, iter(noise).__next__)
+    for index in range(2):
+        ours.step(case.uint8_batches[index])
+        theirs.step(case.float_batches[index])
+    for before, our, their in zip(start, both_networks(ours), both_networks(theirs), strict=True):
+        moved = (our - before).norm()
+        assert moved > 0
+        assert (our - their).norm() < 1e-3 * moved
+
+
+def both_networks(loop):
+    return [*loop.G.parameters(), *loop.D.parameters()]
+
+
+def take_weights(theirs, ours):
+    """Copy weights and BatchNorm statistics, which both state dicts hold in the order of the layers."""
+    for to, source in ((theirs.G, ours.G), (theirs.D, ours.D)):
+        to.load_state_dict(dict(zip(to.state_dict(), source.state_dict().values(), strict=True)))
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_noise_has_the_distribution_of_the_preset(preset):
+    model = make_case(preset).config.model
+    torch.manual_seed(0)
+    z = networks.draw_z(model, 4000, CPU).flatten(1)
+    assert z.shape == (4000, model.z_dim)
+    low, mean, std = {"normal": (None, 0, 1), "uniform": (-1, 0, 3**-0.5), "unit_uniform": (0, 0.5, 12**-0.5)}[model.z_distribution]
+    assert z.mean().item() == pytest.approx(mean, abs=0.05)
+    assert z.std().item() == pytest.approx(std, rel=0.05)
+    assert low is None or (z.min() >= low and z.max() <= 1)
+
+
+def test_the_plain_loop_computes_gradients_of_D_in_the_G_step_and_the_accelerated_one_does_not():
+    case = tiny_case("mlp")
+    plain, accelerated = PlainLoop(case.config, CPU), AcceleratedLoop(case.config, CPU, torch.float32, compile=False)
+    assert gradients_change_after_use(plain, case)
+    assert not gradients_change_after_use(accelerated, case)
+
+
+def gradients_change_after_use(loop, case):
+    """Whether D's gradients change after D's optimiser has used them."""
+    used = []
+    original = loop.optimizer_D.step
+    loop.optimizer_D.step = lambda: (original(), used.extend(parameter.grad.clone() for parameter in loop.D.parameters()))
+    loop.step(case.float_batches[0])
+    return any(not torch.equal(old, parameter.grad) for old, parameter in zip(used, loop.D.parameters(), strict=True))

@@ -1,0 +1,201 @@
+"""A whole measurement, short, and the command line around it."""
+import functools
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import bench
+from bench import __main__ as command_line
+from bench import cases, flops, implementations, step
+from bench.cases import make_case
+from bench.switches import Switches, present
+from fastgan.errors import UserError
+
+ROOT = Path(bench.__file__).parents[1]
+CPU = torch.device("cpu")
+NO_BF16 = step.choose_precision(False, CPU)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Little to time, and the switches as they were."""
+    before = present()
+    monkeypatch.setattr(flops, "MATMUL_SIZE", {"cpu": 64})
+    monkeypatch.setattr(cases, "POOL_BATCHES", 2)
+    yield
+    before.apply()
+
+
+def measure(names, preset="mlp", dtype="fp32", **options):
+    return {row.implementation: row for row in step.measure(make_case(preset, 100), dtype, names, rounds=3, round_s=0.01, **options)}
+
+
+def test_rows_are_consistent():
+    rows = measure(("plain", "eager"))
+    plain, eager = rows["plain"], rows["eager"]
+    assert (plain.ratio_to_plain, plain.ratio_to_plain_quartiles) == (1.0, (1.0, 1.0))
+    assert eager.ratio_to_plain_quartiles[0] <= eager.ratio_to_plain <= eager.ratio_to_plain_quartiles[1]
+    assert eager.ratio_to_accelerated is None
+    for row in rows.values():
+        assert (row.preset, row.resolution, row.channels, row.batch_size, row.rounds) == ("mlp", 28, 1, 100, 3)
+        assert row.gflops == pytest.approx(row.imgs_per_sec * row.gflop_per_image)
+        assert row.percent_of_matmul == pytest.approx(100 * row.gflops / row.matmul_gflops)
+        assert row.imgs_per_sec_quartiles[0] <= row.imgs_per_sec <= row.imgs_per_sec_quartiles[1]
+        assert (row.compile_s, row.paid_after_images) == (0.0, None)
+        json.dumps(vars(row))
+
+
+def test_samples_are_measured_too():
+    rows = measure(("plain", "eager"), preset="gaussian1d")
+    assert (rows["eager"].resolution, rows["eager"].channels) == (None, None)
+    assert "--resolution" not in rows["eager"].command
+
+
+def test_a_baseline_that_cannot_be_compiled_is_measured_eager(monkeypatch):
+    said = []
+    break_compiler(monkeypatch)
+    rows = measure(("accelerated", "eager"), say=said.append)
+    assert "not compiled: RuntimeError: no compiler here" in rows["accelerated"].note
+    assert rows["accelerated"].compile_s == 0.0
+    assert rows["eager"].ratio_to_accelerated > 0
+    assert rows["eager"].ratio_to_plain is None
+    assert any("compiler" in text for text in said)
+
+
+def test_a_rung_that_was_left_gives_its_reason_in_the_row_of_the_one_below(monkeypatch):
+    break_compiler(monkeypatch)
+    rows = step.measure(make_case("mlp", 100), "fp32", ("eager", "compiled"), rounds=3, round_s=0.01)
+    assert [row.implementation for row in rows] == ["eager"]
+    assert "no compiler here" in rows[0].note
+
+
+def break_compiler(monkeypatch):
+    """Whatever is compiled fails at its first call, as with a missing C++ compiler."""
+
+    def compile(function, **options):
+        def run(*inputs):
+            raise RuntimeError("no compiler here\nand more")
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", compile)
+
+
+def test_every_implementation_runs_under_its_own_switches(monkeypatch):
+    seen = []
+    case = make_case("mlp", 100)
+    fast = Switches(matmul_tf32=True, cudnn_benchmark=True)
+    built = [
+        implementations.Implementation("plain", "fp32", False, lambda: seen.append(("plain", present())), Switches(), 0.0),
+        implementations.Implementation("eager", "fp32", False, lambda: seen.append(("eager", present())), fast, 0.0),
+    ]
+    monkeypatch.setattr(step, "builders", lambda *arguments: [lambda each=each: each for each in built])
+    monkeypatch.setattr(step.timing, "_calls_in_a_round", lambda *arguments: 2)
+    step.measure(case, "fp32", ("plain", "eager"), rounds=2, round_s=0.01)
+    assert set(seen) == {("plain", Switches()), ("eager", fast)}
+
+
+def test_nobody_starts_with_the_switches_of_another():
+    Switches(matmul_tf32=True, cudnn_tf32=False, cudnn_benchmark=False).apply()
+    case = make_case("mlp", 100)
+    assert implementations.build_plain(case).switches == Switches(cudnn_benchmark=True)
+    assert implementations.build_rung(case, amp=False, compile=False).switches == Switches()
+
+
+@pytest.mark.parametrize(("compile_s", "rate", "eager_rate"), [(10.0, 200.0, 100.0), (33.3, 64.1, 61.7)])
+def test_images_until_compiling_has_paid(compile_s, rate, eager_rate):
+    num = step.images_until_paid(compile_s, rate, eager_rate)
+    assert compile_s + num / rate <= num / eager_rate * (1 + 1e-12)
+    assert compile_s + (num - 2) / rate > (num - 2) / eager_rate
+
+
+def test_what_is_not_faster_never_pays():
+    assert step.images_until_paid(1.0, 100.0, 100.0) is None
+    assert step.images_until_paid(1.0, 99.0, 100.0) is None
+
+
+def test_bf16_is_left_out_or_refused_where_the_chip_has_none(monkeypatch):
+    monkeypatch.setattr(step, "choose_precision", lambda amp, device: NO_BF16)
+    said = []
+    assert step.usable_amp_choices("both", CPU, said.append) == [False]
+    assert len(said) == 1
+    assert step.usable_amp_choices("fp32", CPU, said.append) == [False]
+    assert len(said) == 1  # nobody asked for it
+    with pytest.raises(UserError, match="--dtype bf16"):
+        step.usable_amp_choices("bf16", CPU, said.append)
+
+
+# --- cases ---------------------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("preset", "low", "channels"), [("mlp", -1.0, 1), ("mlp-tf", 0.0, 1), ("dcgan", -1.0, 3)])
+def test_everybody_gets_the_same_images(preset, low, channels):
+    case = make_case(preset, batch_size=3, resolution=16, channels=channels)
+    for integers, floats in zip(case.uint8_batches, case.float_batches, strict=True):
+        assert integers.shape == floats.shape == (3, channels, 16, 16)
+        assert integers.dtype == torch.uint8
+        assert integers.is_contiguous(memory_format=torch.channels_last)
+        assert floats.is_contiguous()
+        assert low <= floats.min() < floats.max() <= 1
+        assert torch.allclose(low + integers / 255 * (1 - low), floats, atol=1e-6)
+
+
+def test_a_batch_larger_than_the_embedded_set_is_possible():
+    assert make_case("mlp", batch_size=8000, resolution=4).uint8_batches[1].shape == (8000, 1, 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"name": "dcgam"}, "'dcgan'"),
+        ({"name": "gaussian1d", "batch_size": 150}, "multiple of 100"),
+        ({"name": "gaussian1d", "channels": 1}, "--resolution and --channels"),
+        ({"name": "dcgan", "resolution": 48}, "--resolution 48"),
+        ({"name": "mlp", "channels": 2}, "img_channels is 2"),
+        ({"name": "mlp", "batch_size": 0}, "batch_size is 0"),
+    ],
+)
+def test_what_cannot_be_measured_is_said_in_a_sentence(arguments, sentence):
+    with pytest.raises(UserError, match=sentence):
+        make_case(**arguments)
+
+
+# --- the command line ----------------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_command_writes_a_json_list_and_appends_on_request(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("bench.results.STEP_RESULTS", tmp_path / "step.jsonl")
+    monkeypatch.setattr(step, "measure", functools.partial(step.measure, round_s=0.01))
+    arguments = ["step", "--preset", "gaussian1d", "--dtype", "fp32", "--only", "plain", "eager", "--json", str(tmp_path / "rows.json"), "--save"]
+    assert command_line.main(arguments) == 0
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert [row["implementation"] for row in rows] == ["plain", "eager"]
+    assert all(row["rounds"] >= 7 and math.isfinite(row["imgs_per_sec"]) for row in rows)
+    assert [json.loads(line) for line in (tmp_path / "step.jsonl").read_text().splitlines()] == rows
+    assert "fastgan's fastest is eager fp32" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--preset", "mpl"], "'mlp'"),
+        (["--preset", "mlp", "--rounds", "3"], "at least 7"),
+        (["--preset", "dcgan", "--resolution", "7"], "--resolution 7"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_code_2(arguments, sentence, capsys):
+    assert command_line.main(["step", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert len(error.strip().splitlines()) == 1
+
+
+def test_python_m_bench_ends_with_that_code():
+    run = subprocess.run([sys.executable, "-m", "bench", "step", "--preset", "nothing-of-the-sort"], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 2
+    assert run.stderr.startswith("bench: there is no preset 'nothing-of-the-sort'")
