@@ -51,8 +51,9 @@ def measure(
     """
     busy = machine.busy_note()
     amp_choices = usable_amp_choices(dtype, case.device, say)
-    torch._dynamo.reset()  # graphs of an earlier measurement in this process would count towards the baselines' limit of recompilations
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+    torch._dynamo.reset()  # graphs of an earlier measurement in this process would count towards the baselines' limit of recompilations,
+    roomy = torch._dynamo.config.patch(recompile_limit=64)  # and their own 8 are met with two precisions: networks compiled as modules share them
+    with roomy, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         if {"accelerated", "compiled"} & set(names):
             _start_compiler(case.device, folder, say)
         implementations = _build(builders(case, amp_choices, names), folder, say)

@@ -1,12 +1,14 @@
 """The command line: parses, builds a Config, calls one function. `fastgan train | sample | info`."""
 import argparse
 import os
+import shlex
 import signal
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from fastgan import __version__, presets
-from fastgan.config import Config, override, replace, to_json, validate
+from fastgan.config import Config, override, replace, to_json, validate, without_length
 from fastgan.errors import DiskError, DivergedError, UserError
 from fastgan.files import cache_folder
 
@@ -15,10 +17,12 @@ EXIT_FAILED, EXIT_USER = 1, 2
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code: 0, 1 for a disk that refuses or a training that diverged, 2 for what the user can mend."""
-    options = _parser().parse_args(arguments)
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))  # a second run starts from what the first one compiled
     try:
-        return options.run(options)
+        options = _parser().parse_args(arguments)
+        exit_code = options.run(options)
+        sys.stdout.flush()  # a pipe that nobody reads any more is noticed here, not at the exit of the interpreter
+        return exit_code
     except (UserError, DiskError, DivergedError) as error:
         print(f"fastgan: {error}", file=sys.stderr)
         return EXIT_USER if isinstance(error, UserError) else EXIT_FAILED
@@ -42,13 +46,13 @@ def train(options: argparse.Namespace) -> int:
     from fastgan.run_folder import next_run_folder
     from fastgan.trainer import Trainer
 
-    name = f"{config.preset}-{Path(config.data.source).name}"
-    folder = Path(options.resume or options.out or next_run_folder(Path("runs"), name))
-    trainer = Trainer.from_config(config, out=folder, resume=options.resume is not None)
+    resumed = options.resume is not None
+    folder = Path(options.resume if resumed else options.out or next_run_folder(Path("runs"), run_name(config)))
+    trainer = Trainer.from_config(config, out=folder, resume=resumed)
     with _stopping_on_signals(trainer) as received:
         trainer.fit()
     if received:
-        print(f"stopped; go on with:  fastgan train --resume {folder}")
+        print(f"stopped; go on with:  fastgan train --resume {shlex.quote(str(folder))}")
         return 128 + received[0]
     print(f"done: {folder}")
     return 0
@@ -56,7 +60,7 @@ def train(options: argparse.Namespace) -> int:
 
 def configuration(options: argparse.Namespace) -> Config:
     """The preset (or the resumed run's options), then --set, then the flags that were given; each later one wins."""
-    if options.resume:
+    if options.resume is not None:
         from fastgan.run_folder import read_options
 
         if options.out or options.preset:
@@ -66,22 +70,25 @@ def configuration(options: argparse.Namespace) -> Config:
         config = presets.preset(options.preset or "dcgan")
     for assignment in options.set:
         config = override(config, assignment)
-    lengths = {"run.epochs": options.epochs, "run.kimg": options.kimg, "run.steps": options.steps}
-    if any(value is not None for value in lengths.values()):
-        for key, value in lengths.items():
-            config = replace(config, key, value)
-    for key, value in _given(options).items():
+    if any(length is not None for length in (options.epochs, options.kimg, options.steps)):
+        config = without_length(config)
+    for key, value in _flags(options).items():
         if value is not None:
             config = replace(config, key, value)
+    if config.model.architecture == "custom":
+        raise UserError("networks of your own are trained from Python: fastgan.Trainer(G, D, data, out=FOLDER, resume=True) goes on with such a run")
     return validate(config)
 
 
-def _given(options: argparse.Namespace) -> dict:
+def _flags(options: argparse.Namespace) -> dict:
     """Option -> value, None where the flag was left out."""
     return {
         "data.source": options.data,
         "data.skip_bad": options.skip_bad,
         "model.img_resolution": options.resolution,
+        "run.epochs": options.epochs,
+        "run.kimg": options.kimg,
+        "run.steps": options.steps,
         "run.batch_size": options.batch_size,
         "run.seed": options.seed,
         "run.amp": options.amp,
@@ -90,6 +97,11 @@ def _given(options: argparse.Namespace) -> dict:
         "run.tick_kimg": options.tick,
         "run.tensorboard": options.tensorboard,
     }
+
+
+def run_name(config: Config) -> str:
+    """PRESET-DATA, where a path is called by its last part."""
+    return f"{config.preset}-{Path(config.data.source).expanduser().resolve().name}"
 
 
 class _stopping_on_signals:
@@ -108,7 +120,7 @@ class _stopping_on_signals:
 
     def _handle(self, number: int, frame) -> None:
         if self.received:
-            raise KeyboardInterrupt
+            sys.exit(128 + number)
         self.received.append(number)
         self.trainer.request_stop()
 
@@ -122,6 +134,8 @@ def sample(options: argparse.Namespace) -> int:
 
     if options.num < 1:
         raise UserError(f"--num is {options.num}; it must be above 0")
+    if not 0 <= options.seed < 2**32:
+        raise UserError(f"--seed is {options.seed}; it must be at least 0 and below {2**32}")
     print(snapshots.write_samples(Path(options.snapshot), Path(options.out), options.num, options.seed))
     return 0
 
@@ -140,8 +154,15 @@ def info(options: argparse.Namespace) -> int:
 # --- the parser ----------------------------------------------------------------------------------------------------------------------------------
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence, without the page of usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; {self.prog} --help lists what there is")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("fastgan", description="A compiled, measured training engine for generative adversarial networks.")
+    parser = _Parser("fastgan", description="A compiled, measured training engine for generative adversarial networks.")
     parser.add_argument("--version", action="version", version=f"fastgan {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_train(commands.add_parser("train", help="train a GAN", formatter_class=argparse.RawDescriptionHelpFormatter, epilog=_TRAIN_EXAMPLES))

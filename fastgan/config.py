@@ -5,6 +5,8 @@ Every section is flat, so that `--set SECTION.KEY=VALUE` reaches everything and 
 import dataclasses
 import difflib
 import json
+import math
+import re
 import types
 import typing
 from dataclasses import dataclass, field
@@ -12,6 +14,9 @@ from dataclasses import dataclass, field
 from fastgan.errors import UserError
 
 DCGAN_RESOLUTIONS = (16, 32, 64, 128)
+SET_SIZE = 100  # samples that D of the 1-D GAN judges together
+LENGTHS = ("run.epochs", "run.kimg", "run.steps")
+BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 
 @dataclass(frozen=True)
@@ -23,7 +28,7 @@ class ModelConfig:
     z_distribution: str = "normal"  # normal: N(0,1) | uniform: U(-1,1) | unit_uniform: U(0,1)
     img_resolution: int | None = None  # pixels a side; None = the data's, at most the preset's own
     img_channels: int | None = None  # 1 or 3; None = the data's
-    img_low: float = -1.0  # the value of a black pixel inside the networks; white is 1
+    img_low: float = -1.0  # the value of a black pixel inside the networks, -1 or 0; white is 1
     ngf: int = 64  # dcgan: channels of G's last hidden layer
     ndf: int = 64  # dcgan: channels of D's first layer
     G_hidden: tuple[int, ...] = (256,)  # mlp and samples: hidden widths
@@ -63,7 +68,7 @@ class OptimConfig:
 class DataConfig:
     """Where real images come from."""
 
-    source: str = "fashion-mnist-10k"  # a name, or the path of a folder, zip, idx, npy or npz
+    source: str = "fashion-mnist-10k"  # a name, or the path of a folder, zip, idx, npy or npz; "gaussian": samples of a 1-D density
     skip_bad: bool = False  # leave out files that are no images, and list them
     mean: float = 4.0  # source "gaussian": the density to learn
     std: float = 1.25
@@ -109,11 +114,17 @@ def to_json(config: Config) -> str:
 
 
 def from_dict(options: dict) -> Config:
-    """The inverse of dataclasses.asdict, for a `training_options.json` that was read; an unknown key is a UserError."""
+    """The inverse of dataclasses.asdict, also after a way through JSON. What is left out has its default.
+
+    Raises UserError for what asdict cannot have written: another structure, an unknown key, a value of another type.
+    """
+    has_known_keys = isinstance(options, dict) and options.keys() <= {"preset", *SECTIONS}
+    if not (has_known_keys and all(isinstance(options.get(section, {}), dict) for section in SECTIONS)):
+        raise UserError(f"a configuration holds the name of its preset and the sections {', '.join(SECTIONS)}")
     config = Config(preset=str(options.get("preset", "dcgan")))
     for section in SECTIONS:
-        for key, value in options.get(section, {}).items():
-            config = replace(config, f"{section}.{key}", tuple(value) if isinstance(value, list) else value)
+        for name, value in options.get(section, {}).items():
+            config = replace(config, f"{section}.{name}", _checked(value, f"{section}.{name}"))
     return config
 
 
@@ -128,9 +139,13 @@ def override(config: Config, assignment: str) -> Config:
     key, separator, text = assignment.partition("=")
     if not separator:
         raise UserError(f"--set {assignment}: write KEY=VALUE, for example --set model.ngf=32")
-    section, name = find_key(key.strip())
-    kind = typing.get_type_hints(SECTIONS[section])[name]
-    return replace(config, f"{section}.{name}", _parse(text.strip(), kind, f"--set {section}.{name}"))
+    key = ".".join(find_key(key.strip()))
+    return replace(without_length(config) if key in LENGTHS else config, key, _parse(text.strip(), key))
+
+
+def without_length(config: Config) -> Config:
+    """A copy that says nothing about the length of the run, before one of the three ways to say it is set."""
+    return dataclasses.replace(config, run=dataclasses.replace(config.run, epochs=None, kimg=None, steps=None))
 
 
 def find_key(key: str) -> tuple[str, str]:
@@ -147,73 +162,129 @@ def find_key(key: str) -> tuple[str, str]:
     raise UserError(f"there is no option {key!r}; the nearest is {names[nearest[0]]!r} (fastgan train --dry-run lists them all)")
 
 
-def _parse(text: str, kind, flag: str):
-    """`text` as a value of the annotated type: int, float, bool, str, tuple[int, ...] or one of these or None."""
-    if isinstance(kind, types.UnionType):
-        if text.lower() in ("none", "null", ""):
-            return None
-        kind = next(option for option in typing.get_args(kind) if option is not type(None))
-    if kind is bool:
-        return _parse_bool(text, flag)
+def _kind(key: str) -> tuple[type, bool]:
+    """(type, whether it may be None) of an option; tuple stands for tuple[int, ...]."""
+    section, name = key.split(".")
+    kind = typing.get_type_hints(SECTIONS[section])[name]
+    options = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    kind = next(option for option in options if option is not type(None))
+    return typing.get_origin(kind) or kind, len(options) > 1
+
+
+def _wrong_type(key: str, kind: type, value) -> UserError:
+    wanted = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", tuple: "whole numbers separated by commas"}[kind]
+    return UserError(f"{key} takes {wanted}, not {value!r}")
+
+
+def _checked(value, key: str):
+    """A value as JSON has it in the type of the option: lists become tuples, whole numbers do for floats, nothing else is converted."""
+    section, name = find_key(key)
+    kind, may_be_none = _kind(f"{section}.{name}")
+    if value is None and may_be_none:
+        return None
+    if kind is tuple and isinstance(value, list | tuple) and all(type(width) is int for width in value):
+        return tuple(value)
+    if type(value) is kind or (kind is float and type(value) is int):
+        return value
+    raise _wrong_type(key, kind, value)
+
+
+def _parse(text: str, key: str):
+    """`text` of the command line in the type of the option."""
+    kind, may_be_none = _kind(key)
+    if may_be_none and text.lower() in ("none", "null", ""):
+        return None
     try:
-        if typing.get_origin(kind) is tuple:
-            return tuple(int(part) for part in text.strip("()[]").replace(",", " ").split())
-        return kind(text)
-    except ValueError:
-        wanted = {int: "a whole number", float: "a number"}.get(kind, "whole numbers separated by commas")
-        raise UserError(f"{flag} takes {wanted}, not {text!r}") from None
+        if kind is bool:
+            return BOOLEANS[text.lower()]
+        return tuple(int(part) for part in text.strip("()[]").replace(",", " ").split()) if kind is tuple else kind(text)
+    except (ValueError, KeyError):
+        raise _wrong_type(f"--set {key}", kind, text) from None
 
 
-def _parse_bool(text: str, flag: str) -> bool:
-    values = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
-    if text.lower() not in values:
-        raise UserError(f"{flag} takes true or false, not {text!r}")
-    return values[text.lower()]
+# --- validation ----------------------------------------------------------------------------------------------------------------------------------
+
+CHOICES = {
+    "model.architecture": ("dcgan", "mlp", "samples", "custom"),
+    "model.z_distribution": ("normal", "uniform", "unit_uniform"),
+    "model.img_channels": (None, 1, 3),
+    "model.img_low": (-1, 0),
+    "model.G_activation": ("relu", "leaky_relu", "elu"),
+    "model.D_activation": ("relu", "leaky_relu", "elu"),
+    "model.init": ("torch", "xavier_relu"),
+    "loss.name": ("non_saturating", "saturating"),
+    "optim.name": ("adam", "rmsprop"),
+}
+ABOVE_0 = (
+    "model.z_dim", "model.img_resolution", "model.ngf", "model.ndf", "optim.lr_G", "optim.lr_D", "optim.eps", "optim.ema_kimg", "data.std",
+    "run.batch_size", *LENGTHS, "run.tick_kimg", "run.image_ticks", "run.snapshot_ticks", "run.grid",
+)  # fmt: skip
+# At least 0 and below this.
+FROM_0 = {"optim.beta1": 1, "optim.beta2": 1, "loss.instance_noise": math.inf, "loss.instance_noise_kimg": math.inf, "run.seed": 2**32}
+UP_TO_1 = ("loss.smooth_real", "loss.smooth_fake", "loss.flip_labels")
 
 
 def validate(config: Config) -> Config:
-    """The same configuration, or a UserError in terms of the flags."""
-    model, loss, optim, run = config.model, config.loss, config.optim, config.run
-    _one_of("model.architecture", model.architecture, ("dcgan", "mlp", "samples", "custom"))
-    _one_of("model.z_distribution", model.z_distribution, ("normal", "uniform", "unit_uniform"))
-    _one_of("model.init", model.init, ("torch", "xavier_relu"))
-    for name in ("G_activation", "D_activation"):
-        _one_of(f"model.{name}", getattr(model, name), ("relu", "leaky_relu", "elu"))
-    _one_of("loss.name", loss.name, ("non_saturating", "saturating"))
-    _one_of("optim.name", optim.name, ("adam", "rmsprop"))
-    _one_of("model.img_channels", model.img_channels, (None, 1, 3))
-    _positive(config, "model.z_dim", "model.ngf", "model.ndf", "run.batch_size", "run.image_ticks", "run.snapshot_ticks", "run.grid")
-    _positive(config, "optim.lr_G", "optim.lr_D", "optim.eps", "data.std")
-    _positive(config, "run.epochs", "run.kimg", "run.steps", "run.tick_kimg", "optim.ema_kimg", "model.img_resolution", optional=True)
-    _within(config, 0.0, 1.0, "loss.smooth_real", "loss.smooth_fake", "loss.flip_labels", "optim.beta1", "optim.beta2")
-    _within(config, 0.0, float("inf"), "loss.instance_noise", "loss.instance_noise_kimg")
-    if any(width < 1 for width in (*model.G_hidden, *model.D_hidden)):
-        raise UserError("--set model.G_hidden and model.D_hidden take positive widths")
-    if model.architecture == "dcgan" and model.img_resolution not in (None, *DCGAN_RESOLUTIONS):
-        raise UserError(f"--resolution {model.img_resolution} is not one of dcgan's: {', '.join(map(str, DCGAN_RESOLUTIONS))}")
+    """The same configuration, or a UserError that names the option. What depends on machine or data is checked where these are looked at."""
+    config = from_dict(dataclasses.asdict(config))  # every value has its type, from whichever side it came
+    _check_each_option(config)
+    model, run = config.model, config.run
+    if not all(width > 0 for width in (*model.G_hidden, *model.D_hidden)):
+        raise UserError("model.G_hidden and model.D_hidden hold widths, which must be above 0")
+    if run.device is not None and not re.fullmatch(r"cpu|cuda(:\d+)?", str(run.device)):
+        raise UserError(f"--device {run.device!r} is not supported; give cpu, cuda, or cuda:1 for the second GPU")
+    if not config.data.source:
+        raise UserError("--data is empty; give the name of a set or the path of images")
     if sum(length is not None for length in (run.epochs, run.kimg, run.steps)) != 1:
         raise UserError("give exactly one of --kimg, --epochs and --steps")
+    if model.architecture == "dcgan":
+        _check_dcgan(model)
+    if model.architecture == "samples" or config.data.source == "gaussian":
+        _check_density(config)
     return config
+
+
+def _check_each_option(config: Config) -> None:
+    for key, allowed in CHOICES.items():
+        if _value(config, key) not in allowed:
+            raise UserError(f"{key} is {_value(config, key)!r}; it can be {', '.join(str(choice) for choice in allowed if choice is not None)}")
+    for key in ABOVE_0:
+        if _value(config, key) is not None and not 0 < _value(config, key) < math.inf:
+            raise UserError(f"{key} is {_value(config, key)}; it must be above 0 and finite")
+    for key, end in FROM_0.items():
+        if not 0 <= _value(config, key) < end:
+            raise UserError(f"{key} is {_value(config, key)}; it must be at least 0 and {'finite' if end == math.inf else f'below {end}'}")
+    for key in UP_TO_1:
+        if not 0 <= _value(config, key) <= 1:
+            raise UserError(f"{key} is {_value(config, key)}; it must lie between 0 and 1")
+    if not math.isfinite(config.data.mean):
+        raise UserError(f"data.mean is {config.data.mean}; it must be finite")
+
+
+def _check_dcgan(model: ModelConfig) -> None:
+    if model.img_resolution not in (None, *DCGAN_RESOLUTIONS):
+        raise UserError(f"--resolution {model.img_resolution} is not one of dcgan's: {', '.join(map(str, DCGAN_RESOLUTIONS))}")
+    if model.img_low != -1:
+        raise UserError("model.img_low must be -1 for dcgan, whose G ends in tanh")
+
+
+def _check_density(config: Config) -> None:
+    """The 1-D GAN and its samples, which have neither pixels nor epochs nor labels, belong to each other."""
+    model, data, run = config.model, config.data, config.run
+    if model.architecture != "samples":
+        raise UserError("the data 'gaussian' are numbers, not images; take --preset gaussian1d, or other --data")
+    if data.source != "gaussian":
+        raise UserError(f"{config.preset} learns the numbers of a Gaussian and takes no --data {data.source}; leave it out, or take another --preset")
+    if run.batch_size % SET_SIZE:
+        raise UserError(f"--batch-size {run.batch_size} is not a multiple of {SET_SIZE}; so many samples are judged together by D of {config.preset}")
+    if run.epochs is not None:
+        raise UserError(f"--epochs needs a set of images, and {config.preset} draws new numbers for ever; give --kimg or --steps")
+    for name, given in (("--resolution", model.img_resolution), ("model.img_channels", model.img_channels), ("--skip-bad", data.skip_bad),
+                        ("loss.flip_labels", config.loss.flip_labels)):  # fmt: skip
+        if given:
+            raise UserError(f"{name} is for images, and {config.preset} learns numbers; leave it out")
 
 
 def _value(config: Config, key: str):
     section, name = key.split(".")
     return getattr(getattr(config, section), name)
-
-
-def _one_of(key: str, value, allowed: tuple) -> None:
-    if value not in allowed:
-        raise UserError(f"{key} is {value!r}; it can be {', '.join(str(option) for option in allowed if option is not None)}")
-
-
-def _positive(config: Config, *keys: str, optional: bool = False) -> None:
-    for key in keys:
-        value = _value(config, key)
-        if not (optional and value is None) and not value > 0:
-            raise UserError(f"{key} is {value}; it must be above 0")
-
-
-def _within(config: Config, low: float, high: float, *keys: str) -> None:
-    for key in keys:
-        if not low <= _value(config, key) <= high:
-            raise UserError(f"{key} is {_value(config, key)}; it must lie in [{low:g}, {high:g}]")

@@ -37,10 +37,12 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 
 
 def cache_folder() -> Path:
-    """The user's cache folder for downloads and compiled code: $FASTGAN_CACHE, else $XDG_CACHE_HOME/fastgan, else ~/.cache/fastgan."""
-    if "FASTGAN_CACHE" in os.environ:
-        return Path(os.environ["FASTGAN_CACHE"])
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fastgan"
+    """The user's cache folder for downloads and compiled code: $FASTGAN_CACHE, else $XDG_CACHE_HOME/fastgan, else ~/.cache/fastgan.
+
+    A variable that is set but empty counts as not set.
+    """
+    own = os.environ.get("FASTGAN_CACHE")
+    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fastgan"
 
 
 def _flush_to_disk(path: Path) -> None:

@@ -6,11 +6,11 @@ import shutil
 
 import torch
 
-from fastgan import ops
+from fastgan import __version__, ops
 from fastgan.files import cache_folder
 from fastgan.precision import choose_precision
 
-PACKAGES = ("fastgan", "torch", "triton", "numpy", "nvidia-dali-cuda130", "tensorboard")
+PACKAGES = ("torch", "triton", "numpy", "nvidia-dali-cuda130", "tensorboard")
 HOW_TO_GET = {
     "nvidia-dali-cuda130": "pip install 'fastgan[dali]' (Linux, NVIDIA GPU)",
     "tensorboard": "pip install 'fastgan[tensorboard]'",
@@ -19,27 +19,28 @@ HOW_TO_GET = {
 
 
 def collect() -> dict:
-    """Everything as JSON-able values: python, packages, device, precision, compiler, ops, cache."""
+    """Everything as JSON-able values: fastgan, python, platform, packages, device, precision, compile, ops, cache."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return {
+        "fastgan": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: _version(name) for name in PACKAGES},
         "device": _device(device),
         "precision": choose_precision(True, device).describe(),
         "compile": _compiler(device),
-        "ops": ops.status(),
+        "ops": [row._asdict() for row in ops.status()],
         "cache": str(cache_folder()),
     }
 
 
 def describe(facts: dict) -> str:
     """The facts as lines for a person, what is missing with its remedy."""
-    lines = [f"python     {facts['python']} on {facts['platform']}"]
+    lines = [f"fastgan    {facts['fastgan']}", f"python     {facts['python']} on {facts['platform']}"]
     for name, version in facts["packages"].items():
         lines.append(f"package    {name} {version or 'is not installed: ' + HOW_TO_GET.get(name, 'pip install ' + name)}")
     lines += [f"device     {key}: {value}" for key, value in facts["device"].items()]
-    lines += [f"amp        {facts['precision']}", f"compile    {facts['compile']}"]
+    lines += [facts["precision"].replace(": ", "  ", 1), f"compile    {facts['compile']}"]
     for row in facts["ops"]:
         lines.append(f"op         {row['op']}: {row['implementation']} {'is available' if row['available'] else 'is not used: ' + row['reason']}")
     return "\n".join([*lines, f"cache      {facts['cache']}"])

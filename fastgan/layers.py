@@ -1,5 +1,4 @@
 """Building blocks that more than one model uses."""
-import torch
 from torch import nn
 
 
@@ -25,7 +24,6 @@ def linear(fan_in: int, fan_out: int, init: str) -> nn.Linear:
     return layer
 
 
-@torch.no_grad()
 def dcgan_init(network: nn.Module) -> None:
     """Convolutions from N(0, 0.02), BatchNorm weights from N(1, 0.02), biases zero (Radford et al., 2015, section 4)."""
     for module in network.modules():

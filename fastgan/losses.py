@@ -4,8 +4,11 @@ import torch.nn.functional as F
 
 
 def bce_with_logits(logits: torch.Tensor, target: torch.Tensor | float) -> torch.Tensor:
-    """Binary cross-entropy of logits against targets in [0, 1], per element: softplus(l) - t * l, finite for every finite logit."""
-    return F.softplus(logits) - target * logits
+    """Binary cross-entropy of logits against targets in [0, 1], per element: t softplus(-l) + (1 - t) softplus(l).
+
+    Finite for every finite logit, and exact where D is sure: softplus(l) - t * l would be the rounding error of l there.
+    """
+    return target * F.softplus(-logits) + (1 - target) * F.softplus(logits)
 
 
 def d_loss(real_logits: torch.Tensor, fake_logits: torch.Tensor, real_target: torch.Tensor | float = 1.0, fake_target: torch.Tensor | float = 0.0):

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import torch
 
+from fastgan.errors import UserError
+
 BF16_FLAGS = {"avx512_bf16", "amx_bf16"}  # x86: bf16 matrix instructions; without them oneDNN emulates bf16 and is slower than fp32
 
 
@@ -35,10 +37,13 @@ class Precision:
 
 
 def choose_precision(amp: bool, device: torch.device) -> Precision:
-    """bf16 where it was asked for and the chip has it, else fp32, with the reason. On CUDA fp32 matrix work uses TF32."""
+    """bf16 where it was asked for and the chip has it, else fp32, with the reason. On CUDA fp32 matrix work uses TF32.
+
+    Raises UserError for a CUDA device that is not there.
+    """
     if device.type == "cuda":
-        torch.backends.cuda.matmul.allow_tf32 = True
-        torch.backends.cudnn.allow_tf32 = True
+        _check_there_is(device)
+        torch.set_float32_matmul_precision("high")  # cuDNN's convolutions use TF32 by default
     if not amp:
         return Precision(device.type, torch.float32, "amp is off")
     if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
@@ -46,6 +51,14 @@ def choose_precision(amp: bool, device: torch.device) -> Precision:
     if device.type == "cpu" and not BF16_FLAGS & cpu_flags():
         return Precision(device.type, torch.float32, "this CPU has neither avx512_bf16 nor AMX: bf16 would be slower")
     return Precision(device.type, torch.bfloat16, "amp")
+
+
+def _check_there_is(device: torch.device) -> None:
+    if torch.version.cuda is None:
+        raise UserError(f"--device {device} needs CUDA, and this torch {torch.__version__} was built without it; install a CUDA build, or give cpu")
+    found = torch.cuda.device_count()
+    if (device.index or 0) >= found:
+        raise UserError(f"--device {device} is not there: torch sees {found} CUDA devices (fastgan info says more); give cpu or another one")
 
 
 def full_precision(precision: Precision) -> Precision:

@@ -1,8 +1,8 @@
 """One row a preset, with the numbers of its source. What a row does not name has the default of config.py.
 
 Sources: mlp, mlp-tf, mlp-mnist are the fully connected GANs of the usual PyTorch, TensorFlow and notebook tutorials on MNIST (Goodfellow et
-al., 2014); gaussian1d is the "50 lines" GAN that learns N(4, 1.25), whose D judges a set of 100 samples at a time; dcgan is Radford et al., 2015 (arXiv
-1511.06434) as in the PyTorch example. Where a source is open about the length of a run, the length here is ours.
+al., 2014); gaussian1d is the "50 lines" GAN that learns N(4, 1.25), whose D judges a set of 100 samples at a time; dcgan is Radford et al., 2015
+(arXiv 1511.06434) as in the PyTorch example. Where a source is open about the length of a run, the length here is ours.
 """
 import difflib
 
@@ -36,7 +36,7 @@ PRESETS = {
 def preset(name: str) -> Config:
     """The configuration of a preset; an unknown name is a UserError that suggests the nearest."""
     if name not in PRESETS:
-        nearest = difflib.get_close_matches(name, PRESETS, n=1, cutoff=0.0)[0]
+        nearest = difflib.get_close_matches(name.lower(), PRESETS, n=1, cutoff=0.0)[0]
         raise UserError(f"there is no preset {name!r}; the nearest is {nearest!r} (all: {', '.join(PRESETS)})")
     row = PRESETS[name]
     return Config(name, row.model, row.loss, row.optim, row.data, row.run)

@@ -43,31 +43,30 @@ class Recorder:
         if self.real_img is not None and (last or index % run.image_ticks == 0):
             self._write_fakes(checkpoint.fakes_name(statistics["nimg"]))
         if last or index % run.snapshot_ticks == 0:
-            self.save(statistics, generator)
+            self.save(statistics["nimg"], generator)
 
-    def save(self, statistics: dict, generator: torch.Generator) -> None:
+    def save(self, nimg: int, generator: torch.Generator) -> None:
         """Weights, and the state to resume from. Raises DivergedError if a weight is NaN or infinite."""
-        weights, nimg = weight_tensors(self.networks), statistics["nimg"]
+        weights = weight_tensors(self.networks)
         bad = [name for name, tensor in weights.items() if not bool(torch.isfinite(tensor).all())]
         if bad:
-            raise self.diverged(statistics, f"the weight {bad[0]} became NaN or infinite at {nimg / 1000:g} kimg", "losses were still finite")
+            raise self.diverged(f"the weight {bad[0]} became NaN or infinite before {nimg / 1000:g} kimg, with losses that were still finite")
         self.folder.write_snapshot(weights, nimg)
         self.folder.write_state(state_tensors(self.networks, generator), {"nimg": nimg, "torch": torch.__version__})
         self.saved_nimg = nimg
 
-    def diverged(self, statistics: dict, what: str, last_finite: str) -> DivergedError:
-        """Write the tick that went wrong, and return the error that says where the last good snapshot is."""
-        self.folder.log.row(statistics)
-        error = DivergedError(f"{what}; {last_finite}; the last good snapshot is {self.folder.last_snapshot() or 'none yet'}")
+    def diverged(self, what: str) -> DivergedError:
+        """The error that says what happened and where the last good snapshot is; it is in the log as well."""
+        error = DivergedError(f"{what}; the last good snapshot is {self.folder.last_snapshot() or 'none yet'}")
         self.say(str(error))
         return error
 
-    def end(self, statistics: dict, generator: torch.Generator) -> None:
-        """What is not saved yet, then losses.png and progress.webp; for a density histogram.png and moments.png."""
-        if statistics and self.saved_nimg != statistics["nimg"]:
-            self.save(statistics, generator)
+    def end(self, nimg: int, generator: torch.Generator) -> None:
+        """What is not saved yet, then losses.png and progress.webp; for a known density histogram.png and moments.png."""
+        if self.saved_nimg != nimg:
+            self.save(nimg, generator)
         self.folder.write_summary()
-        if self.real_img is None:
+        if self.config.model.architecture == "samples":
             self.folder.write_density(self.generate(), self.config.data.mean, self.config.data.std)
 
     def _write_fakes(self, name: str) -> None:

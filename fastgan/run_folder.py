@@ -60,14 +60,16 @@ class RunFolder:
 
 
 def read_options(path: Path) -> Config:
-    """The configuration of an existing run folder."""
+    """The configuration of an existing run folder. Raises UserError where there is none, or a damaged one."""
     options = Path(path) / "training_options.json"
+    if not options.is_file():
+        raise UserError(f"{path} is no run folder: it has no training_options.json; give the folder of a run that was started")
     try:
         return from_dict(json.loads(options.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise UserError(f"{path} is no run folder: it has no training_options.json") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
-        raise UserError(f"{options} is damaged: {error}") from None
+    except OSError as error:
+        raise UserError(f"cannot read {options}: {error.strerror}; give yourself permission to read it") from None
+    except ValueError as error:  # no UTF-8, no JSON, or no configuration
+        raise UserError(f"{options} is damaged ({error}); put an intact copy in its place") from None
 
 
 def next_run_folder(parent: Path, name: str) -> Path:

@@ -1,4 +1,4 @@
-"""Images from a generator, and snapshots turned back into networks."""
+"""Images from a generator: the noise, and G run on it."""
 import contextlib
 from collections.abc import Callable, Iterator
 

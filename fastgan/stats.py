@@ -19,7 +19,7 @@ class RunLog:
     def __init__(self, run_dir: str | os.PathLike, tensorboard: bool = False, resume_nimg: int | None = None):
         self._log_path, self._stats_path = Path(run_dir, "log.txt"), Path(run_dir, "stats.jsonl")
         if resume_nimg is None:
-            _refuse_existing_run(Path(run_dir))
+            refuse_existing_run(Path(run_dir))
         writer_class = _summary_writer_class() if tensorboard else None
         _create_folder(Path(run_dir))
         _write_rows(self._stats_path, [row for row in read_rows(run_dir) if row["nimg"] <= (resume_nimg or 0)])
@@ -74,7 +74,7 @@ def read_rows(run_dir: str | os.PathLike) -> list[dict]:
     return rows
 
 
-def _refuse_existing_run(run_dir: Path) -> None:
+def refuse_existing_run(run_dir: Path) -> None:
     if (run_dir / "stats.jsonl").exists():
         raise UserError(f"{run_dir} already holds a run; continue it with --resume {run_dir} or give another folder with --out")
 

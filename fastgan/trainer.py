@@ -21,6 +21,7 @@ from fastgan.progress import Progress, memory_gb
 from fastgan.recorder import Recorder
 from fastgan.run_folder import RunFolder
 from fastgan.sample import draw_z, generate_chunks
+from fastgan.stats import refuse_existing_run
 from fastgan.step import StepInputs, gan_step
 from fastgan.training_state import load_state
 
@@ -66,14 +67,15 @@ class Trainer:
         resume: bool = False,
         progress: bool = True,
     ):
-        lr_G, lr_D = lr if isinstance(lr, tuple) else (lr, lr)
+        lr_G, lr_D = _pair("lr", lr) if isinstance(lr, tuple | list) else (lr, lr)
+        beta1, beta2 = _pair("betas", betas)
         config = Config(
             preset="custom",
             model=ModelConfig("custom", z_dim=z_dim or 1, z_distribution=z_distribution, img_low=img_low),
             loss=LossConfig(loss, fresh_fakes, smooth_real, smooth_fake, flip_labels, instance_noise),
-            optim=OptimConfig(optimizer, lr_G, lr_D, betas[0], betas[1], ema_kimg=ema_kimg),
+            optim=OptimConfig(optimizer, lr_G, lr_D, beta1, beta2, ema_kimg=ema_kimg),
             data=DataConfig(source=str(data) if isinstance(data, str | Path) else type(data).__name__),
-            run=RunConfig(batch_size=batch_size, kimg=1, seed=seed, amp=amp, compile=compile, device=device),
+            run=RunConfig(batch_size=batch_size, kimg=1, seed=seed, amp=amp, compile=compile, device=None if device is None else str(device)),
         )
         self._build(G, D, data, validate(config), z_dim, out, resume, progress)
 
@@ -90,11 +92,15 @@ class Trainer:
 
     def _build(self, G, D, data, config: Config, z_dim: int | None, out, resume: bool, progress: bool) -> None:
         run = config.run
+        if resume and out is None:
+            raise UserError("resume=True goes on with the run in a folder: give out=...")
+        if out is not None and not resume:
+            refuse_existing_run(Path(out))
         self.config, self.show_progress = config, progress
         self.device = torch.device(run.device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.precision = choose_precision(run.amp, self.device)
-        self.signature = adapt.inspect(G.to(self.device), D.to(self.device), z_dim, run.batch_size, self.device)
-        self.feed, self.real_set = open_feed(data, self.signature, config, self.device)
+        self.signature = adapt.inspect(G, D, z_dim, run.batch_size, self.device)
+        self.feed, self.real_set = open_feed(data, self.signature, config, self.device, progress)
         self.networks = make_networks(G, D, config, self.signature.one_pass, self.device)
         self.engine = self._make_engine()
         self.generator = torch.Generator(self.device).manual_seed(run.seed)
@@ -166,7 +172,7 @@ class Trainer:
 
             # The end, or a stop in between: the pictures of the whole run.
             if self.recorder:
-                self.recorder.end(self.last_finite, self.generator)
+                self.recorder.end(self.nimg, self.generator)
 
     def request_stop(self) -> None:
         """Finish the step that is running, write snapshot and state, and leave the loop. For signal handlers."""
@@ -180,6 +186,9 @@ class Trainer:
         if sum(length is not None for length in asked) != 1:
             raise UserError("give exactly one of kimg, epochs and steps")
         kimg, epochs, steps = asked
+        length = next(length for length in asked if length is not None)
+        if not isinstance(length, int | float) or not 0 < length < math.inf:
+            raise UserError(f"a run cannot be {length!r} long: kimg, epochs or steps is a number above 0")
         if epochs is not None and self.real_set is None:
             raise UserError("an epoch needs a set of images: give kimg or steps for samples of a density")
         batch_size = self.config.run.batch_size
@@ -237,7 +246,9 @@ class Trainer:
         inputs = [(self._draw_inputs(),) for _ in range(PARITY_STEPS)]
         compiling = progress.busy("compiling the training step and checking it against eager", "compiled and checked the step in {seconds:.1f} s")
         with compiling if self.config.run.compile else contextlib.nullcontext():
-            self.engine.prepare(inputs)
+            rung = self.engine.prepare(inputs)
+        if self.recorder:
+            self.recorder.say(f"training on {self.device.type} with the {rung.name} step, ready in {rung.build_s:.1f} s")
         self.feed.seek(self.nimg)
         self.generator.set_state(random_state)
 
@@ -280,8 +291,11 @@ class Trainer:
     def _diverged(self, what: str, statistics: dict) -> DivergedError:
         """The end of the run: what was last finite, and where the last good snapshot is."""
         values = ", ".join(f"{name} {self.last_finite[name]:.4g}" for name in ("kimg", *STATISTICS) if name in self.last_finite)
-        last_finite = f"last finite: {values or 'nothing, it was the first tick'}"
-        return self.recorder.diverged(statistics, what, last_finite) if self.recorder else DivergedError(f"{what}; {last_finite}")
+        what = f"{what}; last finite: {values or 'nothing, it was the first tick'}"
+        if not self.recorder:
+            return DivergedError(what)
+        self.recorder.folder.log.row(statistics)
+        return self.recorder.diverged(what)
 
     # --- images ----------------------------------------------------------------------------------------------------------------------------------
 
@@ -303,6 +317,12 @@ class Trainer:
             return None
         images = self.real_set.images
         return images[torch.linspace(0, len(images) - 1, min(num, len(images))).long()].permute(0, 3, 1, 2)
+
+
+def _pair(name: str, values) -> tuple[float, float]:
+    if not isinstance(values, tuple | list) or len(values) != 2:
+        raise UserError(f"{name} is {values!r}; it is a pair of numbers")
+    return tuple(values)
 
 
 class Stopwatch:

@@ -41,7 +41,9 @@ class CountOperations(TorchDispatchMode):
 def plain_step(G, D, optimizer_G, optimizer_D, config, inputs):
     """The textbook update: probabilities' cross-entropy from logits, backward(), torch.optim."""
     loss, num = config.loss, len(inputs.real_img)
-    real_img = inputs.real_img.float() if inputs.real_img.dtype != torch.uint8 else inputs.real_img / 255 * (1 - config.model.img_low) + config.model.img_low
+    real_img, low = inputs.real_img, config.model.img_low
+    if real_img.dtype == torch.uint8:
+        real_img = real_img / 255 * (1 - low) + low
     real_label, fake_label = torch.full((num, 1), 1 - loss.smooth_real), torch.full((num, 1), loss.smooth_fake)
     if inputs.flips is not None:
         swap_real, swap_fake = inputs.flips[0].bool(), inputs.flips[1].bool()
@@ -130,7 +132,7 @@ def test_batchnorm_sees_real_and_fake_separately():
 
 
 def test_no_wasted_convolutions():
-    """dcgan at 16x16 has 3 convolutions in G and 3 in D. G runs forward once, D three times; D's weight gradients are computed in the D step alone."""
+    """dcgan at 16x16 has 3 convolutions in each network. G runs forward once, D three times, and D's weight gradients belong to its own step alone."""
     config = gans.tiny_config("dcgan")
     networks, inputs = gans.tiny_networks(config), gans.random_inputs(config)
     with CountOperations() as operations:

@@ -142,7 +142,8 @@ def test_preparing_takes_nothing_from_the_run(monkeypatch):
 
 
 def test_the_run_folder_holds_what_it_should(tmp_path):
-    config = gans.tiny_config("dcgan", run__amp=False, run__compile=False, run__kimg=0.4, run__epochs=None, run__tick_kimg=0.08, run__tensorboard=True)
+    length = {"run__kimg": 0.4, "run__epochs": None, "run__tick_kimg": 0.08}
+    config = gans.tiny_config("dcgan", run__amp=False, run__compile=False, run__tensorboard=True, **length)
     out = tmp_path / "run"
     Trainer.from_config(replace(config, "run.image_ticks", 1), out=out, progress=False).fit()
     names = {path.name for path in out.iterdir()}
@@ -169,6 +170,43 @@ def test_a_stop_writes_the_state_and_a_resume_takes_it_up(tmp_path):
     assert_same_bits(all_state(resumed), all_state(trainer))
 
 
+def test_a_stop_before_the_first_step_can_be_resumed(tmp_path):
+    """Ctrl-C while the step is being compiled."""
+    trainer = quiet(flat_pair(), out=tmp_path / "run")
+    trainer.request_stop()
+    assert trainer.fit(steps=5) == {}
+    resumed = quiet(flat_pair(), out=tmp_path / "run", resume=True)
+    assert resumed.fit(steps=5)["nimg"] == 40
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"resume": True}, "out="),
+        ({"lr": [1e-4]}, "lr is"),
+        ({"betas": 0.5}, "betas is"),
+        ({"batch_size": "8"}, "batch_size"),
+        ({"loss": "hinge"}, "loss.name"),
+        ({"device": torch.device("cuda:7")}, "cuda:7"),
+    ],
+)
+def test_wrong_arguments_are_one_sentence(options, reason):
+    with pytest.raises(UserError, match=reason):
+        quiet(flat_pair(), **options)
+
+
+@pytest.mark.parametrize("length", [0, -1, float("inf"), float("nan"), "3"])
+def test_wrong_lengths_are_one_sentence(length):
+    with pytest.raises(UserError, match="long"):
+        quiet(flat_pair()).fit(kimg=length)
+
+
+def test_a_folder_that_holds_a_run_is_refused_before_anything_is_read(tmp_path):
+    quiet(flat_pair(), out=tmp_path / "run").fit(steps=1)
+    with pytest.raises(UserError, match="resume"):
+        quiet(flat_pair(), "no such data", out=tmp_path / "run")
+
+
 def test_nan_stops_the_run_and_keeps_the_last_good_snapshot(tmp_path):
     trainer = quiet(flat_pair(), out=tmp_path / "run")
     trainer.config = replace(trainer.config, "run.snapshot_ticks", 1)
@@ -190,9 +228,8 @@ def test_a_weight_that_is_not_finite_is_never_saved(tmp_path):
     good = (tmp_path / "run" / "network-snapshot-000000.safetensors").read_bytes()
     with torch.no_grad():
         trainer.networks.G[2].bias[0] = float("nan")
-    statistics = {**trainer.last_finite, "nimg": 900, "kimg": 0.9}
     with pytest.raises(DivergedError, match="weight G.2.bias"):
-        trainer.recorder.tick(statistics, 1, True, trainer.generator)
+        trainer.recorder.save(900, trainer.generator)
     assert (tmp_path / "run" / "network-snapshot-000000.safetensors").read_bytes() == good
 
 

@@ -22,7 +22,7 @@ class Generator(nn.Sequential):
         dcgan_init(self)
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
-        return super().forward(z.view(z.shape[0], -1, 1, 1))
+        return super().forward(z.reshape(z.shape[0], -1, 1, 1))
 
 
 class Discriminator(nn.Sequential):

@@ -4,9 +4,8 @@ import math
 import torch
 from torch import nn
 
+from fastgan.config import SET_SIZE
 from fastgan.layers import linear_stack
-
-SET_SIZE = 100  # samples that D of the 1-D GAN judges together
 
 
 class Generator(nn.Module):

@@ -1,0 +1,97 @@
+"""Losses against their closed forms."""
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from checking import check_gradients
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fastgan.losses import bce_with_logits, d_loss, g_loss
+
+LOGITS = torch.tensor([-1e4, -30.0, -2.0, -1e-3, 0.0, 1e-3, 2.0, 30.0, 1e4], dtype=torch.float64)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.floats(-100, 100), st.floats(0, 1)), min_size=1, max_size=8))
+def test_bce_is_torchs(pairs):
+    logits, target = torch.tensor(pairs, dtype=torch.float64).unbind(1)
+    theirs = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    torch.testing.assert_close(bce_with_logits(logits, target), theirs, rtol=1e-12, atol=3e-9)  # softplus(20) is 20 to torch
+
+
+@pytest.mark.parametrize("target", [0.0, 0.1, 0.9, 1.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_bce_and_its_gradient_are_finite_for_extreme_logits(target, dtype):
+    logits = LOGITS.to(dtype).requires_grad_()
+    losses = bce_with_logits(logits, target)
+    (gradient,) = torch.autograd.grad(losses.sum(), logits)
+    truth = F.binary_cross_entropy_with_logits(LOGITS, torch.full_like(LOGITS, target), reduction="none")
+    assert torch.isfinite(losses).all()
+    torch.testing.assert_close(losses.double(), truth, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(gradient.double(), LOGITS.sigmoid() - target, rtol=1e-6, atol=1e-6)
+
+
+def test_a_loss_near_zero_is_not_lost_in_rounding():
+    sure = torch.tensor([8.0, 12.0, 16.0])
+    expected = torch.log1p(torch.exp(-sure.double())).float()
+    torch.testing.assert_close(bce_with_logits(sure, 1.0), expected, rtol=1e-5, atol=0)
+    torch.testing.assert_close(bce_with_logits(-sure, 0.0), expected, rtol=1e-5, atol=0)
+
+
+def test_gradients_of_both_orders():
+    logits = torch.tensor([-3.0, -0.5, 0.2, 4.0])
+    check_gradients(lambda real, fake: d_loss(real, fake, 0.9, 0.1), [logits, logits.flip(0)])
+    for name in ("non_saturating", "saturating"):
+        check_gradients(lambda fake, name=name: g_loss(fake, name), [logits])
+
+
+def test_d_at_known_probabilities():
+    """D says 3/4 for the real image and 1/3 for the fake: -log(3/4) - log(2/3)."""
+    real, fake = torch.tensor([math.log(3.0)]), torch.tensor([math.log(0.5)])
+    assert d_loss(real, fake).item() == pytest.approx(-math.log(3 / 4) - math.log(2 / 3))
+    undecided = d_loss(torch.zeros(5, 1), torch.zeros(5, 1))
+    assert undecided.flatten().tolist() == pytest.approx([2 * math.log(2)] * 5)
+    assert undecided.shape == (5, 1)
+
+
+def test_a_smoothed_target_is_where_the_loss_is_least():
+    real = torch.linspace(-4, 4, 801)
+    losses = d_loss(real, torch.full_like(real, -50.0), real_target=0.9)
+    assert real[losses.argmin()].item() == pytest.approx(math.log(0.9 / 0.1), abs=0.01)
+
+
+def test_targets_may_differ_from_image_to_image():
+    real, fake = torch.randn(4, 1), torch.randn(4, 1)
+    flips = torch.tensor([[0.0], [1.0], [0.0], [1.0]])
+    mixed = d_loss(real, fake, 1 - flips, flips)
+    assert torch.equal(mixed[::2], d_loss(real, fake)[::2])
+    assert torch.equal(mixed[1::2], d_loss(real, fake, 0.0, 1.0)[1::2])
+
+
+@pytest.mark.parametrize(
+    ("name", "loss", "slope"),
+    [
+        ("non_saturating", lambda p: -math.log(p), lambda p: p - 1),
+        ("saturating", lambda p: math.log(1 - p), lambda p: -p),
+    ],
+)
+@pytest.mark.parametrize("p", [0.01, 0.5, 0.99])
+def test_g_at_known_probabilities(name, loss, slope, p):
+    logit = torch.tensor(math.log(p / (1 - p)), dtype=torch.float64, requires_grad=True)
+    value = g_loss(logit, name)
+    assert value.item() == pytest.approx(loss(p))
+    assert torch.autograd.grad(value, logit)[0].item() == pytest.approx(slope(p))
+
+
+def test_where_d_is_sure_only_the_non_saturating_loss_teaches():
+    logit = torch.tensor(-20.0, requires_grad=True)
+    slopes = {name: torch.autograd.grad(g_loss(logit, name), logit)[0].item() for name in ("non_saturating", "saturating")}
+    assert slopes["non_saturating"] == pytest.approx(-1)
+    assert slopes["saturating"] == pytest.approx(0, abs=1e-8)
+
+
+@pytest.mark.parametrize("name", ["non_saturating", "saturating"])
+def test_g_is_finite_for_extreme_logits(name):
+    assert torch.isfinite(g_loss(LOGITS.float(), name)).all()

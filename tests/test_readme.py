@@ -1,0 +1,55 @@
+"""What the README says can be done is done."""
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+README = Path(__file__).parents[1] / "README.md"
+TEXT = README.read_text(encoding="utf-8")
+
+
+def test_the_first_command_is_the_main_job_and_the_second_the_tests():
+    commands = re.findall(r"^pip install .*$", TEXT, flags=re.MULTILINE)
+    assert commands[0].startswith("pip install . && fastgan train --amp --compile")
+    assert commands[1].startswith("pip install '.[test]' && pytest")
+
+
+@pytest.mark.slow
+def test_the_main_job_runs(tmp_path):
+    """The README's first command, for 20 steps instead of the whole run."""
+    command = re.search(r"fastgan (train --amp --compile)", TEXT)[1]
+    arguments = [*shlex.split(command), "--steps", "20", "--out", str(tmp_path / "run")]
+    done = subprocess.run([sys.executable, "-m", "fastgan", *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "fakes000001.png").exists()
+    assert '"compiled"' in (tmp_path / "run" / "stats.jsonl").read_text()
+
+
+def test_every_train_command_of_the_readme_is_understood(capsys):
+    from fastgan.cli import main
+
+    commands = re.findall(r"^fastgan (train [^#`\n]*)", TEXT, flags=re.MULTILINE)
+    assert len(commands) >= 3
+    for command in commands:
+        if "--resume" not in command:
+            assert main([*shlex.split(command), "--dry-run"]) == 0, command
+
+
+def test_the_python_example_runs(tmp_path, monkeypatch, capsys):
+    """The example, with a short run and no compiling in the place of its own."""
+    code = re.search(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)[1]
+    code = code.replace("compile=True", "compile=False")
+    code, changed = re.subn(r"kimg=\d+", "kimg=0.2", code)
+    assert changed
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "README.md", "exec"), {})
+
+
+def test_every_path_that_the_readme_names_exists():
+    links = re.findall(r"\]\(([^)#:]+)\)", TEXT)
+    assert links
+    for link in links:
+        assert (README.parent / link).exists(), link

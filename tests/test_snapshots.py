@@ -1,0 +1,132 @@
+"""A snapshot turned back into a generator and into pictures."""
+import gans
+import pytest
+import torch
+from PIL import Image
+
+from fastgan import checkpoint, models
+from fastgan.config import Config, replace
+from fastgan.errors import UserError
+from fastgan.networks import Networks
+from fastgan.run_folder import RunFolder
+from fastgan.snapshots import load_generator, write_samples
+from fastgan.training_state import weight_tensors
+
+KINDS = ["dcgan", "mlp", "mlp-tf", "gaussian1d"]
+
+
+def saved(folder, config: Config, nimg: int = 5000, networks: Networks | None = None):
+    """(networks, path of a snapshot of them as a run writes it)."""
+    networks = networks or gans.tiny_networks(config)
+    return networks, RunFolder(folder, config, resume_nimg=0).write_snapshot(weight_tensors(networks), nimg)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_the_generator_is_the_one_that_was_saved(tmp_path, name):
+    networks, path = saved(tmp_path, gans.tiny_config(name))
+    G, config = load_generator(path)
+    assert config == gans.tiny_config(name)
+    assert not G.training
+    ours, theirs = G.state_dict(), networks.G.state_dict()
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_the_moving_average_goes_before_g(tmp_path):
+    config = gans.tiny_config("mlp", optim__ema_kimg=1.0)
+    networks = gans.tiny_networks(config)
+    with torch.no_grad():
+        for parameter in networks.G_ema.parameters():
+            parameter.add_(1)
+    _, path = saved(tmp_path, config, networks=networks)
+    G, _ = load_generator(path)
+    assert torch.equal(G.layers[0].weight, networks.G_ema.layers[0].weight)
+
+
+def test_of_a_run_folder_the_newest_is_taken(tmp_path):
+    config = gans.tiny_config("mlp")
+    networks, _ = saved(tmp_path, config, 12_000)
+    with torch.no_grad():
+        networks.G.layers[0].bias.fill_(7)
+    saved(tmp_path, config, 120_000, networks)
+    assert load_generator(tmp_path)[0].layers[0].bias.eq(7).all()
+
+
+@pytest.mark.parametrize(("name", "num", "size"), [("dcgan", 6, (3 * 32, 2 * 32)), ("mlp-tf", 1, (32, 32))])
+def test_a_picture_of_the_right_size(tmp_path, name, num, size):
+    _, path = saved(tmp_path / "run", gans.tiny_config(name))
+    said = write_samples(path, tmp_path / "out.png", num, seed=0)
+    assert said == f"wrote {num} images to {tmp_path / 'out.png'}"
+    with Image.open(tmp_path / "out.png") as picture:
+        assert picture.size == size  # 16 px enlarged to 32
+        assert picture.mode == "L"
+        assert picture.getextrema()[0] < picture.getextrema()[1]
+
+
+def test_the_seed_decides_the_picture(tmp_path):
+    _, path = saved(tmp_path / "run", gans.tiny_config("mlp"))
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        write_samples(path, tmp_path / f"{name}.png", 4, seed)
+    content = {name: (tmp_path / f"{name}.png").read_bytes() for name in "abc"}
+    assert content["a"] == content["b"] != content["c"]
+
+
+def test_a_density_is_a_histogram(tmp_path):
+    _, path = saved(tmp_path / "run", gans.tiny_config("gaussian1d"))
+    assert "histogram of 500 samples" in write_samples(path, tmp_path / "out.png", 500, seed=0)
+    with Image.open(tmp_path / "out.png") as picture:
+        assert picture.width > 100
+
+
+def assert_refused(path, words: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load_generator(path)
+    assert words in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_without_a_snapshot(tmp_path):
+    assert_refused(tmp_path, "holds no network-snapshot-*.safetensors")
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    assert_refused(tmp_path / "network-snapshot-000005.safetensors", "there is no file")
+
+
+@pytest.mark.parametrize("damage", [lambda content: content[:-1], lambda content: content[:100], lambda content: b"", lambda content: b"\0" * 400])
+def test_a_damaged_snapshot(tmp_path, damage):
+    _, path = saved(tmp_path, gans.tiny_config("mlp"))
+    path.write_bytes(damage(path.read_bytes()))
+    assert_refused(path, "damaged")
+
+
+def test_a_training_state_is_no_snapshot(tmp_path):
+    RunFolder(tmp_path, gans.tiny_config("mlp")).write_state({"a": torch.ones(1)}, {"nimg": 5000})
+    assert_refused(tmp_path / "training-state-000005.safetensors", "is a training state, but a network snapshot is needed")
+
+
+def test_a_snapshot_of_other_sizes_than_it_says(tmp_path):
+    narrow, wide = gans.tiny_config("dcgan"), gans.tiny_config("dcgan", model__ngf=16)
+    path = RunFolder(tmp_path, wide).write_snapshot(weight_tensors(gans.tiny_networks(narrow)), 5000)
+    assert_refused(path, "is of another architecture")
+
+
+@pytest.mark.parametrize("header", [{}, {"config": None}, {"config": {"modell": {}}}, {"config": {"model": {"ngf": "8"}}}])
+def test_a_snapshot_that_does_not_say_what_it_is(tmp_path, header):
+    path = tmp_path / "network-snapshot-000005.safetensors"
+    checkpoint.save_tensors(path, {"G.a": torch.ones(1)}, {"kind": "snapshot"} | header)
+    assert_refused(path, "does not say which networks it holds")
+
+
+def test_networks_of_a_users_own_are_loaded_in_python(tmp_path):
+    config = replace(gans.tiny_config("mlp"), "model.architecture", "custom")
+    path = RunFolder(tmp_path, config).write_snapshot({"G.weight": torch.ones(2, 2)}, 5000)
+    assert_refused(path, "your own networks: load it in Python")
+
+
+def test_without_the_moving_average_that_it_promises(tmp_path):
+    config = gans.tiny_config("mlp")
+    G, _ = models.build(config.model)
+    path = RunFolder(tmp_path, replace(config, "optim.ema_kimg", 1.0)).write_snapshot({f"G.{k}": v for k, v in G.state_dict().items()}, 5000)
+    assert_refused(path, "G_ema.layers.0.weight is absent in the file")
