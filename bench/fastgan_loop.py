@@ -3,8 +3,9 @@ import torch
 
 from fastgan import adapt, models
 from fastgan.config import Config
-from fastgan.engine import PARITY_STEPS, Engine, Rung
+from fastgan.engine import Engine, Rung
 from fastgan.networks import make_networks
+from fastgan.parity import PARITY_STEPS
 from fastgan.precision import choose_precision, full_precision
 from fastgan.sample import draw_z
 from fastgan.step import StepInputs, gan_step

@@ -12,10 +12,11 @@ from torch import nn
 from fastgan import adapt, models, plots
 from fastgan.config import Config, DataConfig, LossConfig, ModelConfig, OptimConfig, RunConfig, validate
 from fastgan.data import open_source
-from fastgan.engine import PARITY_STEPS, Engine
+from fastgan.engine import Engine
 from fastgan.errors import DivergedError, UserError
 from fastgan.feeds import fit_to_data, open_feed
 from fastgan.networks import STATISTICS, make_networks
+from fastgan.parity import PARITY_STEPS
 from fastgan.precision import choose_precision, full_precision
 from fastgan.progress import Progress, memory_gb
 from fastgan.recorder import Recorder

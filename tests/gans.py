@@ -55,7 +55,7 @@ def make_engine(networks: Networks, precision: Precision = FP32, compile: bool =
         return gan_step(networks, FP32, inputs)
 
     reports = [] if report is None else report
-    return Engine(step, networks.state(), compile, None if precision == FP32 else precise_step, reports.append)
+    return Engine(step, networks.state(), compile, None if precision.compute_dtype == torch.float32 else precise_step, reports.append)
 
 
 def with_loss(config: Config, **changes) -> Config:

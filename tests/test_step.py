@@ -132,7 +132,7 @@ def test_batchnorm_sees_real_and_fake_separately():
 
 
 def test_no_wasted_convolutions():
-    """dcgan at 16x16 has 3 convolutions in each network. G runs forward once, D three times, and D's weight gradients belong to its own step alone."""
+    """dcgan at 16x16 has 3 convolutions in each network. G runs forward once, D three times; D's weight gradients come from its own step."""
     config = gans.tiny_config("dcgan")
     networks, inputs = gans.tiny_networks(config), gans.random_inputs(config)
     with CountOperations() as operations:

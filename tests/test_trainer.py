@@ -15,7 +15,7 @@ from fastgan import DivergedError, Trainer, UserError
 from fastgan.checkpoint import load_tensors
 from fastgan.config import replace
 from fastgan.data import ResidentFeed
-from fastgan.engine import restore, snapshot
+from fastgan.parity import restore, snapshot
 
 
 def images(num=48, side=16, channels=1, seed=0):
