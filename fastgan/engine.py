@@ -1,7 +1,7 @@
 """The ladder on which a training step runs: eager, compiled (and, above it, the place of the captured rung).
 
-A rung is the same step made faster. Before a rung is trusted it runs beside the eager one (parity.py) and must agree in losses, optimiser moments (the
-gradients, that is) and in what moved. A rung that fails is left for the one below, and the reason is said. Only this file calls torch.compile.
+A rung is the same step made faster. Before a rung is trusted it runs beside the eager one (parity.py) and must agree in losses, optimiser moments
+and in what moved. A rung that fails is left for the one below, and the reason is said. This is the only file that calls torch.compile.
 """
 import time
 import types
