@@ -163,13 +163,14 @@ class Trainer:
 
                 # A tick: read the statistics (this waits for the device), say them, write them.
                 statistics = self._read_statistics(stopwatch)
+                stopwatch = Stopwatch(self.nimg)  # what is written now counts as time outside the step in the next tick
                 progress.update(self.nimg, statistics)
                 if self.recorder:
                     last = self.nimg >= total_nimg or self.stop_requested
                     self.recorder.tick(statistics, self.nimg // tick_nimg, last, self.generator)
                 self.engine.check_no_recompilation()
-                yield statistics
-                stopwatch = Stopwatch(self.nimg)
+                with stopwatch.paused():
+                    yield statistics
 
             # The end, or a stop in between: the pictures of the whole run.
             if self.recorder:
@@ -340,6 +341,13 @@ class Stopwatch:
         started = time.perf_counter()
         yield
         self.step_s += time.perf_counter() - started
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leaves the time inside out: it is the caller's."""
+        started = time.perf_counter()
+        yield
+        self._started += time.perf_counter() - started
 
     def seconds(self) -> float:
         """Since the tick began."""
