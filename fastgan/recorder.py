@@ -55,8 +55,10 @@ class Recorder:
         self.folder.write_state(state_tensors(self.networks, generator), {"nimg": nimg, "torch": torch.__version__})
         self.saved_nimg = nimg
 
-    def diverged(self, what: str) -> DivergedError:
-        """The error that says what happened and where the last good snapshot is; it is in the log as well."""
+    def diverged(self, what: str, statistics: dict | None = None) -> DivergedError:
+        """The error that says what happened and where the last good snapshot is; it is logged, and the row of the tick that went wrong."""
+        if statistics:
+            self.folder.log.row(statistics)
         error = DivergedError(f"{what}; the last good snapshot is {self.folder.last_snapshot() or 'none yet'}")
         self.say(str(error))
         return error

@@ -294,16 +294,14 @@ class Trainer:
         """The end of the run: what was last finite, and where the last good snapshot is."""
         values = ", ".join(f"{name} {self.last_finite[name]:.4g}" for name in ("kimg", *STATISTICS) if name in self.last_finite)
         what = f"{what}; last finite: {values or 'nothing, it was the first tick'}"
-        if not self.recorder:
-            return DivergedError(what)
-        self.recorder.folder.log.row(statistics)
-        return self.recorder.diverged(what)
+        return self.recorder.diverged(what, statistics) if self.recorder else DivergedError(what)
 
     # --- images ----------------------------------------------------------------------------------------------------------------------------------
 
     def _generate(self, z: torch.Tensor) -> torch.Tensor:
         """Images [num, C, H, W], flat ones unfolded, or samples [num, features]."""
-        images = generate_chunks(self.networks.G_ema, z, self.precision.autocast, self.config.run.batch_size)
+        chunk = len(z) if self.real_set is None else self.config.run.batch_size  # samples of a density are small: all at once
+        images = generate_chunks(self.networks.G_ema, z, self.precision.autocast, chunk)
         if self.real_set is None:
             return images
         height, width, channels = self.real_set.images.shape[1:]
