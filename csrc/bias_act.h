@@ -2,9 +2,9 @@
 #pragma once
 #include <cstdint>
 
-namespace fastgan {
+#include "dtype.h"
 
-enum class Dtype { float32, float64, float16, bfloat16 };
+namespace fastgan {
 
 // act(v) = v for v >= 0, else v * slope: linear is slope 1, relu is slope 0. No clamp is clamp = infinity.
 struct Activation {
@@ -38,8 +38,5 @@ bool bias_act_backward_cpu(const BiasActBackwardArgs&);
 // float32, float16 and bfloat16, on `stream` (a cudaStream_t) of `device`. Null, or what went wrong.
 const char* bias_act_cuda(const BiasActArgs&, int device, void* stream);
 const char* bias_act_backward_cuda(const BiasActBackwardArgs&, int device, void* stream);
-
-// Null where a device can run the CUDA kernels, else what stands in the way.
-const char* cuda_problem();
 
 }  // namespace fastgan

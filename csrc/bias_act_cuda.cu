@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "bias_act.h"
+#include "cuda_device.h"
 
 namespace fastgan {
 namespace {
@@ -75,21 +76,6 @@ __global__ void backward_kernel(const T* __restrict__ dy, const T* __restrict__ 
     }
 }
 
-class DeviceGuard {
-  public:
-    explicit DeviceGuard(int device) {
-        cudaGetDevice(&before_);
-        if (device != before_) cudaSetDevice(device);
-        else before_ = -1;
-    }
-    ~DeviceGuard() {
-        if (before_ >= 0) cudaSetDevice(before_);
-    }
-
-  private:
-    int before_ = -1;
-};
-
 int blocks_for(int64_t numel, int width) {
     const int64_t blocks = (numel + kThreads * width - 1) / (kThreads * width);
     return int(blocks < kMaxBlocks ? blocks : kMaxBlocks);
@@ -131,12 +117,5 @@ template <class Args> const char* run(const Args& a, int device, void* stream) {
 
 const char* bias_act_cuda(const BiasActArgs& args, int device, void* stream) { return run(args, device, stream); }
 const char* bias_act_backward_cuda(const BiasActBackwardArgs& args, int device, void* stream) { return run(args, device, stream); }
-
-const char* cuda_problem() {
-    int count = 0;
-    const cudaError_t error = cudaGetDeviceCount(&count);
-    cudaGetLastError();  // the answer is the return value: leave no error behind for others to find
-    return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
-}
 
 }  // namespace fastgan

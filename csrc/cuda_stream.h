@@ -19,4 +19,7 @@ inline void* current_cuda_stream(int32_t device) {
     return stream;
 }
 
+// A launch answers with null, or with what went wrong.
+inline void must_be_null(const char* problem) { check(!problem, problem ? problem : ""); }
+
 }  // namespace fastgan

@@ -5,13 +5,17 @@
 #include <cstring>
 #include <optional>
 #include <stdexcept>
+#include <string>
 #include <utility>
+#include <vector>
 
 extern "C" {
 struct AtenTensorOpaque;
 struct TorchLibraryOpaque;
+struct StableListOpaque;
 using AtenTensorHandle = AtenTensorOpaque*;
 using TorchLibraryHandle = TorchLibraryOpaque*;
+using StableListHandle = StableListOpaque*;
 using StableIValue = uint64_t;    // an argument or a result of an op: a number, or a pointer to what does not fit
 using AOTITorchError = int32_t;   // 0 is success
 using BoxedKernel = void (*)(StableIValue* stack, uint64_t num_args, uint64_t num_outputs);
@@ -20,6 +24,10 @@ AOTITorchError aoti_torch_library_init_fragment(const char* ns, const char* file
 AOTITorchError aoti_torch_library_init_impl(const char* ns, const char* key, const char* file, uint32_t line, TorchLibraryHandle* out);
 AOTITorchError aoti_torch_library_def(TorchLibraryHandle, const char* schema);
 AOTITorchError torch_library_impl(TorchLibraryHandle, const char* name, BoxedKernel, uint64_t built_for);
+
+AOTITorchError torch_list_size(StableListHandle, size_t* out);
+AOTITorchError torch_list_get_item(StableListHandle, size_t index, StableIValue* out);
+AOTITorchError torch_delete_list(StableListHandle);
 
 AOTITorchError aoti_torch_delete_tensor_object(AtenTensorHandle);
 AOTITorchError aoti_torch_get_dim(AtenTensorHandle, int64_t* out);
@@ -76,9 +84,12 @@ class Tensor {
     const void* data() const { return get<const void*>(torch_get_const_data_ptr); }
     void* mutable_data() const { return get<void*>(torch_get_mutable_data_ptr); }
 
-    Tensor empty_like() const {
+    Tensor empty_like() const { return empty(dim(), sizes(), strides(), dtype()); }
+
+    // Uninitialised memory of torch's allocator on the same device.
+    Tensor empty(int64_t dim, const int64_t* sizes, const int64_t* strides, int32_t dtype) const {
         AtenTensorHandle out;
-        succeed(aoti_torch_empty_strided(dim(), sizes(), strides(), dtype(), device_type(), device_index(), &out));
+        succeed(aoti_torch_empty_strided(dim, sizes, strides, dtype, device_type(), device_index(), &out));
         return Tensor(out);
     }
 
@@ -109,6 +120,22 @@ inline std::optional<Tensor> take_optional_tensor(StableIValue argument) {
     Tensor tensor = take_tensor(*boxed);
     delete boxed;
     return tensor;
+}
+
+// Tensor[]: the op owns the list and what is in it.
+inline std::vector<Tensor> take_tensors(StableIValue argument) {
+    const auto list = value_of<StableListHandle>(argument);
+    size_t size = 0;
+    succeed(torch_list_size(list, &size));
+    std::vector<Tensor> tensors;
+    tensors.reserve(size);
+    for (size_t i = 0; i < size; ++i) {
+        StableIValue item = 0;
+        succeed(torch_list_get_item(list, i, &item));
+        tensors.push_back(take_tensor(item));
+    }
+    succeed(torch_delete_list(list));
+    return tensors;
 }
 
 // Runs body(begin, end) over pieces of [0, end) on torch's own threads, so torch.set_num_threads is obeyed.
