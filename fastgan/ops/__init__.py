@@ -6,6 +6,7 @@ what is missing and how to get it. FASTGAN_OPS=reference turns the native kernel
 import ctypes
 import functools
 import importlib
+import importlib.util
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +15,14 @@ import torch
 
 from fastgan.errors import UserError
 
-OPS = ("bias_act",)
+# Every op, and its implementations beside the reference: cpu and cuda are in the library, triton in fastgan.kernels, the others are torch operations.
+OPS = {
+    "bias_act": ("cpu", "cuda"),
+    "deconv": ("subpixel", "cpu", "cuda", "triton"),
+}
+NATIVE = ("bias_act", "deconv")  # what the library defines in torch: each module registers shapes and gradients for it
+DEVICE_TYPES = {"cpu": "cpu", "cuda": "cuda", "triton": "cuda"}  # of the tensors that an implementation takes; the others take any
+NO_CUDA = "torch sees no CUDA device"
 REBUILD = "install a C++ compiler and reinstall fastgan, or in a checkout: cmake -S . -B build && cmake --build build"
 
 
@@ -22,20 +30,44 @@ class Row(NamedTuple):
     """One implementation of one op, and why it is not available (empty where it is)."""
 
     op: str
-    implementation: str  # reference, cpu or cuda
+    implementation: str  # reference, subpixel, cpu, cuda, triton ...
     available: bool
     reason: str
 
 
 def status() -> list[Row]:
-    """One row per op and implementation: what can run on this machine, and for the rest why not and how to get it."""
+    """One row per op and implementation: what can run on this machine, and for the rest why not and how to get it. Runs the self-checks."""
+    from fastgan.ops import trust
+
     rows = []
-    for op in OPS:
+    for op, implementations in OPS.items():
         rows.append(Row(op, "reference", True, ""))
-        for device_type in ("cpu", "cuda"):
-            problem = native_problem(device_type)
-            rows.append(Row(op, device_type, problem is None, problem or ""))
+        for implementation in implementations:
+            problem = trust.problem(op, implementation, DEVICE_TYPES.get(implementation, "cpu"))
+            rows.append(Row(op, implementation, problem is None, problem or ""))
     return rows
+
+
+def unavailable(implementation: str, device_type: str) -> str | None:
+    """Why an implementation cannot run on tensors of this device type, or None. Loads the library on first use.
+
+    Raises UserError where FASTGAN_OPS has a value other than `reference`.
+    """
+    if turned_off():
+        return "turned off by FASTGAN_OPS=reference"
+    if DEVICE_TYPES.get(implementation, device_type) != device_type:
+        return f"it is not for {device_type} tensors"
+    if implementation in ("cpu", "cuda"):
+        return native_problem(device_type)
+    return _triton_problem() if implementation == "triton" else None
+
+
+def turned_off() -> bool:
+    """Whether FASTGAN_OPS=reference turns every implementation but the references off. Raises UserError for another value."""
+    choice = os.environ.get("FASTGAN_OPS", "")
+    if choice not in ("", "reference"):
+        raise UserError(f"FASTGAN_OPS={choice!r} is unknown: set it to 'reference', or unset it to use native kernels where there are some.")
+    return choice == "reference"
 
 
 def library_path() -> Path:
@@ -43,17 +75,13 @@ def library_path() -> Path:
     return Path(__file__).with_name("libfastgan_ops.so")
 
 
-@functools.cache
 def native_problem(device_type: str) -> str | None:
-    """Why native kernels cannot run on tensors of this device type; None where they can. Loads the library on first use.
+    """Why the library's kernels cannot run on tensors of this device type; None where they can. Loads the library on first use.
 
     Raises UserError where FASTGAN_OPS has a value other than `reference`.
     """
-    choice = os.environ.get("FASTGAN_OPS", "")
-    if choice == "reference":
+    if turned_off():
         return "turned off by FASTGAN_OPS=reference"
-    if choice:
-        raise UserError(f"FASTGAN_OPS={choice!r} is unknown: set it to 'reference', or unset it to use native kernels where there are some.")
     library, problem = _load()
     if problem or device_type == "cpu":
         return problem
@@ -73,14 +101,24 @@ def _load() -> tuple[ctypes.CDLL | None, str | None]:
         return None, f"{path} does not load beside torch {torch.__version__} ({error}): {REBUILD}"
     if failed:
         return None, f"torch {torch.__version__} refused the operators of {path}: {REBUILD}"
-    for op in OPS:
+    for op in NATIVE:
         importlib.import_module(f"fastgan.ops.{op}").register_in_torch()
     return library, None
 
 
+@functools.cache
+def _triton_problem() -> str | None:
+    if not torch.cuda.is_available():
+        return NO_CUDA
+    if importlib.util.find_spec("triton") is None:
+        return "triton is not installed: it comes with CUDA builds of torch"
+    return None
+
+
+@functools.cache
 def _cuda_problem(library: ctypes.CDLL) -> str | None:
     if not torch.cuda.is_available():
-        return "torch sees no CUDA device"
+        return NO_CUDA
     library.fastgan_cuda_problem.restype = ctypes.c_char_p
     problem = library.fastgan_cuda_problem()
     if problem is not None:

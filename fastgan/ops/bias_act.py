@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch.autograd import forward_ad
 
 from fastgan.errors import UserError
-from fastgan.ops import native_problem
+from fastgan.ops import trust
 
 ACTIVATIONS = ("linear", "relu", "leaky_relu")
 NATIVE_DTYPES = {
@@ -72,6 +72,27 @@ def register_in_torch() -> None:
     torch.library.register_autograd("fastgan::bias_act_backward", _double_backward, setup_context=_save_for_double)
 
 
+def self_check(implementation: str, device: torch.device) -> str | None:
+    """Values and gradients of the native kernels against the reference, with float64 as the truth; what is wrong, or None."""
+    x, bias, dy = torch.randn(3, 5, 7, 9, device=device), torch.randn(5, device=device), torch.randn(3, 5, 7, 9, device=device)
+    rest = (1, "leaky_relu", 0.2, 1.5, 2.0)
+    for dtype in NATIVE_DTYPES[implementation]:
+        x, bias, dy = x.to(dtype), bias.to(dtype), dy.to(dtype)
+        y = torch.ops.fastgan.bias_act(x, bias, rest[0], *rest[2:])
+        ours = y, torch.ops.fastgan.bias_act_backward(dy, y, *rest[2:])
+        reference, truth = (_value_and_gradient(*(tensor.to(t) for tensor in (x, bias, dy)), rest) for t in (dtype, torch.float64))
+        for what, *each in zip(("the value", "the gradient"), ours, reference, truth, strict=True):
+            problem = trust.three_way_problem(f"{what} in {dtype}", *each)
+            if problem:
+                return problem
+    return None
+
+
+def _value_and_gradient(x, bias, dy, rest) -> tuple[torch.Tensor, torch.Tensor]:
+    y, gradient = torch.func.vjp(lambda x: bias_act_reference(x, bias, *rest), x)
+    return y, gradient(dy)[0]
+
+
 def _check(x, bias, dim, act, slope, gain, clamp) -> None:
     if not x.is_floating_point():
         raise UserError(f"bias_act: x must be floating point, not {x.dtype}.")
@@ -91,7 +112,7 @@ def _native_fits(x: torch.Tensor, bias: torch.Tensor | None) -> bool:
         and (bias is None or (bias.device == x.device and bias.is_contiguous()))
         and (x.is_contiguous() or _is_channels_last(x))
         and not _is_transformed(x, bias)
-        and native_problem(x.device.type) is None
+        and trust.problem("bias_act", x.device.type, x.device.type) is None
     )
 
 

@@ -18,14 +18,8 @@ LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channel
 
 @pytest.fixture
 def choose(monkeypatch):
-    """Sets FASTGAN_OPS for one test; the choice is made once a process, so it is made anew before and after."""
-
-    def set_environment(value):
-        monkeypatch.setenv("FASTGAN_OPS", value)
-        ops.native_problem.cache_clear()
-
-    yield set_environment
-    ops.native_problem.cache_clear()
+    """Sets FASTGAN_OPS for one test."""
+    return lambda value: monkeypatch.setenv("FASTGAN_OPS", value)
 
 
 @pytest.fixture(params=["reference", "native"])
@@ -263,9 +257,7 @@ def fresh_library(monkeypatch, tmp_path):
     path = tmp_path / "libfastgan_ops.so"
     monkeypatch.setattr(ops, "library_path", lambda: path)
     monkeypatch.setattr(ops, "_load", ops._load.__wrapped__)
-    ops.native_problem.cache_clear()
-    yield path
-    ops.native_problem.cache_clear()
+    return path
 
 
 @pytest.mark.parametrize(("content", "reason"), [(None, "was not built"), (b"not a library", "does not load beside torch")])

@@ -1,0 +1,140 @@
+"""Which implementation of an operator runs: the one measured to be the fastest for calls of this kind on this machine.
+
+Measuring happens only inside `measuring()`, which is on for the eager steps that precede training, so every call of the step is met with its real
+shapes, dtypes and memory formats (the idea of cudnn.benchmark). Everywhere else, while compiling above all, the table is looked up, and what
+it does not know runs the reference. What is not faster than the reference beyond the noise is not used.
+"""
+import contextlib
+import functools
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+import torch
+
+from fastgan import ops
+from fastgan.errors import UserError
+from fastgan.ops import trust
+from fastgan.ops.findings import Findings
+
+REFERENCE = "reference"
+ROUNDS = 7
+CALLS_S = 1e-3  # a timing lasts at least so long
+HOPELESS = 3.0  # times the reference: not worth timing properly
+
+_forced: dict[str, str] = {}
+_is_measuring = False
+
+
+class Times(NamedTuple):
+    """A row of the table: what was chosen for a kind of call, and the quartiles of each implementation in microseconds."""
+
+    chosen: str
+    microseconds: dict[str, list[float]]
+
+
+def pick(op: str, call: str, candidates: Mapping[str, Callable[[], object]], device_type: str) -> str:
+    """The name of the implementation to run.
+
+    call: shapes, dtype, format and direction, in words that are equal for equal kinds of calls. candidates: what can be run for this call, by
+    name, REFERENCE among them; each returns after launching its work and changes nothing. Those that failed their self-check are never picked.
+    """
+    if len(candidates) == 1 or ops.turned_off():
+        return REFERENCE
+    if op in _forced:
+        return _forced[op] if _forced[op] in candidates else REFERENCE
+    table, key = _table(device_type), f"{op} {call}"
+    if key not in table and _is_measuring:
+        usable = {name: run for name, run in candidates.items() if name == REFERENCE or trust.problem(op, name, device_type) is None}
+        table[key] = _fastest(usable, device_type)._asdict()
+    chosen = table[key]["chosen"] if key in table else REFERENCE
+    return chosen if chosen in candidates else REFERENCE
+
+
+@contextlib.contextmanager
+def measuring() -> Iterator[None]:
+    """Inside, calls of a kind that is not in the table are timed; what was found is kept for later runs."""
+    global _is_measuring
+    before, sizes = _is_measuring, {device_type: len(_table(device_type)) for device_type in _device_types()}
+    _is_measuring = True
+    try:
+        yield
+    finally:
+        _is_measuring = before
+        for device_type, size in sizes.items():
+            if len(_table(device_type)) > size:
+                _table(device_type).save()
+
+
+def force(implementations: Mapping[str, str]) -> None:
+    """Run these implementations, by op, wherever they fit, without measuring; 'auto' takes a force back.
+
+    Raises UserError, with the reason, for one that there is not or that cannot run here.
+    """
+    for op, implementation in implementations.items():
+        if implementation == "auto":
+            _forced.pop(op, None)
+            continue
+        known = (REFERENCE, *ops.OPS[op])
+        if implementation not in known:
+            raise UserError(f"ops.{op}={implementation} is unknown: choose auto or one of {', '.join(known)}.")
+        device_type = "cpu" if implementation == "cpu" or not torch.cuda.is_available() else "cuda"
+        problem = None if implementation == REFERENCE else trust.problem(op, implementation, device_type)
+        if problem:
+            raise UserError(f"ops.{op}={implementation} cannot be used: {problem}.")
+        _forced[op] = implementation
+
+
+def table() -> dict[str, Times]:
+    """Everything that was measured on this machine, by kind of call and device type."""
+    return {f"{key} on {device}": Times(**row) for device in _device_types() for key, row in sorted(_table(device).items())}
+
+
+@functools.cache
+def _table(device_type: str) -> Findings:
+    return Findings("times", device_type)
+
+
+def _device_types() -> tuple[str, ...]:
+    return ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+
+
+@torch.no_grad()
+def _fastest(candidates: Mapping[str, Callable[[], object]], device_type: str) -> Times:
+    """Times the candidates in turn, ROUNDS times, but for the hopeless."""
+    once = {name: _time_once(run, device_type) for name, run in candidates.items()}
+    worth_it = {name: run for name, run in candidates.items() if once[name] <= HOPELESS * once[REFERENCE]}
+    seconds: dict[str, list[float]] = {name: [] for name in worth_it}
+    for _ in range(ROUNDS):
+        for name, run in worth_it.items():
+            seconds[name].append(_time(run, max(1, round(CALLS_S / once[name])), device_type))
+    quartiles = {name: [1e6 * quartile for quartile in statistics.quantiles(each, n=4)] for name, each in seconds.items()}
+    return Times(_winner(quartiles), quartiles)
+
+
+def _winner(quartiles: Mapping[str, list[float]]) -> str:
+    """The fastest by its median, if its slow quarter is faster than the reference's fast quarter."""
+    best = min(quartiles, key=lambda name: quartiles[name][1])
+    return best if quartiles[best][2] < quartiles[REFERENCE][0] else REFERENCE
+
+
+def _time_once(run: Callable[[], object], device_type: str) -> float:
+    run()  # whatever is made on first use
+    return _time(run, 1, device_type)
+
+
+def _time(run: Callable[[], object], num_calls: int, device_type: str) -> float:
+    """Seconds a call."""
+    if device_type == "cuda":
+        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        start.record()
+        for _ in range(num_calls):
+            run()
+        end.record()
+        end.synchronize()
+        return start.elapsed_time(end) / 1e3 / num_calls
+    started = time.perf_counter()
+    for _ in range(num_calls):
+        run()
+    return (time.perf_counter() - started) / num_calls
