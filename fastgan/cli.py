@@ -140,13 +140,13 @@ def sample(options: argparse.Namespace) -> int:
     return 0
 
 
-def info(options: argparse.Namespace) -> int:
+def show_info(options: argparse.Namespace) -> int:
     """Say what this machine offers and what is missing."""
     import json
 
-    from fastgan.info import collect, describe
+    from fastgan import info
 
-    facts = collect()
+    facts, describe = (info.collect_ops(), info.describe_ops) if options.ops else (info.collect(), info.describe)
     print(json.dumps(facts, indent=2) if options.json else describe(facts))
     return 0
 
@@ -173,8 +173,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--seed", type=int, default=0, metavar="N", help="of z (default: 0)")
     command.set_defaults(run=sample)
     command = commands.add_parser("info", help="what this machine offers, and what is missing")
+    command.add_argument("--ops", action="store_true", help="the fused operators: what was measured here, and which implementation was chosen")
     command.add_argument("--json", action="store_true", help="as JSON")
-    command.set_defaults(run=info)
+    command.set_defaults(run=show_info)
     return parser
 
 

@@ -94,6 +94,13 @@ class RunConfig:
 
 
 @dataclass(frozen=True)
+class OpsConfig:
+    """Which implementation of each fused operator runs: auto = the fastest one measured here; reference, or a name of `fastgan info --ops`."""
+
+    deconv: str = "auto"
+
+
+@dataclass(frozen=True)
 class Config:
     """A whole run; `fastgan train --dry-run` prints it and the run folder keeps it."""
 
@@ -103,6 +110,7 @@ class Config:
     optim: OptimConfig = field(default_factory=OptimConfig)
     data: DataConfig = field(default_factory=DataConfig)
     run: RunConfig = field(default_factory=RunConfig)
+    ops: OpsConfig = field(default_factory=OpsConfig)
 
 
 SECTIONS = {section.name: section.default_factory for section in dataclasses.fields(Config) if section.name != "preset"}

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from fastgan.parity import State, Step, disagreement
+from fastgan.ops import choice
+from fastgan.parity import State, Step, Trial, disagreement, run_trial
 
 
 class RecompilationError(RuntimeError):
@@ -47,9 +48,14 @@ class Engine:
         self.rung = Rung("eager", self.step)
 
     def prepare(self, inputs: list[tuple]) -> Rung:
-        """Climb as high as agreement with eager allows. inputs: one tuple of step inputs for each parity step. The state is left as it was."""
+        """Climb as high as agreement with eager allows. inputs: one tuple of step inputs for each parity step. The state is left as it was.
+
+        The operators are measured on the calls of these eager steps, so that what is compiled afterwards contains the fastest.
+        """
+        with choice.measuring():
+            eager = run_trial(self.step, self.state, inputs)
         if self.compile:
-            self._try_compiled(inputs)
+            self._try_compiled(inputs, eager)
         self.prepared = True
         return self.rung
 
@@ -62,11 +68,11 @@ class Engine:
         if self.rung.name == "compiled" and len(self.graphs) != 1:
             raise RecompilationError(f"the training step was compiled {len(self.graphs)} times instead of once")
 
-    def _try_compiled(self, inputs: list[tuple]) -> None:
+    def _try_compiled(self, inputs: list[tuple], eager: Trial) -> None:
         started, graphs = time.perf_counter(), self.graphs
         try:
             candidate = compile_step(self.step, graphs)
-            problem = disagreement(candidate, self.step, self.precise_step, self.state, inputs)
+            problem = disagreement(candidate, self.step, self.precise_step, self.state, inputs, eager)
             problem = problem or (f"it became {len(graphs)} graphs instead of one" if len(graphs) != 1 else None)
         except Exception as error:  # whatever the compiler cannot do: the reason is reported, the eager rung goes on
             problem = _first_line(error)

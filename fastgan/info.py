@@ -8,6 +8,7 @@ import torch
 
 from fastgan import __version__, ops
 from fastgan.files import cache_folder
+from fastgan.ops import choice
 from fastgan.precision import choose_precision
 
 PACKAGES = ("torch", "triton", "numpy", "nvidia-dali-cuda130", "tensorboard")
@@ -44,6 +45,23 @@ def describe(facts: dict) -> str:
     for row in facts["ops"]:
         lines.append(f"op         {row['op']}: {row['implementation']} {'is available' if row['available'] else 'is not used: ' + row['reason']}")
     return "\n".join([*lines, f"cache      {facts['cache']}"])
+
+
+def collect_ops() -> dict:
+    """Every kind of call that was measured on this machine -> chosen: a name, microseconds: name -> quartiles."""
+    return {call: row._asdict() for call, row in choice.table().items()}
+
+
+def describe_ops(rows: dict) -> str:
+    """A line a kind of call: the medians in microseconds, the chosen one marked."""
+    if not rows:
+        return "no operator was measured here yet: training does it once, before its first step"
+    lines = []
+    for call, row in rows.items():
+        medians = {name: quartiles[1] for name, quartiles in sorted(row["microseconds"].items(), key=lambda item: item[1][1])}
+        times = ", ".join(f"{name} {median:.0f} us{' (chosen)' * (name == row['chosen'])}" for name, median in medians.items())
+        lines.append(f"{call}: {times}")
+    return "\n".join(lines)
 
 
 def _version(package: str) -> str | None:

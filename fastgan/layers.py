@@ -1,5 +1,8 @@
 """Building blocks that more than one model uses."""
+import torch
 from torch import nn
+
+from fastgan.ops.deconv import deconv, project, strided_conv
 
 
 def activation(name: str) -> nn.Module:
@@ -22,6 +25,37 @@ def linear(fan_in: int, fan_out: int, init: str) -> nn.Linear:
         nn.init.normal_(layer.weight, std=(fan_in / 2) ** -0.5)
         nn.init.zeros_(layer.bias)
     return layer
+
+
+class Deconv(nn.ConvTranspose2d):
+    """ConvTranspose2d(C, K, 4, stride=2, padding=1, bias=False) and an activation, [N, C, H, W] -> [N, K, 2H, 2W]; its state is that layer's."""
+
+    def __init__(self, in_channels: int, out_channels: int, act: str = "linear"):
+        super().__init__(in_channels, out_channels, 4, 2, 1, bias=False)
+        self.act = act
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return deconv(x, self.weight, act=self.act)
+
+
+class Projection(nn.ConvTranspose2d):
+    """ConvTranspose2d(C, K, 4, stride=1, padding=0, bias=False) of one pixel, [N, C, 1, 1] -> [N, K, 4, 4]; its state is that layer's."""
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__(in_channels, out_channels, 4, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return project(x, self.weight)
+
+
+class StridedConv(nn.Conv2d):
+    """Conv2d(C, K, 4, stride=2, padding=1, bias=False), [N, C, H, W] -> [N, K, H // 2, W // 2]; its state is that layer's."""
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__(in_channels, out_channels, 4, 2, 1, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return strided_conv(x, self.weight)
 
 
 def dcgan_init(network: nn.Module) -> None:

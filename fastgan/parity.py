@@ -29,12 +29,12 @@ class Trial:
     change: State
 
 
-def disagreement(candidate: Step, step: Step, precise_step: Step | None, state: State, inputs: list[tuple]) -> str | None:
+def disagreement(candidate: Step, step: Step, precise_step: Step | None, state: State, inputs: list[tuple], eager: Trial) -> str | None:
     """What `candidate` does otherwise than the eager `step` from the present state, in words, or None. The state is left as it was.
 
-    precise_step: the same step in fp32, where `step` computes in a lower precision. inputs: a tuple for each of the steps.
+    precise_step: the same step in fp32, where `step` computes in a lower precision. inputs: one tuple a step. eager: the trial of `step`.
     """
-    ours, eager = run_trial(candidate, state, inputs), run_trial(step, state, inputs)
+    ours = run_trial(candidate, state, inputs)
     if precise_step is not None:
         return compare(ours, reference=eager, truth=run_trial(precise_step, state, inputs))
     return compare(ours, reference=run_trial(step, state, inputs, nudge=NUDGE), truth=eager)

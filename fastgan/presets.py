@@ -39,4 +39,4 @@ def preset(name: str) -> Config:
         nearest = difflib.get_close_matches(name.lower(), PRESETS, n=1, cutoff=0.0)[0]
         raise UserError(f"there is no preset {name!r}; the nearest is {nearest!r} (all: {', '.join(PRESETS)})")
     row = PRESETS[name]
-    return Config(name, row.model, row.loss, row.optim, row.data, row.run)
+    return Config(name, row.model, row.loss, row.optim, row.data, row.run, row.ops)

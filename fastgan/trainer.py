@@ -1,5 +1,6 @@
 """THE LOOP: what `fastgan train` runs, and what a user with a G and a D of their own calls."""
 import contextlib
+import dataclasses
 import math
 import time
 from collections import deque
@@ -16,6 +17,7 @@ from fastgan.engine import Engine
 from fastgan.errors import DivergedError, UserError
 from fastgan.feeds import fit_to_data, open_feed
 from fastgan.networks import STATISTICS, make_networks
+from fastgan.ops import choice
 from fastgan.parity import PARITY_STEPS
 from fastgan.precision import choose_precision, full_precision
 from fastgan.progress import Progress, memory_gb
@@ -100,6 +102,7 @@ class Trainer:
         self.config, self.show_progress = config, progress
         self.device = torch.device(run.device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.precision = choose_precision(run.amp, self.device)
+        choice.force(dataclasses.asdict(config.ops))
         self.signature = adapt.inspect(G, D, z_dim, run.batch_size, self.device)
         self.feed, self.real_set = open_feed(data, self.signature, config, self.device, progress)
         self.networks = make_networks(G, D, config, self.signature.one_pass, self.device)

@@ -4,7 +4,7 @@ import math
 import torch
 from torch import nn
 
-from fastgan.layers import dcgan_init
+from fastgan.layers import Deconv, Projection, StridedConv, dcgan_init
 
 
 class Generator(nn.Sequential):
@@ -15,10 +15,9 @@ class Generator(nn.Sequential):
 
     def __init__(self, img_resolution: int, img_channels: int, z_dim: int = 100, ngf: int = 64):
         widths = _widths(img_resolution, ngf)[::-1]
-        blocks = [_up_block(z_dim, widths[0], stride=1, padding=0)]
-        blocks += [_up_block(fan_in, fan_out, stride=2, padding=1) for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True)]
-        last = nn.ConvTranspose2d(widths[-1], img_channels, 4, 2, 1, bias=False)
-        super().__init__(*blocks, nn.Sequential(last, nn.Tanh()))
+        blocks = [_up_block(Projection(z_dim, widths[0]))]
+        blocks += [_up_block(Deconv(fan_in, fan_out)) for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True)]
+        super().__init__(*blocks, nn.Sequential(Deconv(widths[-1], img_channels, act="tanh")))
         dcgan_init(self)
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
@@ -33,7 +32,7 @@ class Discriminator(nn.Sequential):
 
     def __init__(self, img_resolution: int, img_channels: int, ndf: int = 64):
         widths = _widths(img_resolution, ndf)
-        first = nn.Sequential(nn.Conv2d(img_channels, widths[0], 4, 2, 1, bias=False), nn.LeakyReLU(0.2))
+        first = nn.Sequential(StridedConv(img_channels, widths[0]), nn.LeakyReLU(0.2))
         blocks = [_down_block(fan_in, fan_out) for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True)]
         super().__init__(first, *blocks, nn.Conv2d(widths[-1], 1, 4, 1, 0, bias=False), nn.Flatten(0))
         dcgan_init(self)
@@ -44,9 +43,9 @@ def _widths(img_resolution: int, base: int) -> list[int]:
     return [base << level for level in range(int(math.log2(img_resolution)) - 2)]
 
 
-def _up_block(fan_in: int, fan_out: int, stride: int, padding: int) -> nn.Sequential:
-    return nn.Sequential(nn.ConvTranspose2d(fan_in, fan_out, 4, stride, padding, bias=False), nn.BatchNorm2d(fan_out), nn.ReLU())
+def _up_block(layer: Projection | Deconv) -> nn.Sequential:
+    return nn.Sequential(layer, nn.BatchNorm2d(layer.out_channels), nn.ReLU())
 
 
 def _down_block(fan_in: int, fan_out: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(fan_in, fan_out, 4, 2, 1, bias=False), nn.BatchNorm2d(fan_out), nn.LeakyReLU(0.2))
+    return nn.Sequential(StridedConv(fan_in, fan_out), nn.BatchNorm2d(fan_out), nn.LeakyReLU(0.2))

@@ -93,7 +93,7 @@ def table() -> dict[str, Times]:
 
 @functools.cache
 def _table(device_type: str) -> Findings:
-    return Findings("times", device_type)
+    return Findings("times", device_type, lambda row: isinstance(row, dict) and set(row) == set(Times._fields))
 
 
 def _device_types() -> tuple[str, ...]:

@@ -144,7 +144,7 @@ def _through_activation(dy: torch.Tensor, y: torch.Tensor | None, act: str, slop
         return dy
     if act == "tanh":
         return dy * (1 - y * y)
-    return dy * torch.where(y > 0, 1.0, 0.0 if act == "relu" else slope).to(dy.dtype)
+    return torch.where(y > 0, dy, dy * (0.0 if act == "relu" else slope))
 
 
 def _is_needed(ctx, index: int) -> bool:

@@ -9,6 +9,7 @@ import importlib.metadata
 import json
 import platform
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -19,11 +20,14 @@ from fastgan.files import cache_folder, write_text
 
 
 class Findings(dict):
-    """A dict of JSON-able values by string that outlives the process once `save()` was called. kind: verdicts | times."""
+    """A dict of JSON-able values by string that outlives the process once `save()` was called.
 
-    def __init__(self, kind: str, device_type: str):
+    kind: verdicts | times. is_valid: whether a value in the file is one that this code wrote; others are left out.
+    """
+
+    def __init__(self, kind: str, device_type: str, is_valid: Callable[[object], bool]):
         self.path = cache_folder() / "ops" / f"{kind}-{device_type}-{_stamp(device_type)}.json"
-        super().__init__(_read(self.path))
+        super().__init__({key: value for key, value in _read(self.path).items() if is_valid(value)})
 
     def save(self) -> None:
         """Write what is known now, beside what another process may have found meanwhile."""

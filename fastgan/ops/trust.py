@@ -35,7 +35,7 @@ def three_way_problem(what: str, ours: torch.Tensor, reference: torch.Tensor, tr
 
 @functools.cache
 def _failed_check(op: str, implementation: str, device_type: str) -> str | None:
-    verdicts, key = Findings("verdicts", device_type), f"{op} {implementation}"
+    verdicts, key = Findings("verdicts", device_type, lambda verdict: verdict is None or isinstance(verdict, str)), f"{op} {implementation}"
     if key not in verdicts:
         verdicts.update(_check_elsewhere(device_type) if device_type == "cuda" else {key: _check(op, implementation, device_type)})
         verdicts.setdefault(key, "it was not checked")

@@ -1,0 +1,139 @@
+"""What was measured to be faster runs, what was not measured runs the reference, and a forced implementation runs wherever it fits."""
+import pytest
+import torch
+
+from fastgan.errors import UserError
+from fastgan.ops import choice, trust
+
+
+@pytest.fixture(autouse=True)
+def nothing_known(monkeypatch, tmp_path):
+    """An empty table, nothing forced, and every implementation trusted."""
+    monkeypatch.setenv("FASTGAN_CACHE", str(tmp_path))
+    monkeypatch.setattr(choice, "_forced", {})
+    monkeypatch.setattr(trust, "problem", lambda op, implementation, device_type: None)
+    choice._table.cache_clear()
+    yield
+    choice._table.cache_clear()
+
+
+class Clock:
+    """Time that passes only in the candidates."""
+
+    def __init__(self, monkeypatch):
+        self.now, self.calls = 0.0, []
+        monkeypatch.setattr(choice.time, "perf_counter", lambda: self.now)
+
+    def candidate(self, name, *seconds):
+        """Takes these times, one after the other and again; the first call also has something to load."""
+        first = name not in self.calls
+
+        def run():
+            number = self.calls.count(name)
+            self.calls.append(name)
+            self.now += seconds[number % len(seconds)] + (1.0 if first and number == 0 else 0.0)
+
+        return run
+
+
+def pick(candidates, call="up"):
+    return choice.pick("deconv", call, candidates, "cpu")
+
+
+def test_nothing_is_timed_and_the_reference_runs_where_nothing_was_measured(monkeypatch):
+    clock = Clock(monkeypatch)
+    assert pick({"reference": clock.candidate("reference", 2.0), "cpu": clock.candidate("cpu", 1.0)}) == "reference"
+    assert clock.calls == []
+
+
+def test_the_fastest_is_chosen_and_remembered_by_the_next_process(monkeypatch):
+    clock = Clock(monkeypatch)
+    candidates = {"reference": clock.candidate("reference", 2.0), "subpixel": clock.candidate("subpixel", 1.5), "cpu": clock.candidate("cpu", 1.0)}
+    with choice.measuring():
+        assert pick(candidates) == "cpu"
+        timed = len(clock.calls)
+        assert pick(candidates) == "cpu"
+    choice._table.cache_clear()
+    assert pick(candidates) == "cpu"
+    assert pick(candidates, "another call") == "reference"
+    assert len(clock.calls) == timed
+    row = choice.table()["deconv up on cpu"]
+    assert row.chosen == "cpu"
+    assert row.microseconds["subpixel"] == [1.5e6] * 3
+
+
+def test_a_gain_within_the_noise_is_no_gain(monkeypatch):
+    clock = Clock(monkeypatch)
+    noisy = {"reference": clock.candidate("reference", 1.0, 1.2, 0.9), "cpu": clock.candidate("cpu", 0.95, 1.15, 0.85)}
+    with choice.measuring():
+        assert pick(noisy) == "reference"
+    assert set(choice.table()["deconv up on cpu"].microseconds) == {"reference", "cpu"}
+
+
+def test_the_hopeless_are_not_timed_to_the_end(monkeypatch):
+    clock = Clock(monkeypatch)
+    with choice.measuring():
+        pick({"reference": clock.candidate("reference", 1.0), "cpu": clock.candidate("cpu", 50.0)})
+    assert clock.calls.count("cpu") == 2
+    assert clock.calls.count("reference") == 2 + choice.ROUNDS
+
+
+def test_what_failed_its_check_is_never_run(monkeypatch):
+    clock = Clock(monkeypatch)
+    monkeypatch.setattr(trust, "problem", lambda op, implementation, device_type: "it is wrong" if implementation == "cpu" else None)
+    with choice.measuring():
+        assert pick({"reference": clock.candidate("reference", 2.0), "cpu": clock.candidate("cpu", 1.0)}) == "reference"
+    assert "cpu" not in clock.calls
+
+
+def test_a_chosen_one_that_does_not_fit_any_more_is_not_used(monkeypatch):
+    clock = Clock(monkeypatch)
+    reference = clock.candidate("reference", 2.0)
+    with choice.measuring():
+        pick({"reference": reference, "cpu": clock.candidate("cpu", 1.0)})
+    assert pick({"reference": reference, "subpixel": reference}) == "reference"
+
+
+def test_the_environment_turns_it_all_off(monkeypatch):
+    clock = Clock(monkeypatch)
+    monkeypatch.setenv("FASTGAN_OPS", "reference")
+    choice._forced["deconv"] = "cpu"
+    with choice.measuring():
+        assert pick({"reference": clock.candidate("reference", 2.0), "cpu": clock.candidate("cpu", 1.0)}) == "reference"
+    assert clock.calls == []
+
+
+def test_a_forced_one_runs_where_it_fits_without_measuring():
+    choice.force({"deconv": "subpixel"})
+    assert pick({"reference": None, "subpixel": None}) == "subpixel"
+    assert pick({"reference": None, "cpu": None}) == "reference"
+    choice.force({"deconv": "auto"})
+    assert pick({"reference": None, "subpixel": None}) == "reference"
+    choice.force({"deconv": "reference"})
+    assert pick({"reference": None, "subpixel": None}) == "reference"
+
+
+def test_what_cannot_be_forced_is_refused_with_the_reason(monkeypatch):
+    with pytest.raises(UserError, match="ops.deconv=cudnn is unknown: choose auto or one of reference, subpixel"):
+        choice.force({"deconv": "cudnn"})
+    monkeypatch.setattr(trust, "problem", lambda op, implementation, device_type: "torch sees no CUDA device")
+    with pytest.raises(UserError, match="ops.deconv=cuda cannot be used: torch sees no CUDA device"):
+        choice.force({"deconv": "cuda"})
+    assert choice._forced == {}
+
+
+def test_an_unreadable_row_is_measured_again(monkeypatch, tmp_path):
+    clock = Clock(monkeypatch)
+    candidates = {"reference": clock.candidate("reference", 2.0), "cpu": clock.candidate("cpu", 1.0)}
+    path = choice._table("cpu").path
+    path.parent.mkdir()
+    path.write_text('{"deconv up": {"chosen": 3}, "deconv down": "cpu"}')
+    choice._table.cache_clear()
+    with choice.measuring():
+        assert pick(candidates) == "cpu"
+
+
+def test_real_time_is_measured_too():
+    big, small = torch.randn(400, 400), torch.randn(4, 4)
+    with choice.measuring():
+        assert pick({"reference": lambda: big @ big, "cpu": lambda: small @ small}) == "cpu"
