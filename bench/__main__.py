@@ -1,11 +1,11 @@
-"""`python -m bench step --preset NAME ...` measures a training step; `python -m bench table FILE` prints the rows that were kept."""
+"""`python -m bench step --preset NAME ...` measures a training step, `ops` the fused operators; `table FILE` prints the rows that were kept."""
 import argparse
 import dataclasses
 import json
 import sys
 from pathlib import Path
 
-from bench import NAMES
+from bench import NAMES, OPS
 from fastgan.errors import DiskError, UserError
 
 
@@ -47,17 +47,37 @@ def step(options: argparse.Namespace) -> None:
         results.append(results.STEP_RESULTS, rows)
 
 
+def ops(options: argparse.Namespace) -> None:
+    """Measure every implementation of every call, show, keep."""
+    from rich.console import Console
+
+    from bench import results
+    from bench.ops.measure import measure
+    from bench.ops.rows import OPS_RESULTS, markdown_table
+
+    say = Console(stderr=True, highlight=False).print
+    rows = measure(options.op, options.batch_size, options.dtype, options.rounds, say)
+    print(markdown_table([dataclasses.asdict(row) for row in rows]))
+    if options.save:
+        results.append(OPS_RESULTS, rows)
+
+
 def table(options: argparse.Namespace) -> None:
     """Print a results file as Markdown."""
     from bench import results
+    from bench.ops import rows
 
-    print(results.markdown_table(results.read(options.file)))
+    if options.file.name == rows.OPS_RESULTS.name:
+        print(rows.markdown_table(results.read(options.file, rows.OpRow)))
+    else:
+        print(results.markdown_table(results.read(options.file)))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m bench", description="Measures fastgan beside the loops that people run today.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_step(commands.add_parser("step", help="the training step of a preset: two baselines and the rungs of fastgan, interleaved"))
+    _add_ops(commands.add_parser("ops", help="the fused operators: every implementation of every call of the presets, interleaved"))
     show = commands.add_parser("table", help="the rows of a results file as a Markdown table")
     show.add_argument("file", type=Path, metavar="FILE", help="JSON lines, such as bench/results/step.jsonl")
     show.set_defaults(run=table)
@@ -76,6 +96,15 @@ def _add_step(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows as a JSON list")
     parser.add_argument("--save", action="store_true", help="append the rows to bench/results/step.jsonl")
     parser.set_defaults(run=step)
+
+
+def _add_ops(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--op", nargs="+", choices=OPS, default=OPS, metavar="NAME", help=f"some of: {', '.join(OPS)}")
+    parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="default 64")
+    parser.add_argument("--dtype", nargs="+", choices=("fp32", "bf16", "fp16"), default=["bf16", "fp32"], help="default: bf16 fp32")
+    parser.add_argument("--rounds", type=int, default=9, metavar="M", help="default 9")
+    parser.add_argument("--save", action="store_true", help="append the rows to bench/results/ops.jsonl")
+    parser.set_defaults(run=ops)
 
 
 if __name__ == "__main__":

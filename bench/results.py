@@ -1,6 +1,7 @@
 """Rows of measurements: what they hold, where they are kept, and how they become a table."""
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,8 +44,8 @@ class Row:
     machine: dict
 
 
-def append(path: Path, rows: list[Row]) -> None:
-    """Add rows to a file of JSON lines. Raises DiskError."""
+def append(path: Path, rows: Sequence) -> None:
+    """Add rows, dataclasses, to a file of JSON lines. Raises DiskError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "a", encoding="utf-8") as file:
@@ -53,21 +54,21 @@ def append(path: Path, rows: list[Row]) -> None:
         raise DiskError(f"cannot write {path}: {error.strerror}") from error
 
 
-def read(path: Path) -> list[dict]:
-    """The rows of a file of JSON lines, oldest first. Raises UserError for a missing file or a line that is no row."""
+def read(path: Path, kind: type = Row) -> list[dict]:
+    """The rows of a file of JSON lines, oldest first. kind: what they are. Raises UserError for a missing file or a line that is no such row."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
-    return [_row(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
+    return [_row(line, f"{path}, line {number}", kind) for number, line in enumerate(lines, 1) if line.strip()]
 
 
-def _row(line: str, where: str) -> dict:
+def _row(line: str, where: str, kind: type) -> dict:
     try:
         row = json.loads(line)
     except json.JSONDecodeError as error:
         raise UserError(f"{where} is not JSON: {error.msg}") from None
-    missing = {field.name for field in dataclasses.fields(Row)} - set(row if isinstance(row, dict) else ())
+    missing = {field.name for field in dataclasses.fields(kind)} - set(row if isinstance(row, dict) else ())
     if missing:
         raise UserError(f"{where} is no row of bench: it lacks {', '.join(sorted(missing))}")
     return row

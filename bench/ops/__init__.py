@@ -1,0 +1,1 @@
+"""The fused operators one by one, every implementation interleaved: `python -m bench ops`."""

@@ -1,0 +1,64 @@
+"""Rows of measured operators: what they hold, and how they become a table."""
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.machine import describe
+from bench.results import significant, with_quartiles
+
+OPS_RESULTS = Path(__file__).parents[1] / "results" / "ops.jsonl"
+COLUMNS = ("call", "dtype", "implementation", "microseconds", "x reference", "GFLOP/s", "GB/s", "% of the limit")
+
+
+@dataclass(frozen=True)
+class OpRow:
+    """One implementation of one kind of call. Medians over the rounds."""
+
+    op: str
+    call: str
+    dtype: str
+    implementation: str
+    microseconds: float
+    microseconds_quartiles: tuple[float, float]
+    ratio_to_reference: float  # median over the rounds of the reference's time over this one's within a round
+    ratio_to_reference_quartiles: tuple[float, float]
+    gflops: float  # useful GFLOP per second
+    gbytes_per_s: float  # of what must go in and out
+    percent_of_limit: float  # 100 * the longer of flop / matmul_gflops and bytes / copy_gbytes_per_s, over the time
+    matmul_gflops: float  # of a large matrix product in the same dtype, in the same rounds
+    copy_gbytes_per_s: float  # read and written, of a copy of a large tensor, in the same rounds
+    rounds: int
+    note: str
+    command: str
+    date: str
+    commit: str | None
+    torch: str
+    machine: dict
+
+
+def markdown_table(rows: list[dict]) -> str:
+    """A Markdown table for every machine and commit, oldest first."""
+    tables = []
+    for stamp in dict.fromkeys(map(_stamp, rows)):
+        lines = [stamp, "", "| " + " | ".join(COLUMNS) + " |", "|" + " - |" * 3 + " -: |" * (len(COLUMNS) - 3)]
+        lines += ["| " + " | ".join(cells(row)) + " |" for row in rows if _stamp(row) == stamp]
+        lines += ["", *dict.fromkeys(f"    {row['command']}" for row in rows if _stamp(row) == stamp)]
+        tables.append("\n".join(lines))
+    return "\n\n".join(tables)
+
+
+def cells(row: dict) -> list[str]:
+    """A row as the texts under COLUMNS; quartiles in brackets."""
+    return [
+        f"{row['op']} {row['call']}",
+        row["dtype"],
+        row["implementation"],
+        with_quartiles(row["microseconds"], row["microseconds_quartiles"]),
+        with_quartiles(row["ratio_to_reference"], row["ratio_to_reference_quartiles"]),
+        significant(row["gflops"]),
+        significant(row["gbytes_per_s"]),
+        significant(row["percent_of_limit"]),
+    ]
+
+
+def _stamp(row: dict) -> str:
+    return f"{describe(row['machine'])}; commit {row['commit'] or 'none'}"

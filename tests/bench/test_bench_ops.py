@@ -1,0 +1,69 @@
+"""The fused operators one by one: what is measured, what a row says, and how it is shown."""
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from bench import OPS, results
+from bench import __main__ as command_line
+from bench.ops import cases, measure
+from bench.ops.rows import OpRow, markdown_table
+from fastgan.ops import choice
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """Layers that take microseconds, and limits that do too."""
+    monkeypatch.setattr(cases, "DCGAN_LAYERS", ((8, 4, 2), (4, 3, 4)))
+    monkeypatch.setattr(measure, "COPY_BYTES", {"cpu": 1 << 12})
+    monkeypatch.setattr(measure, "ROUND_S", 1e-4)
+    monkeypatch.setattr(measure, "matmul", lambda dtype, device: (lambda: torch.ones(8, 8) @ torch.ones(8, 8), 1024))
+    monkeypatch.setattr(choice, "_forced", {})
+
+
+def test_every_operator_that_can_be_named_can_be_measured():
+    assert set(OPS) == set(cases.CASES)
+
+
+def test_flop_and_bytes_of_a_layer_in_closed_form():
+    first = next(cases.all_cases(["deconv"], 2, ["bf16"], CPU))
+    assert first.call == "up 8 -> 4 at 2 -> 4 batch 2"
+    assert first.flop == 2 * 2 * 8 * 4 * 16 * 2 * 2  # two a multiply-add; batch, channels, taps, pixels of the small image
+    assert first.bytes == 2 * (2 * 8 * 4 + 2 * 4 * 16 + 8 * 4 * 16)
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_all_candidates_of_a_case_compute_the_same(op):
+    torch.manual_seed(0)
+    for case in cases.all_cases([op], 2, ["fp32"], CPU):
+        assert next(iter(case.candidates)) == choice.REFERENCE
+        results = {name: run() for name, run in case.candidates.items()}
+        for each in results.values():
+            torch.testing.assert_close(each, results[choice.REFERENCE], check_stride=False)
+    choice.force(dict.fromkeys(OPS, "auto"))
+
+
+def test_rows_are_kept_and_shown(tmp_path, monkeypatch, capsys):
+    rows = measure.measure(["deconv"], 2, ["fp32"], 2, say=lambda text: None)
+    assert choice._forced == {}
+    first = rows[0]
+    assert (first.implementation, first.ratio_to_reference, first.rounds) == ("reference", 1.0, 2)
+    assert first.gflops == pytest.approx(2 * 2 * 8 * 4 * 16 * 4 / first.microseconds / 1e3)
+    assert first.percent_of_limit > 0
+    path = tmp_path / "ops.jsonl"
+    results.append(path, rows)
+    assert results.read(path, OpRow) == [json.loads(json.dumps(dataclasses.asdict(row))) for row in rows]
+    assert command_line.main(["table", str(path)]) == 0
+    shown = capsys.readouterr().out
+    assert shown.strip() == markdown_table(results.read(path, OpRow)).strip()
+    assert shown.count("| deconv up 8 -> 4 at 2 -> 4 batch 2 | fp32 | reference |") == 1
+
+
+def test_the_command_line_measures_and_saves(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("bench.ops.rows.OPS_RESULTS", tmp_path / "ops.jsonl")
+    assert command_line.main(["ops", "--op", "deconv", "--batch-size", "2", "--dtype", "fp32", "--rounds", "2", "--save"]) == 0
+    assert "deconv weight 4 -> 3 at 4 -> 8 batch 2" in capsys.readouterr().out
+    assert len(results.read(tmp_path / "ops.jsonl", OpRow)) > 6
