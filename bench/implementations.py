@@ -2,18 +2,20 @@
 import itertools
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 
-from bench import NAMES
+from bench import NAMES, UNFUSED
 from bench.cases import Case
 from bench.fastgan_loop import FastganLoop
 from bench.peers.accelerated import AcceleratedLoop
 from bench.peers.plain import PlainLoop
 from bench.switches import Switches, present
 from bench.timing import synchronize
+from fastgan import ops
+from fastgan.ops import choice
 from fastgan.precision import choose_precision
 
 FIRST_STEPS = 2  # networks that are compiled one by one meet everything that they compile within so many
@@ -23,7 +25,7 @@ FIRST_STEPS = 2  # networks that are compiled one by one meet everything that th
 class Implementation:
     """One way to run the step. Calling `step` makes one update on the next real batch, with noise of its own."""
 
-    name: str  # plain | accelerated | a rung of the engine: eager, compiled
+    name: str  # plain | accelerated | a rung of the engine: eager, compiled | UNFUSED
     dtype: str  # of the compute: fp32 | tf32 | bf16
     amp: bool  # whether bf16 was asked for
     step: Callable[[], object]
@@ -44,6 +46,8 @@ def builders(case: Case, amp_choices: Collection[bool], names: Collection[str] =
         if "accelerated" in names:
             wanted.append(partial(build_accelerated, case, amp))
         wanted += [partial(build_rung, case, amp, compile=name == "compiled") for name in ("eager", "compiled") if name in names]
+        if UNFUSED in names:
+            wanted.append(partial(build_unfused, case, amp))
     return wanted
 
 
@@ -85,6 +89,16 @@ def build_rung(case: Case, amp: bool, compile: bool) -> Implementation:
     step = _endless(loop.step, case.uint8_batches)
     step()
     return Implementation(rung.name, loop.precision.name, amp, step, present(), rung.build_s, "; ".join(loop.reasons))
+
+
+def build_unfused(case: Case, amp: bool) -> Implementation:
+    """The compiled rung without the fused operators: which of them run is settled when the step is compiled."""
+    choice.force(dict.fromkeys(ops.OPS, choice.REFERENCE))
+    try:
+        rung = build_rung(case, amp, compile=True)
+    finally:
+        choice.force(dict.fromkeys(ops.OPS, "auto"))
+    return replace(rung, name=UNFUSED) if rung.name == "compiled" else rung
 
 
 def _start_afresh() -> None:

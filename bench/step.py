@@ -9,7 +9,7 @@ from time import perf_counter
 import torch
 from torch._inductor.utils import fresh_cache
 
-from bench import NAMES, machine, timing
+from bench import NAMES, UNFUSED, machine, timing
 from bench.cases import Case
 from bench.fastgan_loop import FastganLoop
 from bench.flops import matmul, useful_flops
@@ -18,7 +18,9 @@ from bench.peers.accelerated import start_compiler
 from bench.results import Row
 from bench.switches import Switches
 from bench.timing import quartiles
+from fastgan import ops
 from fastgan.errors import UserError
+from fastgan.ops import choice
 from fastgan.precision import choose_precision
 
 AMP_CHOICES = {"both": (True, False), "bf16": (True,), "fp32": (False,)}
@@ -54,7 +56,7 @@ def measure(
     torch._dynamo.reset()  # graphs of an earlier measurement in this process would count towards the baselines' limit of recompilations,
     roomy = torch._dynamo.config.patch(recompile_limit=64)  # and their own 8 are met with two precisions: networks compiled as modules share them
     with roomy, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        if {"accelerated", "compiled"} & set(names):
+        if {"accelerated", "compiled", UNFUSED} & set(names):
             _start_compiler(case.device, folder, say)
         implementations = _build(builders(case, amp_choices, names), folder, say)
         say(f"timing {len(implementations)} implementations, {rounds} rounds or more")
@@ -112,7 +114,11 @@ def _time(case: Case, implementations: list[Implementation], rounds: int, second
 def gflop_per_step(case: Case) -> float:
     """Useful GFLOP of one update: what fastgan's eager step computes, which wastes no gradients."""
     loop = FastganLoop(case.config, case.device, amp=False, compile=False)
-    return useful_flops(lambda: loop.step(case.uint8_batches[0])) / 1e9
+    choice.force(dict.fromkeys(ops.OPS, choice.REFERENCE))  # torch counts what it knows
+    try:
+        return useful_flops(lambda: loop.step(case.uint8_batches[0])) / 1e9
+    finally:
+        choice.force(dict.fromkeys(ops.OPS, "auto"))
 
 
 # --- rows ----------------------------------------------------------------------------------------------------------------------------------------
@@ -142,7 +148,7 @@ def _row(case: Case, measured: Measured, each: Implementation, busy: str, shared
         paid_after_images=_paid_after(measured, each, rate, batch_size),
         rounds=len(step_s),
         steps_per_round=measured.num_steps[each.label],
-        note="; ".join(filter(None, (each.note, busy))),
+        note="; ".join(filter(None, (each.note, _gain_of_fusion(measured, each), busy))),
         **shared,
     )
 
@@ -154,6 +160,12 @@ def _ratio(measured: Measured, each: Implementation, name: str) -> tuple[float, 
         return None
     pairs = zip(measured.step_s[others[0].label], measured.step_s[each.label], strict=True)
     return quartiles([other_s / our_s for other_s, our_s in pairs])
+
+
+def _gain_of_fusion(measured: Measured, each: Implementation) -> str:
+    """How much faster the compiled step is than without the fused operators, where both were measured."""
+    unfused = _ratio(measured, each, UNFUSED) if each.name == "compiled" else None
+    return "{1:.3f} ({0:.3f}-{2:.3f}) times the same without fused operators".format(*unfused) if unfused else ""
 
 
 def _paid_after(measured: Measured, each: Implementation, rate: float, batch_size: int) -> int | None:

@@ -14,7 +14,9 @@ from bench import __main__ as command_line
 from bench import cases, flops, implementations, step
 from bench.cases import make_case
 from bench.switches import Switches, present
+from fastgan import ops
 from fastgan.errors import UserError
+from fastgan.ops import choice
 
 ROOT = Path(bench.__file__).parents[1]
 CPU = torch.device("cpu")
@@ -199,3 +201,24 @@ def test_python_m_bench_ends_with_that_code():
     run = subprocess.run([sys.executable, "-m", "bench", "step", "--preset", "nothing-of-the-sort"], cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 2
     assert run.stderr.startswith("bench: there is no preset 'nothing-of-the-sort'")
+
+
+def test_without_fused_operators_means_the_reference_while_compiling_and_nothing_forced_afterwards(monkeypatch):
+    forced = []
+
+    def build_rung(case, amp, compile):
+        forced.append(dict(choice._forced))
+        return implementations.Implementation("compiled", "fp32", amp, lambda: None, present(), 1.0)
+
+    monkeypatch.setattr(implementations, "build_rung", build_rung)
+    built = [build() for build in implementations.builders(make_case("mlp", 100), [False], ("compiled", bench.UNFUSED))]
+    assert [each.label for each in built] == ["compiled fp32", "compiled-reference fp32"]
+    assert forced == [{}, dict.fromkeys(ops.OPS, "reference")]
+    assert choice._forced == {}
+
+
+def test_the_gain_of_the_fused_operators_is_in_the_note_of_the_compiled_rung():
+    compiled, unfused = (implementations.Implementation(name, "fp32", False, None, present(), 1.0) for name in ("compiled", bench.UNFUSED))
+    measured = step.Measured([compiled, unfused], {compiled.label: [1.0, 2.0, 4.0], unfused.label: [1.5, 3.0, 6.0]}, {}, {}, 1.0)
+    assert step._gain_of_fusion(measured, compiled) == "1.500 (1.500-1.500) times the same without fused operators"
+    assert step._gain_of_fusion(measured, unfused) == ""
