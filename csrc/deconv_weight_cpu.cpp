@@ -1,13 +1,45 @@
 #include "deconv.h"
 
 #include <algorithm>
+#include <cstring>
+#include <type_traits>
 #include <vector>
 
+#include "cpu_features.h"
 #include "deconv_plain.h"
 #include "torch_abi.h"
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+#include "deconv_weight_patches.h"
+#include "deconv_weight_terms.h"
+#endif
 
 namespace fastgan {
 namespace {
+
+#if defined(__x86_64__)
+#define KERNELS Avx2
+#define KERNEL_TARGET __attribute__((target("avx2,fma")))
+#define KERNEL_LANES 8
+#define KERNEL_VECTORS 2
+#define KERNEL_PAIRS 0
+#include "deconv_weight_kernels.h"
+
+#define KERNELS Avx512
+#define KERNEL_TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq")))
+#define KERNEL_LANES 16
+#define KERNEL_VECTORS 4
+#define KERNEL_PAIRS 0
+#include "deconv_weight_kernels.h"
+
+#define KERNELS Avx512Bf16
+#define KERNEL_TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")))
+#define KERNEL_LANES 16
+#define KERNEL_VECTORS 4
+#define KERNEL_PAIRS 1
+#include "deconv_weight_kernels.h"
+#endif
 
 // One channel of the small image at a time: [4, 4, K] sums over all of its pixels.
 template <class T> void plain(const DeconvWeightArgs& args) {
@@ -38,12 +70,33 @@ template <class T> void plain(const DeconvWeightArgs& args) {
     });
 }
 
+#if defined(__x86_64__)
+// A small pixel costs 16 K lanes by patches and 9 times K, rounded up to whole vectors, by terms: the less of the two.
+template <class Kernels, class T> void fast(const DeconvWeightArgs& args) {
+    if (2 * args.shape.big_channels <= Kernels::kLanes) WeightByPatches<Kernels, T>(args).run();
+    else WeightByTerms<Kernels, T>(args).run();
+}
+#endif
+
+template <class T> void best(const DeconvWeightArgs& args) {
+#if defined(__x86_64__)
+    const bool no_pixels = args.shape.batch == 0 || args.shape.small_height == 0 || args.shape.small_width == 0;
+    const Isa isa = no_pixels ? Isa::generic : best_isa();
+    if constexpr (std::is_same_v<T, BFloat16>) {
+        if (isa == Isa::avx512_bf16) return fast<Avx512Bf16, T>(args);
+    }
+    if (isa >= Isa::avx512) return fast<Avx512, T>(args);
+    if (isa == Isa::avx2) return fast<Avx2, T>(args);
+#endif
+    plain<T>(args);
+}
+
 }  // namespace
 
 bool deconv_weight_cpu(const DeconvWeightArgs& args) {
-    if (args.dtype == Dtype::float32) plain<float>(args);
+    if (args.dtype == Dtype::float32) best<float>(args);
     else if (args.dtype == Dtype::float64) plain<double>(args);
-    else if (args.dtype == Dtype::bfloat16) plain<BFloat16>(args);
+    else if (args.dtype == Dtype::bfloat16) best<BFloat16>(args);
     else return false;
     return true;
 }
