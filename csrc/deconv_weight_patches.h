@@ -9,7 +9,7 @@
 #include <cstring>
 
 #include "deconv.h"
-#include "deconv_weight_scratch.h"
+#include "deconv_weight_memory.h"
 #include "torch_abi.h"
 
 namespace fastgan {
@@ -28,7 +28,7 @@ template <class Kernels, class T> class WeightByPatches {
           weight_(static_cast<T*>(args.weight)) {}
 
     void run() {
-        static thread_local Scratch scratch;
+        static thread_local KeptMemory scratch;
         sums_ = scratch.floats(parts_ * part_sums_);
         parallel_for(parts_, 1, [&](int64_t part, int64_t end) {
             for (; part < end; ++part) sum_part(sums_ + part * part_sums_, part * rows_ / parts_, (part + 1) * rows_ / parts_);
@@ -41,7 +41,7 @@ template <class Kernels, class T> class WeightByPatches {
   private:
     // The sums of small rows [begin, end), of all images in order.
     void sum_part(float* sums, int64_t begin, int64_t end) const {
-        static thread_local Scratch scratch;
+        static thread_local KeptMemory scratch;
         const int64_t chunk_rows = divide_up(kChunk, shape_.small_width), pixels = chunk_rows * shape_.small_width;
         float* patches = scratch.floats(pixels * (stride_ + small_stride_) + kLanes + 4 * big_row_);
         float *small = patches + pixels * stride_ + kLanes, *big_rows = small + pixels * small_stride_;

@@ -15,7 +15,7 @@
 #include <cstring>
 
 #include "deconv.h"
-#include "deconv_weight_scratch.h"
+#include "deconv_weight_memory.h"
 #include "torch_abi.h"
 
 namespace fastgan {
@@ -54,7 +54,7 @@ template <class Kernels, class T> class WeightByTerms {
     void run() {
         const int64_t small_block = std::min(depth_, std::max(kChunk, kSmallFloats / (kTerms * tiles_ * kRows) / kChunk * kChunk));
         panel_ = (divide_up(small_block * kRows, 16) | 1) * 16;  // an odd number of cache lines, so that panels do not share the same few sets
-        static thread_local Scratch small_scratch, sums_scratch;
+        static thread_local KeptMemory small_scratch, sums_scratch;
         small_terms_ = small_scratch.floats(tiles_ * kTerms * panel_);
         sums_ = depth_ > kChunk ? sums_scratch.floats(kPhases * blocks_ * tiles_ * kTileSums) : nullptr;
         for (int64_t begin = 0; begin < depth_; begin += small_block) {
@@ -121,7 +121,7 @@ template <class Kernels, class T> class WeightByTerms {
 
     // Adds the windows [begin, end) to the sums of some tiles of one phase and block of big channels.
     void multiply(int64_t phase_block, int64_t tile, int64_t tile_end, int64_t begin, int64_t end) {
-        static thread_local Scratch scratch;
+        static thread_local KeptMemory scratch;
         float *big_terms = scratch.floats(kTerms * kBigPanel + kTileSums), *passing_sums = big_terms + kTerms * kBigPanel;
         const int64_t k = phase_block % blocks_ * kWidth, channels = std::min(kWidth, shape_.big_channels - k);
         const int vectors = int(divide_up(channels, Kernels::kLanes));

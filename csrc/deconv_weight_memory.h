@@ -11,7 +11,7 @@ inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Memory that a thread keeps from call to call and that never shrinks, because every fresh MB costs 0.4 ms of page faults. A call keeps up to 2 MB of
 // small terms (4.6 KB a small channel where that is more) and 4.5 times the bytes of a bfloat16 weight in sums, and every thread it runs on 0.3 MB.
-class Scratch {
+class KeptMemory {
   public:
     float* floats(int64_t count) {
         if (count > count_) {
