@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "deconv_plain.h"
+#include "deconv_common.h"
 #include "pixel_product.h"
 #include "torch_abi.h"
 

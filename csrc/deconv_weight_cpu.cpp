@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "cpu_features.h"
-#include "deconv_plain.h"
+#include "deconv_common.h"
 #include "torch_abi.h"
 #if defined(__x86_64__)
 #include <immintrin.h>

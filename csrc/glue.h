@@ -48,6 +48,7 @@ inline bool same_kind(const Tensor& a, const Tensor& b) {
 // [N, C, H, W] with the channels of a pixel side by side and nothing between pixels.
 inline bool is_channels_last(const Tensor& x) {
     if (x.dim() != 4) return false;
+    if (x.numel() == 0) return true;
     const int64_t *n = x.sizes(), *strides = x.strides();
     const int64_t expected[4] = {n[1] * n[2] * n[3], 1, n[1] * n[3], n[1]};
     for (int d = 0; d < 4; ++d) {

@@ -4,7 +4,7 @@
 #include <cstring>
 #include <type_traits>
 
-#include "deconv_plain.h"
+#include "deconv_common.h"
 #include "vectorised.h"
 #if defined(__x86_64__)
 #include <immintrin.h>

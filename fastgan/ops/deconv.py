@@ -53,11 +53,6 @@ def project(z: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     return (z.flatten(1) @ weight.flatten(1)).view(-1, *weight.shape[1:])
 
 
-def register_in_torch() -> None:
-    """Shapes of the library's operators; called once, when the library has defined them."""
-    deconv_forms.register_fakes()
-
-
 # --- the three operators, each with the other two as its gradients ------------------------------------------------------------------------------
 
 

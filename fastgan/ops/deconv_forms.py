@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 ACTIVATIONS = ("linear", "relu", "leaky_relu", "tanh")  # numbered as csrc/deconv.h has them
 LIBRARY_DTYPES = {"cpu": (torch.float32, torch.bfloat16), "cuda": (torch.float32, torch.float16, torch.bfloat16)}
-FEW_CHANNELS = 8  # the CPU kernel of `up` is for so many big channels at most: images, where the library is weak
+FEW_CHANNELS = 8  # the CPU kernels of `up` and `down` are for so many big channels at most: images, where the library is weak
 
 Run = Callable[[], torch.Tensor]
 
@@ -33,7 +33,7 @@ def down_forms(big: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | Non
     forms = {"reference": lambda: down_reference(*arguments)}
     if _is_even(big.shape[2:]):
         forms["subpixel"] = lambda: down_subpixel(*arguments)
-    if big.device.type == "cuda":
+    if big.device.type == "cuda" or weight.shape[1] <= FEW_CHANNELS:
         forms |= _native_forms(big, lambda: down_native(*arguments), lambda: down_triton(*arguments))
     return forms
 
@@ -162,38 +162,48 @@ def weight_native(small, big) -> torch.Tensor:
 
 def up_triton(small, weight, bias, size, act, slope) -> torch.Tensor:
     """kernels/deconv.py."""
-    from fastgan.kernels import deconv as kernels
+    from fastgan.ops import deconv_triton
 
-    return kernels.up(_nhwc(small), _nhwc(weight), bias, *size, act, slope).contiguous(memory_format=format_of(small))
+    big = deconv_triton.up(_nhwc(small), _nhwc(weight), bias, *size, ACTIVATIONS.index(act), slope)
+    return big.contiguous(memory_format=format_of(small))
 
 
 def down_triton(big, weight, bias, act, slope) -> torch.Tensor:
     """kernels/deconv.py."""
-    from fastgan.kernels import deconv as kernels
+    from fastgan.ops import deconv_triton
 
-    return kernels.down(_nhwc(big), _nhwc(weight), bias, act, slope).contiguous(memory_format=format_of(big))
+    small = deconv_triton.down(_nhwc(big), _nhwc(weight), bias, ACTIVATIONS.index(act), slope)
+    return small.contiguous(memory_format=format_of(big))
 
 
 def weight_triton(small, big) -> torch.Tensor:
     """kernels/deconv.py."""
-    from fastgan.kernels import deconv as kernels
+    from fastgan.ops import deconv_triton
 
-    return kernels.weight(_nhwc(small), _nhwc(big)).contiguous(memory_format=format_of(big))
+    return deconv_triton.weight(_nhwc(small), _nhwc(big)).contiguous(memory_format=format_of(big))
 
 
-def register_fakes() -> None:
-    """Shapes of the library's operators, for the compiler; called once, when the library has defined them."""
+# Shapes and strides of what the kernels return, for the compiler.
 
-    def up(small, weight, bias, height, width, act, slope):
-        return _nhwc(small.new_empty(small.shape[0], weight.shape[1], height, width))
 
-    def down(big, weight, bias, act, slope):
-        return _nhwc(big.new_empty(big.shape[0], weight.shape[0], big.shape[2] // 2, big.shape[3] // 2))
+def fake_up(small, weight, bias, height, width, act, slope) -> torch.Tensor:
+    """Like deconv_up, without values."""
+    return _nhwc(small.new_empty(small.shape[0], weight.shape[1], height, width))
 
-    def weight(small, big):
-        return _nhwc(small.new_empty(small.shape[1], big.shape[1], 4, 4))
 
-    for name, fake in (("up", up), ("down", down), ("weight", weight)):
+def fake_down(big, weight, bias, act, slope) -> torch.Tensor:
+    """Like deconv_down, without values."""
+    return _nhwc(big.new_empty(big.shape[0], weight.shape[0], big.shape[2] // 2, big.shape[3] // 2))
+
+
+def fake_weight(small, big) -> torch.Tensor:
+    """Like deconv_weight, without values."""
+    return _nhwc(small.new_empty(small.shape[1], big.shape[1], 4, 4))
+
+
+def register_in_torch() -> None:
+    """Tells the compiler about the library's operators; called once, when the library has defined them."""
+    for name, fake in (("up", fake_up), ("down", fake_down), ("weight", fake_weight)):
         torch.library.register_fake(f"fastgan::deconv_{name}", fake)
 
 

@@ -221,6 +221,18 @@ def test_the_native_weight_gradient_runs_inside_the_autograd_of_deconv(monkeypat
     assert called == ["weight"]
 
 
+def test_the_compiler_knows_what_the_triton_operators_return():
+    pytest.importorskip("triton")
+    from torch._subclasses import FakeTensorMode
+
+    with FakeTensorMode():
+        small, big, weight = (torch.empty(shape, device="cuda", dtype=torch.bfloat16) for shape in ((2, 4, 3, 5), (2, 3, 7, 10), (4, 3, 4, 4)))
+        y = deconv_forms.up_triton(small, weight, None, (7, 10), "tanh", 0.2)
+        assert (y.shape, y.dtype, y.is_contiguous()) == (big.shape, torch.bfloat16, True)
+        assert deconv_forms.down_triton(big, weight, None, "linear", 0.2).shape == small.shape
+        assert deconv_forms.weight_triton(small, big).shape == weight.shape
+
+
 X, W = torch.zeros(2, 3, 4, 4), torch.zeros(3, 5, 4, 4)
 
 
