@@ -6,6 +6,7 @@ namespace fastgan {
 
 #define FASTGAN_BOXED(name) void name(StableIValue* stack, uint64_t num_args, uint64_t num_outputs)
 
+FASTGAN_BOXED(adam_ema_on_cpu);
 FASTGAN_BOXED(bias_act_on_cpu);
 FASTGAN_BOXED(bias_act_on_cuda);
 FASTGAN_BOXED(bias_act_backward_on_cpu);

@@ -17,6 +17,9 @@ struct Op {
 };
 
 const Op kOps[] = {
+    {"adam_ema", "(Tensor[] gradients, Tensor(a!)[] parameters, Tensor(b!)[] exp_avg, Tensor(c!)[] exp_avg_sq, Tensor(d!)[] average, "
+     "Tensor(e!) beta1_power, Tensor(f!) beta2_power, Tensor lr, Tensor beta1, Tensor beta2, Tensor? ema_beta, float eps) -> ()",
+     adam_ema_on_cpu, nullptr},
     {"bias_act", "(Tensor x, Tensor? bias, int dim, float slope, float gain, float clamp) -> Tensor", bias_act_on_cpu, ON_CUDA(bias_act_on_cuda)},
     {"bias_act_backward", "(Tensor dy, Tensor y, float slope, float gain, float clamp) -> Tensor", bias_act_backward_on_cpu,
      ON_CUDA(bias_act_backward_on_cuda)},

@@ -4,6 +4,8 @@ import copy
 import torch
 from torch import nn
 
+from fastgan.ops.adam_ema import follow
+
 
 def make_average(G: nn.Module) -> nn.Module:
     """A copy of G in evaluation mode, for samples; nothing ever asks for its gradients."""
@@ -25,10 +27,19 @@ class Average:
         self.average_buffers = list(G_ema.buffers())
         self.beta = torch.tensor(beta, device=self.source[0].device)
 
+    def hand_over(self, parameters: list[torch.Tensor]) -> list[torch.Tensor]:
+        """The averages of these parameters of G, in their order, for whoever updates both in one pass; step() leaves them alone from now on."""
+        index = {id(source): i for i, source in enumerate(self.source)}
+        taken = [index[id(parameter)] for parameter in parameters]
+        handed_over = [self.average[i] for i in taken]
+        left = [i for i in range(len(self.source)) if i not in taken]
+        self.source, self.average = [self.source[i] for i in left], [self.average[i] for i in left]
+        return handed_over
+
     @torch.no_grad()
     def step(self) -> None:
-        """average = beta * average + (1 - beta) * G, in place."""
-        torch._foreach_mul_(self.average, self.beta)
-        torch._foreach_add_(self.average, torch._foreach_mul(self.source, 1 - self.beta))
+        """average = beta * average + (1 - beta) * G, in place, where it was not handed over."""
+        if self.average:
+            follow(self.average, self.source, self.beta)
         for average, source in zip(self.average_buffers, self.source_buffers, strict=True):
             average.copy_(source)

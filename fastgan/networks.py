@@ -49,13 +49,14 @@ def make_networks(G: nn.Module, D: nn.Module, config: Config, one_pass: bool, de
     for network in (G, D):
         network.to(device=device, memory_format=torch.channels_last).train()
     G_ema = G if optim.ema_kimg is None else make_average(G)
+    average = None if optim.ema_kimg is None else Average(G, G_ema, beta_for(batch_size, optim.ema_kimg))
     return Networks(
         G,
         D,
         G_ema,
-        optimizer_G=_optimizer_for(G, optim, optim.lr_G),
+        optimizer_G=_optimizer_for(G, optim, optim.lr_G, average),
         optimizer_D=_optimizer_for(D, optim, optim.lr_D),
-        average=None if optim.ema_kimg is None else Average(G, G_ema, beta_for(batch_size, optim.ema_kimg)),
+        average=average,
         noise_std=torch.tensor(config.loss.instance_noise, device=device),
         totals=torch.zeros(len(STATISTICS), device=device),
         img_low=config.model.img_low,
@@ -64,6 +65,10 @@ def make_networks(G: nn.Module, D: nn.Module, config: Config, one_pass: bool, de
     )
 
 
-def _optimizer_for(network: nn.Module, optim: OptimConfig, lr: float) -> Adam | RMSprop:
+def _optimizer_for(network: nn.Module, optim: OptimConfig, lr: float, average: Average | None = None) -> Adam | RMSprop:
+    """The configured optimiser of what is trained. Adam takes the moving average along, in the same pass over memory."""
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    return make_optimizer(optim.name, trained, lr, optim.beta1, optim.beta2, optim.eps)
+    optimizer = make_optimizer(optim.name, trained, lr, optim.beta1, optim.beta2, optim.eps)
+    if average is not None and isinstance(optimizer, Adam):
+        optimizer.take_average(average.hand_over(trained), average.beta)
+    return optimizer

@@ -5,6 +5,8 @@ The multi-tensor operations are one kernel a chunk on CUDA and fuse to one loop 
 """
 import torch
 
+from fastgan.ops.adam_ema import AdamState, adam_ema
+
 
 class Adam:
     """Adam (Kingma and Ba, 2014, arXiv 1412.6980, algorithm 1), equal to torch.optim.Adam without weight decay to float rounding.
@@ -21,25 +23,20 @@ class Adam:
         self.beta1_power, self.beta2_power = torch.ones((), device=device), torch.ones((), device=device)
         self.exp_avg = [torch.zeros_like(parameter) for parameter in self.parameters]
         self.exp_avg_sq = [torch.zeros_like(parameter) for parameter in self.parameters]
+        self.average: list[torch.Tensor] = []
+        self.ema_beta: torch.Tensor | None = None
 
-    @torch.no_grad()
+    def take_average(self, average: list[torch.Tensor], beta: torch.Tensor) -> None:
+        """From now on a step also updates the moving average of the parameters (in their order), in the same pass over memory. beta: float32 []."""
+        self.average, self.ema_beta = list(average), beta
+
     def step(self, gradients: list[torch.Tensor]) -> None:
         """One update in place; gradients: like the parameters, in their order."""
-        correction1 = 1 - self.beta1_power.mul_(self.beta1)
-        correction2 = 1 - self.beta2_power.mul_(self.beta2)
-        torch._foreach_mul_(self.exp_avg, self.beta1)
-        torch._foreach_add_(self.exp_avg, torch._foreach_mul(gradients, 1 - self.beta1))
-        torch._foreach_mul_(self.exp_avg_sq, self.beta2)
-        torch._foreach_add_(self.exp_avg_sq, torch._foreach_mul(torch._foreach_mul(gradients, gradients), 1 - self.beta2))
-        denominator = torch._foreach_sqrt(self.exp_avg_sq)
-        torch._foreach_mul_(denominator, correction2.rsqrt())
-        torch._foreach_add_(denominator, self.eps)
-        update = torch._foreach_div(self.exp_avg, denominator)
-        torch._foreach_mul_(update, self.lr / correction1)
-        torch._foreach_sub_(self.parameters, update)
+        scalars = self.beta1_power, self.beta2_power, self.lr, self.beta1, self.beta2, self.ema_beta, self.eps
+        adam_ema(gradients, AdamState(self.parameters, self.exp_avg, self.exp_avg_sq, self.average, *scalars))
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Every tensor that a step changes or reads, by name, for checkpoints and for restoring in place."""
+        """Every tensor that a step changes or reads, by name, for checkpoints and for restoring in place; the average is G_ema's."""
         moments = {f"exp_avg.{i}": tensor for i, tensor in enumerate(self.exp_avg)}
         moments |= {f"exp_avg_sq.{i}": tensor for i, tensor in enumerate(self.exp_avg_sq)}
         scalars = {"beta1_power": self.beta1_power, "beta2_power": self.beta2_power, "lr": self.lr, "beta1": self.beta1, "beta2": self.beta2}

@@ -33,3 +33,29 @@ def test_the_average_is_a_separate_network_in_evaluation_mode():
     assert not G_ema.training
     assert G.training
     assert G_ema[0].weight.data_ptr() != G[0].weight.data_ptr()
+
+
+def test_what_was_handed_over_is_left_to_its_new_owner():
+    """The averages of the weights go to the optimiser, in its order; the bias and the buffers stay."""
+    G = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2, bias=False))
+    G_ema = make_average(G)
+    average = Average(G, G_ema, beta=0.75)
+    handed_over = average.hand_over([G[2].weight, G[0].weight])
+    assert handed_over[0] is G_ema[2].weight
+    assert handed_over[1] is G_ema[0].weight
+    with torch.no_grad():
+        for parameter in G.parameters():
+            parameter.add_(1)
+    G(torch.randn(8, 3))
+    before = {name: parameter.clone() for name, parameter in G_ema.named_parameters()}
+    average.step()
+    moved = {name for name, parameter in G_ema.named_parameters() if not torch.equal(parameter, before[name])}
+    assert moved == {"0.bias", "1.weight", "1.bias"}
+    assert torch.equal(G_ema[1].running_mean, G[1].running_mean)
+
+
+def test_all_may_be_handed_over():
+    G = nn.Linear(3, 4)
+    average = Average(G, make_average(G), beta=0.75)
+    average.hand_over(list(G.parameters()))
+    average.step()

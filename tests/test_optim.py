@@ -2,6 +2,9 @@
 import pytest
 import torch
 
+from fastgan import ops
+from fastgan.ops import choice
+from fastgan.ops.adam_ema import follow
 from fastgan.optim import Adam, RMSprop, make_optimizer
 
 SHAPES = [(3, 5), (7,), (), (2, 3, 4, 4)]
@@ -78,3 +81,30 @@ def test_the_state_is_all_that_the_next_step_depends_on(name):
     first.step(gradients)
     second.step(gradients)
     assert all(torch.equal(a, b) for a, b in zip(parameters, copies, strict=True))
+
+
+@pytest.mark.parametrize("implementation", ["reference", "cpu"])
+def test_adam_takes_the_average_along(implementation):
+    """As if it followed after the step, which is what it does for any other optimiser."""
+    if implementation == "cpu" and ops.native_problem("cpu"):
+        pytest.skip(ops.native_problem("cpu"))
+    (parameters, _), (twins, _), beta = twin_parameters(0), twin_parameters(0), torch.tensor(0.75)
+    together, alone = Adam(parameters, 1e-2, 0.5, 0.9, 1e-8), Adam(twins, 1e-2, 0.5, 0.9, 1e-8)
+    averages, twin_averages = ([torch.zeros_like(parameter) for parameter in parameters] for _ in range(2))
+    together.take_average(averages, beta)
+    gradients = [torch.randn(shape) for shape in SHAPES]
+    choice.force({"adam_ema": implementation})
+    try:
+        together.step(gradients)
+    finally:
+        choice.force({"adam_ema": "auto"})
+    alone.step(gradients)
+    follow(twin_averages, twins, beta)
+    torch.testing.assert_close((parameters, averages), (twins, twin_averages))
+
+
+def test_the_state_has_the_names_that_checkpoints_keep():
+    optimizer = Adam(twin_parameters(0)[0][:2], 1e-2, 0.5, 0.9, 1e-8)
+    optimizer.take_average(twin_parameters(1)[0][:2], torch.tensor(0.5))
+    names = ["exp_avg.0", "exp_avg.1", "exp_avg_sq.0", "exp_avg_sq.1", "beta1_power", "beta2_power", "lr", "beta1", "beta2"]
+    assert list(optimizer.state()) == names

@@ -157,8 +157,9 @@ def test_totals_are_the_sum_of_the_steps():
     torch.testing.assert_close(networks.totals, torch.stack(steps).sum(0))
 
 
-def test_the_average_follows_g_inside_the_step():
-    config = gans.tiny_config("mlp", optim__ema_kimg=0.008)  # a half-life of one batch: beta = 0.5
+@pytest.mark.parametrize("optimizer", ["adam", "rmsprop"])
+def test_the_average_follows_g_inside_the_step(optimizer):
+    config = gans.tiny_config("mlp", optim__name=optimizer, optim__ema_kimg=0.008)  # a half-life of one batch: beta = 0.5
     networks = gans.tiny_networks(config)
     before = [parameter.clone() for parameter in networks.G_ema.parameters()]
     gan_step(networks, gans.FP32, gans.random_inputs(config))

@@ -17,10 +17,11 @@ from fastgan.errors import UserError
 
 # Every op, and its implementations beside the reference: cpu and cuda are in the library, triton in fastgan.kernels, the others are torch operations.
 OPS = {
+    "adam_ema": ("cpu", "triton"),
     "bias_act": ("cpu", "cuda"),
     "deconv": ("subpixel", "cpu", "cuda", "triton"),
 }
-NATIVE = ("bias_act", "deconv_forms")  # what the library defines in torch: each module registers shapes and gradients for it
+NATIVE = ("adam_ema", "bias_act", "deconv_forms")  # what the library defines in torch: each module registers shapes and gradients for it
 DEVICE_TYPES = {"cpu": "cpu", "cuda": "cuda", "triton": "cuda"}  # of the tensors that an implementation takes; the others take any
 NO_CUDA = "torch sees no CUDA device"
 REBUILD = "install a C++ compiler and reinstall fastgan, or in a checkout: cmake -S . -B build && cmake --build build"

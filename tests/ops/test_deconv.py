@@ -221,8 +221,8 @@ def test_the_native_weight_gradient_runs_inside_the_autograd_of_deconv(monkeypat
     assert called == ["weight"]
 
 
+@pytest.mark.gpu
 def test_the_compiler_knows_what_the_triton_operators_return():
-    pytest.importorskip("triton")
     from torch._subclasses import FakeTensorMode
 
     with FakeTensorMode():
