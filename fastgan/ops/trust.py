@@ -48,7 +48,8 @@ def _failed_check(op: str, implementation: str, device_type: str) -> str | None:
 
 def _check(op: str, implementation: str, device_type: str) -> str | None:
     try:
-        with torch.random.fork_rng():
+        # As if nothing was around it: the first call may come from within autocast, from a backward pass, or between two draws of random numbers.
+        with torch.random.fork_rng(), torch.autocast(device_type, enabled=False), torch.no_grad():
             torch.manual_seed(0)
             return importlib.import_module(f"fastgan.ops.{op}").self_check(implementation, torch.device(device_type))
     except Exception as error:  # whatever a kernel can do wrong is a reason not to use it

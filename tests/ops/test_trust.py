@@ -78,6 +78,14 @@ def test_what_is_not_available_is_not_checked(monkeypatch):
     assert trust.problem("deconv", "triton", "cpu") == "it is not for cpu tensors"
 
 
+def test_the_check_may_come_in_the_middle_of_an_autocast_forward_pass():
+    with torch.autocast("cpu", torch.bfloat16):
+        for name, implementations in ops.OPS.items():
+            for implementation in implementations:
+                if ops.unavailable(implementation, "cpu") is None:
+                    assert trust.problem(name, implementation, "cpu") is None
+
+
 def test_the_self_check_leaves_the_random_numbers_alone():
     torch.manual_seed(3)
     expected = torch.rand(2)
