@@ -58,9 +58,13 @@ bool deconv_up_cpu(const DeconvUpArgs&);
 bool deconv_down_cpu(const DeconvDownArgs&);
 bool deconv_weight_cpu(const DeconvWeightArgs&);
 
-// On `stream` (a cudaStream_t) of `device`. Null, or what went wrong.
-const char* deconv_up_cuda(const DeconvUpArgs&, int device, void* stream);
-const char* deconv_down_cuda(const DeconvDownArgs&, int device, void* stream);
-const char* deconv_weight_cuda(const DeconvWeightArgs&, int device, void* stream);
+// float32, float16 and bfloat16, on `stream` (a cudaStream_t) of `device`. Null, or what went wrong. `workspace` is as many floats on the device
+// as the function of that name says for the same arguments; its contents matter neither before nor after.
+int64_t deconv_up_cuda_workspace(const DeconvUpArgs&, int device);
+int64_t deconv_down_cuda_workspace(const DeconvDownArgs&, int device);
+int64_t deconv_weight_cuda_workspace(const DeconvWeightArgs&, int device);
+const char* deconv_up_cuda(const DeconvUpArgs&, float* workspace, int device, void* stream);
+const char* deconv_down_cuda(const DeconvDownArgs&, float* workspace, int device, void* stream);
+const char* deconv_weight_cuda(const DeconvWeightArgs&, float* workspace, int device, void* stream);
 
 }  // namespace fastgan

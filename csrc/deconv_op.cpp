@@ -16,15 +16,17 @@ void run_on_cpu(const DeconvWeightArgs& args, const Tensor&) {
 }
 
 #ifdef FASTGAN_CUDA
-void run_on_cuda(const DeconvUpArgs& args, const Tensor& x) {
-    must_be_null(deconv_up_cuda(args, x.device_index(), current_cuda_stream(x.device_index())));
+// The workspace goes back to torch's allocator before the kernels have run: it hands it out again on this stream only, behind them.
+template <class Args>
+void run_with_workspace(const Args& args, const Tensor& x, int64_t (*floats)(const Args&, int), const char* (*launch)(const Args&, float*, int, void*)) {
+    const int device = x.device_index();
+    const int64_t size = floats(args, device), stride = 1;
+    const Tensor workspace = x.empty(1, &size, &stride, aoti_torch_dtype_float32());
+    must_be_null(launch(args, static_cast<float*>(workspace.mutable_data()), device, current_cuda_stream(device)));
 }
-void run_on_cuda(const DeconvDownArgs& args, const Tensor& x) {
-    must_be_null(deconv_down_cuda(args, x.device_index(), current_cuda_stream(x.device_index())));
-}
-void run_on_cuda(const DeconvWeightArgs& args, const Tensor& x) {
-    must_be_null(deconv_weight_cuda(args, x.device_index(), current_cuda_stream(x.device_index())));
-}
+void run_on_cuda(const DeconvUpArgs& args, const Tensor& x) { run_with_workspace(args, x, deconv_up_cuda_workspace, deconv_up_cuda); }
+void run_on_cuda(const DeconvDownArgs& args, const Tensor& x) { run_with_workspace(args, x, deconv_down_cuda_workspace, deconv_down_cuda); }
+void run_on_cuda(const DeconvWeightArgs& args, const Tensor& x) { run_with_workspace(args, x, deconv_weight_cuda_workspace, deconv_weight_cuda); }
 #endif
 
 Tensor empty_channels_last(const Tensor& like, int64_t n, int64_t channels, int64_t height, int64_t width) {
@@ -106,5 +108,10 @@ template <void (*run)(const DeconvWeightArgs&, const Tensor&)> void weight(Stabl
 void deconv_up_on_cpu(StableIValue* stack, uint64_t, uint64_t) { up<run_on_cpu>(stack); }
 void deconv_down_on_cpu(StableIValue* stack, uint64_t, uint64_t) { down<run_on_cpu>(stack); }
 void deconv_weight_on_cpu(StableIValue* stack, uint64_t, uint64_t) { weight<run_on_cpu>(stack); }
+#ifdef FASTGAN_CUDA
+void deconv_up_on_cuda(StableIValue* stack, uint64_t, uint64_t) { up<run_on_cuda>(stack); }
+void deconv_down_on_cuda(StableIValue* stack, uint64_t, uint64_t) { down<run_on_cuda>(stack); }
+void deconv_weight_on_cuda(StableIValue* stack, uint64_t, uint64_t) { weight<run_on_cuda>(stack); }
+#endif
 
 }  // namespace fastgan

@@ -23,9 +23,10 @@ const Op kOps[] = {
     {"bias_act", "(Tensor x, Tensor? bias, int dim, float slope, float gain, float clamp) -> Tensor", bias_act_on_cpu, ON_CUDA(bias_act_on_cuda)},
     {"bias_act_backward", "(Tensor dy, Tensor y, float slope, float gain, float clamp) -> Tensor", bias_act_backward_on_cpu,
      ON_CUDA(bias_act_backward_on_cuda)},
-    {"deconv_up", "(Tensor small, Tensor weight, Tensor? bias, int height, int width, int act, float slope) -> Tensor", deconv_up_on_cpu, nullptr},
-    {"deconv_down", "(Tensor big, Tensor weight, Tensor? bias, int act, float slope) -> Tensor", deconv_down_on_cpu, nullptr},
-    {"deconv_weight", "(Tensor small, Tensor big) -> Tensor", deconv_weight_on_cpu, nullptr},
+    {"deconv_up", "(Tensor small, Tensor weight, Tensor? bias, int height, int width, int act, float slope) -> Tensor", deconv_up_on_cpu,
+     ON_CUDA(deconv_up_on_cuda)},
+    {"deconv_down", "(Tensor big, Tensor weight, Tensor? bias, int act, float slope) -> Tensor", deconv_down_on_cpu, ON_CUDA(deconv_down_on_cuda)},
+    {"deconv_weight", "(Tensor small, Tensor big) -> Tensor", deconv_weight_on_cpu, ON_CUDA(deconv_weight_on_cuda)},
 };
 
 void define_schemas() {
