@@ -17,6 +17,8 @@ FASTGAN_BOXED(deconv_down_on_cpu);
 FASTGAN_BOXED(deconv_down_on_cuda);
 FASTGAN_BOXED(deconv_weight_on_cpu);
 FASTGAN_BOXED(deconv_weight_on_cuda);
+FASTGAN_BOXED(leaky_relu_bce_on_cpu);
+FASTGAN_BOXED(leaky_relu_bce_backward_on_cpu);
 
 #undef FASTGAN_BOXED
 

@@ -27,6 +27,12 @@ const Op kOps[] = {
      ON_CUDA(deconv_up_on_cuda)},
     {"deconv_down", "(Tensor big, Tensor weight, Tensor? bias, int act, float slope) -> Tensor", deconv_down_on_cpu, ON_CUDA(deconv_down_on_cuda)},
     {"deconv_weight", "(Tensor small, Tensor big) -> Tensor", deconv_weight_on_cpu, ON_CUDA(deconv_weight_on_cuda)},
+    {"leaky_relu_bce", "(Tensor x, Tensor? weight, Tensor? bias, Tensor? targets, float target, float slope) -> (Tensor loss, Tensor logits)",
+     leaky_relu_bce_on_cpu, nullptr},
+    {"leaky_relu_bce_backward",
+     "(Tensor x, Tensor? weight, Tensor? targets, float target, float slope, Tensor logits, Tensor? dloss, Tensor? dlogits, bool needs_dx, "
+     "bool needs_dparameters) -> (Tensor dx, Tensor dparameters)",
+     leaky_relu_bce_backward_on_cpu, nullptr},
 };
 
 void define_schemas() {

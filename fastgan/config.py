@@ -98,6 +98,8 @@ class OpsConfig:
     """Which implementation of each fused operator runs: auto = the fastest one measured here; reference, or a name of `fastgan info --ops`."""
 
     deconv: str = "auto"
+    leaky_relu_bce: str = "auto"
+    adam_ema: str = "auto"
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,41 @@
 """Building blocks that more than one model uses."""
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from fastgan.ops.deconv import deconv, project, strided_conv
+from fastgan.ops.leaky_relu_bce import activated, leaky_relu_bce_head
+
+SLOPES = {"relu": 0.0, "leaky_relu": 0.2}  # below zero
 
 
 def activation(name: str) -> nn.Module:
     """relu | leaky_relu (slope 0.2, Radford et al., 2015) | elu, as a module."""
-    return {"relu": nn.ReLU, "leaky_relu": lambda: nn.LeakyReLU(0.2), "elu": nn.ELU}[name]()
+    return {"relu": nn.ReLU, "leaky_relu": lambda: nn.LeakyReLU(SLOPES["leaky_relu"]), "elu": nn.ELU}[name]()
+
+
+class Head(nn.Module):
+    """The end of a discriminator: the last activation and the map to one logit, which `loss` fuses with the cross-entropy.
+
+    A discriminator that ends in one offers `features(img)` and `head`, with D(img) = D.head(D.features(img)); the step then takes the loss from here.
+    """
+
+    def __init__(self, layer: nn.Linear | nn.Conv2d, slope: float):
+        """layer: Linear(F, 1), or Conv2d(C, 1, (H, W)) for images of that size; its parameters become the head's. slope: leaky ReLU's, 1 for none."""
+        super().__init__()
+        self.weight, self.bias, self.slope = layer.weight, layer.bias, slope
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Features before the activation, [N, F] or [N, C, H, W] -> logits [N]."""
+        last = F.linear if features.ndim == 2 else F.conv2d
+        return last(activated(features, self.slope), self.weight, self.bias).flatten()
+
+    def loss(self, features: torch.Tensor, target: torch.Tensor | float) -> tuple[torch.Tensor, torch.Tensor]:
+        """(cross-entropy with the target, logits) of the same, both float32 [N]. target: one number or [N], in [0, 1]."""
+        return leaky_relu_bce_head(features, self.weight, self.bias, target, self.slope)
+
+    def extra_repr(self) -> str:
+        return f"{tuple(self.weight.shape)}, slope={self.slope}"
 
 
 def linear_stack(widths: tuple[int, ...], hidden_activation: str, init: str) -> nn.Sequential:
@@ -16,6 +44,16 @@ def linear_stack(widths: tuple[int, ...], hidden_activation: str, init: str) -> 
     for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True):
         layers += [linear(fan_in, fan_out, init), activation(hidden_activation)]
     return nn.Sequential(*layers[:-1])
+
+
+def linear_critic(widths: tuple[int, ...], hidden_activation: str, init: str) -> nn.Sequential:
+    """The same stack, [N, widths[0]] -> one logit [N], that ends in a Head; the parameters have the names that they have in the stack."""
+    layers = linear_stack((*widths, 1), hidden_activation, init)
+    has_slope = len(widths) > 1 and hidden_activation in SLOPES
+    if has_slope:
+        layers[-2] = nn.Identity()  # its activation is in the head
+    layers[-1] = Head(layers[-1], SLOPES[hidden_activation] if has_slope else 1.0)
+    return layers
 
 
 def linear(fan_in: int, fan_out: int, init: str) -> nn.Linear:
@@ -61,7 +99,7 @@ class StridedConv(nn.Conv2d):
 def dcgan_init(network: nn.Module) -> None:
     """Convolutions from N(0, 0.02), BatchNorm weights from N(1, 0.02), biases zero (Radford et al., 2015, section 4)."""
     for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | Head):
             nn.init.normal_(module.weight, 0.0, 0.02)
         elif isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.weight, 1.0, 0.02)

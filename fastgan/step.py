@@ -12,6 +12,7 @@ from torch import nn
 
 from fastgan import augment, losses
 from fastgan.config import LossConfig
+from fastgan.layers import Head
 from fastgan.networks import Networks
 from fastgan.precision import Precision
 
@@ -50,17 +51,25 @@ def gan_step(networks: Networks, precision: Precision, inputs: StepInputs) -> to
 
 def d_step(networks: Networks, precision: Precision, real_img: torch.Tensor, fake_img: torch.Tensor, inputs: StepInputs) -> tuple[torch.Tensor, ...]:
     """Update D in place on real_img and fake_img [N, ...] (no graph behind them). Returns (d_loss, mean real logit, mean fake logit), each []."""
-    real_logits, fake_logits = _real_and_fake_logits(networks, precision, real_img, fake_img, inputs.noise)
+    real_img, fake_img = _noised(networks, real_img, inputs.noise, 0), _noised(networks, fake_img, inputs.noise, 1)
     real_target, fake_target = _targets(networks.loss, inputs.flips)
-    d_loss = losses.d_loss(real_logits, fake_logits, real_target, fake_target).mean()
+    if networks.one_pass:  # the same numbers from half the launches, and one weight gradient over 2N images
+        both_img = torch.cat([real_img, fake_img.to(real_img.dtype)])
+        loss, logits = judge_loss(networks.D, precision, both_img, _one_each(real_target, fake_target, real_img))
+        (real_loss, fake_loss), (real_logits, fake_logits) = loss.chunk(2), logits.chunk(2)
+    else:  # BatchNorm sees them separately
+        real_loss, real_logits = judge_loss(networks.D, precision, real_img, real_target)
+        fake_loss, fake_logits = judge_loss(networks.D, precision, fake_img, fake_target)
+    d_loss = (real_loss + fake_loss).mean()
     networks.optimizer_D.step(gradients_of(d_loss, networks.optimizer_D.parameters))
     return d_loss.detach(), real_logits.detach().mean(), fake_logits.detach().mean()
 
 
 def g_step(networks: Networks, precision: Precision, fake_img: torch.Tensor, inputs: StepInputs) -> torch.Tensor:
     """Update G in place through fake_img [N, ...], which carries its graph. Returns g_loss []."""
-    fake_logits = judge(networks.D, precision, _noised(networks, fake_img, inputs.noise, 2))
-    g_loss = losses.g_loss(fake_logits, networks.loss.name).mean()
+    target, sign = losses.G_OBJECTIVES[networks.loss.name]
+    fake_loss, _ = judge_loss(networks.D, precision, _noised(networks, fake_img, inputs.noise, 2), target)
+    g_loss = sign * fake_loss.mean()
     networks.optimizer_G.step(gradients_of(g_loss, networks.optimizer_G.parameters))
     return g_loss.detach()
 
@@ -71,24 +80,26 @@ def generate(G: nn.Module, precision: Precision, z: torch.Tensor) -> torch.Tenso
         return G(z)
 
 
-def judge(D: nn.Module, precision: Precision, img: torch.Tensor) -> torch.Tensor:
-    """D's logits as float32 [N, L]: L is 1 for one logit an image, more for a map of them."""
+def judge_loss(D: nn.Module, precision: Precision, img: torch.Tensor, target: torch.Tensor | float) -> tuple[torch.Tensor, torch.Tensor]:
+    """(cross-entropy with the target, D's logits), both float32 [N, L]: L is 1 for one logit an image, more for a map of them.
+
+    target: one number or [N, 1], in [0, 1]. A D that ends in a layers.Head computes both in one kernel; any other is simply called.
+    """
+    head = getattr(D, "head", None)
+    if isinstance(head, Head):
+        with precision.autocast():
+            features = D.features(img)
+        loss, logits = head.loss(features, target.squeeze(1) if isinstance(target, torch.Tensor) else target)
+        return loss.unsqueeze(1), logits.unsqueeze(1)
     with precision.autocast():
         logits = D(img)
-    return logits.float().reshape(logits.shape[0], -1)
+    logits = logits.float().reshape(logits.shape[0], -1)
+    return losses.bce_with_logits(logits, target), logits
 
 
 def gradients_of(loss: torch.Tensor, parameters: list[torch.Tensor]) -> list[torch.Tensor]:
     """d loss / d parameters, zeros for a parameter that the loss does not reach."""
     return list(torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True))
-
-
-def _real_and_fake_logits(networks: Networks, precision: Precision, real_img, fake_img, noise) -> tuple[torch.Tensor, torch.Tensor]:
-    real_img, fake_img = _noised(networks, real_img, noise, 0), _noised(networks, fake_img, noise, 1)
-    if networks.one_pass:  # the same numbers from half the launches, and one weight gradient over 2N images
-        both = judge(networks.D, precision, torch.cat([real_img, fake_img.to(real_img.dtype)]))
-        return both.chunk(2)
-    return judge(networks.D, precision, real_img), judge(networks.D, precision, fake_img)  # BatchNorm sees them separately
 
 
 def _targets(loss: LossConfig, flips: torch.Tensor | None) -> tuple[torch.Tensor | float, torch.Tensor | float]:
@@ -97,6 +108,12 @@ def _targets(loss: LossConfig, flips: torch.Tensor | None) -> tuple[torch.Tensor
     if flips is None:
         return real_target, fake_target
     return real_target + (fake_target - real_target) * flips[0], fake_target + (real_target - fake_target) * flips[1]
+
+
+def _one_each(real_target: torch.Tensor | float, fake_target: torch.Tensor | float, real_img: torch.Tensor) -> torch.Tensor:
+    """The targets of a batch of real images and one of fakes behind each other, float32 [2N, 1]."""
+    column = real_img.new_ones(len(real_img), 1, dtype=torch.float32)
+    return torch.cat([real_target * column, fake_target * column])
 
 
 def _noised(networks: Networks, img: torch.Tensor, noise: torch.Tensor | None, index: int) -> torch.Tensor:

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from fastgan.layers import activation, dcgan_init, linear, linear_stack
+from fastgan.layers import SLOPES, Head, activation, dcgan_init, linear, linear_critic, linear_stack
 
 
 @pytest.mark.parametrize(("name", "at_minus_one"), [("relu", 0.0), ("leaky_relu", -0.2), ("elu", torch.expm1(torch.tensor(-1.0)).item())])
@@ -15,6 +15,43 @@ def test_a_stack_has_an_activation_between_its_layers_and_none_behind():
     stack = linear_stack((3, 4, 5, 2), "relu", "torch")
     assert [type(layer) for layer in stack] == [nn.Linear, nn.ReLU, nn.Linear, nn.ReLU, nn.Linear]
     assert [tuple(layer.weight.shape) for layer in stack if isinstance(layer, nn.Linear)] == [(4, 3), (5, 4), (2, 5)]
+
+
+@pytest.mark.parametrize("hidden", [(), (6,), (6, 7)])
+@pytest.mark.parametrize("name", ["relu", "leaky_relu", "elu"])
+def test_a_critic_is_the_stack_of_the_same_names_and_logits(name, hidden):
+    """Snapshots of the plain stack load."""
+    torch.manual_seed(0)
+    stack = linear_stack((5, *hidden, 1), name, "torch")
+    torch.manual_seed(0)
+    critic = linear_critic((5, *hidden), name, "torch")
+    assert list(critic.state_dict()) == list(stack.state_dict())
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(critic.state_dict().values(), stack.state_dict().values(), strict=True))
+    x = torch.randn(4, 5)
+    assert torch.equal(critic(x), stack(x).squeeze(1))
+    assert critic[-1].slope == (SLOPES[name] if hidden and name in SLOPES else 1)
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.2, 1.0])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(("kind", "sizes", "shape"), [(nn.Linear, (6, 1), (3, 6)), (nn.Conv2d, (2, 1, 4), (3, 2, 4, 4))])
+def test_a_head_is_an_activation_and_its_layer(kind, sizes, shape, bias, slope):
+    layer = kind(*sizes, bias=bias)
+    head, features = Head(layer, slope), torch.randn(shape)
+    logits = layer(torch.where(features > 0, features, slope * features)).flatten()
+    assert list(head.state_dict()) == list(layer.state_dict())
+    torch.testing.assert_close(head(features), logits)
+    loss, same = head.loss(features, 0.9)
+    torch.testing.assert_close(same, logits)
+    torch.testing.assert_close(loss, nn.functional.binary_cross_entropy_with_logits(logits, torch.full_like(logits, 0.9), reduction="none"))
+
+
+def test_the_logits_of_a_loss_are_float32_whatever_computes():
+    head, features = Head(nn.Linear(6, 1), 0.2), torch.randn(3, 6).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss, logits = head.loss(features, torch.rand(3))
+        assert head(features).dtype == torch.bfloat16
+    assert loss.dtype == logits.dtype == torch.float32
 
 
 def test_xavier_relu_weights():
@@ -34,11 +71,12 @@ def test_torchs_own_weights_are_left_alone():
 
 def test_dcgan_init_is_about_convolutions_and_batchnorm():
     torch.manual_seed(0)
-    network = nn.Sequential(nn.Conv2d(8, 64, 4), nn.BatchNorm2d(64), nn.Linear(4, 4))
+    network = nn.Sequential(nn.Conv2d(8, 64, 4), nn.BatchNorm2d(64), nn.Linear(4, 4), Head(nn.Conv2d(512, 1, 4), 0.2))
     network[1].bias.data.fill_(1)
     before = network[2].weight.clone()
     dcgan_init(network)
-    assert network[0].weight.std().item() == pytest.approx(0.02, rel=0.05)
+    for layer in (network[0], network[3]):
+        assert layer.weight.std().item() == pytest.approx(0.02, rel=0.05)
     assert 0.01 < network[1].weight.std() < 0.03
     assert network[1].weight.mean().item() == pytest.approx(1, abs=0.02)
     assert not network[1].bias.any()

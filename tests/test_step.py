@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fastgan import presets
+from fastgan import ops, presets
 from fastgan.networks import STATISTICS
-from fastgan.step import gan_step, judge
+from fastgan.step import gan_step, judge_loss
 
 LOSSES = [
     {},
@@ -24,7 +24,7 @@ LOSSES = [
 
 
 class CountOperations(TorchDispatchMode):
-    """How often each operation runs; of convolutions whether they are transposed, and which gradients convolution_backward was asked for."""
+    """How often each operation runs; of convolutions whether they are transposed, and which gradients the backward ones were asked for."""
 
     def __init__(self):
         super().__init__()
@@ -36,6 +36,8 @@ class CountOperations(TorchDispatchMode):
             name += " transposed" * args[6]
         if name == "convolution_backward":
             name += f" input={args[-1][0]} weight={args[-1][1]}"
+        if name == "leaky_relu_bce_backward":
+            name += f" input={args[-2]} weight={args[-1]}"
         self.counts[name] += 1
         return func(*args, **(kwargs or {}))
 
@@ -133,15 +135,35 @@ def test_batchnorm_sees_real_and_fake_separately():
     assert all(module.num_batches_tracked == 1 for module in networks.G.modules() if isinstance(module, torch.nn.BatchNorm2d))
 
 
-def test_no_wasted_convolutions():
+@pytest.fixture
+def native_head():
+    """For tests that count the operators of the library."""
+    if ops.native_problem("cpu"):
+        pytest.skip(ops.native_problem("cpu"))
+
+
+def test_no_wasted_convolutions(native_head):
     config = gans.tiny_config("dcgan")
     networks, inputs = gans.tiny_networks(config), gans.random_inputs(config)
     with CountOperations() as operations:
         gan_step(networks, gans.FP32, inputs)
     assert {name: count for name, count in operations.counts.items() if "conv" in name or name == "mm"} == gans.NO_WASTE
+    assert operations.counts["leaky_relu_bce"] == 3
+    assert operations.counts["leaky_relu_bce_backward input=True weight=True"] == 2  # D: real and fake
+    assert operations.counts["leaky_relu_bce_backward input=True weight=False"] == 1  # G
 
 
-def test_fresh_fakes_cost_one_more_forward_pass_of_g():
+def test_real_and_fake_in_one_pass_end_in_one_call(native_head):
+    config = gans.tiny_config("mlp")
+    networks, inputs = gans.tiny_networks(config), gans.random_inputs(config)
+    with CountOperations() as operations:
+        gan_step(networks, gans.FP32, inputs)
+    assert operations.counts["leaky_relu_bce"] == 2
+    assert operations.counts["leaky_relu_bce_backward input=True weight=True"] == 1
+    assert operations.counts["leaky_relu_bce_backward input=True weight=False"] == 1
+
+
+def test_fresh_fakes_cost_one_more_forward_pass_of_g(native_head):
     config = gans.tiny_config("dcgan", loss__fresh_fakes=True)
     networks, inputs = gans.tiny_networks(config), gans.random_inputs(config)
     with CountOperations() as operations:
@@ -168,8 +190,40 @@ def test_the_average_follows_g_inside_the_step(optimizer):
     assert any(not torch.equal(old, new) for old, new in zip(before, networks.G_ema.parameters(), strict=True))
 
 
-def test_a_map_of_logits_is_a_loss_over_all_of_them():
+@pytest.mark.parametrize("target", [0.9, torch.tensor([[0.1], [1.0]])], ids=str)
+def test_a_map_of_logits_is_a_loss_over_all_of_them(target):
     D = torch.nn.Conv2d(1, 1, 4, 4)
-    logits = judge(D, gans.FP32, torch.randn(2, 1, 16, 16))
-    assert logits.shape == (2, 16)
-    assert logits.dtype == torch.float32
+    img = torch.randn(2, 1, 16, 16)
+    loss, logits = judge_loss(D, gans.FP32, img, target)
+    assert loss.shape == logits.shape == (2, 16)
+    assert loss.dtype == logits.dtype == torch.float32
+    assert torch.equal(logits, D(img).flatten(1))
+    label = torch.as_tensor(target).expand_as(logits)
+    torch.testing.assert_close(loss, F.binary_cross_entropy_with_logits(logits, label, reduction="none"))
+
+
+class PlainEnd(torch.nn.Module):
+    """The same D as a user may have it: what is called `head` and `features` means something else."""
+
+    def __init__(self, D):
+        super().__init__()
+        self.D, self.head, self.features = D, torch.nn.Identity(), None
+
+    def forward(self, img):
+        return self.D(img)
+
+
+@pytest.mark.parametrize("target", [1.0, 0.9, "vector"], ids=str)
+@pytest.mark.parametrize("preset", presets.PRESETS)
+def test_the_fused_end_gives_what_the_plain_one_gives(preset, target):
+    config = gans.tiny_config(preset)
+    D = gans.tiny_networks(config).D
+    fake_img = gans.tiny_networks(config).G(gans.random_inputs(config).z).detach()
+    if target == "vector":
+        target = torch.rand(len(D(fake_img)), 1)
+    fused, plain = (judge_loss(each, gans.FP32, fake_img, target) for each in (D, PlainEnd(D)))
+    for ours, theirs in zip(fused, plain, strict=True):
+        torch.testing.assert_close(ours, theirs)
+    parameters = list(D.parameters())
+    for ours, theirs in zip(*(torch.autograd.grad(loss.mean(), parameters) for loss, _ in (fused, plain)), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)

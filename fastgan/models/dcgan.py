@@ -4,7 +4,7 @@ import math
 import torch
 from torch import nn
 
-from fastgan.layers import Deconv, Projection, StridedConv, dcgan_init
+from fastgan.layers import SLOPES, Deconv, Head, Projection, StridedConv, dcgan_init
 
 
 class Generator(nn.Sequential):
@@ -34,8 +34,22 @@ class Discriminator(nn.Sequential):
         widths = _widths(img_resolution, ndf)
         first = nn.Sequential(StridedConv(img_channels, widths[0]), nn.LeakyReLU(0.2))
         blocks = [_down_block(fan_in, fan_out) for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True)]
-        super().__init__(first, *blocks, nn.Conv2d(widths[-1], 1, 4, 1, 0, bias=False), nn.Flatten(0))
+        last = blocks.pop()[:-1]  # its activation is in the head
+        super().__init__(first, *blocks, last, Head(nn.Conv2d(widths[-1], 1, 4, 1, 0, bias=False), SLOPES["leaky_relu"]))
         dcgan_init(self)
+
+    @property
+    def head(self) -> Head:
+        return self[-1]
+
+    def features(self, img: torch.Tensor) -> torch.Tensor:
+        """Images -> what the head takes, [N, C, 4, 4]."""
+        for block in list(self)[:-1]:
+            img = block(img)
+        return img
+
+    def forward(self, img: torch.Tensor) -> torch.Tensor:
+        return self.head(self.features(img))
 
 
 def _widths(img_resolution: int, base: int) -> list[int]:

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from fastgan.config import SET_SIZE
-from fastgan.layers import linear_stack
+from fastgan.layers import Head, linear_critic, linear_stack
 
 
 class Generator(nn.Module):
@@ -21,15 +21,35 @@ class Generator(nn.Module):
         return self.output(self.layers(z)).view(-1, *self.img_shape)
 
 
-class Discriminator(nn.Module):
+class _Critic(nn.Module):
+    """Linear maps, the last of them in a Head."""
+
+    def __init__(self, widths: tuple[int, ...], activation: str, init: str):
+        super().__init__()
+        self.layers = linear_critic(widths, activation, init)
+
+    @property
+    def head(self) -> Head:
+        return self.layers[-1]
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        """[N, widths[0]] -> what the head takes, [N, widths[-1]]."""
+        for layer in list(self.layers)[:-1]:
+            x = layer(x)
+        return x
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.features(x))
+
+
+class Discriminator(_Critic):
     """Images [N, C, H, W] -> logits [N]."""
 
     def __init__(self, img_shape: tuple[int, int, int], hidden: tuple[int, ...], activation: str, init: str):
-        super().__init__()
-        self.layers = linear_stack((math.prod(img_shape), *hidden, 1), activation, init)
+        super().__init__((math.prod(img_shape), *hidden), activation, init)
 
-    def forward(self, img: torch.Tensor) -> torch.Tensor:
-        return self.layers(img.flatten(1)).squeeze(1)
+    def features(self, img: torch.Tensor) -> torch.Tensor:
+        return super().features(img.flatten(1))
 
 
 class SampleGenerator(nn.Module):
@@ -43,17 +63,16 @@ class SampleGenerator(nn.Module):
         return self.layers(z)
 
 
-class SampleDiscriminator(nn.Module):
+class SampleDiscriminator(_Critic):
     """Samples [N, 1], N a multiple of 100 -> one logit for every set of 100: [N / 100].
 
     The set is read beside its squared deviations from its mean, so that its spread is plain to see.
     """
 
     def __init__(self, hidden: tuple[int, ...], activation: str):
-        super().__init__()
-        self.layers = linear_stack((2 * SET_SIZE, *hidden, 1), activation, "torch")
+        super().__init__((2 * SET_SIZE, *hidden), activation, "torch")
 
-    def forward(self, samples: torch.Tensor) -> torch.Tensor:
+    def features(self, samples: torch.Tensor) -> torch.Tensor:
         sets = samples.view(-1, SET_SIZE)
         squared_deviations = (sets - sets.mean(1, keepdim=True)).square()
-        return self.layers(torch.cat([sets, squared_deviations], 1)).squeeze(1)
+        return super().features(torch.cat([sets, squared_deviations], 1))

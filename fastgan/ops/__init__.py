@@ -20,8 +20,9 @@ OPS = {
     "adam_ema": ("cpu", "triton"),
     "bias_act": ("cpu", "cuda"),
     "deconv": ("subpixel", "cpu", "cuda", "triton"),
+    "leaky_relu_bce": ("cpu", "triton"),
 }
-NATIVE = ("adam_ema", "bias_act", "deconv_forms")  # what the library defines in torch: each module registers shapes and gradients for it
+NATIVE = ("adam_ema", "bias_act", "deconv_forms", "leaky_relu_bce")  # what the library defines in torch: modules that register shapes for it
 DEVICE_TYPES = {"cpu": "cpu", "cuda": "cuda", "triton": "cuda"}  # of the tensors that an implementation takes; the others take any
 NO_CUDA = "torch sees no CUDA device"
 REBUILD = "install a C++ compiler and reinstall fastgan, or in a checkout: cmake -S . -B build && cmake --build build"

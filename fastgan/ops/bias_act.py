@@ -7,10 +7,10 @@ import math
 
 import torch
 import torch.nn.functional as F
-from torch.autograd import forward_ad
 
 from fastgan.errors import UserError
 from fastgan.ops import trust
+from fastgan.ops.gradients import is_transformed
 
 ACTIVATIONS = ("linear", "relu", "leaky_relu")
 NATIVE_DTYPES = {
@@ -111,16 +111,9 @@ def _native_fits(x: torch.Tensor, bias: torch.Tensor | None) -> bool:
         x.dtype in NATIVE_DTYPES.get(x.device.type, ())
         and (bias is None or (bias.device == x.device and bias.is_contiguous()))
         and (x.is_contiguous() or _is_channels_last(x))
-        and not _is_transformed(x, bias)
+        and not is_transformed(x, bias)
         and trust.problem("bias_act", x.device.type, x.device.type) is None
     )
-
-
-def _is_transformed(*tensors: torch.Tensor | None) -> bool:
-    # torch.func.grad raises for a registered operator, and forward-mode AD silently drops its tangent.
-    if torch._C._are_functorch_transforms_active():
-        return True
-    return any(t is not None and forward_ad.unpack_dual(t).tangent is not None for t in tensors)
 
 
 def _is_channels_last(x: torch.Tensor) -> bool:

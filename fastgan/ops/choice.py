@@ -46,10 +46,18 @@ def pick(op: str, call: str, candidates: Mapping[str, Callable[[], object]], dev
         return _forced[op] if _forced[op] in candidates else REFERENCE
     table, key = _table(device_type), f"{op} {call}"
     if key not in table and _is_measuring:
-        usable = {name: run for name, run in candidates.items() if name == REFERENCE or trust.problem(op, name, device_type) is None}
-        table[key] = _fastest(usable, device_type)._asdict()
+        table[key] = _fastest({name: run for name, run in candidates.items() if _is_trusted(op, name, device_type)}, device_type)._asdict()
     chosen = table[key]["chosen"] if key in table else REFERENCE
-    return chosen if chosen in candidates else REFERENCE
+    return chosen if chosen in candidates and _is_trusted(op, chosen, device_type) else REFERENCE
+
+
+def forced(op: str) -> str | None:
+    """The implementation that `force` asked for."""
+    return _forced.get(op)
+
+
+def _is_trusted(op: str, implementation: str, device_type: str) -> bool:
+    return implementation == REFERENCE or trust.problem(op, implementation, device_type) is None
 
 
 @contextlib.contextmanager

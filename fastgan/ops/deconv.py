@@ -6,11 +6,11 @@ the other two, to any order. For each of the three, and for every kind of call, 
 from collections.abc import Callable
 
 import torch
-from torch.autograd import forward_ad
 
 from fastgan.errors import UserError
 from fastgan.ops import choice, deconv_forms, trust
 from fastgan.ops.deconv_forms import ACTIVATIONS
+from fastgan.ops.gradients import is_needed, is_transformed
 
 
 def deconv(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None, act: str = "linear", slope: float = 0.2) -> torch.Tensor:
@@ -21,7 +21,7 @@ def deconv(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = No
     Raises UserError for anything else.
     """
     x, weight, bias = _checked("deconv", x, weight, bias, 0, act)
-    if _is_transformed(x, weight, bias):
+    if is_transformed(x, weight, bias):
         return deconv_forms.up_reference(x, weight, bias, _doubled(x), act, slope)
     return _up(x, weight, bias, _doubled(x), act, slope)
 
@@ -34,7 +34,7 @@ def strided_conv(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | Non
     x, weight, bias = _checked("strided_conv", x, weight, bias, 1, act)
     if x.shape[2] < 2 or x.shape[3] < 2:
         raise UserError(f"strided_conv: x is {list(x.shape)}; its height and width must be 2 or more.")
-    if _is_transformed(x, weight, bias):
+    if is_transformed(x, weight, bias):
         return deconv_forms.down_reference(x, weight, bias, act, slope)
     return _down(x, weight, bias, act, slope)
 
@@ -69,9 +69,9 @@ class _Up(torch.autograd.Function):
     def backward(ctx, dbig):
         small, weight, big = ctx.saved_tensors
         dbig = _through_activation(dbig, big, ctx.act, ctx.slope)
-        dsmall = _down(dbig, weight, None, "linear", 0.0) if _is_needed(ctx, 0) else None
-        dweight = _weight(small, dbig) if _is_needed(ctx, 1) else None
-        dbias = dbig.sum((0, 2, 3)) if _is_needed(ctx, 2) else None
+        dsmall = _down(dbig, weight, None, "linear", 0.0) if is_needed(ctx, 0) else None
+        dweight = _weight(small, dbig) if is_needed(ctx, 1) else None
+        dbias = dbig.sum((0, 2, 3)) if is_needed(ctx, 2) else None
         return dsmall, dweight, dbias, None, None, None
 
 
@@ -88,9 +88,9 @@ class _Down(torch.autograd.Function):
     def backward(ctx, dsmall):
         big, weight, small = ctx.saved_tensors
         dsmall = _through_activation(dsmall, small, ctx.act, ctx.slope)
-        dbig = _up(dsmall, weight, None, tuple(big.shape[2:]), "linear", 0.0) if _is_needed(ctx, 0) else None
-        dweight = _weight(dsmall, big) if _is_needed(ctx, 1) else None
-        dbias = dsmall.sum((0, 2, 3)) if _is_needed(ctx, 2) else None
+        dbig = _up(dsmall, weight, None, tuple(big.shape[2:]), "linear", 0.0) if is_needed(ctx, 0) else None
+        dweight = _weight(dsmall, big) if is_needed(ctx, 1) else None
+        dbias = dsmall.sum((0, 2, 3)) if is_needed(ctx, 2) else None
         return dbig, dweight, dbias, None, None
 
 
@@ -103,8 +103,8 @@ class _Weight(torch.autograd.Function):
     @staticmethod
     def backward(ctx, dweight):
         small, big = ctx.saved_tensors
-        dsmall = _down(big, dweight, None, "linear", 0.0) if _is_needed(ctx, 0) else None
-        dbig = _up(small, dweight, None, tuple(big.shape[2:]), "linear", 0.0) if _is_needed(ctx, 1) else None
+        dsmall = _down(big, dweight, None, "linear", 0.0) if is_needed(ctx, 0) else None
+        dbig = _up(small, dweight, None, tuple(big.shape[2:]), "linear", 0.0) if is_needed(ctx, 1) else None
         return dsmall, dbig
 
 
@@ -142,19 +142,6 @@ def _through_activation(dy: torch.Tensor, y: torch.Tensor | None, act: str, slop
     return torch.where(y > 0, dy, dy * (0.0 if act == "relu" else slope))
 
 
-def _is_needed(ctx, index: int) -> bool:
-    """Whether this backward pass asks for the gradient of input `index`, not only whether it could.
-
-    ctx.needs_input_grad cannot tell the G step, which goes through D, from the D step; the convolutions of torch can, and so does this.
-    """
-    if not ctx.needs_input_grad[index]:
-        return False
-    try:
-        return torch._C._will_engine_execute_node(ctx.next_functions[index][0])
-    except RuntimeError:  # a leaf that autograd.grad was asked for: torch answers so for these alone
-        return True
-
-
 # --- what is handled and what is refused --------------------------------------------------------------------------------------------------------
 
 
@@ -180,13 +167,6 @@ def _checked(name: str, x, weight, bias, rows_dim: int, act: str) -> tuple[torch
 
 def _doubled(x: torch.Tensor) -> tuple[int, int]:
     return 2 * x.shape[2], 2 * x.shape[3]
-
-
-def _is_transformed(*tensors: torch.Tensor | None) -> bool:
-    # An autograd.Function of this kind raises under torch.func, and forward-mode AD finds no rule in it.
-    if torch._C._are_functorch_transforms_active():
-        return True
-    return any(tensor is not None and forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors)
 
 
 # --- the check on first use ------------------------------------------------------------------------------------------------------------------------

@@ -8,9 +8,12 @@ from bench.step import gflop_per_step
 
 
 def mlp_macs(z_dim, hidden, pixels):
-    """Of one image: D on real, fake and fake again; G once; weight gradients of D for two passes, of G for one; the gradients between the layers."""
-    G, D = z_dim * hidden + hidden * pixels, pixels * hidden + hidden
-    d_step = 2 * D + 2 * D + 2 * hidden
+    """Of one image: D on real, fake and fake again; G once; weight gradients of D for two passes, of G for one; the gradients between the layers.
+
+    The end of D, a product with one column, is fused with the loss and not counted.
+    """
+    G, D = z_dim * hidden + hidden * pixels, pixels * hidden
+    d_step = 2 * D + 2 * D
     g_step = G + D + D + G + hidden * pixels
     return d_step + g_step
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from fastgan.layers import Head
 from fastgan.models.dcgan import Discriminator, Generator
 
 SIZES = [(16, 1), (32, 3), (64, 3), (128, 1)]
@@ -48,11 +49,34 @@ def test_the_sizes_of_the_paper():
     assert num_parameters(Discriminator(64, 3)) == 2_765_568
 
 
+@pytest.mark.parametrize(("img_resolution", "num_blocks"), [(16, 1), (32, 2), (64, 3)])
+def test_ds_parameters_keep_their_names(img_resolution, num_blocks):
+    """Those of Sequential blocks with the last convolution behind them: older snapshots load."""
+    batchnorm = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    expected = ["0.0.weight"]
+    for block in range(1, num_blocks + 1):
+        expected += [f"{block}.0.weight", *(f"{block}.1.{name}" for name in batchnorm)]
+    D = Discriminator(img_resolution, 1, ndf=2)
+    assert list(D.state_dict()) == [*expected, f"{num_blocks + 1}.weight"]
+    assert D.state_dict()[f"{num_blocks + 1}.weight"].shape == (1, 2 << num_blocks, 4, 4)
+
+
+def test_d_is_its_features_and_its_head():
+    """The head begins with the last LeakyReLU, and ends in the convolution of the 4x4 image."""
+    torch.manual_seed(0)
+    D, img = Discriminator(16, 3, ndf=6).eval(), torch.randn(2, 3, 16, 16)
+    features = D.features(img)
+    assert features.shape == (2, 12, 4, 4)
+    assert features.min() < -0.3 * features.max()  # not activated yet
+    logits = nn.functional.conv2d(nn.functional.leaky_relu(features, 0.2), D.head.weight).flatten()
+    assert torch.equal(D(img), logits)
+
+
 def test_weights_start_from_normals_of_standard_deviation_0_02():
     torch.manual_seed(0)
     for network in (Generator(32, 3), Discriminator(32, 3)):
         for module in network.modules():
-            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | Head):
                 assert module.bias is None
                 check_normal(module.weight, 0.0)
             elif isinstance(module, nn.BatchNorm2d):

@@ -24,6 +24,23 @@ def test_images_and_logits(img_shape, hidden):
     assert sum(p.numel() for p in D.parameters()) == num_parameters(math.prod(img_shape), *hidden, 1)
 
 
+def test_ds_parameters_keep_their_names():
+    """Those of a stack with an activation at every second place: older snapshots load."""
+    for D in (Discriminator((1, 4, 4), (5, 6), "relu", "torch"), SampleDiscriminator((5, 6), "elu")):
+        assert list(D.state_dict()) == [f"layers.{i}.{name}" for i in (0, 2, 4) for name in ("weight", "bias")]
+
+
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "elu"])
+def test_d_is_its_features_and_its_head(activation):
+    torch.manual_seed(0)
+    Ds = Discriminator((1, 4, 4), (5,), activation, "torch"), SampleDiscriminator((5,), activation)
+    for D, x in zip(Ds, (torch.randn(3, 1, 4, 4), torch.randn(300, 1)), strict=True):
+        features = D.features(x)
+        assert features.shape == (3, 5)
+        assert torch.equal(D(x), D.head(features))
+        assert D.head.slope == {"relu": 0.0, "leaky_relu": 0.2, "elu": 1.0}[activation]
+
+
 @pytest.mark.parametrize(("tanh", "low"), [(True, -1), (False, 0)])
 def test_the_range_of_the_pixels(tanh, low):
     torch.manual_seed(0)
