@@ -131,8 +131,8 @@ def _picked(is_forward: bool, x: torch.Tensor, weight: torch.Tensor | None, argu
     forms, device_type = _forms(is_forward, x.device.type, x.dtype), x.device.type
     if device_type == "cpu":
         name = choice.forced("leaky_relu_bce") or ("reference" if torch.compiler.is_compiling() else "cpu")
-        fits = name in forms and trust.problem("leaky_relu_bce", name, "cpu") is None
-        return forms[name if fits else "reference"](*arguments)
+        fits = name == "cpu" and "cpu" in forms and trust.problem("leaky_relu_bce", "cpu", "cpu") is None
+        return forms["cpu" if fits else "reference"](*arguments)
     runs = {name: functools.partial(form, *arguments) for name, form in forms.items()}
     asked = "forward" if is_forward else f"backward{' dx' * arguments[-2]}{' dparameters' * arguments[-1]}"
     call = f"{asked} {'elements' if weight is None else 'head'} {'x'.join(map(str, x.shape))} {str(x.dtype).removeprefix('torch.')}"
