@@ -44,11 +44,7 @@ def adam_ema(gradients: list[torch.Tensor], state: AdamState) -> None:
     Raises UserError for lists that do not fit.
     """
     _check(gradients, state)
-    if torch.compiler.is_compiling():
-        form = forms(state).get(choice.forced("adam_ema"), adam_ema_reference)
-    else:
-        form = _fastest(gradients, state)
-    form(gradients, state)
+    _form_for(gradients, state)(gradients, state)
 
 
 def adam_ema_reference(gradients: list[torch.Tensor], state: AdamState) -> None:
@@ -106,6 +102,12 @@ def adam_ema_triton(gradients: list[torch.Tensor], state: AdamState) -> None:
 
     kernels.adam_ema(_readable(gradients, state.parameters), *state)
     torch.autograd.graph.increment_version(state.parameters)
+
+
+def _form_for(gradients: list[torch.Tensor], state: AdamState) -> Form:
+    if torch.compiler.is_compiling():
+        return forms(state).get(choice.forced("adam_ema"), adam_ema_reference)
+    return _fastest(gradients, state)
 
 
 def _fastest(gradients: list[torch.Tensor], state: AdamState) -> Form:
