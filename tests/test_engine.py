@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from fastgan import ops
 from fastgan.engine import Engine, RecompilationError, compile_step
 from fastgan.ops import choice
 from fastgan.parity import snapshot
+from fastgan.precision import Precision
 from fastgan.step import gan_step
 
 EVERYTHING = {"loss__fresh_fakes": True, "loss__smooth_real": 0.1, "loss__flip_labels": 0.2, "loss__instance_noise": 0.1, "optim__ema_kimg": 1.0}
@@ -161,6 +163,15 @@ def test_the_compiled_graph_holds_no_wasted_convolution(monkeypatch):
     with torch._dynamo.config.patch(trace_autograd_ops=True):
         torch.compile(step, backend=aot_autograd(fw_compiler=count), fullgraph=True)(inputs)
     assert counts == gans.NO_WASTE
+
+
+@pytest.mark.skipif(ops.native_problem("cpu") is not None, reason=str(ops.native_problem("cpu")))
+def test_images_of_one_channel_between_a_kernel_of_ours_and_the_library_s_compile(monkeypatch):
+    """They lie in both memory formats at once, and the compiler must foresee which of them the library takes them for."""
+    monkeypatch.setattr(choice, "pick", lambda op, call, forms, device_type: "cpu" if call.startswith("up") and "cpu" in forms else "reference")
+    config, reports = gans.tiny_config("dcgan"), []
+    engine = gans.make_engine(gans.tiny_networks(config), Precision("cpu", torch.bfloat16, "test"), report=reports)
+    assert engine.prepare([(gans.random_inputs(config, seed),) for seed in range(2)]).name == "compiled", reports
 
 
 def test_the_private_setting_of_dynamo_is_there():

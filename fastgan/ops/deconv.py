@@ -16,6 +16,8 @@ from fastgan.ops.gradients import is_needed, is_transformed
 def deconv(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None, act: str = "linear", slope: float = 0.2) -> torch.Tensor:
     """act(conv_transpose2d(x, weight, bias, stride=2, padding=1)): [N, C, h, w] -> [N, K, 2h, 2w], in the memory format of x.
 
+    An image of one channel, which lies in both formats at once, counts as channels_last.
+
     weight: [C, K, 4, 4], the layout of ConvTranspose2d. bias: [K] or None. act: linear | relu | leaky_relu (`slope` below zero) | tanh.
     All of one device; float64, float32, float16 or bfloat16, under autocast cast to its dtype. Differentiable to any order in x, weight and bias.
     Raises UserError for anything else.

@@ -18,6 +18,7 @@ Run = Callable[[], torch.Tensor]
 
 def up_forms(small: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, size: tuple[int, int], act: str, slope: float) -> dict[str, Run]:
     """act(up(small, weight) + bias) [N, K, *size], by every form that fits."""
+    small = settled(small)
     arguments = (small, weight, bias, size, act, slope)
     forms = {"reference": lambda: up_reference(*arguments)}
     if _is_even(size):
@@ -29,6 +30,7 @@ def up_forms(small: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | Non
 
 def down_forms(big: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, act: str, slope: float) -> dict[str, Run]:
     """act(down(big, weight) + bias) [N, C, H // 2, W // 2], by every form that fits."""
+    big = settled(big)
     arguments = (big, weight, bias, act, slope)
     forms = {"reference": lambda: down_reference(*arguments)}
     if _is_even(big.shape[2:]):
@@ -40,6 +42,7 @@ def down_forms(big: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | Non
 
 def weight_forms(small: torch.Tensor, big: torch.Tensor) -> dict[str, Run]:
     """weight(small, big) [C, K, 4, 4], by every form that fits."""
+    small, big = settled(small), settled(big)
     forms = {"reference": lambda: weight_reference(small, big)}
     if _is_even(big.shape[2:]):
         forms["subpixel"] = lambda: weight_subpixel(small, big)
@@ -207,9 +210,19 @@ def register_in_torch() -> None:
         torch.library.register_fake(f"fastgan::deconv_{name}", fake)
 
 
+def settled(image: torch.Tensor) -> torch.Tensor:
+    """An image of one channel that lies in both formats at once, with the strides of channels_last.
+
+    Torch guesses the format of a result from strides that mean nothing there, and its compiler, which does not keep them, guesses otherwise.
+    """
+    if image.shape[1] == 1 and image.is_contiguous():
+        return image.squeeze(1).unsqueeze(3).permute(0, 3, 1, 2)
+    return image
+
+
 def format_of(x: torch.Tensor) -> torch.memory_format:
-    """channels_last if it is, else contiguous; of a tensor that is both, contiguous."""
-    is_channels_last = not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+    """channels_last if it is, and for an image of one channel, else contiguous; of another tensor that is both (one pixel), contiguous."""
+    is_channels_last = x.is_contiguous(memory_format=torch.channels_last) and (not x.is_contiguous() or x.shape[1] == 1)
     return torch.channels_last if is_channels_last else torch.contiguous_format
 
 

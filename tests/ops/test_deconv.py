@@ -109,6 +109,15 @@ def test_the_memory_format_of_the_input_is_kept(implementation, layout):
     assert strided_conv(x, weight.transpose(0, 1)).is_contiguous(memory_format=LAYOUTS[layout])
 
 
+def test_images_of_one_channel_count_as_channels_last(implementation):
+    """They lie in both formats at once, so that it takes a look at strides that mean nothing to tell."""
+    image, weight = random(2, 1, 4, 4, dtype=torch.float32), random(3, 1, 4, 4, dtype=torch.float32)
+    for x in (image, image.contiguous(memory_format=torch.channels_last), image.as_strided(image.shape, (16, 1, 4, 1))):
+        y = strided_conv(x, weight)
+        assert y.is_contiguous(memory_format=torch.channels_last)
+        torch.testing.assert_close(y, torch_strided_conv(image, weight))
+
+
 def test_views_that_are_not_dense_are_handled(implementation):
     wide = random(2, 3, 8, 10, dtype=torch.float32)
     weight = random(8, 3, 4, 4, dtype=torch.float32)[::2]
