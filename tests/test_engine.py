@@ -45,8 +45,6 @@ def test_compiled_equals_eager_in_one_graph(preset, overrides):
 
 @pytest.mark.slow
 def test_reduced_precision_agrees_within_twice_its_own_error():
-    from fastgan.precision import Precision
-
     config = gans.tiny_config("mlp")
     networks, reports = gans.tiny_networks(config), []
     engine = gans.make_engine(networks, Precision("cpu", torch.bfloat16, "test"), report=reports)
