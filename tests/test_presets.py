@@ -7,6 +7,7 @@ from torch import nn
 from fastgan import models
 from fastgan.config import Config, replace
 from fastgan.errors import UserError
+from fastgan.layers import Deconv, Head
 from fastgan.presets import PRESETS, preset
 from fastgan.sample import draw_z
 
@@ -23,7 +24,18 @@ def built(name: str, **sizes) -> tuple[Config, nn.Module, nn.Module]:
 
 def layers(network: nn.Module) -> list[str]:
     """What a network computes, layer by layer, as short names: `100-256`, `ReLU`, `3-64 4,2,1`."""
-    return [_short(module) for module in network.modules() if not list(module.children()) and not isinstance(module, nn.Flatten)]
+    leaves = [module for module in network.modules() if not list(module.children()) and not isinstance(module, nn.Flatten | nn.Identity)]
+    return [name for module in leaves for name in _short_names(module)]
+
+
+def _short_names(module: nn.Module) -> list[str]:
+    """One name, or two where the layer contains its activation."""
+    if isinstance(module, Head):
+        kind = f"{module.weight.shape[1]}-1" if module.weight.ndim == 2 else f"C {module.weight.shape[1]}-1 {module.weight.shape[2]},1,0"
+        return [*{0.0: ["ReLU()"], 0.2: ["LeakyReLU(0.2)"], 1.0: []}[module.slope], kind]
+    if isinstance(module, Deconv) and module.act == "tanh":
+        return [_short(module), "Tanh()"]
+    return [_short(module)]
 
 
 def _short(module: nn.Module) -> str:

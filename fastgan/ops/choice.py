@@ -8,6 +8,7 @@ import contextlib
 import functools
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -24,6 +25,7 @@ CALLS_S = 1e-3  # a timing lasts at least so long
 HOPELESS = 3.0  # times the reference: not worth timing properly
 
 _forced: dict[str, str] = {}
+_used: dict[tuple[str, str], str] = {}  # (op, call) -> what was picked last
 _is_measuring = False
 
 
@@ -40,6 +42,11 @@ def pick(op: str, call: str, candidates: Mapping[str, Callable[[], object]], dev
     call: shapes, dtype, format and direction, in words that are equal for equal kinds of calls. candidates: what can be run for this call, by
     name, REFERENCE among them; each returns after launching its work and changes nothing. Those that failed their self-check are never picked.
     """
+    _used[op, call] = implementation = _pick(op, call, candidates, device_type)
+    return implementation
+
+
+def _pick(op: str, call: str, candidates: Mapping[str, Callable[[], object]], device_type: str) -> str:
     if len(candidates) == 1 or ops.turned_off():
         return REFERENCE
     if op in _forced:
@@ -64,6 +71,7 @@ def _is_trusted(op: str, implementation: str, device_type: str) -> bool:
 def measuring() -> Iterator[None]:
     """Inside, calls of a kind that is not in the table are timed; what was found is kept for later runs."""
     global _is_measuring
+    _used.clear()
     before, sizes = _is_measuring, {device_type: len(_table(device_type)) for device_type in _device_types()}
     _is_measuring = True
     try:
@@ -92,6 +100,15 @@ def force(implementations: Mapping[str, str]) -> None:
         if problem:
             raise UserError(f"ops.{op}={implementation} cannot be used: {problem}.")
         _forced[op] = implementation
+
+
+def used() -> str:
+    """What was picked since the last `measuring()` began, in words: `deconv: cpu 6, reference 8 (kinds of calls)`."""
+    counts: dict[str, Counter[str]] = {}
+    for (op, _), implementation in _used.items():
+        counts.setdefault(op, Counter())[implementation] += 1
+    each = (f"{op}: " + ", ".join(f"{name} {number}" for name, number in sorted(counts[op].items())) for op in sorted(counts))
+    return "; ".join(each) + " (kinds of calls)" if counts else "none"
 
 
 def table() -> dict[str, Times]:

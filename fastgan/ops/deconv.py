@@ -41,18 +41,20 @@ def strided_conv(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | Non
     return _down(x, weight, bias, act, slope)
 
 
-def project(z: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """conv_transpose2d(z, weight) of one pixel, [N, C, 1, 1] -> [N, K, 4, 4], as the matrix product that it is; weight: [C, K, 4, 4].
+def project(z: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None, act: str = "linear", slope: float = 0.2) -> torch.Tensor:
+    """act(conv_transpose2d(z, weight, bias)) of one pixel, [N, C, 1, 1] -> [N, K, 4, 4], as the matrix product that it is.
 
-    The convolution would look for 15 more pixels. The result has the memory format of the weight; differentiable to any order.
+    weight: [C, K, 4, 4]. The convolution would look for 15 more pixels. The result has the memory format of the weight; the rest as deconv has it.
     """
-    z, weight, _ = _checked("project", z, weight, None, 0, "linear")
+    z, weight, bias = _checked("project", z, weight, bias, 0, act)
     if z.shape[2:] != (1, 1):
         raise UserError(f"project: z is {list(z.shape)}; it must be [N, C, 1, 1].")
     if deconv_forms.format_of(weight) == torch.channels_last:
         columns = weight.permute(0, 2, 3, 1)  # [C, 4, 4, K], in the order of memory
-        return (z.flatten(1) @ columns.flatten(1)).view(-1, *columns.shape[1:]).permute(0, 3, 1, 2)
-    return (z.flatten(1) @ weight.flatten(1)).view(-1, *weight.shape[1:])
+        y = (z.flatten(1) @ columns.flatten(1)).view(-1, *columns.shape[1:]).permute(0, 3, 1, 2)
+    else:
+        y = (z.flatten(1) @ weight.flatten(1)).view(-1, *weight.shape[1:])
+    return deconv_forms.activate(y if bias is None else y + bias.view(1, -1, 1, 1), act, slope)
 
 
 # --- the three operators, each with the other two as its gradients ------------------------------------------------------------------------------

@@ -122,6 +122,19 @@ def test_what_cannot_be_forced_is_refused_with_the_reason(monkeypatch):
     assert choice._forced == {}
 
 
+def test_what_was_picked_is_counted_from_one_measuring_to_the_next(monkeypatch):
+    clock = Clock(monkeypatch)
+    candidates = {"reference": clock.candidate("reference", 2.0), "cpu": clock.candidate("cpu", 1.0)}
+    with choice.measuring():
+        assert choice.used() == "none"
+        for call in ("up", "up", "down"):
+            pick(candidates, call)
+        pick({"reference": None}, "weight")
+    assert choice.used() == "deconv: cpu 2, reference 1 (kinds of calls)"
+    with choice.measuring():
+        assert choice.used() == "none"
+
+
 def test_an_unreadable_row_is_measured_again(monkeypatch, tmp_path):
     clock = Clock(monkeypatch)
     candidates = {"reference": clock.candidate("reference", 2.0), "cpu": clock.candidate("cpu", 1.0)}

@@ -178,7 +178,9 @@ def test_a_projection_is_the_transposed_convolution_of_one_pixel(layout):
     z, weight = random(3, 5, 1, 1), random(5, 2, 4, 4, layout=layout)
     torch.testing.assert_close(project(z, weight), F.conv_transpose2d(z, weight))
     assert project(z, weight).is_contiguous(memory_format=LAYOUTS[layout])
-    check_gradients(project, (z, weight))
+    bias = random(2)
+    torch.testing.assert_close(project(z, weight, bias, "leaky_relu"), activated(F.conv_transpose2d(z, weight, bias), "leaky_relu"))
+    check_gradients(lambda z, weight, bias: project(z, weight, bias, "tanh"), (z, weight, bias))
 
 
 @pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])

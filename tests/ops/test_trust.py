@@ -26,10 +26,11 @@ def test_twice_the_error_of_the_library_is_allowed_and_more_is_not():
     assert "it is off by 0.0021" in three_way_problem("it", (truth + 2.1e-3).float(), reference, truth)
 
 
-def test_an_exact_library_leaves_room_for_one_rounding():
+def test_an_exact_library_leaves_room_for_rounding():
     truth = torch.tensor([1.0, 0.25], dtype=torch.float64)
-    one_rounding = truth.float() * (1 + 2**-24)
-    assert three_way_problem("it", one_rounding, truth.float(), truth) is None
+    assert three_way_problem("it", truth.float() * (1 + 2**-22), truth.float(), truth) is None
+    assert three_way_problem("it", truth.bfloat16() * (1 + 2**-7), truth.bfloat16(), truth) is None
+    assert three_way_problem("it", truth.bfloat16() * (1 + 2**-6), truth.bfloat16(), truth) is not None
     assert three_way_problem("it", truth.float() * (1 + 2**-20), truth.float(), truth) is not None
 
 
