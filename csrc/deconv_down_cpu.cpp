@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "deconv_common.h"
+#include "deconv_deep.h"
 #include "pixel_product.h"
 #include "torch_abi.h"
 
@@ -99,6 +100,7 @@ template <class T, class In = T> void run(const DeconvDownArgs& args) {
 }  // namespace
 
 bool deconv_down_cpu(const DeconvDownArgs& args) {
+    if (deconv_down_deep(args)) return true;
     if (args.dtype == Dtype::float32) run<float>(args);
     else if (args.dtype == Dtype::float64) run<double>(args);
     else if (args.dtype != Dtype::bfloat16) return false;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "deconv_common.h"
+#include "deconv_deep.h"
 #include "pixel_product.h"
 #include "torch_abi.h"
 
@@ -114,6 +115,7 @@ template <class T, class In = T> void run(const DeconvUpArgs& args) {
 }  // namespace
 
 bool deconv_up_cpu(const DeconvUpArgs& args) {
+    if (deconv_up_deep(args)) return true;
     if (args.dtype == Dtype::float32) run<float>(args);
     else if (args.dtype == Dtype::float64) run<double>(args);
     else if (args.dtype != Dtype::bfloat16) return false;
