@@ -193,7 +193,7 @@ def _problem_of(implementation: str, small, big, weight, bias) -> str | None:
     def calls(cast: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, dict[str, Callable[[], torch.Tensor]]]:
         s, b, w, each_bias = cast(small), cast(big), cast(weight), cast(bias)
         return {
-            "up": deconv_forms.up_forms(s, w, each_bias, tuple(b.shape[2:]), "tanh", 0.2),
+            "up": deconv_forms.up_forms(s, w, each_bias, tuple(b.shape[2:]), "tanh" if w.shape[1] < 32 else "relu", 0.2),
             "down": deconv_forms.down_forms(b, w, None, "leaky_relu", 0.2),
             "weight": deconv_forms.weight_forms(s, b),
         }

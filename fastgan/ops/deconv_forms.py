@@ -11,7 +11,9 @@ import torch.nn.functional as F
 
 ACTIVATIONS = ("linear", "relu", "leaky_relu", "tanh")  # numbered as csrc/deconv.h has them
 LIBRARY_DTYPES = {"cpu": (torch.float32, torch.bfloat16), "cuda": (torch.float32, torch.float16, torch.bfloat16)}
-FEW_CHANNELS = 8  # the CPU kernels of `up` and `down` are for so many big channels at most: images, where the library is weak
+# The CPU kernels of `up` and `down` are for images, of so many big channels at most, and for deep layers, whose channels come by 32. The deep ones
+# round what they multiply once more, too much beside the rounding of results that tanh has squeezed into [-1, 1].
+FEW_CHANNELS, DEEP_CHANNELS = 8, 32
 
 Run = Callable[[], torch.Tensor]
 
@@ -23,7 +25,7 @@ def up_forms(small: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | Non
     forms = {"reference": lambda: up_reference(*arguments)}
     if _is_even(size):
         forms["subpixel"] = lambda: up_subpixel(*arguments)
-    if small.device.type == "cuda" or weight.shape[1] <= FEW_CHANNELS:
+    if small.device.type == "cuda" or _suits_the_cpu(weight, act):
         forms |= _native_forms(small, lambda: up_native(*arguments), lambda: up_triton(*arguments))
     return forms
 
@@ -35,7 +37,7 @@ def down_forms(big: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | Non
     forms = {"reference": lambda: down_reference(*arguments)}
     if _is_even(big.shape[2:]):
         forms["subpixel"] = lambda: down_subpixel(*arguments)
-    if big.device.type == "cuda" or weight.shape[1] <= FEW_CHANNELS:
+    if big.device.type == "cuda" or _suits_the_cpu(weight, act):
         forms |= _native_forms(big, lambda: down_native(*arguments), lambda: down_triton(*arguments))
     return forms
 
@@ -54,6 +56,11 @@ def _native_forms(image: torch.Tensor, native: Run, triton: Run) -> dict[str, Ru
     if image.dtype not in LIBRARY_DTYPES.get(device_type, ()):
         return {}
     return {"cpu": native} if device_type == "cpu" else {"cuda": native, "triton": triton}
+
+
+def _suits_the_cpu(weight: torch.Tensor, act: str) -> bool:
+    channels, others = weight.shape[:2]
+    return others <= FEW_CHANNELS or (act != "tanh" and channels % DEEP_CHANNELS == 0 and others % DEEP_CHANNELS == 0)
 
 
 def _is_even(size) -> bool:
