@@ -32,6 +32,7 @@ class Implementation:
     switches: Switches  # under which it runs
     compile_s: float  # seconds until the first step at full speed; 0 where nothing is compiled
     note: str = ""
+    verify: Callable[[], None] = lambda: None  # raises where the step did not stay what it was
 
     @property
     def label(self) -> str:
@@ -88,7 +89,8 @@ def build_rung(case: Case, amp: bool, compile: bool) -> Implementation:
     rung = loop.prepare(case.uint8_batches[0])
     step = _endless(loop.step, case.uint8_batches)
     step()
-    return Implementation(rung.name, loop.precision.name, amp, step, present(), rung.build_s, "; ".join(loop.reasons))
+    reasons, verify = "; ".join(loop.reasons), loop.engine.check_no_recompilation
+    return Implementation(rung.name, loop.precision.name, amp, step, present(), rung.build_s, reasons, verify)
 
 
 def build_unfused(case: Case, amp: bool) -> Implementation:

@@ -61,6 +61,8 @@ def measure(
         implementations = _build(builders(case, amp_choices, names), folder, say)
         say(f"timing {len(implementations)} implementations, {rounds} rounds or more")
         measured = _time(case, implementations, rounds, seconds, round_s)
+        for each in implementations:
+            each.verify()
     shared = _shared_columns(case, dtype)
     return [_row(case, measured, each, busy, shared) for each in implementations]
 

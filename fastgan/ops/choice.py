@@ -58,8 +58,9 @@ def _pick(op: str, call: str, candidates: Mapping[str, Callable[[], object]], de
     return chosen if chosen in candidates and _is_trusted(op, chosen, device_type) else REFERENCE
 
 
+@torch.compiler.assume_constant_result
 def forced(op: str) -> str | None:
-    """The implementation that `force` asked for."""
+    """The implementation that `force` asked for. Compiled code keeps what it was traced with: a later force does not compile it anew."""
     return _forced.get(op)
 
 

@@ -4,6 +4,7 @@ import itertools
 import pytest
 import torch
 from checking import assert_close_to_truth
+from torch._dynamo.testing import CompileCounter
 from torch._inductor.utils import run_and_get_code
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -239,6 +240,16 @@ def test_a_forced_kernel_is_in_the_compiled_graph(forced):
     assert "fastgan.adam_ema" in code
     adam_ema_reference(tensors(2), twin)
     torch.testing.assert_close(tuple(state)[:9], tuple(twin)[:9])
+
+
+def test_compiled_code_stays_as_it_was_traced_when_another_kernel_is_forced(native, monkeypatch):
+    monkeypatch.setattr(choice, "_forced", {})
+    state, counter = new_state(), CompileCounter()
+    step = torch.compile(lambda gradients: adam_ema(gradients, state), fullgraph=True, backend=counter)
+    step(tensors(2))
+    choice.force({"adam_ema": "cpu"})
+    step(tensors(2))
+    assert counter.frame_count == 1
 
 
 def test_the_operator_compiles_into_a_graph_without_a_copy(native):
