@@ -25,7 +25,7 @@ CALLS_S = 1e-3  # a timing lasts at least so long
 HOPELESS = 3.0  # times the reference: not worth timing properly
 
 _forced: dict[str, str] = {}
-_used: dict[tuple[str, str], str] = {}  # (op, call) -> what was picked last
+_used: dict[tuple[str, str], str] = {}  # (op, call) -> what was picked inside the last `measuring()`
 _is_measuring = False
 
 
@@ -42,7 +42,9 @@ def pick(op: str, call: str, candidates: Mapping[str, Callable[[], object]], dev
     call: shapes, dtype, format and direction, in words that are equal for equal kinds of calls. candidates: what can be run for this call, by
     name, REFERENCE among them; each returns after launching its work and changes nothing. Those that failed their self-check are never picked.
     """
-    _used[op, call] = implementation = _pick(op, call, candidates, device_type)
+    implementation = _pick(op, call, candidates, device_type)
+    if _is_measuring:
+        _used[op, call] = implementation
     return implementation
 
 
@@ -104,7 +106,7 @@ def force(implementations: Mapping[str, str]) -> None:
 
 
 def used() -> str:
-    """What was picked since the last `measuring()` began, in words: `deconv: cpu 6, reference 8 (kinds of calls)`."""
+    """What was picked inside the last `measuring()`, in words: `deconv: cpu 6, reference 8 (kinds of calls)`."""
     counts: dict[str, Counter[str]] = {}
     for (op, _), implementation in _used.items():
         counts.setdefault(op, Counter())[implementation] += 1

@@ -122,7 +122,7 @@ def test_what_cannot_be_forced_is_refused_with_the_reason(monkeypatch):
     assert choice._forced == {}
 
 
-def test_what_was_picked_is_counted_from_one_measuring_to_the_next(monkeypatch):
+def test_what_was_picked_while_measuring_is_counted(monkeypatch):
     clock = Clock(monkeypatch)
     candidates = {"reference": clock.candidate("reference", 2.0), "cpu": clock.candidate("cpu", 1.0)}
     with choice.measuring():
@@ -130,6 +130,7 @@ def test_what_was_picked_is_counted_from_one_measuring_to_the_next(monkeypatch):
         for call in ("up", "up", "down"):
             pick(candidates, call)
         pick({"reference": None}, "weight")
+    pick(candidates, "a call that training will not make")
     assert choice.used() == "deconv: cpu 2, reference 1 (kinds of calls)"
     with choice.measuring():
         assert choice.used() == "none"
