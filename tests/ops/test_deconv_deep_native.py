@@ -6,32 +6,12 @@ import torch
 from checking import assert_close_to_truth
 from torch.nn import functional as F
 
-from fastgan import ops
-
 LINEAR, RELU, LEAKY_RELU, TANH = ACTS = range(4)
 SLOPE = 0.25
 DTYPES = [torch.float32, torch.bfloat16]
 CHANNELS = [(32, 32), (32, 64), (64, 32), (96, 64), (64, 96), (32, 160), (256, 32)]  # small channels C, big channels K
 # N, h, w and by how much the big image is larger than twice that. The last two have more tiles than are worked on at a time.
 SIZES = [(1, 1, 1, 0, 0), (3, 1, 1, 1, 1), (1, 1, 6, 1, 0), (2, 7, 3, 0, 1), (1, 2, 5, 1, 1), (3, 4, 4, 0, 0), (3, 7, 9, 1, 0), (1, 23, 26, 0, 1)]
-
-
-@pytest.fixture(scope="module")
-def native():
-    if ops.native_problem("cpu"):
-        pytest.skip(ops.native_problem("cpu"))
-    return torch.ops.fastgan
-
-
-@pytest.fixture(params=range(4), ids=["generic", "avx2", "avx512", "avx512_bf16"])
-def isa(request, native):
-    """Runs a test with the kernels of one set of vector instructions."""
-    library, _ = ops._load()
-    if library.fastgan_limit_isa(request.param) != request.param:
-        library.fastgan_limit_isa(3)
-        pytest.skip("this machine does not have these instructions")
-    yield request.param
-    library.fastgan_limit_isa(3)
 
 
 def channels_last(x, dtype):

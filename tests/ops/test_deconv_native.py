@@ -5,8 +5,6 @@ import torch
 from checking import assert_close_to_truth
 from torch.nn import functional as F
 
-from fastgan import ops
-
 LINEAR, RELU, LEAKY_RELU, TANH = range(4)
 SLOPE = 0.2
 DTYPES = [torch.float32, torch.bfloat16, torch.float64]
@@ -16,24 +14,6 @@ SIZES = [((1, 1), (0, 0)), ((1, 1), (1, 1)), ((1, 6), (1, 0)), ((7, 3), (0, 1)),
 CHANNELS = [*itertools.product([1, 2, 3, 5, 8, 9], [1, 16, 17]), (3, 3), (3, 64), (1, 64), (5, 48)]
 # Not every combination, for torch takes milliseconds to prepare each: two sizes a pair of channels, in turn.
 CASES = [(channels, SIZES[(2 * i + i // 3 + j) % len(SIZES)]) for i, channels in enumerate(CHANNELS) for j in range(2)]
-
-
-@pytest.fixture(scope="module")
-def native():
-    if ops.native_problem("cpu"):
-        pytest.skip(ops.native_problem("cpu"))
-    return torch.ops.fastgan
-
-
-@pytest.fixture(params=range(4), ids=["generic", "avx2", "avx512", "avx512_bf16"])
-def isa(request, native):
-    """Runs a test with the kernels of one set of vector instructions."""
-    library, _ = ops._load()
-    if library.fastgan_limit_isa(request.param) != request.param:
-        library.fastgan_limit_isa(3)
-        pytest.skip("this machine does not have these instructions")
-    yield request.param
-    library.fastgan_limit_isa(3)
 
 
 def channels_last(x, dtype):
