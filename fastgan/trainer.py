@@ -254,7 +254,7 @@ class Trainer:
             rung = self.engine.prepare(inputs)
         if self.recorder:
             self.recorder.say(f"training on {self.device.type} with the {rung.name} step, ready in {rung.build_s:.1f} s")
-            self.recorder.say(f"operators chosen by measurement: {choice.used()}")
+            self.recorder.say(f"fused operators of the step: {choice.used()}")
         self.feed.seek(self.nimg)
         self.generator.set_state(random_state)
 
