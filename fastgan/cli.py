@@ -85,6 +85,8 @@ def _flags(options: argparse.Namespace) -> dict:
     return {
         "data.source": options.data,
         "data.skip_bad": options.skip_bad,
+        "data.backend": options.data_backend,
+        "data.mirror": options.mirror,
         "model.img_resolution": options.resolution,
         "run.epochs": options.epochs,
         "run.kimg": options.kimg,
@@ -93,6 +95,8 @@ def _flags(options: argparse.Namespace) -> dict:
         "run.seed": options.seed,
         "run.amp": options.amp,
         "run.compile": options.compile,
+        "run.cuda_graph": options.cuda_graph,
+        "run.graph_steps": options.graph_steps,
         "run.device": options.device,
         "run.tick_kimg": options.tick,
         "run.tensorboard": options.tensorboard,
@@ -194,6 +198,7 @@ def _add_train(command: argparse.ArgumentParser) -> None:
                       " (default: fashion-mnist-10k, which is embedded)")  # fmt: skip
     what.add_argument("--resolution", type=int, metavar="PIXELS", help="side of the images (default: the data's, at most 64)")
     what.add_argument("--skip-bad", action="store_true", default=None, help="leave out files that are no images, and list them")
+    what.add_argument("--mirror", action=argparse.BooleanOptionalAction, help="show images left to right reversed at random (default: off)")
     length = command.add_argument_group("how long (one of them; default: the preset's)")
     length.add_argument("--kimg", type=float, metavar="N", help="thousands of real images")
     length.add_argument("--epochs", type=float, metavar="N", help="passes over the data")
@@ -201,6 +206,11 @@ def _add_train(command: argparse.ArgumentParser) -> None:
     speed = command.add_argument_group("how fast")
     speed.add_argument("--amp", action=argparse.BooleanOptionalAction, help="bf16 compute where the chip has it (default: on)")
     speed.add_argument("--compile", action=argparse.BooleanOptionalAction, help="the whole step as one compiled graph (default: on)")
+    speed.add_argument("--cuda-graph", choices=("auto", "on", "off"), help="on CUDA the whole step as one CUDA graph; on = or end with the reason"
+                       " (default: auto)")  # fmt: skip
+    speed.add_argument("--graph-steps", type=int, metavar="K", help="steps in one launch of the CUDA graph (default: measured)")
+    speed.add_argument("--data-backend", choices=("auto", "resident", "stream", "dali"), help="where images are kept: on the device, in host memory,"
+                       " or decoded by DALI as they are needed (default: auto, by their size)")  # fmt: skip
     speed.add_argument("--batch-size", type=int, metavar="N", help="images a step (default: the preset's)")
     speed.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 (default: cuda where there is one)")
     run = command.add_argument_group("the run")

@@ -70,6 +70,8 @@ class DataConfig:
 
     source: str = "fashion-mnist-10k"  # a name, or the path of a folder, zip, idx, npy or npz; "gaussian": samples of a 1-D density
     skip_bad: bool = False  # leave out files that are no images, and list them
+    backend: str = "auto"  # resident: the set on the device | stream: from host memory | dali: decoded as they are needed | auto: by size
+    mirror: bool = False  # show every image as it is or left to right reversed, at random
     mean: float = 4.0  # source "gaussian": the density to learn
     std: float = 1.25
 
@@ -85,6 +87,9 @@ class RunConfig:
     seed: int = 0
     amp: bool = True
     compile: bool = True
+    autotune: bool = True  # CUDA: let the compiler time its kernels; takes minutes once, kept between runs
+    cuda_graph: str = "auto"  # the step as a CUDA graph: auto = where it agrees with eager | on: or end with the reason | off
+    graph_steps: int | None = None  # steps in one launch of a CUDA graph; None = measured
     device: str | None = None  # cpu | cuda | cuda:1 ...; None = cuda where there is one
     tick_kimg: float | None = None  # interval of the statistics; None = a hundredth of the run
     image_ticks: int = 5  # a grid of samples every so many ticks
@@ -224,10 +229,12 @@ CHOICES = {
     "model.init": ("torch", "xavier_relu"),
     "loss.name": ("non_saturating", "saturating"),
     "optim.name": ("adam", "rmsprop"),
+    "data.backend": ("auto", "resident", "stream", "dali"),
+    "run.cuda_graph": ("auto", "on", "off"),
 }
 ABOVE_0 = (
     "model.z_dim", "model.img_resolution", "model.ngf", "model.ndf", "optim.lr_G", "optim.lr_D", "optim.eps", "optim.ema_kimg", "data.std",
-    "run.batch_size", *LENGTHS, "run.tick_kimg", "run.image_ticks", "run.snapshot_ticks", "run.grid",
+    "run.batch_size", "run.graph_steps", *LENGTHS, "run.tick_kimg", "run.image_ticks", "run.snapshot_ticks", "run.grid",
 )  # fmt: skip
 # At least 0 and below this.
 FROM_0 = {"optim.beta1": 1, "optim.beta2": 1, "loss.instance_noise": math.inf, "loss.instance_noise_kimg": math.inf, "run.seed": 2**32}

@@ -29,24 +29,25 @@ def fit_to_data(config: Config, source) -> Config:
     return dataclasses.replace(config, model=dataclasses.replace(model, img_resolution=resolution, img_channels=channels))
 
 
-def open_feed(data, signature: Signature, config: Config, device: torch.device, progress: bool = True):
+def open_feed(data, signature: Signature, config: Config, generator: torch.Generator, progress: bool = True):
     """(feed, images): the feed of real batches, and the uint8 set [num_images, H, W, C] behind it, or None where samples are no images.
 
     data: as fastgan.data.open_source takes it, or an opened source; [num, features] floats = samples; of no account where the configuration's
-    data are the Gaussian. progress: a bar while images are read. Raises UserError where the data and G's images do not fit each other.
+    data are the Gaussian. generator: the run's own, on the device that the batches are for. progress: a bar while images are read.
+    Raises UserError where the data and G's images do not fit each other.
     """
     run = config.run
     if config.data.source == "gaussian":
-        return GaussianFeed(config.data.mean, config.data.std, run.batch_size, run.seed, device), None
+        return GaussianFeed(config.data.mean, config.data.std, run.batch_size, generator), None
     if isinstance(data, np.ndarray | torch.Tensor) and data.ndim == 2 and torch.as_tensor(data[:1]).is_floating_point():
         samples = torch.as_tensor(data, dtype=torch.float32)
         if samples.shape[1:] != signature.img_shape:
             raise UserError(f"the data has samples of {samples.shape[1]} features, but G makes {list(signature.img_shape)}")
-        return ResidentFeed(samples, run.batch_size, run.seed, device), None
+        return ResidentFeed(samples, run.batch_size, run.seed, generator.device), None
     source = data if isinstance(data, Source) else open_source(data)
     channels, resolution = _image_size(signature.img_shape)
     image_set = source.read(resolution, channels, skip_bad=config.data.skip_bad, progress=progress)
-    return ResidentFeed(image_set.images, run.batch_size, run.seed, device), image_set
+    return ResidentFeed(image_set.images, run.batch_size, run.seed, generator.device), image_set
 
 
 def _image_size(img_shape: tuple[int, ...]) -> tuple[int, int]:

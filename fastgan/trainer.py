@@ -104,10 +104,10 @@ class Trainer:
         self.precision = choose_precision(run.amp, self.device)
         choice.force(dataclasses.asdict(config.ops))
         self.signature = adapt.inspect(G, D, z_dim, run.batch_size, self.device)
-        self.feed, self.real_set = open_feed(data, self.signature, config, self.device, progress)
+        self.generator = torch.Generator(self.device).manual_seed(run.seed)
+        self.feed, self.real_set = open_feed(data, self.signature, config, self.generator, progress)
         self.networks = make_networks(G, D, config, self.signature.one_pass, self.device)
         self.engine = self._make_engine()
-        self.generator = torch.Generator(self.device).manual_seed(run.seed)
         self.grid_z = self._draw_z(run.grid, torch.Generator(self.device).manual_seed(run.seed + GRID_SEED))
         self.nimg, self.stop_requested, self.last_finite = 0, False, {}
         self.notes = [*self.signature.notes, self.precision.describe()]

@@ -23,7 +23,7 @@ def signature(*img_shape: int) -> Signature:
 
 def feed_for(data, *img_shape: int, batch_size: int = 4):
     config = replace(replace(preset("mlp"), "run.batch_size", batch_size), "run.seed", 7)
-    return open_feed(data, signature(*img_shape), config, CPU, progress=False)
+    return open_feed(data, signature(*img_shape), config, torch.Generator(CPU), progress=False)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_samples_of_another_length_than_g_makes():
 
 
 def test_the_gaussian_of_the_configuration():
-    feed, image_set = open_feed(None, signature(1), preset("gaussian1d"), CPU)
+    feed, image_set = open_feed(None, signature(1), preset("gaussian1d"), torch.Generator(CPU))
     assert isinstance(feed, GaussianFeed)
     assert image_set is None
     samples = torch.cat([feed.next_batch() for _ in range(200)])
@@ -126,7 +126,7 @@ def test_an_opened_source_and_the_order_of_the_seed():
 
 
 def test_a_bar_is_shown_only_where_it_is_wanted(capsys):
-    open_feed(images(), signature(1, 16, 16), replace(preset("mlp"), "run.batch_size", 4), CPU, progress=False)
+    open_feed(images(), signature(1, 16, 16), replace(preset("mlp"), "run.batch_size", 4), torch.Generator(CPU), progress=False)
     assert capsys.readouterr() == ("", "")
-    open_feed(images(), signature(1, 16, 16), replace(preset("mlp"), "run.batch_size", 4), CPU)
+    open_feed(images(), signature(1, 16, 16), replace(preset("mlp"), "run.batch_size", 4), torch.Generator(CPU))
     assert "6/6" in capsys.readouterr().err

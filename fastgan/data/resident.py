@@ -1,57 +1,67 @@
-"""The whole set in the memory of the device, and a new order of it every epoch."""
-import hashlib
-
+"""The whole set in the memory of the device, gathered by index inside the step, and a new order of it every epoch."""
 import torch
 
+from fastgan.data.feed import Feed, Window
+from fastgan.data.order import EndlessOrder, check_batch_size
+from fastgan.data.streams import SideStream
 from fastgan.errors import UserError
 
 
-class ResidentFeed:
+class ResidentFeed(Feed):
     """Batches gathered by index from a set that stays on the device.
 
     images: uint8 [num_images, H, W, C], or float [num_images, num_features] for samples that are not images.
     Every epoch is one permutation of the set, and the permutations follow each other without a gap, so a batch may lie across two.
-    The order depends on seed, epoch and num_images alone. `nimg`, the number of images given so far, may be set at any time.
+    On the device lie the orders of two epochs, even ones in the first half and odd ones in the second. The order of the next epoch is brought
+    there on a stream of its own while the present one is read.
     """
 
     def __init__(self, images: torch.Tensor, batch_size: int, seed: int, device: str | torch.device = "cpu"):
         if images.dim() not in (2, 4):
             raise UserError(f"a set of shape {list(images.shape)} cannot be fed: give images [num_images, H, W, C] or samples [num_images, features]")
-        if not 1 <= batch_size <= len(images):
-            raise UserError(f"batch_size {batch_size} does not fit a set of {len(images)} images: choose one from 1 to {len(images)}")
-        self.nimg = 0
-        self._batch_size, self._seed, self._num_images = batch_size, seed, len(images)
-        self._images = images.to(device).contiguous()
-        self._shuffle(0)
+        check_batch_size(batch_size, len(images))
+        super().__init__(batch_size)
+        self._endless = EndlessOrder(len(images), seed)
+        rows = images.to(device).contiguous()
+        self._window = Window(rows, torch.zeros(2 * len(images), dtype=torch.int64, device=device), batch_size)
+        self._loaded = [-1, -1]  # the epoch whose order lies in each half
+        self._side = SideStream(rows.device) if rows.is_cuda else None
+        self.seek(0)
+
+    @property
+    def max_steps(self) -> int:
+        return self._endless.num_images // self.batch_size  # so that they lie in two epochs
+
+    def state(self) -> dict[str, torch.Tensor]:
+        return {"position": self._window.position}
 
     def seek(self, nimg: int) -> None:
-        """Go to where `nimg` images have been given."""
         self.nimg = nimg
+        self._window.position.fill_(nimg)
+        self.launched(0)
+        self.reserve(1)
 
-    def next_batch(self) -> torch.Tensor:
-        """The next batch: [batch_size, C, H, W] in channels_last memory, or [batch_size, num_features]; same dtype and device as the set."""
-        epoch, start = divmod(self.nimg, self._num_images)
-        self.nimg += self._batch_size
-        rows = self._images.index_select(0, self._indices(epoch, start))
-        return rows.permute(0, 3, 1, 2) if rows.dim() == 4 else rows
+    def read(self) -> torch.Tensor:
+        return self._window.read()
 
-    def _indices(self, epoch: int, start: int) -> torch.Tensor:
-        if epoch != self._epoch:
-            self._shuffle(epoch)
-        head = self._order[start:start + self._batch_size]
-        if len(head) == self._batch_size:
-            return head
-        self._shuffle(epoch + 1)
-        return torch.cat([head, self._order[:self._batch_size - len(head)]])
+    def reserve(self, num_steps: int) -> None:
+        first, last = (place // self._endless.num_images for place in (self.nimg, self.nimg + num_steps * self.batch_size - 1))
+        assert last <= first + 1, "more steps than max_steps were reserved at once"
+        for epoch in (first, first + 1):  # the next one early: its copy is done before it is needed
+            if self._loaded[epoch % 2] != epoch:
+                self._load(epoch)
 
-    def _shuffle(self, epoch: int) -> None:
-        self._epoch = epoch
-        self._order = epoch_order(self._num_images, self._seed, epoch).to(self._images.device)
+    def launched(self, num_steps: int) -> None:
+        super().launched(num_steps)
+        if self._side is not None:
+            self._side.mark()
 
-
-def epoch_order(num_images: int, seed: int, epoch: int) -> torch.Tensor:
-    """The permutation of an epoch, int64 [num_images], on the CPU so that it is the same for every device."""
-    # Hashed, since neighbouring seeds or epochs must not give related orders, nor (seed 0, epoch 1) that of (seed 1, epoch 0).
-    digest = hashlib.sha256(f"{seed} {epoch}".encode()).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little"))
-    return torch.randperm(num_images, generator=generator)
+    def _load(self, epoch: int) -> None:
+        """Bring the order of an epoch to where the order of two epochs before lies."""
+        half, num_images = epoch % 2, self._endless.num_images
+        self._loaded[half] = epoch
+        order, target = self._endless.epoch(epoch), self._window.order[half * num_images:(half + 1) * num_images]
+        if self._side is None:
+            target.copy_(order)
+        else:
+            self._side.copy(target, order)

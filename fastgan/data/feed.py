@@ -1,0 +1,76 @@
+"""What every feed of real images does: the step reads them from the memory of the device, at a position that lives there too.
+
+The host never hands a batch to a step. It says `reserve` before it launches steps and `launched` after it; in between, each step calls `read`, which
+is made of device operations alone and may be compiled, or be part of a CUDA graph that is replayed.
+"""
+from abc import ABC, abstractmethod
+
+import torch
+
+
+class Feed(ABC):
+    """Batches in the order of the epochs (fastgan/data/order.py). All feeds of one set, seed and position give the same images."""
+
+    traceable = True  # whether `read` may be called inside a compiled step
+
+    def __init__(self, batch_size: int):
+        self.batch_size = batch_size
+        self.nimg = 0  # images that launched steps have read, or will
+
+    @property
+    def max_steps(self) -> int | None:
+        """The most steps that can be reserved at once; None = any number."""
+        return None
+
+    @abstractmethod
+    def state(self) -> dict[str, torch.Tensor]:
+        """The tensors on the device that `read` changes, by name. Whoever puts them back in place gets the same batches again."""
+
+    @abstractmethod
+    def seek(self, nimg: int) -> None:
+        """Go to where `nimg` images have been given, on host and device."""
+
+    @abstractmethod
+    def reserve(self, num_steps: int) -> None:
+        """See to it that the next `num_steps` batches are there for what is launched on the current stream from now on. Idempotent."""
+
+    @abstractmethod
+    def read(self) -> torch.Tensor:
+        """The next batch, [batch_size, C, H, W] in channels_last memory, or [batch_size, features]; moves the position on the device.
+
+        Only device operations on memory that stays where it is: no host synchronisation, nothing that depends on the host's position.
+        """
+
+    def launched(self, num_steps: int) -> None:
+        """`num_steps` steps that read were launched on the current stream."""
+        self.nimg += num_steps * self.batch_size
+
+    def close(self) -> None:  # noqa: B027  a feed without threads has nothing to end
+        """End threads and give memory back; the feed is not used afterwards."""
+
+    def next_batch(self) -> torch.Tensor:
+        """The next batch, outside of a step."""
+        self.reserve(1)
+        batch = self.read()
+        self.launched(1)
+        return batch
+
+
+class Window:
+    """Rows in the memory of the device, and the position from which a step reads the next ones.
+
+    rows: [num_rows, H, W, C] or [num_rows, features]; stays where it is, its content may be replaced row by row.
+    order: int64 [length] row numbers; position p means the row order[p % length].
+    """
+
+    def __init__(self, rows: torch.Tensor, order: torch.Tensor, batch_size: int):
+        self.rows, self.order = rows, order
+        self.position = torch.zeros((), dtype=torch.int64, device=rows.device)
+        self._offsets = torch.arange(batch_size, device=rows.device)
+
+    def read(self) -> torch.Tensor:
+        """The next batch (see Feed.read)."""
+        places = torch.remainder(self._offsets + self.position, len(self.order))
+        batch = self.rows.index_select(0, self.order.index_select(0, places))
+        self.position.add_(len(self._offsets))
+        return batch.permute(0, 3, 1, 2) if batch.dim() == 4 else batch
