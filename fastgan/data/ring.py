@@ -30,7 +30,7 @@ class RingFeed(Feed):
         on_cuda = self.device.type == "cuda"
         num_slots = 2 * max_steps
         rows = torch.empty(num_slots * batch_size, *img_shape, dtype=torch.uint8, device=self.device)
-        self._slots = rows.view(num_slots, batch_size, *img_shape)
+        self._slots = rows.view(num_slots, batch_size, *img_shape).unbind()
         self._window = Window(rows, torch.arange(len(rows), device=self.device), batch_size)
         self._streams = SlotStream(rows.device, num_slots) if on_cuda else InOrder()
         if on_cuda:

@@ -16,14 +16,14 @@ class StreamFeed(RingFeed):
                  threaded: bool | None = None):
         check_batch_size(batch_size, len(images))
         super().__init__(tuple(images.shape[1:]), batch_size, device, max_steps, threaded)
-        self._images, self._endless = images, EndlessOrder(len(images), seed)
-        self._pinned = torch.empty(self._slots.shape, dtype=torch.uint8, pin_memory=True) if self.device.type == "cuda" else None
+        self._images, self._endless = images.view(len(images), -1), EndlessOrder(len(images), seed)  # flat rows are gathered twice as fast
+        on_cuda = self.device.type == "cuda"
+        slots = torch.empty(len(self._slots), *self._slots[0].shape, dtype=torch.uint8, pin_memory=True).unbind() if on_cuda else self._slots
+        self._host_slots = [slot.view(batch_size, -1) for slot in slots]  # what is gathered into: pinned memory, or the ring itself
         self.seek(0)
 
     def _fill(self, target: torch.Tensor, slot: int, nimg: int) -> None:
-        rows = self._endless.rows(nimg, self.batch_size)
-        if self._pinned is None:
-            torch.index_select(self._images, 0, rows, out=target)
-        else:
-            torch.index_select(self._images, 0, rows, out=self._pinned[slot])
-            target.copy_(self._pinned[slot], non_blocking=True)
+        gathered = self._host_slots[slot]
+        torch.index_select(self._images, 0, self._endless.rows(nimg, self.batch_size), out=gathered)
+        if target.is_cuda:
+            target.copy_(gathered.view_as(target), non_blocking=True)
