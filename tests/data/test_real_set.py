@@ -42,6 +42,6 @@ def test_without_bad_files_both_show_the_same(folder):
 
 
 def test_a_sample_is_spread_from_the_first_to_the_last():
-    assert spread(9, 3).tolist() == [0, 4, 8]
-    assert spread(9, 1).tolist() == [0]
-    assert spread(3, 9).tolist() == [0, 1, 2]
+    assert spread(9, 3) == [0, 4, 8]
+    assert spread(9, 1) == [0]
+    assert spread(3, 9) == [0, 1, 2]
