@@ -1,6 +1,10 @@
-"""`python -m bench step --preset NAME ...` measures a training step, `ops` the fused operators; `table FILE` prints the rows that were kept."""
+"""`python -m bench step --preset NAME ...` measures a training step, `ops` the fused operators; `table FILE` prints the rows that were kept.
+
+`gpu` runs all of it, and the tests that need one, on a machine with an NVIDIA GPU.
+"""
 import argparse
 import dataclasses
+import functools
 import json
 import sys
 from pathlib import Path
@@ -13,14 +17,13 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code: 0, 1 for a disk that refuses, 2 for what the user can mend, 130 when interrupted."""
     options = _parser().parse_args(arguments)
     try:
-        options.run(options)
+        return options.run(options) or 0
     except (UserError, DiskError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2 if isinstance(error, UserError) else 1
     except KeyboardInterrupt:
         print("bench: interrupted", file=sys.stderr)
         return 130
-    return 0
 
 
 def step(options: argparse.Namespace) -> None:
@@ -44,7 +47,7 @@ def step(options: argparse.Namespace) -> None:
     if options.json:
         write_text(options.json, json.dumps([dataclasses.asdict(row) for row in rows], indent=1) + "\n")
     if options.save:
-        results.append(results.STEP_RESULTS, rows)
+        results.append(results.STEP_RESULTS if options.save is True else options.save, rows)
 
 
 def ops(options: argparse.Namespace) -> None:
@@ -56,10 +59,29 @@ def ops(options: argparse.Namespace) -> None:
     from bench.ops.rows import OPS_RESULTS, markdown_table
 
     say = Console(stderr=True, highlight=False).print
-    rows = measure(options.op, options.batch_size, options.dtype, options.rounds, say)
+    path = OPS_RESULTS if options.save is True else options.save
+    keep = functools.partial(results.append, path) if path else lambda rows: None
+    rows = measure(options.op, options.batch_size, options.dtype, options.rounds, say, keep)
     print(markdown_table([dataclasses.asdict(row) for row in rows]))
-    if options.save:
-        results.append(OPS_RESULTS, rows)
+
+
+def gpu(options: argparse.Namespace) -> int:
+    """Run the stages of a GPU machine, or say what they are."""
+    from bench.gpu import plan
+
+    stages = plan.chosen(options.only)
+    if options.plan:
+        print(plan.describe(stages, options.minutes))
+        return 0
+    import torch
+
+    if not torch.cuda.is_available():
+        raise UserError("no NVIDIA GPU was found, and everything that this command measures needs one (--plan says what it would run)")
+    from bench.gpu.run import Runner, default_out, exit_code, signals_received
+
+    with signals_received() as received:
+        outcomes = Runner((options.out or default_out()).resolve(), options.minutes, received).run(stages)
+    return exit_code(outcomes, received)
 
 
 def table(options: argparse.Namespace) -> None:
@@ -78,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_step(commands.add_parser("step", help="the training step of a preset: two baselines and the rungs of fastgan, interleaved"))
     _add_ops(commands.add_parser("ops", help="the fused operators: every implementation of every call of the presets, interleaved"))
+    _add_gpu(commands.add_parser("gpu", help="everything that a machine with an NVIDIA GPU can show, in less than nine minutes"))
     show = commands.add_parser("table", help="the rows of a results file as a Markdown table")
     show.add_argument("file", type=Path, metavar="FILE", help="JSON lines, such as bench/results/step.jsonl")
     show.set_defaults(run=table)
@@ -95,7 +118,7 @@ def _add_step(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", nargs="+", choices=(*NAMES, UNFUSED), default=NAMES, metavar="IMPLEMENTATION",
                         help=f"some of: {', '.join(NAMES)} (all of them by default), and {UNFUSED}: no fused operator")  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows as a JSON list")
-    parser.add_argument("--save", action="store_true", help="append the rows to bench/results/step.jsonl")
+    _add_save(parser, "step.jsonl")
     parser.set_defaults(run=step)
 
 
@@ -104,8 +127,22 @@ def _add_ops(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="default 64")
     parser.add_argument("--dtype", nargs="+", choices=("fp32", "bf16", "fp16"), default=["bf16", "fp32"], help="default: bf16 fp32")
     parser.add_argument("--rounds", type=int, default=9, metavar="M", help="default 9")
-    parser.add_argument("--save", action="store_true", help="append the rows to bench/results/ops.jsonl")
+    _add_save(parser, "ops.jsonl")
     parser.set_defaults(run=ops)
+
+
+def _add_gpu(parser: argparse.ArgumentParser) -> None:
+    from bench.gpu.plan import MINUTES, NAMES
+
+    parser.add_argument("--minutes", type=float, default=MINUTES, metavar="M", help=f"then what runs is ended and the table written; default {MINUTES:g}")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="for rows, log and table; default bench/results/gpu-DATE-TIME")
+    parser.add_argument("--only", nargs="+", choices=NAMES, metavar="STAGE", help=f"some of: {', '.join(NAMES)}")
+    parser.add_argument("--plan", action="store_true", help="say what would run and how long it may take, and run nothing")
+    parser.set_defaults(run=gpu)
+
+
+def _add_save(parser: argparse.ArgumentParser, name: str) -> None:
+    parser.add_argument("--save", type=Path, nargs="?", const=True, metavar="FILE", help=f"append the rows to FILE, by default bench/results/{name}")
 
 
 if __name__ == "__main__":
