@@ -69,6 +69,8 @@ def gpu(options: argparse.Namespace) -> int:
     """Run the stages of a GPU machine, or say what they are."""
     from bench.gpu import plan
 
+    if not options.minutes > 0:
+        raise UserError(f"--minutes {options.minutes:g} leaves no time for anything: give more than 0")
     stages = plan.chosen(options.only)
     if options.plan:
         print(plan.describe(stages, options.minutes))
@@ -134,7 +136,7 @@ def _add_ops(parser: argparse.ArgumentParser) -> None:
 def _add_gpu(parser: argparse.ArgumentParser) -> None:
     from bench.gpu.plan import MINUTES, NAMES
 
-    parser.add_argument("--minutes", type=float, default=MINUTES, metavar="M", help=f"then what runs is ended and the table written; default {MINUTES:g}")
+    parser.add_argument("--minutes", type=float, default=MINUTES, metavar="M", help=f"then what still runs is ended; default {MINUTES:g}")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="for rows, log and table; default bench/results/gpu-DATE-TIME")
     parser.add_argument("--only", nargs="+", choices=NAMES, metavar="STAGE", help=f"some of: {', '.join(NAMES)}")
     parser.add_argument("--plan", action="store_true", help="say what would run and how long it may take, and run nothing")

@@ -13,7 +13,10 @@ def figure(file: str, rows: list[dict]) -> str:
     if not rows:
         return ""
     kind = rows[-1].get("kind", "") if file == plan.RESULTS else file
-    return FIGURES.get(kind, _number_of_rows)(rows)
+    try:
+        return FIGURES.get(kind, _number_of_rows)(rows)
+    except Exception as error:  # rows that look otherwise than expected must not end a run that measures more
+        return f"{_number_of_rows(rows)}, no figure: {type(error).__name__} {error}"
 
 
 def _number_of_rows(rows: list[dict]) -> str:

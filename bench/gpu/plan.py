@@ -44,13 +44,18 @@ def _command(name: str, arguments: str, expected_s: int, budget_s: int, rows: st
     return Stage(name, tuple(arguments.split()), expected_s, budget_s, rows, shows)
 
 
-# The seconds are estimates; nothing has run on a GPU yet. What they are made of: 8 s to import torch and reach the GPU, 25 s to compile the two networks
-# of the accelerated loop, 35 s for fastgan's step (its operators timed, compiled, checked beside eager, captured), and 0.3 s a round for nine rounds of
-# every implementation and of a matrix product. The mlp compiles in a third of the time. Kernels that the compiler times itself (run.autotune) come on
-# top, hence budgets of twice the estimate and more. Every step stage compiles from an empty cache, as `bench step` always does; nothing would be saved
-# by sharing one, for every batch size, preset and precision has kernels of its own.
+# The seconds are estimates; nothing has run on a GPU yet. What they are made of: 8 s to import torch and reach the GPU, 25 s to compile the two
+# networks of the accelerated loop, 35 s for fastgan's step (its operators timed, compiled, checked beside eager, captured), and nine rounds of 0.3 s
+# of every implementation and of a matrix product. The mlp compiles in a third of the time. Kernels that the compiler times itself (run.autotune)
+# come on top, hence budgets of twice the estimate and more. Every step stage compiles from an empty cache, as `bench step` always does; nothing would
+# be saved by sharing one, for every batch size, preset and precision has kernels of its own.
 MAIN, RUNGS = "plain accelerated captured", "plain eager compiled captured"
-OPS_TESTS = ("tests/ops/test_deconv.py", "tests/ops/test_deconv_cuda.py", "tests/ops/test_adam_ema.py", "tests/kernels/test_kernels_leaky_relu_bce.py")
+OPS_TESTS = (
+    "tests/ops/test_deconv.py",
+    "tests/ops/test_deconv_cuda.py",
+    "tests/ops/test_adam_ema.py",
+    "tests/kernels/test_kernels_leaky_relu_bce.py",
+)
 STAGES = (
     _command("checks", f"-m bench.gpu.checks --rows {ROWS}", 25, 90, RESULTS,
              "every operator against float64; first, for the verdicts decide what the others run. A process each, side by side"),
@@ -62,7 +67,7 @@ STAGES = (
     _tests("tests-ops", " ".join(OPS_TESTS), 40, 100, "the operators under test. 120 small cases, with kernels to load or to compile"),
     _command("kernels", f"-m bench.gpu.kernels --preset dcgan --batch-size 128 --rungs eager compiled captured --rows {ROWS}", 85, 180, KERNELS,
              "where a step spends its time: kernel names, and TFLOP/s of every convolution. Compiles two rungs"),
-    _command("job", f"-m bench.gpu.job --rows {ROWS}", 60, 150, RESULTS,
+    _command("job", f"-m bench.gpu.job --rows {ROWS}", 60, 240, RESULTS,
              "`fastgan train` as it is met first, every cache cold, to the last grid. 45 s until it trains, 100 kimg in seconds"),
     _step("dcgan-128-rungs", "--preset dcgan --batch-size 128 --dtype bf16 --graph-steps 1", RUNGS, 100, 200,
           "what each rung adds, captured with one step a launch. Compiles two rungs"),

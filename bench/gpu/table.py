@@ -22,8 +22,12 @@ def stage_line(outcome: "Outcome") -> str:
 
 def summary(outcomes: list["Outcome"], out: Path) -> str:
     """The whole run, at most LINES lines, from the outcomes and the rows in the folder; the last line says how to go on."""
-    found = rows.since(out / plan.RESULTS)
-    lines = ["", *_step_lines(rows.since(out / plan.STEP)), *_kernel_lines(rows.since(out / plan.KERNELS)), *_problems(found), ""]
+    lines = [""]
+    for of_rows, file in ((_step_lines, plan.STEP), (_kernel_lines, plan.KERNELS), (_problems, plan.RESULTS)):
+        try:
+            lines += of_rows(rows.since(out / file))
+        except Exception as error:  # a table is the last thing that a run says, and must not be what it fails at
+            lines.append(f"no table of {file}: {type(error).__name__} {error}")
     ending = ["", *map(stage_line, outcomes), *_left(outcomes, out)]
     room = LINES - len(ending)
     if len(lines) > room:
