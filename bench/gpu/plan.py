@@ -49,7 +49,7 @@ def _command(name: str, arguments: str, expected_s: int, budget_s: int, rows: st
 # of every implementation and of a matrix product. The mlp compiles in a third of the time. Kernels that the compiler times itself (run.autotune)
 # come on top, hence budgets of twice the estimate and more. Every step stage compiles from an empty cache, as `bench step` always does; nothing would
 # be saved by sharing one, for every batch size, preset and precision has kernels of its own.
-MAIN, RUNGS = "plain accelerated captured", "plain eager compiled captured"
+MAIN = "plain accelerated captured"  # captured with as many steps a launch as were measured to be best; captured-1 with one
 OPS_TESTS = (
     "tests/ops/test_deconv.py",
     "tests/ops/test_deconv_cuda.py",
@@ -59,20 +59,21 @@ OPS_TESTS = (
 STAGES = (
     _command("checks", f"-m bench.gpu.checks --rows {ROWS}", 25, 90, RESULTS,
              "every operator against float64; first, for the verdicts decide what the others run. A process each, side by side"),
-    _step("dcgan-128", "--preset dcgan --batch-size 128 --dtype bf16", MAIN, 85, 200, "the main bar, captured with K steps a launch as measured"),
-    _step("mlp-128", "--preset mlp --batch-size 128 --dtype bf16", MAIN, 45, 120, "the main bar where launches are all there is"),
-    _step("dcgan-1024", "--preset dcgan --batch-size 1024 --dtype bf16", MAIN, 85, 200, "the main bar where the chip is full"),
+    _step("dcgan-128", "--preset dcgan --batch-size 128 --dtype bf16", MAIN, 85, 240, "the main bar"),
+    _step("mlp-128", "--preset mlp --batch-size 128 --dtype bf16", MAIN, 45, 150, "the main bar where launches are all there is"),
+    _step("dcgan-1024", "--preset dcgan --batch-size 1024 --dtype bf16", MAIN, 85, 240, "the main bar where the chip is full"),
     _command("chip", f"-m bench.gpu.chip --rows {ROWS}", 20, 60, RESULTS,
              "versions, clocks, what the library was built for; copy bandwidth and matrix rates, the ceilings"),
     _tests("tests-ops", " ".join(OPS_TESTS), 40, 100, "the operators under test. 120 small cases, with kernels to load or to compile"),
-    _command("kernels", f"-m bench.gpu.kernels --preset dcgan --batch-size 128 --rungs eager compiled captured --rows {ROWS}", 85, 180, KERNELS,
+    _command("kernels", f"-m bench.gpu.kernels --preset dcgan --batch-size 128 --rungs eager compiled captured-1 --rows {ROWS}", 85, 180, KERNELS,
              "where a step spends its time: kernel names, and TFLOP/s of every convolution. Compiles two rungs"),
     _command("job", f"-m bench.gpu.job --rows {ROWS}", 60, 240, RESULTS,
              "`fastgan train` as it is met first, every cache cold, to the last grid. 45 s until it trains, 100 kimg in seconds"),
-    _step("dcgan-128-rungs", "--preset dcgan --batch-size 128 --dtype bf16 --graph-steps 1", RUNGS, 100, 200,
+    _step("dcgan-128-rungs", "--preset dcgan --batch-size 128 --dtype bf16", "plain eager compiled captured-1", 100, 220,
           "what each rung adds, captured with one step a launch. Compiles two rungs"),
-    _command("loader", f"-m bench loader --save {ROWS}", 60, 120, LOADER,
-             "real images into the step: resident, streamed, and decoded by DALI where it is installed"),
+    _command("loader-dcgan", f"-m bench loader --only step --preset dcgan --compile --save {ROWS}", 120, 200, LOADER,
+             "what a step waits for its data: resident, streamed, by DALI where it is installed, by torch's workers. 20 s each beside compiling"),
+    _command("loader-feeds", f"-m bench loader --only read feed --compile --save {ROWS}", 60, 120, LOADER, "sources and feeds alone"),
     _command("ops-128", f"-m bench ops --batch-size 128 --dtype bf16 --rounds 5 --save {ROWS}", 60, 120, OPS,
              "every implementation of every operator. 18 calls of 7 things, 7 rounds of 0.05 s"),
     _tests("tests-rest", " ".join(["tests", *(f"--ignore={path}" for path in OPS_TESTS)]), 100, 150,
@@ -80,7 +81,10 @@ STAGES = (
     _command("ops-1024", f"-m bench ops --batch-size 1024 --dtype bf16 --rounds 5 --save {ROWS}", 60, 120, OPS, "the same where the chip is full"),
     _step("dcgan-32", "--preset dcgan --resolution 32 --channels 1 --batch-size 64 --dtype bf16", MAIN, 80, 180, "the embedded images"),
     _step("mlp-64", "--preset mlp --batch-size 64 --dtype bf16", MAIN, 45, 120, "the preset's own batch"),
-    _step("mlp-128-rungs", "--preset mlp --batch-size 128 --dtype bf16 --graph-steps 1", RUNGS, 50, 120, "what each rung adds to the mlp"),
+    _step("mlp-128-rungs", "--preset mlp --batch-size 128 --dtype bf16", "plain eager compiled captured-1 captured", 60, 150,
+          "what each rung adds where launches are all there is, and what several steps a launch add. Compiles three rungs"),
+    _command("loader-mlp", f"-m bench loader --only step --preset mlp --compile --save {ROWS}", 100, 180, LOADER,
+             "what the shortest step waits for its data"),
     _step("dcgan-128-tf32", "--preset dcgan --batch-size 128 --dtype fp32", MAIN, 85, 200, "without bf16"),
     _step("mlp-128-tf32", "--preset mlp --batch-size 128 --dtype fp32", MAIN, 45, 120, "without bf16"),
     _step("dcgan-1024-tf32", "--preset dcgan --batch-size 1024 --dtype fp32", MAIN, 90, 200, "without bf16"),

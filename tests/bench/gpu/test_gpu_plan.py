@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+import bench
 from bench import __main__ as command_line
 from bench.gpu import plan
 from bench.machine import ROOT
@@ -44,6 +45,14 @@ def test_every_command_of_pytest_and_of_the_package_names_what_there_is():
             path = argument.removeprefix("--ignore=")
             assert not path.startswith("tests") or (ROOT / path).exists()
             assert not argument.startswith("bench.") or (ROOT / (argument.replace(".", os.sep) + ".py")).exists()
+
+
+@pytest.mark.parametrize("stage", [stage for stage in plan.STAGES if stage.arguments[:2] == ("-m", "bench")], ids=lambda stage: stage.name)
+def test_bench_takes_every_command_of_the_plan(stage):
+    if "captured" not in bench.NAMES or (stage.rows == plan.LOADER and not hasattr(bench, "LOADER_KINDS")):
+        pytest.skip("what it measures is not there yet")
+    options = command_line._parser().parse_args(stage.command("/some/where.jsonl")[3:])
+    assert str(options.save) == "/some/where.jsonl"
 
 
 def test_the_tests_are_split_without_a_gap():

@@ -24,7 +24,7 @@ def check(name, problem):
     return {"kind": "check", "op": "deconv", "implementation": name, "problem": problem}
 
 
-def tested(outcome, name="tests/test_a.py::test_a", message=""):
+def row_of_test(outcome, name="tests/test_a.py::test_a", message=""):
     return {"kind": "test", "test": name, "outcome": outcome, "message": message}
 
 
@@ -37,7 +37,7 @@ def tested(outcome, name="tests/test_a.py::test_a", message=""):
         (plan.KERNELS, kernel_rows("eager") + kernel_rows("compiled"), "eager 210 kernels 1,340 us; compiled 210 kernels 1,340 us"),
         (plan.LOADER, [{"a": 1}, {"a": 2}], "2 rows"),
         (plan.RESULTS, [check("cuda", None), check("triton", "off by 1")], "1 of 2 right; not used: deconv triton"),
-        (plan.RESULTS, [tested("passed"), tested("failed"), tested("passed")], "2 passed, 1 failed"),
+        (plan.RESULTS, [row_of_test("passed"), row_of_test("failed"), row_of_test("passed")], "2 passed, 1 failed"),
         (plan.RESULTS, [{"kind": "machine"}], "1 rows"),
         (plan.RESULTS, [{"kind": "chip", "copy_gbytes_per_s": 4310.0, "matmul_tflops": {"bf16": 778.4, "tf32": 412.0, "fp32": 51.9}}],
          "copy 4,310 GB/s, bf16 778, TF32 412, fp32 51.9 TFLOP/s"),
@@ -74,7 +74,7 @@ def fill(folder, file, found):
 def test_the_table_has_steps_kernels_problems_and_stages(tmp_path):
     fill(tmp_path, plan.STEP, [PLAIN_ROW, {**STEP_ROW, "note": "K = 8"}])
     fill(tmp_path, plan.KERNELS, kernel_rows("compiled"))
-    fill(tmp_path, plan.RESULTS, [check("triton", "off by 1"), tested("failed", message="assert\n1 == 2"), tested("passed")])
+    fill(tmp_path, plan.RESULTS, [check("triton", "off by 1"), row_of_test("failed", message="assert\n1 == 2"), row_of_test("passed")])
     lines = table.summary([outcome("dcgan-128", figure="captured"), outcome("chip", "skipped", reason="no time")], tmp_path).splitlines()
     captured = next(line for line in lines if line.startswith("dcgan 64x64x3 batch 128  captured"))
     assert captured.split("  ")[2:5] == ["bf16", "95,300 (95,000–96,000)", "3.1 (3–3.2)"]
@@ -93,7 +93,7 @@ def test_the_table_of_nothing_is_short(tmp_path):
 
 def test_a_long_table_is_cut_and_its_end_is_not(tmp_path):
     fill(tmp_path, plan.STEP, [{**STEP_ROW, "note": f"note {n} " + "long " * 100} for n in range(80)])
-    fill(tmp_path, plan.RESULTS, [tested("failed", name="x" * 400) for _ in range(30)])
+    fill(tmp_path, plan.RESULTS, [row_of_test("failed", name="x" * 400) for _ in range(30)])
     lines = table.summary([outcome(name) for name in plan.NAMES], tmp_path).splitlines()
     assert len(lines) == table.LINES
     assert max(map(len, lines[:-1])) <= table.WIDTH
@@ -102,7 +102,7 @@ def test_a_long_table_is_cut_and_its_end_is_not(tmp_path):
 
 
 def test_more_problems_than_fit_are_counted(tmp_path):
-    fill(tmp_path, plan.RESULTS, [tested("failed", name=f"test_{n}") for n in range(13)])
+    fill(tmp_path, plan.RESULTS, [row_of_test("failed", name=f"test_{n}") for n in range(13)])
     assert "... and 3 more in results.jsonl" in table.summary([outcome("a")], tmp_path)
 
 
