@@ -77,13 +77,15 @@ class Runner:
         path = self.out / stage.rows
         started, start = self.clock(), rows.size(path)
         self._log(f"==== {stage.name}: {stage.words()}")
+        log_start = rows.size(self.out / LOG)
         seconds = min(stage.budget_s, self.ends_at - started)
         ending = self.run_child(stage.command(str(path)), self.out / LOG, seconds, self._stopped)
         rows.mend(path)
         took = self.clock() - started
         state = "cut off" if ending.code is None else "failed" if ending.code else "ok"
-        self._log(f"==== {stage.name}: {state} after {took:.1f} s {ending.reason}")
-        return _outcome(stage, state, took, figure(stage.rows, rows.since(path, start)), ending.reason)
+        reason = ": ".join(filter(None, (ending.reason, self._last_words(log_start) if state == "failed" else "")))
+        self._log(f"==== {stage.name}: {state} after {took:.1f} s {ending.reason}".rstrip())
+        return _outcome(stage, state, took, figure(stage.rows, rows.since(path, start)), reason)
 
     def _why_not(self, stage: Stage) -> str:
         left = self.ends_at - self.clock()
@@ -96,6 +98,13 @@ class Runner:
 
     def _stopped(self) -> str:
         return f"interrupted by {signal.Signals(self.received[0]).name}" if self.received else ""
+
+    def _last_words(self, log_start: int) -> str:
+        """The last line that a stage said; its own part of the log begins at this byte."""
+        with open(self.out / LOG, "rb") as file:
+            file.seek(log_start)
+            lines = [line for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+        return lines[-1].strip() if lines else ""
 
     def _log(self, line: str) -> None:
         with open(self.out / LOG, "a", encoding="utf-8") as file:

@@ -21,6 +21,7 @@ class FakeMachine:
 
     def __init__(self, seconds: dict[str, float], endings: dict[str, Ending] | None = None):
         self.now, self.seconds, self.endings, self.allowed = 1000.0, seconds, endings or {}, {}
+        self.words: dict[str, list[str]] = {}  # what a stage says, by lines
 
     def clock(self) -> float:
         return self.now
@@ -29,6 +30,8 @@ class FakeMachine:
         name = command[-1]
         self.allowed[name] = seconds
         self.now += min(self.seconds[name], seconds)
+        with open(log, "a") as file:
+            file.write("".join(f"{line}\n" for line in self.words.get(name, ())))
         if self.seconds[name] > seconds:
             return Ending(None, f"stopped after {seconds:.0f} s")
         return self.endings.get(name, Ending(0, ""))
@@ -66,9 +69,11 @@ def test_a_stage_is_ended_by_its_budget_and_by_the_deadline(tmp_path):
 
 
 def test_a_failure_ends_its_stage_alone(tmp_path):
-    machine = FakeMachine({"a": 1, "b": 1}, {"a": Ending(-11, "killed by SIGSEGV")})
-    outcomes, said = run(tmp_path, machine, [stage("a"), stage("b")])
-    assert (outcomes["a"].state, outcomes["a"].reason, outcomes["b"].state) == ("failed", "killed by SIGSEGV", "ok")
+    machine = FakeMachine({"a": 1, "b": 1, "c": 1}, {"a": Ending(-11, "killed by SIGSEGV"), "c": Ending(1, "exit code 1")})
+    machine.words = {"b": ["fine"], "c": ["Traceback", "ValueError: no", ""]}
+    outcomes, said = run(tmp_path, machine, [stage("a"), stage("b"), stage("c")])
+    assert [outcome.state for outcome in outcomes.values()] == ["failed", "ok", "failed"]
+    assert [outcome.reason for outcome in outcomes.values()] == ["killed by SIGSEGV", "", "exit code 1: ValueError: no"]
     assert said[0].split() == ["a", "failed", "1.0", "s", "killed", "by", "SIGSEGV"]
 
 
@@ -88,7 +93,7 @@ def test_outcomes_are_rows_and_the_log_names_every_stage(tmp_path):
     run(tmp_path, FakeMachine({"a": 1}), [stage("a")])
     [row] = rows.since(tmp_path / RESULTS)
     assert (row["kind"], row["stage"], row["state"], row["command"]) == ("stage", "a", "ok", "python a")
-    assert (tmp_path / "log.txt").read_text().splitlines() == ["==== a: python a", "==== a: ok after 1.0 s "]
+    assert (tmp_path / "log.txt").read_text().splitlines() == ["==== a: python a", "==== a: ok after 1.0 s"]
 
 
 @pytest.mark.parametrize(
