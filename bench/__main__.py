@@ -28,12 +28,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 def step(options: argparse.Namespace) -> None:
     """Measure, show, keep."""
-    from bench.cases import make_case
+    from bench.cases import make_case, without_autotune
     from bench.timing import MIN_ROUNDS
 
     if options.rounds is not None and options.rounds < MIN_ROUNDS:
         raise UserError(f"--rounds {options.rounds} is too few for a median with quartiles: give at least {MIN_ROUNDS}")
     case = make_case(options.preset, options.batch_size, options.resolution, options.channels)
+    case = case if options.autotune else without_autotune(case)
 
     from rich.console import Console  # what follows is slow to import, and a mistake should be answered at once
 
@@ -119,6 +120,7 @@ def _add_step(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, default=0.0, metavar="S", help="go on with rounds for so long")
     parser.add_argument("--only", nargs="+", choices=(*NAMES, UNFUSED), default=NAMES, metavar="IMPLEMENTATION",
                         help=f"some of: {', '.join(NAMES)} (all of them by default), and {UNFUSED}: no fused operator")  # fmt: skip
+    parser.add_argument("--no-autotune", dest="autotune", action="store_false", help="CUDA: fastgan's compiler does not time its kernels")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows as a JSON list")
     _add_save(parser, "step.jsonl")
     parser.set_defaults(run=step)

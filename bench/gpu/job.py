@@ -61,11 +61,12 @@ def row_of(out: Path, arguments: tuple[str, ...], started: float, command_s: flo
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The embedded default."""
+    """The embedded default, but for what is set."""
     parser = argparse.ArgumentParser("python -m bench.gpu.job")
     parser.add_argument("--rows", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="handed to fastgan")
     options = parser.parse_args(arguments)
-    rows.append(options.rows, run_cold(TRAIN))
+    rows.append(options.rows, run_cold((*TRAIN, *(word for assignment in options.set for word in ("--set", assignment)))))
     return 0
 
 

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from bench import machine
-from bench.gpu import chip, job
+from bench.gpu import chip, job, rows
 
 
 def test_the_row_of_a_run(tmp_path):
@@ -27,6 +27,12 @@ def test_a_small_run_from_cold():
     row = job.run_cold(("train", "--preset", "mlp", "--no-compile", "--no-amp", "--steps", "2", "--device", "cpu"))
     assert (row["rung"], row["kimg"], row["case"]) == ("eager", 0.128, "cold cache")
     assert 0 < row["total_s"] <= row["command_s"]
+
+
+def test_what_is_set_is_handed_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(job, "run_cold", lambda arguments: {"arguments": " ".join(arguments)})
+    assert job.main(["--set", "run.autotune=false", "--rows", str(tmp_path / "rows.jsonl")]) == 0
+    assert rows.since(tmp_path / "rows.jsonl") == [{"arguments": "train --amp --compile --set run.autotune=false"}]
 
 
 @pytest.mark.parametrize(
