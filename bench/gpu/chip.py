@@ -15,7 +15,7 @@ from bench.switches import Switches
 from bench.timing import quartiles
 from fastgan import info, ops
 
-QUERY = "clocks.sm,clocks.mem,clocks_throttle_reasons.active,power.draw,temperature.gpu,memory.used"
+QUERY = "clocks.sm,clocks.mem,power.draw,temperature.gpu,memory.used"
 DTYPES = {"bf16": torch.bfloat16, "tf32": torch.float32, "fp32": torch.float32}
 ROUNDS, ROUND_S = 5, 0.1
 BUSY_CALLS = 800  # matrix products in bf16 that keep the chip busy for about a second, so that its clocks can be read under load

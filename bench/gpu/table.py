@@ -69,8 +69,8 @@ def _problems(found: list[dict]) -> list[str]:
 
 
 def _left(outcomes: list["Outcome"], out: Path) -> list[str]:
-    """Where everything is, and the command for what has not run."""
-    left = [outcome.stage for outcome in outcomes if outcome.state == "skipped"]
+    """Where everything is, and the command for what has not run to its end."""
+    left = [outcome.stage for outcome in outcomes if outcome.state in ("skipped", "cut off")]
     go_on = [f"go on with: python -m bench gpu --only {' '.join(left)}"] if left else []
     return [f"rows and log: {out}", *go_on]
 

@@ -75,14 +75,14 @@ def test_the_table_has_steps_kernels_problems_and_stages(tmp_path):
     fill(tmp_path, plan.STEP, [PLAIN_ROW, {**STEP_ROW, "note": "K = 8"}])
     fill(tmp_path, plan.KERNELS, kernel_rows("compiled"))
     fill(tmp_path, plan.RESULTS, [check("triton", "off by 1"), row_of_test("failed", message="assert\n1 == 2"), row_of_test("passed")])
-    lines = table.summary([outcome("dcgan-128", figure="captured"), outcome("chip", "skipped", reason="no time")], tmp_path).splitlines()
+    lines = table.summary([outcome("dcgan-128", figure="captured"), outcome("chip", "cut off", reason="no time")], tmp_path).splitlines()
     captured = next(line for line in lines if line.startswith("dcgan 64x64x3 batch 128 untuned  captured"))
     assert captured.split("  ")[2:5] == ["bf16", "95,300 (95,000–96,000)", "3.1 (3–3.2)"]
     assert "captured: K = 8" in lines
     assert [line for line in lines if "kernel_" in line] == [f"compiled: {n} % {10 * n} us kernel_{n}" for n in (8, 7, 6, 5)]
     assert "check deconv triton: off by 1" in lines
     assert "failed tests/test_a.py::test_a: assert 1 == 2" in lines
-    assert lines[-4:-2] == ["dcgan-128        ok         12.3 s  captured", "chip             skipped    12.3 s  no time"]
+    assert lines[-4:-2] == ["dcgan-128        ok         12.3 s  captured", "chip             cut off    12.3 s  no time"]
     assert lines[-2] == f"rows and log: {tmp_path}"
     assert lines[-1] == "go on with: python -m bench gpu --only chip"
 
