@@ -115,12 +115,12 @@ def _add_step(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, metavar="N", help="default: the preset's own")
     parser.add_argument("--resolution", type=int, metavar="R", help="pixels a side; default 28, for dcgan 64")
     parser.add_argument("--channels", type=int, metavar="C", help="1 or 3; default 1, for dcgan 3")
+    parser.add_argument("--no-autotune", dest="autotune", action="store_false", help="CUDA: fastgan's compiler does not time its kernels")
     parser.add_argument("--dtype", choices=("both", "bf16", "fp32"), default="both", help="of all but plain, which is fp32; on CUDA fp32 uses TF32")
     parser.add_argument("--rounds", type=int, metavar="M", help="default 7, which is the least")
     parser.add_argument("--seconds", type=float, default=0.0, metavar="S", help="go on with rounds for so long")
     parser.add_argument("--only", nargs="+", choices=(*NAMES, UNFUSED), default=NAMES, metavar="IMPLEMENTATION",
                         help=f"some of: {', '.join(NAMES)} (all of them by default), and {UNFUSED}: no fused operator")  # fmt: skip
-    parser.add_argument("--no-autotune", dest="autotune", action="store_false", help="CUDA: fastgan's compiler does not time its kernels")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows as a JSON list")
     _add_save(parser, "step.jsonl")
     parser.set_defaults(run=step)
