@@ -2,11 +2,16 @@
 import json
 from pathlib import Path
 
+from fastgan.errors import DiskError
+
 
 def append(path: Path, row: dict) -> None:
-    """Add one row, on the disk when this returns."""
-    with open(path, "a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
+    """Add one row, in the file when this returns. Raises DiskError."""
+    try:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+    except OSError as error:
+        raise DiskError(f"cannot write {path}: {error.strerror}") from error
 
 
 def size(path: Path) -> int:

@@ -1,5 +1,8 @@
 """Rows survive what a kill does to a file."""
+import pytest
+
 from bench.gpu import rows
+from fastgan.errors import DiskError
 
 
 def test_rows_are_read_from_where_a_stage_began(tmp_path):
@@ -30,3 +33,8 @@ def test_a_file_that_is_one_torn_line_becomes_empty(tmp_path):
     path.write_text('{"a"')
     rows.mend(path)
     assert path.read_text() == ""
+
+
+def test_a_file_that_cannot_be_written_is_a_disk_error(tmp_path):
+    with pytest.raises(DiskError, match=tmp_path.name):
+        rows.append(tmp_path, {"a": 1})
