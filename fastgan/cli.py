@@ -264,7 +264,7 @@ def _add_train(command: argparse.ArgumentParser) -> None:
 
 def _add_pack(command: argparse.ArgumentParser) -> None:
     command.add_argument("source", nargs="?", metavar="SRC", help="whatever --data of fastgan train takes")
-    command.add_argument("out", nargs="?", metavar="OUT", help="the file to make; what an interrupted try has done is kept beside it and gone on with")
+    command.add_argument("out", nargs="?", metavar="OUT", help="the file to make; what an interrupted try has done is kept beside it, and used")
     command.add_argument("--resolution", type=int, metavar="PIXELS", help="side of the images (default: the shorter side of the first one)")
     command.add_argument("--channels", type=int, choices=(1, 3), help="grey or colour (default: as the first image)")
     command.add_argument("--skip-bad", action="store_true", help="leave out files that are no images, and list them")

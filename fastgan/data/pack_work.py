@@ -9,7 +9,7 @@ import math
 import os
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -19,6 +19,8 @@ import numpy as np
 from fastgan.data.decoders import Block
 from fastgan.data.packed import IMAGES_AT, Contents, seal, write_all
 from fastgan.errors import DiskError, UserError
+
+_VERSION = 1  # of the journal: what an earlier one began is begun anew
 
 
 @dataclass(frozen=True)
@@ -50,19 +52,16 @@ class PackWork:
         self._refuse_existing()
         with self._disk():
             self.out.parent.mkdir(parents=True, exist_ok=True)
-            self._journal = _open_or_create(self._journal_path)
-            try:
+            with ExitStack() as opening:
+                self._journal = opening.enter_context(_open_or_create(self._journal_path))
                 self._lock()
-                self._part = _open_or_create(self._part_path)
+                self._part = opening.enter_context(_open_or_create(self._part_path))
                 self._resume()
-            except BaseException:
-                self._journal.close()
-                raise
+                self._opened = opening.pop_all()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._part.close()
-        self._journal.close()  # and with it the lock
+        self._opened.close()  # and with the journal its lock
         if not self.blocks:
             self._discard()
 
@@ -120,14 +119,17 @@ class PackWork:
             raise UserError(f"{self.out} was being packed by another process until now: try again")
 
     def _resume(self) -> None:
-        first_line = _line({"identity": self._identity})
+        first_line = _line({"version": _VERSION, "identity": self._identity})
         lines = self._journal.read().splitlines(keepends=True)
         if self._identity is not None and lines[:1] == [first_line]:
             self.blocks = list(self._intact(lines[1:]))
+            self._journal.truncate(sum(map(len, lines[:1 + len(self.blocks)])))
+            self._journal.seek(0, os.SEEK_END)
         else:
             self.was_changed = len(lines) > 1
-        kept = first_line + b"".join(lines[1:1 + len(self.blocks)])
-        _rewrite(self._journal, kept)
+            self._journal.truncate(0)
+            self._journal.seek(0)
+            write_all(self._journal, first_line)
         self._part.truncate(IMAGES_AT + self._image_bytes * self.num_images)
         self._part.seek(0, os.SEEK_END)
 
@@ -135,13 +137,12 @@ class PackWork:
         """The blocks up to the first that is not in OUT.part as its line says, or whose line was cut short."""
         self._part.seek(IMAGES_AT)
         for line in lines:
-            try:
-                finished = Finished(**json.loads(line))
-                images = self._part.read(finished.num_images * self._image_bytes)
-                is_there = zlib.crc32(images) == finished.crc32 and len(images) == finished.num_images * self._image_bytes
-            except (ValueError, TypeError):
+            encoded, _, crc32 = line.rpartition(b" ")
+            if crc32 != b"%08x\n" % zlib.crc32(encoded):
                 return
-            if not line.endswith(b"\n") or not is_there:
+            finished = Finished(**json.loads(encoded))
+            images = self._part.read(finished.num_images * self._image_bytes)
+            if len(images) < finished.num_images * self._image_bytes or zlib.crc32(images) != finished.crc32:
                 return
             yield finished
 
@@ -154,18 +155,14 @@ class PackWork:
 
 
 def _line(values: dict) -> bytes:
-    return json.dumps(values).encode() + b"\n"
+    """JSON, then its CRC-32."""
+    encoded = json.dumps(values).encode()
+    return b"%b %08x\n" % (encoded, zlib.crc32(encoded))
 
 
 def _open_or_create(path: Path) -> BinaryIO:
     """For reading and writing, unbuffered: closing it after a full disk must not try to write again."""
     return open(path, "rb+", buffering=0, opener=lambda name, flags: os.open(name, flags | os.O_CREAT, 0o666))
-
-
-def _rewrite(file: BinaryIO, content: bytes) -> None:
-    file.seek(0)
-    file.truncate()
-    write_all(file, content)
 
 
 def _try_lock(file: BinaryIO) -> bool:

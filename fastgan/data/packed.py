@@ -96,7 +96,7 @@ class PackedSource(Source):
                 self._shape, num_label_bytes, details_crc32 = self._header(file)
                 self._bytes = _mapped(file)
         except OSError as error:
-            raise UserError(f"{path} cannot be read ({error.strerror}): give yourself permission to read it, or copy it again") from error
+            raise UserError(f"{path} cannot be read ({error.strerror}): check its name and your permission to read it") from error
         labels_at = IMAGES_AT + math.prod(self._shape)
         self._images = self._bytes[IMAGES_AT:labels_at].reshape(self._shape)
         labels, details = self._bytes[labels_at:labels_at + num_label_bytes], self._bytes[labels_at + num_label_bytes:]
