@@ -20,6 +20,7 @@ from fastgan.data.source import file_facts
 from fastgan.errors import DiskError, UserError
 
 ONE_BY_ONE = decoders.in_threads(1)
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(fastgan.__file__).parents[1])}
 
 
 @pytest.fixture(autouse=True)
@@ -149,6 +150,11 @@ def test_a_damaged_packed_file_is_not_packed_again(tmp_path, photos):
         pack(open_source(tmp_path / "a"), tmp_path / "b", img_resolution=4, skip_bad=True)
 
 
+def test_nothing_that_decodes_loads_torch():
+    modules = "fastgan.data.pack, fastgan.data.sources, fastgan.data.decode_worker, fastgan.cli"
+    subprocess.run([sys.executable, "-P", "-c", f"import sys, {modules}; assert 'torch' not in sys.modules"], env=ENVIRONMENT, check=True)
+
+
 # --- interrupted ---------------------------------------------------------------------------------------------------------------------------------
 
 
@@ -250,8 +256,7 @@ pack(open_source(sys.argv[1]), sys.argv[2], decode=decoders.in_processes(1), say
 def test_a_process_that_is_killed(tmp_path):
     photos = make_photos(tmp_path / "photos", 400)
     journal = tmp_path / "a.part.journal"
-    environment = {**os.environ, "PYTHONPATH": str(Path(fastgan.__file__).parents[1])}
-    with subprocess.Popen([sys.executable, "-c", PROGRAM, str(photos), str(tmp_path / "a")], env=environment) as process:
+    with subprocess.Popen([sys.executable, "-c", PROGRAM, str(photos), str(tmp_path / "a")], env=ENVIRONMENT) as process:
         deadline = time.monotonic() + 30
         while (file_facts(journal) or (0,))[0] < 1000 and time.monotonic() < deadline:
             time.sleep(0.0005)
