@@ -87,7 +87,7 @@ class PackWork:
         skipped = [f"{name}: {reason}" for name, reason in block.bad]
         finished = Finished(block.num_members, len(images), zlib.crc32(images), labels, skipped)
         with self._disk():
-            write_all(self._part, images.data)
+            write_all(self._part, images.reshape(-1).data)
             write_all(self._journal, _line(dataclasses.asdict(finished)))
         self.blocks.append(finished)
 
