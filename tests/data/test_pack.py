@@ -111,7 +111,7 @@ def test_a_named_set(tmp_path):
 @pytest.mark.parametrize("decode", [decoders.in_threads(2), decoders.in_processes(2)])
 def test_bad_files_are_named_or_left_out(tmp_path, decode):
     photos = make_photos(tmp_path / "photos")
-    # All of the fourth block.
+    # The first file of all, and among others the whole fourth block (007 to 015).
     bad = [photos / "cat" / "000.png", *(photos / "dog" / f"{number:03}.png" for number in (3, 5, 7, 9, 11, 13, 15, 21))]
     for path in bad:
         spoil(path)
