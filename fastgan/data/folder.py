@@ -23,7 +23,7 @@ class FileSource(Source):
         if not members:
             raise UserError(f"no images in {origin}: it holds no file that ends in {', '.join(sorted(SUFFIXES))}")
         self.name, self.origin, self.num_images = name, origin, len(members)
-        self._members = members
+        self.members = members
         self._labels, self.class_names = class_labels(members)
 
     @abstractmethod
@@ -43,7 +43,7 @@ class FileSource(Source):
         return self._native_size[1]
 
     def pieces(self) -> Iterator[Piece]:
-        for index, member in enumerate(self._members):
+        for index, member in enumerate(self.members):
             labels = None if self._labels is None else self._labels[index:index + 1]
             yield Piece(self.where(member), partial(self._open, member), labels)
 
@@ -53,7 +53,7 @@ class FileSource(Source):
     @cached_property
     def _native_size(self) -> tuple[int, int]:
         reason = None
-        for member in self._members:  # a bad first file may be one that skip_bad will leave out
+        for member in self.members:  # a bad first file may be one that skip_bad will leave out
             try:
                 return native_size(self._open(member))
             except BadImage as error:
