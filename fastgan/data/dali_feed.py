@@ -12,7 +12,7 @@ from fastgan.data.folder import FileSource
 from fastgan.data.images import BadImage
 from fastgan.data.order import EndlessOrder, check_batch_size
 from fastgan.data.ring import MAX_STEPS, RingFeed
-from fastgan.data.source import Source
+from fastgan.data.source import Source, check_num_usable
 from fastgan.errors import UserError
 
 
@@ -81,7 +81,5 @@ def _usable(files: EncodedFiles, device: torch.device, num_threads: int, progres
             advance(len(rows))
     kept = np.array([row for row in range(source.num_images) if row not in bad], np.int64)
     skipped = tuple(f"{files.where(row)}: {bad[row]}" for row in sorted(bad))
-    if len(kept) < 2:
-        raise UserError(f"{source.origin}: only {len(kept)} of {source.num_images} images could be used and a set needs 2; "
-                        f"the first that was left out is {skipped[0]}")
+    check_num_usable(source, len(kept), skipped)
     return kept, skipped

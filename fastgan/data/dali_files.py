@@ -43,7 +43,7 @@ class EncodedFiles:
 
     def encoded(self, row: int, uniform: np.ndarray) -> Encoded:
         """File number `row`. uniform: three numbers in [0, 1), for side, top and left of a random square. Raises BadImage. May run in any thread."""
-        data = self.source.member_bytes(self.source.members[row])
+        data = self.source.read_member(self.source.members[row])
         if self._ways[row] == _UNSEEN:
             self._look_at(row, data)
         if self._ways[row] == _BY_PILLOW:
