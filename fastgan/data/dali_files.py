@@ -5,7 +5,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from fastgan.data.folder import FileSource
-from fastgan.data.images import BadImage, fit, open_image, plain
+from fastgan.data.images import fit, open_image, plain
 from fastgan.errors import UserError
 
 _UNSEEN, _BY_DALI, _BY_PILLOW = range(3)
@@ -30,14 +30,15 @@ class EncodedFiles:
     random_crop: 1 = the centre square, of the side of the shorter side; below it a square at a random place, whose side is random between
     random_crop times the shorter side (but at least img_resolution, as nothing is enlarged) and the whole of it.
     Files that DALI would not decode as `fit` does are decoded here, by `fit`, and handed to DALI as the bytes of an uncompressed file: transparency,
-    16 bit, CMYK, animations, formats other than JPEG and PNG, images to be framed, files without an end mark (cut short: Pillow decides), and whatever
-    `leave_to_pillow` names. What a file is, is looked at when it is first needed, in 0.05 ms, and remembered in 9 bytes.
+    16 bit, CMYK, animations, formats other than JPEG and PNG, images to be framed in black, files without an end mark (cut short: Pillow decides),
+    and whatever `leave_to_pillow` names. What a file is, is looked at when it is first needed, in 0.05 ms, and remembered in 9 bytes.
     """
 
     def __init__(self, source: FileSource, img_resolution: int, img_channels: int, random_crop: float = 1.0):
         if not 0 < random_crop <= 1:
             raise UserError(f"random_crop {random_crop} is no share of the shorter side: give a number above 0 and at most 1")
         self.source, self.img_resolution, self.img_channels, self._random_crop = source, img_resolution, img_channels, random_crop
+        self.num_files = source.num_images
         self._ways = np.full(source.num_images, _UNSEEN, np.uint8)
         self._sizes = np.zeros((source.num_images, 2), np.int32)  # (height, width) of what DALI decodes, upright
 

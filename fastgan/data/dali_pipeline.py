@@ -1,12 +1,13 @@
 """Image files decoded by NVIDIA DALI: on the GPU where there is one, else by DALI's operators for the CPU.
 
 The result is that of `fastgan.data.images.fit`, with these roundings, in steps of 1/255:
-- PNG and JPEG on the CPU: exact where nothing is resized, grey made of colour included but for 1 in fewer than 1 of 10 000 pixels. JPEG on the GPU: the
-  GPU's decoder rounds in its own way.
-- Resized on the CPU (by torch, where it has Lanczos; from 4 times Pillow's speed to 10): 1 off in up to 1 % of the pixels; by Pillow otherwise: exact.
-- Resized on the GPU (by DALI, in two passes with 8 bits between, like Pillow): 1 off in up to 1 % of the pixels, rarely 2; in the three rows and columns
-  next to the border up to 10, since Pillow leaves out the part of the filter that lies outside the image and DALI repeats the border's pixels there.
-DALI's own resizing on the CPU is as slow as Pillow's (256 -> 64: 1.2 k images/s a thread, torch 7 k) and therefore not used.
+- PNG and JPEG on the CPU: exact where nothing is resized; grey made of colour is 1 off in fewer than 1 of 10 000 pixels. JPEG on the GPU: the GPU's
+  decoder rounds in its own way.
+- Resized on the CPU (by torch, where it has Lanczos: 4 to 10 times as fast as Pillow): 1 off in up to 1 % of the pixels; by Pillow otherwise: exact.
+- Resized on the GPU (by DALI, in two passes with 8 bits between, like Pillow; measured with the same operators on the CPU): 1 off in up to 1 % of
+  the pixels, rarely 2; in the three rows and columns next to the border up to 10, since Pillow leaves out the part of the filter that lies outside
+  the image, and DALI repeats the border's pixels there.
+DALI's own resizing on the CPU is hardly faster than Pillow's (256 to 64 pixels: 1.6 k images/s a thread, torch's 7 k) and therefore not used.
 """
 import os
 from collections import deque
@@ -52,13 +53,11 @@ def num_usable_cpus() -> int:
 def decode(files: EncodedFiles, chunks: Iterable[Chunk], device: torch.device, num_threads: int, bad_file: BadFile) -> Iterator[torch.Tensor]:
     """Decode chunk after chunk to uint8 [n, img_resolution, img_resolution, img_channels] on `device`.
 
-    chunks: of at most `chunk_size(device)` files; may be endless. On CUDA the images are DALI's memory, ready on the stream that is current when they are
-    asked for, and DALI's again when they are no longer referred to. bad_file: called with (row, reason) for a file that cannot be used; it raises, or the
-    image becomes black. What DALI refuses, Pillow decides: it decodes those files from then on.
+    chunks: of at most `chunk_size(device)` files; may be endless. bad_file: called with (number, reason) for a file that is of no use, in any thread;
+    it raises, or the image becomes black. What DALI refuses is left to Pillow: it decodes these files, and those in work beside them, from then on.
+    On CUDA the images lie in DALI's memory, are ready on the stream that is current when they are asked for, and are to be copied on that stream.
     """
-    dali = import_dali()
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"decoding on {device} needs a CUDA device, and there is none: choose --device cpu")
+    dali = import_dali(device)
     chunks, waiting = iter(chunks), deque()
     while True:
         with closing(_read_ahead(files, chain(list(waiting), _noted(chunks, waiting)), bad_file)) as encoded:
@@ -75,22 +74,6 @@ def decode(files: EncodedFiles, chunks: Iterable[Chunk], device: torch.device, n
                     raise
 
 
-def decoded_blocks(files: EncodedFiles, device: torch.device | None = None, skipped: dict[int, BadImage] | None = None,
-                   num_threads: int | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """All files once, in order: (rows int64 [n], uint8 [n, img_resolution, img_resolution, img_channels]), in blocks.
-
-    device: None = the GPU where there is one. skipped: what is put into it, file number to reason, is left out of the blocks; without it a file that
-    cannot be used is a UserError.
-    """
-    device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    bad_file = refusing(files) if skipped is None else skipped.__setitem__
-    parts = [rows.numpy() for rows in torch.arange(files.source.num_images).split(chunk_size(device))]
-    chunks = (Chunk(rows, np.zeros((len(rows), 3))) for rows in parts)
-    for rows, images in zip(parts, decode(files, chunks, device, num_threads or num_usable_cpus(), bad_file), strict=True):
-        kept = np.array([row not in (skipped or ()) for row in rows])
-        yield rows[kept], images.cpu().numpy()[kept]
-
-
 def refusing(files: EncodedFiles) -> BadFile:
     """What `decode` calls for a file that cannot be used, to end with a UserError that names it."""
     def refuse(row: int, reason: BadImage) -> None:
@@ -98,8 +81,10 @@ def refusing(files: EncodedFiles) -> BadFile:
     return refuse
 
 
-def import_dali():
-    """The module nvidia.dali, imported when it is first needed."""
+def import_dali(device: torch.device):
+    """The module nvidia.dali, imported when it is first needed. Raises UserError where it is missing, or the GPU that `device` names is."""
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"decoding on {device} needs a CUDA device, and there is none: choose --device cpu")
     try:
         import nvidia.dali
         import nvidia.dali.fn  # noqa: F401  not imported by the package itself
@@ -142,14 +127,14 @@ def _read_one(files: EncodedFiles, row: int, uniform: np.ndarray, bad_file: BadF
 
 def _pipeline(dali, encoded: Iterator, files: EncodedFiles, device: torch.device, num_threads: int):
     on_gpu = device.type == "cuda"
-    build = dali.pipeline_def(_graph)
+    build = dali.pipeline_def(graph)
     device_id = None if not on_gpu else torch.cuda.current_device() if device.index is None else device.index
     return build(dali, encoded, files.img_channels, "mixed" if on_gpu else "cpu", files.img_resolution if on_gpu else None,
                  batch_size=chunk_size(device), num_threads=num_threads, device_id=device_id, exec_dynamic=True, prefetch_queue_depth=_PREFETCHED)
 
 
-def _graph(dali, encoded: Iterator, img_channels: int, decoder: str, img_resolution: int | None):
-    """The squares of the images, uint8 [side, side, img_channels], resized to img_resolution unless that is None. decoder: mixed (on the GPU) or cpu."""
+def graph(dali, encoded: Iterator, img_channels: int, decoder: str, img_resolution: int | None):
+    """The squares of the images, uint8 [side, side, img_channels], resized to img_resolution if one is given. decoder: mixed (on the GPU), cpu."""
     fn, types = dali.fn, dali.types
     files, corners, shapes = fn.external_source(encoded, num_outputs=3, batch=True, dtype=[types.UINT8, types.INT32, types.INT32], ndim=[1, 1, 1])
     # Fancy upsampling of the colours is what libjpeg does on the CPU, for DALI and for Pillow.
