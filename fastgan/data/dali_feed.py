@@ -1,4 +1,5 @@
 """Batches decoded by DALI from encoded files as they are needed: for sets that do not fit anywhere, and for augmentation at full resolution."""
+import atexit
 from collections.abc import Iterator
 from itertools import count
 
@@ -43,10 +44,12 @@ class DaliFeed(RingFeed):
         self._endless, self._seed = EndlessOrder(len(self._rows), seed), seed
         self._decoded: Iterator[torch.Tensor] = iter(())
         self._decoded_to: int | None = None  # the image number with which _decoded goes on
+        atexit.register(self._finalizer)  # registered after DALI's own, so called before: the thread ends, then what it decodes with
         self.seek(0)
 
     def close(self) -> None:
         super().close()
+        atexit.unregister(self._finalizer)
         self._decoded = iter(())  # ends DALI's pipeline and the threads that read ahead
 
     def _fill(self, target: torch.Tensor, slot: int, nimg: int) -> None:
