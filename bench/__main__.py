@@ -5,7 +5,7 @@ import json
 import sys
 from pathlib import Path
 
-from bench import NAMES, OPS, UNFUSED
+from bench import NAMES, OPS, SINGLE, UNFUSED
 from fastgan.errors import DiskError, UserError
 
 
@@ -92,8 +92,9 @@ def _add_step(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", choices=("both", "bf16", "fp32"), default="both", help="of all but plain, which is fp32; on CUDA fp32 uses TF32")
     parser.add_argument("--rounds", type=int, metavar="M", help="default 7, which is the least")
     parser.add_argument("--seconds", type=float, default=0.0, metavar="S", help="go on with rounds for so long")
-    parser.add_argument("--only", nargs="+", choices=(*NAMES, UNFUSED), default=NAMES, metavar="IMPLEMENTATION",
-                        help=f"some of: {', '.join(NAMES)} (all of them by default), and {UNFUSED}: no fused operator")  # fmt: skip
+    parser.add_argument("--only", nargs="+", choices=(*NAMES, UNFUSED, SINGLE), default=NAMES, metavar="IMPLEMENTATION",
+                        help=f"some of: {', '.join(NAMES)} (all by default), {UNFUSED}: no fused operator,"
+                        f" and {SINGLE}: one step in a launch")  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows as a JSON list")
     parser.add_argument("--save", action="store_true", help="append the rows to bench/results/step.jsonl")
     parser.set_defaults(run=step)

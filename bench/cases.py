@@ -27,7 +27,14 @@ class Case:
         """As fastgan's feed gives them: uint8 [N, C, H, W] in channels_last memory, or float32 samples [N, 1]."""
         if self.config.model.architecture == "samples":
             return self._gaussian_batches()
-        return list(self._images().permute(0, 3, 1, 2).to(self.device).split(self.config.run.batch_size))
+        return list(self.images.split(self.config.run.batch_size))
+
+    @cached_property
+    def images(self) -> torch.Tensor | None:
+        """All of them, uint8 [num, C, H, W] in channels_last memory; None where the data are samples."""
+        if self.config.model.architecture == "samples":
+            return None
+        return self._images().permute(0, 3, 1, 2).to(self.device)
 
     @cached_property
     def float_batches(self) -> list[torch.Tensor]:

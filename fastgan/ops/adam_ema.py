@@ -60,7 +60,7 @@ def adam_ema_reference(gradients: list[torch.Tensor], state: AdamState) -> None:
     torch._foreach_mul_(exp_avg_sq, beta2)
     torch._foreach_add_(exp_avg_sq, torch._foreach_mul(torch._foreach_mul(gradients, gradients), 1 - beta2))
     denominator = torch._foreach_sqrt(exp_avg_sq)
-    torch._foreach_add_(denominator, scaled_eps)
+    torch._foreach_add_(denominator, scaled_eps, alpha=1)  # without alpha torch takes the tensor for a number, and waits for it
     update = torch._foreach_div(exp_avg, denominator)
     torch._foreach_mul_(update, step_size)
     torch._foreach_sub_(parameters, update)
