@@ -177,6 +177,22 @@ def test_captured_and_eager_runs_are_the_same_to_the_bit(monkeypatch, graph_step
     assert ours.networks.G[1].num_batches_tracked == ours.networks.G_ema[1].num_batches_tracked == 37
 
 
+@pytest.mark.slow
+def test_a_compiled_step_that_reads_its_images_itself(monkeypatch):
+    """As it does on a GPU: one graph, and the images in the order that the eager run has, over the end of an epoch."""
+    monkeypatch.setattr("fastgan.assembly._reads_in_step", lambda feed, device: True)
+    ours = quiet(flat_pair(), mirror=True, compile=True, seed=5)
+    monkeypatch.setattr("fastgan.assembly._reads_in_step", lambda feed, device: False)
+    theirs = quiet(flat_pair(), mirror=True, seed=5)
+    ticks = []
+    for trainer in (ours, theirs):
+        torch.manual_seed(0)  # of D's dropout
+        ticks.append(trainer.fit(steps=9))
+    assert (ticks[0]["rung"], ticks[1]["rung"]) == ("compiled", "eager")
+    assert ticks[0]["real_logits"] == pytest.approx(ticks[1]["real_logits"], rel=1e-3)
+    assert torch.equal(ours.feed.state()["position"], theirs.feed.state()["position"])
+
+
 def test_a_captured_run_is_resumed_to_the_bit(monkeypatch, tmp_path):
     options = {"z_dim": 6, "ema_kimg": 0.1, "seed": 3, "graph_steps": 3}
     data = images(channels=3)
