@@ -3,3 +3,5 @@
 OPS = ("deconv", "leaky_relu_bce", "adam_ema")  # the fused operators that can be measured one by one
 NAMES = ("plain", "accelerated", "eager", "compiled")  # what a step is measured as: two baselines, then the rungs of the engine
 UNFUSED = "compiled-reference"  # and, where it is asked for, the compiled rung with the reference of every fused operator
+LOADER_KINDS = ("read", "feed", "step")  # what is measured of data: sources, feeds, and what a step waits for them
+LOADER_PRESETS = ("mlp", "dcgan")  # whose steps

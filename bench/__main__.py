@@ -1,11 +1,11 @@
-"""`python -m bench step --preset NAME ...` measures a training step, `ops` the fused operators; `table FILE` prints the rows that were kept."""
+"""`python -m bench step --preset NAME ...` measures a training step, `ops` the fused operators, `loader` the data; `table FILE` prints kept rows."""
 import argparse
 import dataclasses
 import json
 import sys
 from pathlib import Path
 
-from bench import NAMES, OPS, UNFUSED
+from bench import LOADER_KINDS, LOADER_PRESETS, NAMES, OPS, UNFUSED
 from fastgan.errors import DiskError, UserError
 
 
@@ -62,15 +62,39 @@ def ops(options: argparse.Namespace) -> None:
         results.append(OPS_RESULTS, rows)
 
 
+def loader(options: argparse.Namespace) -> None:
+    """Measure sources, feeds and steps with feeds, show, keep."""
+    from bench.timing import MIN_ROUNDS
+
+    if options.rounds is not None and options.rounds < MIN_ROUNDS:
+        raise UserError(f"--rounds {options.rounds} is too few for a median with quartiles: give at least {MIN_ROUNDS}")
+
+    from rich.console import Console
+
+    from bench import results
+    from bench.loader.measure import measure
+    from bench.loader.plan import Plan
+    from bench.loader.rows import LOADER_RESULTS, markdown_table
+
+    say = Console(stderr=True, highlight=False).print
+    rows = measure(options.only, options.preset, options.compile, Plan(rounds=options.rounds or MIN_ROUNDS), say)
+    print(markdown_table([dataclasses.asdict(row) for row in rows]))
+    if options.save:
+        results.append(LOADER_RESULTS, rows)
+
+
 def table(options: argparse.Namespace) -> None:
     """Print a results file as Markdown."""
     from bench import results
-    from bench.ops import rows
+    from bench.loader import rows as loader_rows
+    from bench.ops import rows as op_rows
 
-    if options.file.name == rows.OPS_RESULTS.name:
-        print(rows.markdown_table(results.read(options.file, rows.OpRow)))
-    else:
-        print(results.markdown_table(results.read(options.file)))
+    kinds = {
+        op_rows.OPS_RESULTS.name: (op_rows.markdown_table, op_rows.OpRow),
+        loader_rows.LOADER_RESULTS.name: (loader_rows.markdown_table, loader_rows.LoaderRow),
+    }
+    markdown_table, kind = kinds.get(options.file.name, (results.markdown_table, results.Row))
+    print(markdown_table(results.read(options.file, kind)))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -78,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_step(commands.add_parser("step", help="the training step of a preset: two baselines and the rungs of fastgan, interleaved"))
     _add_ops(commands.add_parser("ops", help="the fused operators: every implementation of every call of the presets, interleaved"))
+    _add_loader(commands.add_parser("loader", help="sources and feeds beside torch's DataLoader, and what a training step waits for its data"))
     show = commands.add_parser("table", help="the rows of a results file as a Markdown table")
     show.add_argument("file", type=Path, metavar="FILE", help="JSON lines, such as bench/results/step.jsonl")
     show.set_defaults(run=table)
@@ -106,6 +131,16 @@ def _add_ops(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=9, metavar="M", help="default 9")
     parser.add_argument("--save", action="store_true", help="append the rows to bench/results/ops.jsonl")
     parser.set_defaults(run=ops)
+
+
+def _add_loader(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--only", nargs="+", choices=LOADER_KINDS, default=LOADER_KINDS, metavar="KIND", help=f"some of: {', '.join(LOADER_KINDS)}")
+    parser.add_argument("--preset", nargs="+", choices=LOADER_PRESETS, default=LOADER_PRESETS, metavar="NAME",
+                        help=f"whose steps: some of {', '.join(LOADER_PRESETS)}")  # fmt: skip
+    parser.add_argument("--compile", action="store_true", help="the feeds' normalisation compiled as well, and compiled steps; else all is eager")
+    parser.add_argument("--rounds", type=int, metavar="M", help="default 7, which is the least")
+    parser.add_argument("--save", action="store_true", help="append the rows to bench/results/loader.jsonl")
+    parser.set_defaults(run=loader)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,84 @@
+"""What a training step waits for its data: the step with a feed beside the same step on one batch that is always there."""
+from collections.abc import Callable
+from pathlib import Path
+
+from bench import machine, timing
+from bench.cases import Case, make_case
+from bench.fastgan_loop import FastganLoop
+from bench.loader.feeds import BESIDE_NOTHING, ConstantFeed, LoaderFeed, open_feeds
+from bench.loader.files import embedded_images, write_folder
+from bench.loader.plan import Plan, columns
+from bench.peers.dataloader import NUM_WORKERS, ImageFiles, endless_batches
+from bench.results import significant
+from bench.timing import quartiles
+from fastgan.data import Feed
+
+CONSTANT, ALONE = "constant", "alone "
+
+
+def measure(preset: str, folder: Path, compile: bool, plan: Plan, say: Callable[[str], None]) -> list[dict]:
+    """Columns of the step of a preset, at its size in `python -m bench step`, with every feed and with DataLoaders of PNG files."""
+    case, note = make_case(preset), machine.busy_note()
+    model, batch_size = case.config.model, case.config.run.batch_size
+    images = embedded_images(plan.num_images, model.img_resolution, model.img_channels)
+    feeds = open_feeds(images, batch_size, case.device)
+    quiet = {name: feed for name, feed in feeds.items() if name in BESIDE_NOTHING}
+    busy = {name: feed for name, feed in feeds.items() if name not in BESIDE_NOTHING}
+    steps = FedSteps(case, compile, next(iter(feeds.values())))
+    rows = steps.columns(quiet, plan, note, say)
+    rows += steps.columns(busy, plan, note, say, beside=True) if busy else []
+    loaders = _loaders(ImageFiles(write_folder(images, folder, "png"), model.img_channels), case)
+    rows += FedSteps(case, compile, next(iter(loaders.values()))).columns(loaders, plan, note, say, beside=True)
+    for feed in (*feeds.values(), *loaders.values()):
+        feed.close()
+    return rows
+
+
+def _loaders(files: ImageFiles, case: Case) -> dict[str, Feed]:
+    batch_size = case.config.run.batch_size
+    batches = {num: endless_batches(files, batch_size, num, case.device) for num in NUM_WORKERS}
+    return {f"DataLoader PNG {num} workers": LoaderFeed(each, batch_size) for num, each in batches.items()}
+
+
+class FedSteps:
+    """fastgan's training step of a case, in bf16 where the chip has it, on feeds that give batches of one kind (uint8 or float).
+
+    The feeds share the networks, so that two steps differ in the feed and in nothing else. compile: climb the engine's ladder, else stay eager.
+    first: one of the feeds, or another of that kind.
+    """
+
+    def __init__(self, case: Case, compile: bool, first: Feed):
+        self._case, self._first = case, first
+        self._loop = FastganLoop(case.config, case.device, amp=True, compile=compile)
+        self._rung = self._loop.prepare(first.next_batch()).name
+
+    def on(self, feed: Feed) -> Callable[[], object]:
+        """What makes one step on the feed's next batch."""
+        return lambda: self._loop.step(feed.next_batch())
+
+    def columns(self, feeds: dict[str, Feed], plan: Plan, note: str, say: Callable[[str], None], beside: bool = False) -> list[dict]:
+        """Columns of the step with each feed. beside: whether the feeds work beside the step; those that do not are timed alone as well."""
+        calls = {name: self.on(feed) for name, feed in {CONSTANT: ConstantFeed(self._first.next_batch()), **feeds}.items()}
+        if not beside:
+            calls |= {ALONE + name: feed.next_batch for name, feed in feeds.items()}
+        round_s, seconds = (plan.busy_round_s, 0.0) if beside else (plan.step_round_s, plan.step_s)
+        step_s, _ = timing.interleave(calls, plan.rounds, seconds, round_s)
+        note = "; ".join(filter(None, (*self._loop.reasons, note)))
+        rows = [self._columns(name, step_s, plan, note) for name in feeds]
+        for row in rows:
+            say(f"step {row['preset']} with {row['name']}: stall {significant(row['stall_percent'])} %")
+        return rows
+
+    def _columns(self, name: str, step_s: dict[str, list[float]], plan: Plan, note: str) -> dict:
+        config = self._case.config
+        size = (config.model.img_resolution, config.model.img_channels, config.run.batch_size)
+        q1, stall, q3 = quartiles([100 * (1 - without / fed) for fed, without in zip(step_s[name], step_s[CONSTANT], strict=True)])
+        alone = quartiles(step_s[ALONE + name])[1] if ALONE + name in step_s else None
+        return columns("step", name, size, plan.num_images, step_s[name], size[2], note) | {
+            "rung": self._rung,
+            "preset": config.preset,
+            "dtype": self._loop.precision.name,
+            "stall_percent": stall,
+            "stall_percent_quartiles": (q1, q3),
+            "alone_percent": alone and 100 * alone / quartiles(step_s[name])[1],
+        }
