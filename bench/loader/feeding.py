@@ -42,7 +42,7 @@ def measure(folder: Path, device: torch.device, compile: bool, plan: Plan, say: 
 
 
 def normalised(feed: Feed, compile: bool) -> Callable[[], torch.Tensor]:
-    """What gives the next batch of a feed as float32 [batch_size, C, H, W] in [-1, 1], in channels_last memory. compile: as one graph, where it can be."""
+    """What gives a feed's next batch as float32 [batch_size, C, H, W] in [-1, 1], in channels_last memory. compile: as one graph, where it can be."""
 
     def read() -> torch.Tensor:
         return scale_images(feed.read(), -1.0)

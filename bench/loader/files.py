@@ -33,7 +33,7 @@ def write_folder(images: torch.Tensor, folder: Path, suffix: str) -> Path:
 
 
 def write_sources(images: torch.Tensor, folder: Path) -> dict[str, Path | str]:
-    """Write uint8 images [num_images, H, W, C] in every kind of file. Returns what `open_source` takes, by what a row calls it; the embedded set too."""
+    """Write uint8 images [num_images, H, W, C] in every kind of file. Returns what `open_source` takes by its name in a row, the embedded set too."""
     png, jpeg = (write_folder(images, folder / suffix, suffix) for suffix in ("png", "jpeg"))
     with zipfile.ZipFile(folder / "images.zip", "w") as archive:  # stored: PNG does not become smaller
         for path in sorted(png.iterdir()):

@@ -30,8 +30,7 @@ def measure(kinds: Collection[str], presets: Collection[str], compile: bool, pla
             columns += feeding.measure(folder / "feed", device, compile, plan, say)
         for preset in presets if "step" in kinds else ():
             columns += stepping.measure(preset, folder / preset, compile, plan, say)
-    rows = [LoaderRow(**each, **shared) for each in columns]
-    return rows
+    return [LoaderRow(**each, **shared) for each in columns]
 
 
 def _shared_columns(kinds: Collection[str], presets: Collection[str], compile: bool) -> dict:
