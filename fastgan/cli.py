@@ -1,4 +1,4 @@
-"""The command line: parses, builds a Config, calls one function. `fastgan train | sample | info`."""
+"""The command line: parses, builds a Config, calls one function. `fastgan train | pack | sample | info`."""
 import argparse
 import os
 import shlex
@@ -129,6 +129,43 @@ class _stopping_on_signals:
         self.trainer.request_stop()
 
 
+# --- fastgan pack --------------------------------------------------------------------------------------------------------------------------------
+
+
+def pack(options: argparse.Namespace) -> int:
+    """Decode a set of images into one file, or check such a file."""
+    if options.verify is not None:
+        return _verify(options)
+    if options.out is None:
+        raise UserError("pack takes the images and the file to make: fastgan pack SRC OUT, or fastgan pack --verify FILE")
+    import time
+
+    from fastgan.data.pack import pack as pack_images
+    from fastgan.data.sources import open_source
+
+    started = time.perf_counter()
+    packed = pack_images(open_source(options.source), options.out, img_resolution=options.resolution, img_channels=options.channels,
+                         skip_bad=options.skip_bad, num_workers=options.workers, progress=True)  # fmt: skip
+    seconds = time.perf_counter() - started
+    num_images, height, width, channels = packed.shape
+    num_done = num_images + len(packed.skipped) - packed.num_resumed
+    print(f"wrote {num_images} images of {height}x{width}x{channels} to {options.out} in {seconds:.1f} s, {num_done / seconds:.0f} images/s")
+    if packed.skipped:
+        print("\n".join([f"left out {len(packed.skipped)} files:", *packed.skipped]))
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from fastgan.data.packed import PackedSource
+
+    if options.source is not None:
+        raise UserError(f"--verify checks one file and packs nothing: leave out {options.source}")
+    source = PackedSource(Path(options.verify))
+    source.verify(progress=True)
+    print(f"{options.verify} is whole: {source.num_images} images")
+    return 0
+
+
 # --- fastgan sample, fastgan info ----------------------------------------------------------------------------------------------------------------
 
 
@@ -170,6 +207,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"fastgan {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_train(commands.add_parser("train", help="train a GAN", formatter_class=argparse.RawDescriptionHelpFormatter, epilog=_TRAIN_EXAMPLES))
+    _add_pack(commands.add_parser("pack", help="decode a set of images once, into one file that training maps instead of reading"))
     command = commands.add_parser("sample", help="write a grid of images from a snapshot")
     command.add_argument("snapshot", metavar="SNAPSHOT", help="a network-snapshot-*.safetensors, or a run folder (its newest one)")
     command.add_argument("--out", default="samples.png", metavar="PNG", help="the picture to write (default: samples.png)")
@@ -222,3 +260,14 @@ def _add_train(command: argparse.ArgumentParser) -> None:
     run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any option by its name in --dry-run, for example model.ngf=32")
     run.add_argument("--dry-run", action="store_true", help="print the whole configuration and stop")
     command.set_defaults(run=train)
+
+
+def _add_pack(command: argparse.ArgumentParser) -> None:
+    command.add_argument("source", nargs="?", metavar="SRC", help="whatever --data of fastgan train takes")
+    command.add_argument("out", nargs="?", metavar="OUT", help="the file to make; what an interrupted try has done is kept beside it, and used")
+    command.add_argument("--resolution", type=int, metavar="PIXELS", help="side of the images (default: the shorter side of the first one)")
+    command.add_argument("--channels", type=int, choices=(1, 3), help="grey or colour (default: as the first image)")
+    command.add_argument("--skip-bad", action="store_true", help="leave out files that are no images, and list them")
+    command.add_argument("--workers", type=int, metavar="N", help="decode so many at a time (default: the number of cores)")
+    command.add_argument("--verify", metavar="FILE", help="check every byte of a packed file, and pack nothing")
+    command.set_defaults(run=pack)

@@ -1,9 +1,21 @@
-"""From whatever holds images to uint8 batches on the device: open_source -> Source.read -> ImageSet -> a feed."""
-from fastgan.data.feed import Feed
-from fastgan.data.image_set import ImageSet
-from fastgan.data.resident import ResidentFeed
-from fastgan.data.source import Source
-from fastgan.data.sources import open_source
-from fastgan.data.synthetic import GaussianFeed
+"""From whatever holds images to uint8 batches on the device: open_source -> Source.read -> ImageSet -> a feed.
 
+The names are loaded on first use, so that what only decodes images (`fastgan pack`, its processes) is spared the second that torch takes to load.
+"""
+import importlib
+
+_PUBLIC = {
+    "Feed": "fastgan.data.feed",
+    "GaussianFeed": "fastgan.data.synthetic",
+    "ImageSet": "fastgan.data.image_set",
+    "ResidentFeed": "fastgan.data.resident",
+    "Source": "fastgan.data.source",
+    "open_source": "fastgan.data.sources",
+}
 __all__ = ["Feed", "GaussianFeed", "ImageSet", "ResidentFeed", "Source", "open_source"]
+
+
+def __getattr__(name: str):
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'fastgan.data' has no attribute {name!r}")
+    return getattr(importlib.import_module(_PUBLIC[name]), name)

@@ -1,6 +1,7 @@
 """A zip of images, read in place: nothing is unpacked to the disk."""
 import zipfile
 import zlib
+from functools import cached_property
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from fastgan.data.folder import FileSource, is_image_name
@@ -12,18 +13,35 @@ class ZipSource(FileSource):
     """The image files in a zip. Zips that are encrypted, or whose members point outside, are refused whole."""
 
     def __init__(self, path: Path):
-        self._zip = open_zip(path)
-        infos = [info for info in self._zip.infolist() if not info.is_dir()]
-        for info in infos:
+        zipped = ZipMembers(path)
+        for info in zipped.infos.values():
             _refuse_unsafe(info, path)
-        self._infos = {PurePosixPath(info.filename.replace("\\", "/")): info for info in infos}
-        super().__init__(path.name, str(path), sorted(filter(is_image_name, self._infos)))
+        super().__init__(path.name, str(path), sorted(filter(is_image_name, zipped.infos)), zipped)
 
     def where(self, member: PurePosixPath) -> str:
         return f"{member} in {self.origin}"
 
-    def member_bytes(self, member: PurePosixPath) -> bytes:
-        info = self._infos[member]
+
+class ZipMembers:
+    """Reads the members of a zip; pickled as its path, and opened anew where it arrives."""
+
+    def __init__(self, path: Path):
+        self._path = path
+
+    def __reduce__(self) -> tuple:
+        return ZipMembers, (self._path,)
+
+    @cached_property
+    def _zip(self) -> zipfile.ZipFile:
+        return open_zip(self._path)
+
+    @cached_property
+    def infos(self) -> dict[PurePosixPath, zipfile.ZipInfo]:
+        """All files in the zip by their path."""
+        return {PurePosixPath(info.filename.replace("\\", "/")): info for info in self._zip.infolist() if not info.is_dir()}
+
+    def __call__(self, member: PurePosixPath) -> bytes:
+        info = self.infos[member]
         check_file_size(info.file_size)
         try:
             return self._zip.read(info)

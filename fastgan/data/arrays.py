@@ -1,14 +1,19 @@
 """Images that come as numbers: numpy arrays, torch tensors, and the files that hold them."""
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from fastgan.data.images import BadImage, check_num_pixels
 from fastgan.data.source import Piece, Source
 from fastgan.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
 
 Blocks = Iterable[tuple[np.ndarray, np.ndarray | None]]
 

@@ -1,7 +1,7 @@
 """Files of images, in a folder or in a zip: which files, which classes, and the source that decodes them."""
 import os
-from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+import stat
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
@@ -10,25 +10,27 @@ import numpy as np
 from PIL import Image
 
 from fastgan.data.images import SUFFIXES, BadImage, check_file_size, native_size, open_image
-from fastgan.data.source import Piece, Source
+from fastgan.data.source import Piece, Source, digest, file_facts
 from fastgan.errors import UserError
+
+ReadMember = Callable[[PurePosixPath], bytes]
 
 
 class FileSource(Source):
-    """Images in files. `members` are their paths below `origin`, sorted; a subclass says how to get the bytes of one."""
+    """Images in files.
+
+    members: their paths below `origin`, sorted. labels: int64 [num_images], or None.
+    read_member: the content of one file; raises BadImage. It can be pickled, so that another process can read the files as well.
+    """
 
     remedy = "; mend or remove it, or leave such files out with skip_bad"
 
-    def __init__(self, name: str, origin: str, members: Sequence[PurePosixPath]):
+    def __init__(self, name: str, origin: str, members: Sequence[PurePosixPath], read_member: ReadMember):
         if not members:
             raise UserError(f"no images in {origin}: it holds no file that ends in {', '.join(sorted(SUFFIXES))}")
         self.name, self.origin, self.num_images = name, origin, len(members)
-        self._members = members
-        self._labels, self.class_names = class_labels(members)
-
-    @abstractmethod
-    def member_bytes(self, member: PurePosixPath) -> bytes:
-        """The content of one file. Raises BadImage."""
+        self.members, self.read_member = members, read_member
+        self.labels, self.class_names = class_labels(members)
 
     def where(self, member: PurePosixPath) -> str:
         """What an error calls one file."""
@@ -43,17 +45,17 @@ class FileSource(Source):
         return self._native_size[1]
 
     def pieces(self) -> Iterator[Piece]:
-        for index, member in enumerate(self._members):
-            labels = None if self._labels is None else self._labels[index:index + 1]
+        for index, member in enumerate(self.members):
+            labels = None if self.labels is None else self.labels[index:index + 1]
             yield Piece(self.where(member), partial(self._open, member), labels)
 
     def _open(self, member: PurePosixPath) -> Image.Image:
-        return open_image(self.member_bytes(member))
+        return open_image(self.read_member(member))
 
     @cached_property
     def _native_size(self) -> tuple[int, int]:
         reason = None
-        for member in self._members:  # a bad first file may be one that skip_bad will leave out
+        for member in self.members:  # a bad first file may be one that skip_bad will leave out
             try:
                 return native_size(self._open(member))
             except BadImage as error:
@@ -65,18 +67,26 @@ class FolderSource(FileSource):
     """The image files below a folder, links followed; hidden files and files of other kinds are passed over."""
 
     def __init__(self, folder: Path):
-        self._folder = folder
-        super().__init__(folder.resolve().name or str(folder), str(folder), _files_below(folder))
+        super().__init__(folder.resolve().name or str(folder), str(folder), _files_below(folder), partial(_read_file, str(folder)))
 
-    def member_bytes(self, member: PurePosixPath) -> bytes:
-        path = self._folder / member
-        if not path.is_file():  # a pipe would wait for ever
-            raise BadImage("is a broken link, or not an ordinary file")
-        try:
-            check_file_size(path.stat().st_size)
-            return path.read_bytes()
-        except OSError as error:
-            raise BadImage(f"cannot be read ({error.strerror})") from error
+    def fingerprint(self) -> str:
+        return digest([os.path.realpath(self.origin), [(str(member), file_facts(self.where(member))) for member in self.members]])
+
+
+def _read_file(folder: str, member: PurePosixPath) -> bytes:
+    path = os.path.join(folder, member)
+    try:
+        status = os.stat(path)
+    except OSError:
+        status = None
+    if status is None or not stat.S_ISREG(status.st_mode):  # a pipe would wait for ever
+        raise BadImage("is a broken link, or not an ordinary file")
+    check_file_size(status.st_size)
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return file.read()
+    except OSError as error:
+        raise BadImage(f"cannot be read ({error.strerror})") from error
 
 
 def is_image_name(member: PurePosixPath) -> bool:

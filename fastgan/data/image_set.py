@@ -1,16 +1,20 @@
 """What reading a source gives: every image of the set, in memory, at one size."""
+from __future__ import annotations
+
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
     """A whole set of images of one size.
 
-    images: uint8 [num_images, H, W, C], contiguous, C = 1 (grey) or 3 (RGB).
+    images: uint8 [num_images, H, W, C], contiguous, C = 1 (grey) or 3 (RGB). Those of a packed file stay in the file, which is mapped.
     labels: int64 [num_images], class numbers from 0, or None for a set without classes.
     class_names: the name of each class number, or None where the source gives none.
     name: what the set is called in logs.

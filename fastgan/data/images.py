@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"})
 # Named one by one, since Pillow's list has formats that start other programs (EPS starts Ghostscript).
@@ -60,7 +60,8 @@ def native_size(image: Image.Image) -> tuple[int, int]:
 def fit(picture: Image.Image | np.ndarray, img_resolution: int, img_channels: int) -> np.ndarray:
     """Apply the rule above to one Pillow image, or to a block of them, uint8 [n, h, w, c] with c from 1 (grey) to 4 (RGBA).
 
-    Returns uint8 [n, img_resolution, img_resolution, img_channels], n = 1 for a Pillow image. Raises BadImage.
+    Returns uint8 [n, img_resolution, img_resolution, img_channels], n = 1 for a Pillow image; it may be `picture` itself, or read-only.
+    Raises BadImage.
     """
     if isinstance(picture, Image.Image):
         return _fit_image(picture, img_resolution, img_channels)[None]
@@ -72,14 +73,29 @@ def fit(picture: Image.Image | np.ndarray, img_resolution: int, img_channels: in
     return np.stack([_fit_image(image, img_resolution, img_channels) for image in images])
 
 
-def _fit_image(image: Image.Image, img_resolution: int, img_channels: int) -> np.ndarray:
+def plain(image: Image.Image, img_channels: int) -> Image.Image:
+    """The first two points of the rule: upright, opaque, 8 bit, grey ("L") or "RGB", of the image's own size; it may be `image`. Raises BadImage."""
+    mode = "L" if img_channels == 1 else "RGB"
     with _pillow_errors():
-        image = _opaque(_eight_bit(ImageOps.exif_transpose(image)))
-        image = _centre_square(image.convert("L" if img_channels == 1 else "RGB"))
+        image = _opaque(_eight_bit(_upright(image)))
+        # Pillow's functions copy the image even where they change nothing: without these copies a 64x64 PNG takes 100 us instead of 137.
+        return image if image.mode == mode else image.convert(mode)
+
+
+def _fit_image(image: Image.Image, img_resolution: int, img_channels: int) -> np.ndarray:
+    image = plain(image, img_channels)
+    with _pillow_errors():
+        if image.width != image.height:
+            image = _centre_square(image)
         if image.width > img_resolution:
             image = image.resize((img_resolution, img_resolution), Image.Resampling.LANCZOS)
         pixels = np.asarray(image)
     return _framed(pixels.reshape(1, image.height, image.width, img_channels), img_resolution, img_channels)[0]
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    image.load()  # a PNG may tell its orientation behind the pixels
+    return image if image.getexif().get(ExifTags.Base.Orientation, 1) == 1 else ImageOps.exif_transpose(image)
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
@@ -112,6 +128,8 @@ def _framed(block: np.ndarray, img_resolution: int, img_channels: int) -> np.nda
     if 4 * side < 3 * img_resolution:
         raise BadImage(f"is {side} pixels on its shorter side, too small for img_resolution {img_resolution}: "
                        f"the largest that would work is {side * 4 // 3}")
+    if side == img_resolution and block.shape[3] == img_channels:
+        return block
     framed = np.zeros((len(block), img_resolution, img_resolution, img_channels), np.uint8)
     start = (img_resolution - side) // 2
     framed[:, start:start + side, start:start + side] = block  # one channel is repeated by broadcasting

@@ -1,4 +1,4 @@
-"""The sets that are known by name, as sources: the embedded one, and those that are downloaded at the first reading."""
+"""The sets that are known by name, as sources: the embedded one, and those that are downloaded before the first reading."""
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +8,6 @@ import numpy as np
 from fastgan.data.array_files import idx_source, npz_source, read_rows
 from fastgan.data.arrays import ArraySource, Blocks
 from fastgan.data.download import fetch
-from fastgan.data.image_set import ImageSet
 from fastgan.data.names import KNOWN_SETS, KnownSet
 from fastgan.data.source import Source
 from fastgan.files import cache_folder
@@ -27,17 +26,16 @@ def known_source(name: str) -> Source:
 
 
 class DownloadedSource(ArraySource):
-    """A known set in the cache folder; `read` fetches what is missing."""
+    """A known set in the cache folder; `prepare` fetches what is missing."""
 
     def __init__(self, name: str, known: KnownSet):
         self._files = known.files
         self._folder = cache_folder() / "data" / name
         super().__init__(name, name, known.shape, np.dtype(np.uint8), self._read_blocks, known.class_names)
 
-    def read(self, img_resolution: int, img_channels: int, skip_bad: bool = False, progress: bool = False) -> ImageSet:
+    def prepare(self, progress: bool) -> None:
         for remote in self._files:
             fetch(remote, self._folder, progress)
-        return super().read(img_resolution, img_channels, skip_bad, progress)
 
     def _read_blocks(self) -> Blocks:
         path = self._folder / self._files[0].name

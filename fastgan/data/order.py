@@ -23,10 +23,12 @@ class EndlessOrder:
 
     def rows(self, nimg: int, num: int) -> torch.Tensor:
         """The rows of the images nimg to nimg + num - 1, int64 [num]."""
-        first, last = nimg // self.num_images, (nimg + num - 1) // self.num_images
-        rows = torch.cat([self.epoch(epoch) for epoch in range(first, last + 1)])
-        start = nimg - first * self.num_images
-        return rows[start:start + num]
+        pieces, end = [], nimg + num
+        while nimg < end:
+            epoch, start = divmod(nimg, self.num_images)
+            pieces.append(self.epoch(epoch)[start:start + end - nimg])
+            nimg += len(pieces[-1])
+        return pieces[0] if len(pieces) == 1 else torch.cat(pieces)  # hardly ever a copy: it would cost as much as gathering small images
 
     def epoch(self, epoch: int) -> torch.Tensor:
         """The permutation of an epoch; the last two that were asked for are kept."""

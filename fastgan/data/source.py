@@ -1,14 +1,18 @@
 """What all sources of images share: pieces decoded by a few threads, in order, into one uint8 array."""
+from __future__ import annotations
+
+import hashlib
+import json
 import os
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
-import torch
 from PIL import Image
 
 from fastgan.data.bars import progress_bar
@@ -16,6 +20,7 @@ from fastgan.data.image_set import ImageSet
 from fastgan.data.images import BadImage, fit
 from fastgan.errors import UserError
 
+Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Piece:
@@ -35,13 +40,14 @@ class Source(ABC):
     """A set of images that has been looked at but not decoded.
 
     name: short, for logs. origin: in full, for errors. num_images: as found, bad ones included.
-    class_names: by class number, or None. remedy: what the user can do about one bad image.
+    class_names: by class number, or None. skipped: what was left out before. remedy: what the user can do about one bad image.
     """
 
     name: str
     origin: str
     num_images: int
     class_names: tuple[str, ...] | None = None
+    skipped: tuple[str, ...] = ()
     remedy: str = ""
 
     @property
@@ -56,7 +62,14 @@ class Source(ABC):
 
     @abstractmethod
     def pieces(self) -> Iterator[Piece]:
-        """Every image, in an order that never changes."""
+        """Every image, in an order that never changes; called after `prepare`."""
+
+    def prepare(self, progress: bool) -> None:  # noqa: B027  most sources have everything at hand
+        """Bring to this machine what is not there yet."""
+
+    def fingerprint(self) -> str | None:
+        """A digest that changes with the files of the source: of their sizes and times of change, not of their content. None = there are no files."""
+        return digest([os.path.realpath(self.origin), self.num_images, file_facts(self.origin)]) if os.path.exists(self.origin) else None
 
     def read(self, img_resolution: int, img_channels: int, skip_bad: bool = False, progress: bool = False) -> ImageSet:
         """Decode every image to uint8 [img_resolution, img_resolution, img_channels] by the rule of fastgan/data/images.py.
@@ -64,10 +77,11 @@ class Source(ABC):
         skip_bad: leave out images that cannot be used and list them in `ImageSet.skipped`, instead of stopping at the first.
         Raises UserError for an image that cannot be used, for fewer than two usable images and for a set beyond the memory.
         """
+        self.prepare(progress)
         collected = _Collector(self, img_resolution, img_channels)
         decode = partial(_decode, img_resolution=img_resolution, img_channels=img_channels)
         with progress_bar(f"reading {self.name}", self.num_images, progress) as advance:
-            for piece, decoded in _in_order(self.pieces(), decode):
+            for piece, decoded in in_order(self.pieces(), decode, os.cpu_count() or 1):
                 try:
                     collected.add(piece, decoded.result())
                 except BadImage as reason:
@@ -78,13 +92,52 @@ class Source(ABC):
         return collected.finish()
 
 
+def check_size(img_resolution: int, img_channels: int) -> None:
+    """Raise UserError for a size that images cannot be brought to."""
+    if img_channels not in (1, 3) or img_resolution < 1:
+        raise UserError(f"images of {img_channels} channels at resolution {img_resolution} are not made: "
+                        "img_channels is 1 (grey) or 3 (colour), img_resolution at least 1")
+
+
+def check_num_usable(source: Source, num_usable: int, skipped: Sequence[str]) -> None:
+    """Raise UserError for a set of which less than two images could be used."""
+    if num_usable < 2:
+        raise UserError(f"{source.origin}: only {num_usable} of {source.num_images} images could be used and a set needs 2; "
+                        f"the first that was left out is {skipped[0]}")
+
+
+def join_labels(source: Source, labels: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    """The labels of all pieces, int64 [num_images], or None for a set without. Raises UserError where some have none, or a negative one."""
+    num_without = sum(part is None for part in labels)
+    if num_without == len(labels):
+        return None
+    if num_without:
+        raise UserError(f"{source.origin}: some images have a label and some have none; label all of them or none")
+    joined = np.concatenate(labels).astype(np.int64)
+    if joined.min() < 0:
+        raise UserError(f"{source.origin}: the label {joined.min()} is negative; classes are numbered from 0")
+    return joined
+
+
+def digest(facts: object) -> str:
+    """SHA-256 of anything that JSON can hold, in hexadecimal."""
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def file_facts(path: str | os.PathLike) -> tuple[int, int] | None:
+    """(size in bytes, time of change in ns) of a file, None where it cannot be looked at."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
 class _Collector:
     """The images as they arrive, packed without gaps, so that a skipped one costs no copy."""
 
     def __init__(self, source: Source, img_resolution: int, img_channels: int):
-        if img_channels not in (1, 3) or img_resolution < 1:
-            raise UserError(f"images of {img_channels} channels at resolution {img_resolution} are not made: "
-                            "img_channels is 1 (grey) or 3 (colour), img_resolution at least 1")
+        check_size(img_resolution, img_channels)
         shape = (source.num_images, img_resolution, img_resolution, img_channels)
         try:
             self._images = np.empty(shape, np.uint8)
@@ -101,35 +154,29 @@ class _Collector:
         self._skipped.append(f"{piece.where}: {reason}")
 
     def finish(self) -> ImageSet:
-        if self._num_kept < 2:
-            raise UserError(f"{self._source.origin}: only {self._num_kept} of {self._source.num_images} images could be used and a set needs 2; "
-                            f"the first that was left out is {self._skipped[0]}")
-        images = torch.from_numpy(self._images[:self._num_kept])
-        return ImageSet(images, self._joined_labels(), self._source.class_names, self._source.name, tuple(self._skipped))
+        check_num_usable(self._source, self._num_kept, self._skipped)
+        labels = join_labels(self._source, self._labels)
+        skipped = (*self._source.skipped, *self._skipped)
+        return image_set(self._images[:self._num_kept], labels, self._source.class_names, self._source.name, skipped)
 
-    def _joined_labels(self) -> torch.Tensor | None:
-        num_without = sum(labels is None for labels in self._labels)
-        if num_without == len(self._labels):
-            return None
-        if num_without:
-            raise UserError(f"{self._source.origin}: some images have a label and some have none; label all of them or none")
-        labels = np.concatenate(self._labels).astype(np.int64)
-        if labels.min() < 0:
-            raise UserError(f"{self._source.origin}: the label {labels.min()} is negative; classes are numbered from 0")
-        return torch.from_numpy(labels)
+
+def image_set(images: np.ndarray, labels: np.ndarray | None, class_names: tuple[str, ...] | None, name: str, skipped: tuple[str, ...]) -> ImageSet:
+    """An ImageSet in the memory of these arrays."""
+    import torch  # here alone, since whoever only decodes does without
+
+    return ImageSet(torch.from_numpy(images), None if labels is None else torch.from_numpy(labels), class_names, name, skipped)
 
 
 def _decode(piece: Piece, img_resolution: int, img_channels: int) -> np.ndarray:
     return fit(piece.load(), img_resolution, img_channels)
 
 
-def _in_order(pieces: Iterator[Piece], work: Callable[[Piece], np.ndarray]) -> Iterator[tuple[Piece, Future]]:
-    """Each piece with the future of work(piece), in the order of `pieces`; only a few are in memory at a time."""
-    num_threads = os.cpu_count() or 1
-    waiting: deque[tuple[Piece, Future]] = deque()
+def in_order(items: Iterable[Item], work: Callable[[Item], object], num_threads: int) -> Iterator[tuple[Item, Future]]:
+    """Each item with the future of work(item), in the order of `items`; only a few are in memory at a time."""
+    waiting: deque[tuple[Item, Future]] = deque()
     with ThreadPoolExecutor(num_threads) as pool:
-        for piece in pieces:
-            waiting.append((piece, pool.submit(work, piece)))
+        for item in items:
+            waiting.append((item, pool.submit(work, item)))
             if len(waiting) > 2 * num_threads:
                 yield waiting.popleft()
         while waiting:

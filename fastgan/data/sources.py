@@ -1,11 +1,13 @@
 """From whatever the user gives as data to a Source."""
+from __future__ import annotations
+
 import difflib
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from fastgan.data.archive import ZipSource, open_zip
 from fastgan.data.array_files import idx_source, npy_source, npz_source
@@ -14,9 +16,12 @@ from fastgan.data.folder import FolderSource
 from fastgan.data.images import SUFFIXES
 from fastgan.data.known import known_source
 from fastgan.data.names import KNOWN_SETS
+from fastgan.data.packed import MAGIC, PackedSource
 from fastgan.data.source import Source
-from fastgan.data.torch_sets import DatasetSource
 from fastgan.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
 
 _IDX_STARTS = (b"\x1f\x8b", b"\x00\x00\x08")  # gzip, and an idx file of bytes
 
@@ -25,8 +30,8 @@ def open_source(data: str | os.PathLike | np.ndarray | torch.Tensor | torch.util
     """Look at `data` without decoding it.
 
     A name: fashion-mnist-10k (embedded), mnist, fashion-mnist, cifar10 (downloaded when read). Write ./mnist for a folder of that name.
-    A path: a folder or a zip of images (class folders, where there are at least two, give labels and class names), npy, npz, idx, idx.gz;
-    the kind of a file is told by its first bytes. Files are taken in sorted order.
+    A path: a folder or a zip of images (class folders, where there are at least two, give labels and class names), npy, npz, idx, idx.gz,
+    or what `fastgan pack` made of any of these; the kind of a file is told by its first bytes. Files are taken in sorted order.
     An array [num_images, H, W], [num_images, H, W, C] or [num_images, C, H, W], or a tensor alike: uint8, or floats in [0, 1] or [-1, 1]
     (a negative value says [-1, 1]).
     A map-style Dataset whose items are img or (img, label) (see DatasetSource), or a DataLoader, of which the dataset is taken.
@@ -45,14 +50,18 @@ def _source_of(data: object) -> Source:
         return _path_source(Path(data).expanduser())
     if isinstance(data, np.ndarray):
         return array_source(data)
+    return _torch_source(data)
+
+
+def _torch_source(data: object) -> Source:
+    import torch.utils.data  # here alone, since paths do without
+
+    from fastgan.data.torch_sets import DatasetSource
+
     if isinstance(data, torch.Tensor):
         return tensor_source(data)
     if isinstance(data, torch.utils.data.DataLoader):
         return _source_of(data.dataset)
-    return _dataset_source(data)
-
-
-def _dataset_source(data: object) -> Source:
     if isinstance(data, torch.utils.data.IterableDataset):
         raise UserError(f"{type(data).__name__} is an IterableDataset, which cannot be read in any order: give a map-style Dataset")
     if not hasattr(data, "__getitem__") or isinstance(data, Mapping | bytes):
@@ -64,15 +73,17 @@ def _path_source(path: Path) -> Source:
     if path.is_dir():
         return FolderSource(path)
     start = _first_bytes(path)
+    if start == MAGIC:
+        return PackedSource(path)
     if start.startswith(b"PK"):
         return npz_source(path) if _is_npz(path) else ZipSource(path)
-    if start == b"\x93NUMPY":
+    if start.startswith(b"\x93NUMPY"):
         return npy_source(path)
     if start.startswith(_IDX_STARTS):
         return idx_source(path)
     if path.suffix.lower() in SUFFIXES:
         raise UserError(f"{path} is a single file, and a set needs at least 2 images: give the folder of the images")
-    raise UserError(f"{path} is of no kind that is known: give a folder or a zip of images, or an npy, npz, idx or idx.gz file")
+    raise UserError(f"{path} is of no kind that is known: give a folder or a zip of images, or an npy, npz, idx, idx.gz or packed file")
 
 
 def _first_bytes(path: Path) -> bytes:
@@ -82,7 +93,7 @@ def _first_bytes(path: Path) -> bytes:
         raise UserError(f"{path} is neither a file nor a folder: give a folder or a file of images")
     try:
         with open(path, "rb") as file:
-            return file.read(6)
+            return file.read(len(MAGIC))
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): give yourself permission to read it") from error
 
