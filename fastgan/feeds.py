@@ -1,16 +1,30 @@
 """Brings data and networks together: which size the images get, and what feeds the step."""
 import dataclasses
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from fastgan.adapt import Signature
 from fastgan.config import DCGAN_RESOLUTIONS, Config
-from fastgan.data import GaussianFeed, ResidentFeed, Source, open_source
+from fastgan.data import Feed, GaussianFeed, ResidentFeed, Source, open_source
+from fastgan.data.real_set import EncodedSet, RealSet
+from fastgan.data.ring import MAX_STEPS
+from fastgan.data.stream import StreamFeed
 from fastgan.errors import UserError
 
 OWN_RESOLUTION = 64  # dcgan's and mlp's, where the images are larger and no size is asked for
+RESIDENT_SHARE = 0.6  # of the free memory of the device: the most that a set takes there unless it is told to; networks and their work need the rest
+
+
+@dataclass(frozen=True)
+class OpenedData:
+    """feed: the batches. real_set: the images behind it, or None where samples are no images. notes: how they are fed, for the log."""
+
+    feed: Feed
+    real_set: RealSet | None = None
+    notes: tuple[str, ...] = ()
 
 
 def fit_to_data(config: Config, source) -> Config:
@@ -29,25 +43,29 @@ def fit_to_data(config: Config, source) -> Config:
     return dataclasses.replace(config, model=dataclasses.replace(model, img_resolution=resolution, img_channels=channels))
 
 
-def open_feed(data, signature: Signature, config: Config, generator: torch.Generator, progress: bool = True):
-    """(feed, images): the feed of real batches, and the uint8 set [num_images, H, W, C] behind it, or None where samples are no images.
+def open_feed(data, signature: Signature, config: Config, generator: torch.Generator, progress: bool = True) -> OpenedData:
+    """The feed of real batches, and what is behind it.
 
-    data: as fastgan.data.open_source takes it, or an opened source; [num, features] floats = samples; of no account where the configuration's
-    data are the Gaussian. generator: the run's own, on the device that the batches are for. progress: a bar while images are read.
-    Raises UserError where the data and G's images do not fit each other.
+    data: as fastgan.data.open_source takes it, or an opened source; [num, features] floats = samples, which always lie on the device; of no account
+    where the configuration's data are the Gaussian. generator: the run's own, on the device that the batches are for. progress: a bar while images
+    are read. Raises UserError where the data and G's images do not fit each other, and where the images cannot be fed as config.data.backend asks.
     """
     run = config.run
     if config.data.source == "gaussian":
-        return GaussianFeed(config.data.mean, config.data.std, run.batch_size, generator), None
+        return OpenedData(GaussianFeed(config.data.mean, config.data.std, run.batch_size, generator))
     if isinstance(data, np.ndarray | torch.Tensor) and data.ndim == 2 and torch.as_tensor(data[:1]).is_floating_point():
         samples = torch.as_tensor(data, dtype=torch.float32)
         if samples.shape[1:] != signature.img_shape:
             raise UserError(f"the data has samples of {samples.shape[1]} features, but G makes {list(signature.img_shape)}")
-        return ResidentFeed(samples, run.batch_size, run.seed, generator.device), None
+        return OpenedData(ResidentFeed(samples, run.batch_size, run.seed, generator.device))
     source = data if isinstance(data, Source) else open_source(data)
     channels, resolution = _image_size(signature.img_shape)
+    if config.data.backend == "dali":
+        return _open_encoded(source, resolution, channels, config, generator.device, progress)
     image_set = source.read(resolution, channels, skip_bad=config.data.skip_bad, progress=progress)
-    return ResidentFeed(image_set.images, run.batch_size, run.seed, generator.device), image_set
+    backend, note = _choose_backend(config.data.backend, image_set.images.nbytes, _free_bytes(generator.device))
+    open_images = _open_resident if backend == "resident" else _open_stream
+    return OpenedData(open_images(image_set.images, config, generator.device), image_set, (note,))
 
 
 def _image_size(img_shape: tuple[int, ...]) -> tuple[int, int]:
@@ -60,3 +78,65 @@ def _image_size(img_shape: tuple[int, ...]) -> tuple[int, int]:
             if channels * side * side == img_shape[0]:
                 return channels, side
     raise UserError(f"G makes images of shape {list(img_shape)}; square images of 1 or 3 channels are supported, or flat ones of such a size")
+
+
+# --- the ways to feed decoded images -------------------------------------------------------------------------------------------------------------
+
+
+def _choose_backend(asked: str, set_bytes: int, free_bytes: int | None) -> tuple[str, str]:
+    """("resident" or "stream", the reason as a note for the log).
+
+    asked: auto | resident | stream. set_bytes: of all images in uint8. free_bytes: on the GPU; None = the device is the CPU, whose memory is the
+    host's, so that images are read where they are. Raises UserError for resident where the set does not fit.
+    """
+    images = f"the images ({_size(set_bytes)})"
+    if free_bytes is None:
+        return "resident", f"{images} are read where they lie, in the memory of the host"
+    if asked == "resident" and set_bytes > free_bytes:
+        raise _too_large(set_bytes, free_bytes)
+    if asked == "stream" or (asked == "auto" and set_bytes > RESIDENT_SHARE * free_bytes):
+        reason = "as asked for" if asked == "stream" else f"for they take more than {RESIDENT_SHARE:.0%} of the {_size(free_bytes)} free on the GPU"
+        return "stream", f"{images} stay in the memory of the host and are streamed to the GPU, {reason}"
+    return "resident", f"{images} lie in the memory of the GPU, which had {_size(free_bytes)} free"
+
+
+def _open_resident(images: torch.Tensor, config: Config, device: torch.device) -> ResidentFeed:
+    try:
+        return ResidentFeed(images, config.run.batch_size, config.run.seed, device)
+    except torch.cuda.OutOfMemoryError as error:
+        raise _too_large(images.nbytes, _free_bytes(device) or 0) from error
+
+
+def _open_stream(images: torch.Tensor, config: Config, device: torch.device) -> StreamFeed:
+    return StreamFeed(images, config.run.batch_size, config.run.seed, device, _ring_steps(config))
+
+
+def _ring_steps(config: Config) -> int:
+    """The most steps that a ring must hold at once: those of one launch of the CUDA graph."""
+    return max(MAX_STEPS, config.run.graph_steps or 0)
+
+
+def _too_large(set_bytes: int, free_bytes: int) -> UserError:
+    return UserError(f"the images need {_size(set_bytes)} of the GPU's memory, of which {_size(free_bytes)} are free: "
+                     "stream them from the host with --data-backend stream")
+
+
+def _free_bytes(device: torch.device) -> int | None:
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
+
+
+def _size(num_bytes: int) -> str:
+    return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e8 else f"{num_bytes / 1e6:.1f} MB"
+
+
+# --- images decoded as they are needed -----------------------------------------------------------------------------------------------------------
+
+
+def _open_encoded(source: Source, resolution: int, channels: int, config: Config, device: torch.device, progress: bool) -> OpenedData:
+    from fastgan.data.dali_feed import DaliFeed  # here, since few need it; it refuses sources that it cannot decode, and machines without DALI
+
+    run = config.run
+    feed = DaliFeed(source, resolution, channels, run.batch_size, run.seed, device, config.data.skip_bad, progress=progress,
+                    max_steps=_ring_steps(config))
+    real_set = EncodedSet(source, source.num_images - len(feed.skipped), (resolution, resolution, channels), feed.skipped)
+    return OpenedData(feed, real_set, (f"the {real_set.num_images} images are decoded by DALI as they are needed",))

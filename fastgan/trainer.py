@@ -105,12 +105,13 @@ class Trainer:
         choice.force(dataclasses.asdict(config.ops))
         self.signature = adapt.inspect(G, D, z_dim, run.batch_size, self.device)
         self.generator = torch.Generator(self.device).manual_seed(run.seed)
-        self.feed, self.real_set = open_feed(data, self.signature, config, self.generator, progress)
+        opened = open_feed(data, self.signature, config, self.generator, progress)
+        self.feed, self.real_set = opened.feed, opened.real_set
         self.networks = make_networks(G, D, config, self.signature.one_pass, self.device)
         self.engine = self._make_engine()
         self.grid_z = self._draw_z(run.grid, torch.Generator(self.device).manual_seed(run.seed + GRID_SEED))
         self.nimg, self.stop_requested, self.last_finite = 0, False, {}
-        self.notes = [*self.signature.notes, self.precision.describe()]
+        self.notes = [*self.signature.notes, self.precision.describe(), *opened.notes]
         if self.real_set is not None and self.real_set.skipped:
             self.notes += [f"left out {len(self.real_set.skipped)} files:", *self.real_set.skipped]
         if resume:
@@ -197,7 +198,7 @@ class Trainer:
         if epochs is not None and self.real_set is None:
             raise UserError("an epoch needs a set of images: give kimg or steps for samples of a density")
         batch_size = self.config.run.batch_size
-        nimg = 1000 * kimg if kimg is not None else epochs * len(self.real_set.images) if epochs is not None else steps * batch_size
+        nimg = 1000 * kimg if kimg is not None else epochs * self.real_set.num_images if epochs is not None else steps * batch_size
         return math.ceil(nimg / batch_size) * batch_size
 
     # --- one step --------------------------------------------------------------------------------------------------------------------------------
@@ -308,7 +309,7 @@ class Trainer:
         images = generate_chunks(self.networks.G_ema, z, self.precision.autocast, chunk)
         if self.real_set is None:
             return images
-        height, width, channels = self.real_set.images.shape[1:]
+        height, width, channels = self.real_set.img_shape
         return images.view(len(z), channels, height, width)
 
     def _generate_grid(self) -> torch.Tensor:
@@ -317,10 +318,7 @@ class Trainer:
 
     def _some_real_images(self, num: int) -> torch.Tensor | None:
         """`num` real images, uint8 [num, C, H, W], spread over the set."""
-        if self.real_set is None:
-            return None
-        images = self.real_set.images
-        return images[torch.linspace(0, len(images) - 1, min(num, len(images))).long()].permute(0, 3, 1, 2)
+        return None if self.real_set is None else self.real_set.sample(num).permute(0, 3, 1, 2)
 
 
 def _pair(name: str, values) -> tuple[float, float]:

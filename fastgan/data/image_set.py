@@ -27,7 +27,25 @@ class ImageSet:
     name: str
     skipped: tuple[str, ...] = ()
 
+    @property
+    def num_images(self) -> int:
+        return len(self.images)
+
+    @property
+    def img_shape(self) -> tuple[int, int, int]:
+        """(H, W, C)."""
+        return tuple(self.images.shape[1:])
+
+    def sample(self, num: int) -> torch.Tensor:
+        """`num` images, or all where there are fewer, spread over the set: uint8 [num, H, W, C]."""
+        return self.images[spread(self.num_images, num)]
+
     @cached_property
     def checksum(self) -> str:
         """SHA-256 of the bytes of `images`, in hexadecimal; computed at first use."""
         return hashlib.sha256(self.images.numpy()).hexdigest()
+
+
+def spread(num_images: int, num: int) -> torch.Tensor:
+    """Numbers of at most `num` images, int64, from the first to the last at equal distances."""
+    return torch.linspace(0, num_images - 1, min(num, num_images)).long()

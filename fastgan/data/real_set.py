@@ -1,0 +1,51 @@
+"""What a run needs to know of its real images beside the feed, whether they were all decoded or none of them."""
+import contextlib
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from fastgan.data.image_set import spread
+from fastgan.data.images import BadImage, fit
+from fastgan.data.source import Source
+
+
+class RealSet(Protocol):
+    """A set of images of one size. An ImageSet is one."""
+
+    @property
+    def num_images(self) -> int:
+        """Without those that were left out."""
+
+    @property
+    def img_shape(self) -> tuple[int, int, int]:
+        """(H, W, C)."""
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        """The files that were left out, each with its reason."""
+
+    def sample(self, num: int) -> torch.Tensor:
+        """`num` images, or all where there are fewer, spread over the set: uint8 [num, H, W, C]."""
+
+
+@dataclass(frozen=True)
+class EncodedSet:
+    """A RealSet whose images are decoded when they are asked for. source: of `num_images` files that can be used, and of the `skipped` ones."""
+
+    source: Source
+    num_images: int
+    img_shape: tuple[int, int, int]
+    skipped: tuple[str, ...] = ()
+
+    def sample(self, num: int) -> torch.Tensor:
+        """See RealSet. In place of a file that cannot be decoded comes the next one that can, if there is one."""
+        wanted, num_owed, images = set(spread(self.source.num_images, min(num, self.num_images)).tolist()), 0, []
+        for index, piece in enumerate(self.source.pieces()):
+            num_owed += index in wanted
+            if num_owed:
+                with contextlib.suppress(BadImage):
+                    images.append(fit(piece.load(), self.img_shape[0], self.img_shape[2]))
+                    num_owed -= 1
+        return torch.from_numpy(np.concatenate(images))
