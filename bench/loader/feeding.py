@@ -18,7 +18,7 @@ from fastgan.augment import scale_images
 from fastgan.data import Feed
 
 SIZE = (64, 3, 64)  # (resolution, channels, batch size)
-AHEAD = 4  # batches that two workers of a DataLoader have ready; they are taken before a round begins
+AHEAD = 16  # batches that the ring of a feed has ready, two workers of a DataLoader have 4; so many are taken before a round begins
 DATALOADER = "DataLoader"
 
 
@@ -27,11 +27,12 @@ def measure(folder: Path, device: torch.device, compile: bool, plan: Plan, say: 
     resolution, channels, batch_size = SIZE
     note = machine.busy_note()
     images = embedded_images(plan.num_images, resolution, channels)
-    feeds = open_feeds(images, batch_size, device)
-    loaders = {}
-    for suffix, num_workers in itertools.product(("png", "jpeg"), NUM_WORKERS):
-        files = ImageFiles(folder / suffix if (folder / suffix).exists() else write_folder(images, folder / suffix, suffix), channels)
-        loaders[f"{DATALOADER} {suffix.upper()} {num_workers} workers"] = endless_batches(files, batch_size, num_workers, device)
+    folders = {kind: write_folder(images, folder / kind, kind.lower()) for kind in ("PNG", "JPEG")}
+    feeds = open_feeds(images, folders, batch_size, device)
+    loaders = {
+        f"{DATALOADER} {kind} {num_workers} workers": endless_batches(ImageFiles(folders[kind], channels), batch_size, num_workers, device)
+        for kind, num_workers in itertools.product(folders, NUM_WORKERS)
+    }
     calls = {(name, ""): partial(next, batches) for name, batches in loaders.items()}
     for rung in ("eager", "compiled") if compile else ("eager",):
         calls |= {(name, rung): normalised(feed, rung == "compiled") for name, feed in feeds.items()}

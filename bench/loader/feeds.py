@@ -1,16 +1,35 @@
 """What steps take their batches from: the backends of fastgan, the DataLoader of the tutorials, and one batch that is always there."""
+import importlib.util
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 
-from fastgan.data import Feed, ResidentFeed
+from fastgan.data import Feed, ResidentFeed, open_source
+from fastgan.data.dali_feed import DaliFeed
+from fastgan.data.stream import StreamFeed
 
-BESIDE_NOTHING = ("resident",)  # backends that do all of their work within the step; the others fetch ahead beside it
+
+def open_feeds(images: torch.Tensor, folders: dict[str, Path], batch_size: int, device: torch.device) -> dict[str, Feed]:
+    """Every backend of fastgan on a set, by name; DALI's only where it is installed.
+
+    images: uint8 [num_images, H, W, C] in host memory. folders: of the same images in files, by their kind.
+    """
+    feeds: dict[str, Feed] = {"resident": ResidentFeed(images, batch_size, 0, device), "stream": StreamFeed(images, batch_size, 0, device)}
+    if has_dali():
+        for kind, folder in folders.items():
+            feeds[f"dali {kind}"] = DaliFeed(open_source(folder), *images.shape[2:], batch_size, 0, device)
+    return feeds
 
 
-def open_feeds(images: torch.Tensor, batch_size: int, device: torch.device) -> dict[str, Feed]:
-    """Every backend of fastgan on a set, by name. images: uint8 [num_images, H, W, C] in host memory."""
-    return {"resident": ResidentFeed(images, batch_size, 0, device)}
+def has_dali() -> bool:
+    """Whether DALI is installed."""
+    return importlib.util.find_spec("nvidia") is not None and importlib.util.find_spec("nvidia.dali") is not None
+
+
+def works_beside(name: str, device: torch.device) -> bool:
+    """Whether a feed of that name fetches ahead while steps run; the others do all of their work between two steps, or within them."""
+    return name != "resident" and not (name == "stream" and device.type == "cpu")
 
 
 class ConstantFeed(Feed):

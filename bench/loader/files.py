@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from fastgan.data import open_source
+from fastgan.data.pack import pack
 
 EMBEDDED = "fashion-mnist-10k"
 JPEG_QUALITY = 90
@@ -40,5 +41,6 @@ def write_sources(images: torch.Tensor, folder: Path) -> dict[str, Path | str]:
             archive.write(path, path.name)
     np.save(folder / "images.npy", images.numpy())
     np.savez(folder / "images.npz", images=images.numpy())
-    files = {kind: folder / f"images.{kind}" for kind in ("npy", "npz")}
+    pack(open_source(folder / "images.npy"), folder / "images.packed")
+    files = {kind: folder / f"images.{kind}" for kind in ("npy", "npz", "packed")}
     return {"embedded": EMBEDDED, "folder of PNG": png, "folder of JPEG": jpeg, "zip of PNG": folder / "images.zip", **files}

@@ -5,7 +5,7 @@ from pathlib import Path
 from bench import machine, timing
 from bench.cases import Case, make_case
 from bench.fastgan_loop import FastganLoop
-from bench.loader.feeds import BESIDE_NOTHING, ConstantFeed, LoaderFeed, open_feeds
+from bench.loader.feeds import ConstantFeed, LoaderFeed, open_feeds, works_beside
 from bench.loader.files import embedded_images, write_folder
 from bench.loader.plan import Plan, columns
 from bench.peers.dataloader import NUM_WORKERS, ImageFiles, endless_batches
@@ -21,13 +21,14 @@ def measure(preset: str, folder: Path, compile: bool, plan: Plan, say: Callable[
     case, note = make_case(preset), machine.busy_note()
     model, batch_size = case.config.model, case.config.run.batch_size
     images = embedded_images(plan.num_images, model.img_resolution, model.img_channels)
-    feeds = open_feeds(images, batch_size, case.device)
-    quiet = {name: feed for name, feed in feeds.items() if name in BESIDE_NOTHING}
-    busy = {name: feed for name, feed in feeds.items() if name not in BESIDE_NOTHING}
-    steps = FedSteps(case, compile, next(iter(feeds.values())))
-    rows = steps.columns(quiet, plan, note, say)
-    rows += steps.columns(busy, plan, note, say, beside=True) if busy else []
-    loaders = _loaders(ImageFiles(write_folder(images, folder, "png"), model.img_channels), case)
+    folders = {"PNG": write_folder(images, folder, "png")}
+    feeds = open_feeds(images, folders, batch_size, case.device)
+    steps = FedSteps(case, compile, feeds["resident"])
+    rows = []
+    for beside in (False, True):
+        group = {name: feed for name, feed in feeds.items() if works_beside(name, case.device) == beside}
+        rows += steps.columns(group, plan, note, say, beside) if group else []
+    loaders = _loaders(ImageFiles(folders["PNG"], model.img_channels), case)
     rows += FedSteps(case, compile, next(iter(loaders.values()))).columns(loaders, plan, note, say, beside=True)
     for feed in (*feeds.values(), *loaders.values()):
         feed.close()

@@ -15,7 +15,7 @@ from bench.loader.rows import LoaderRow, markdown_table
 from bench.peers import dataloader
 from fastgan.augment import scale_images
 from fastgan.config import replace
-from fastgan.data import open_source
+from fastgan.data import ResidentFeed, open_source
 from fastgan.errors import UserError
 
 CPU = torch.device("cpu")
@@ -93,10 +93,12 @@ def test_batches_are_shuffled_epochs_without_the_incomplete_batch(num_workers):
 # --- feeds ---------------------------------------------------------------------------------------------------------------------------------------
 
 
-def test_every_backend_gives_the_same_batches():
+def test_every_backend_gives_the_same_batches(tmp_path):
     images = files.embedded_images(30, 8, 3)
-    opened = feeds.open_feeds(images, 4, CPU)
-    assert set(feeds.BESIDE_NOTHING) <= set(opened)
+    opened = feeds.open_feeds(images, {"PNG": files.write_folder(images, tmp_path / "png", "png")}, 4, CPU)
+    assert list(opened) == ["resident", "stream", *(["dali PNG"] if feeds.has_dali() else [])]
+    assert [name for name in opened if not feeds.works_beside(name, CPU)] == ["resident", "stream"]
+    assert [name for name in opened if not feeds.works_beside(name, torch.device("cuda"))] == ["resident"]
     expected = [opened["resident"].next_batch() for _ in range(20)]
     for name, feed in opened.items():
         if name != "resident":
@@ -107,7 +109,7 @@ def test_every_backend_gives_the_same_batches():
 @pytest.mark.parametrize("compile", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_normalised_batch_is_the_feeds_in_floats(compile):
     images = files.embedded_images(30, 8, 3)
-    feed, other = (feeds.open_feeds(images, 4, CPU)["resident"] for _ in range(2))
+    feed, other = (ResidentFeed(images, 4, 0) for _ in range(2))
     next_batch = feeding.normalised(feed, compile)
     for _ in range(9):
         batch = next_batch()
@@ -137,9 +139,11 @@ def iter_with_close(batches):
 def test_all_kinds_become_rows(small, tmp_path, monkeypatch):
     rows = measure.measure(LOADER_KINDS, ("mlp",), False, TINY, say=lambda text: None)
     by_kind = {kind: [row for row in rows if row.kind == kind] for kind in LOADER_KINDS}
-    assert {row.name for row in by_kind["read"]} >= {"embedded", "folder of PNG", "folder of JPEG", "zip of PNG", "npy", "npz"}
+    assert {row.name for row in by_kind["read"]} >= {"embedded", "folder of PNG", "folder of JPEG", "zip of PNG", "npy", "npz", "packed"}
     loaders = [f"DataLoader {kind} {num} workers" for kind in ("PNG", "JPEG") for num in (0, 1)]
-    assert [row.name for row in by_kind["feed"]] == [*loaders, *feeds.open_feeds(files.embedded_images(9, 4, 1), 2, CPU)]
+    backends = ["resident", "stream", *(["dali PNG", "dali JPEG"] if feeds.has_dali() else [])]
+    assert [row.name for row in by_kind["feed"]] == [*loaders, *backends]
+    assert {row.name for row in by_kind["step"]} >= {"resident", "stream", "DataLoader PNG 0 workers", "DataLoader PNG 1 workers"}
     assert 1.0 in [row.ratio_to_dataloader for row in by_kind["feed"][:4]]  # the fastest of them
     resident, *_ = (row for row in by_kind["step"] if row.name == "resident")
     assert resident.alone_percent > 0
@@ -166,9 +170,8 @@ def test_a_stall_is_the_part_of_the_step_that_a_constant_batch_does_not_need(mon
 
 def test_a_step_uses_the_batch_of_its_feed():
     images = files.embedded_images(40, 16, 1)
-    start = feeds.open_feeds(images, 8, CPU)["resident"]
-    steps = stepping.FedSteps(small_case("mlp"), False, start)
-    feed = feeds.open_feeds(images, 8, CPU)["resident"]
+    steps = stepping.FedSteps(small_case("mlp"), False, ResidentFeed(images, 8, 0))
+    feed = ResidentFeed(images, 8, 0)
     statistics = [steps.on(feed)() for _ in range(2)]
     assert feed.nimg == 16
     assert np.isfinite(torch.stack(statistics).numpy()).all()
