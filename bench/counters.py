@@ -73,7 +73,7 @@ class MemoryMeter:
 
     def __init__(self, device: torch.device):
         self._on_cuda = device.type == "cuda"
-        self._before = self._held() if self._on_cuda else (0, 0)
+        self._before = _held() if self._on_cuda else (0, 0)
 
     def peak_mb(self, call: Callable[[], object]) -> float | None:
         """MB (10^6 bytes) at the highest point of a few calls, above what was held before: tensors, and what the pools of CUDA graphs keep."""
@@ -83,13 +83,14 @@ class MemoryMeter:
         for _ in range(NUM_CALLS):
             call()
         torch.cuda.synchronize()
-        allocated, idle = self._held()
+        _, idle = _held()
         return (torch.cuda.max_memory_allocated() - self._before[0] + idle - self._before[1]) / 1e6
 
-    def _held(self) -> tuple[int, int]:
-        """(bytes of tensors, bytes that the pools of graphs keep for the next replay beyond their tensors)."""
-        torch.cuda.synchronize()
-        return torch.cuda.memory_allocated(), idle_in_pools(torch.cuda.memory_snapshot())
+
+def _held() -> tuple[int, int]:
+    """(bytes of tensors, bytes that the pools of graphs keep for the next replay beyond their tensors)."""
+    torch.cuda.synchronize()
+    return torch.cuda.memory_allocated(), idle_in_pools(torch.cuda.memory_snapshot())
 
 
 def idle_in_pools(segments: Iterable[dict]) -> int:

@@ -81,7 +81,7 @@ class AcceleratedLoop:
 
         Returns those of the form that stays. Graphs that cannot be built are a note.
         """
-        graphs = GraphedFunctions(self.G, self.D)
+        real_img, graphs = real_img.to(memory_format=self.memory_format), GraphedFunctions(self.G, self.D)
         steps = {"without": lambda: self._step(real_img), "with": lambda: self._graphed_step(real_img, graphs)}
         try:
             graphs_s = _seconds_of(steps["with"], FIRST_GRAPHED_STEPS)

@@ -119,7 +119,7 @@ def test_graphs_make_the_same_steps_on_a_gpu(preset):
         for index in range(6):
             loop.step(case.float_batches[index].to(device))
     for before, ours, theirs in zip(start, both_networks(plain), both_networks(graphed), strict=True):
-        assert (ours - theirs).norm() < 0.02 * (ours - before).norm()
+        assert (ours - theirs).norm() < 0.05 * (ours - before).norm()
 
 
 def compare_steps(preset, make_loop):
