@@ -1,4 +1,4 @@
-"""`python -m bench step --preset NAME ...` measures a training step, `ops` the fused operators; `table FILE` prints the rows that were kept.
+"""`python -m bench step --preset NAME ...` measures a training step, `ops` the fused operators, `loader` the data; `table FILE` prints kept rows.
 
 `gpu` runs all of it, and the tests that need one, on a machine with an NVIDIA GPU.
 """
@@ -9,7 +9,7 @@ import json
 import sys
 from pathlib import Path
 
-from bench import NAMES, OPS, SINGLE, UNFUSED
+from bench import LOADER_KINDS, LOADER_PRESETS, NAMES, OPS, SINGLE, UNFUSED
 from fastgan.errors import DiskError, UserError
 
 
@@ -87,15 +87,39 @@ def gpu(options: argparse.Namespace) -> int:
     return exit_code(outcomes, received)
 
 
+def loader(options: argparse.Namespace) -> None:
+    """Measure sources, feeds and steps with feeds, show, keep."""
+    from bench.timing import MIN_ROUNDS
+
+    if options.rounds is not None and options.rounds < MIN_ROUNDS:
+        raise UserError(f"--rounds {options.rounds} is too few for a median with quartiles: give at least {MIN_ROUNDS}")
+
+    from rich.console import Console
+
+    from bench import results
+    from bench.loader.measure import measure
+    from bench.loader.plan import Plan
+    from bench.loader.rows import LOADER_RESULTS, markdown_table
+
+    say = Console(stderr=True, highlight=False).print
+    rows = measure(options.only, options.preset, options.compile, options.autotune, Plan(rounds=options.rounds or MIN_ROUNDS), say)
+    print(markdown_table([dataclasses.asdict(row) for row in rows]))
+    if options.save:
+        results.append(LOADER_RESULTS if options.save is True else options.save, rows)
+
+
 def table(options: argparse.Namespace) -> None:
     """Print a results file as Markdown."""
     from bench import results
-    from bench.ops import rows
+    from bench.loader import rows as loader_rows
+    from bench.ops import rows as op_rows
 
-    if options.file.name == rows.OPS_RESULTS.name:
-        print(rows.markdown_table(results.read(options.file, rows.OpRow)))
-    else:
-        print(results.markdown_table(results.read(options.file)))
+    kinds = {
+        op_rows.OPS_RESULTS.name: (op_rows.markdown_table, op_rows.OpRow),
+        loader_rows.LOADER_RESULTS.name: (loader_rows.markdown_table, loader_rows.LoaderRow),
+    }
+    markdown_table, kind = kinds.get(options.file.name, (results.markdown_table, results.Row))
+    print(markdown_table(results.read(options.file, kind)))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -103,6 +127,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_step(commands.add_parser("step", help="the training step of a preset: two baselines and the rungs of fastgan, interleaved"))
     _add_ops(commands.add_parser("ops", help="the fused operators: every implementation of every call of the presets, interleaved"))
+    _add_loader(commands.add_parser("loader", help="sources and feeds beside torch's DataLoader, and what a training step waits for its data"))
     _add_gpu(commands.add_parser("gpu", help="everything that a machine with an NVIDIA GPU can show, in less than nine minutes"))
     show = commands.add_parser("table", help="the rows of a results file as a Markdown table")
     show.add_argument("file", type=Path, metavar="FILE", help="JSON lines, such as bench/results/step.jsonl")
@@ -115,7 +140,7 @@ def _add_step(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, metavar="N", help="default: the preset's own")
     parser.add_argument("--resolution", type=int, metavar="R", help="pixels a side; default 28, for dcgan 64")
     parser.add_argument("--channels", type=int, metavar="C", help="1 or 3; default 1, for dcgan 3")
-    parser.add_argument("--no-autotune", dest="autotune", action="store_false", help="CUDA: fastgan's compiler does not time its kernels")
+    _add_autotune(parser)
     parser.add_argument("--dtype", choices=("both", "bf16", "fp32"), default="both", help="of all but plain, which is fp32; on CUDA fp32 uses TF32")
     parser.add_argument("--rounds", type=int, metavar="M", help="default 7, which is the least")
     parser.add_argument("--seconds", type=float, default=0.0, metavar="S", help="go on with rounds for so long")
@@ -144,6 +169,21 @@ def _add_gpu(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", nargs="+", choices=NAMES, metavar="STAGE", help=f"some of: {', '.join(NAMES)}")
     parser.add_argument("--plan", action="store_true", help="say what would run and how long it may take, and run nothing")
     parser.set_defaults(run=gpu)
+
+
+def _add_loader(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--only", nargs="+", choices=LOADER_KINDS, default=LOADER_KINDS, metavar="KIND", help=f"some of: {', '.join(LOADER_KINDS)}")
+    parser.add_argument("--preset", nargs="+", choices=LOADER_PRESETS, default=LOADER_PRESETS, metavar="NAME",
+                        help=f"whose steps: some of {', '.join(LOADER_PRESETS)}")  # fmt: skip
+    parser.add_argument("--compile", action="store_true", help="the feeds' normalisation compiled as well, and compiled steps; else all is eager")
+    parser.add_argument("--rounds", type=int, metavar="M", help="default 7, which is the least")
+    _add_autotune(parser)
+    _add_save(parser, "loader.jsonl")
+    parser.set_defaults(run=loader)
+
+
+def _add_autotune(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--no-autotune", dest="autotune", action="store_false", help="CUDA: fastgan's compiler does not time its kernels")
 
 
 def _add_save(parser: argparse.ArgumentParser, name: str) -> None:

@@ -100,7 +100,8 @@ def build_rung(case: Case, amp: bool, name: str) -> Implementation:
     loop = FastganLoop(rung_config(case.config, amp, name), case.device, case.images)
     rung = loop.prepare()
     loop.run()
-    reasons, got = "; ".join(loop.reasons), name if name == SINGLE and rung.name == "captured" else rung.name
+    got = name if name == SINGLE and rung.name == "captured" else rung.name
+    reasons = "; ".join(loop.reasons + [f"{rung.steps_per_launch} steps a launch"] * (got == "captured"))
     return Implementation(
         got, loop.precision.name, amp, loop.run, present(), rung.build_s, reasons, loop.steps_per_call, loop.engine.check_no_recompilation
     )

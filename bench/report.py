@@ -5,7 +5,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.machine import describe
-from bench.results import COLUMNS, Row, cells, markdown_table, significant, subject, with_quartiles
+from bench.results import Row, cells, markdown_table, shown_columns, significant, subject, with_quartiles
 
 
 def show(rows: list[Row], console: Console) -> None:
@@ -37,11 +37,12 @@ def comparison(rows: list[Row]) -> str:
 
 
 def _table(facts: list[dict]) -> Table:
-    table = Table(*COLUMNS[1:3])
-    for column in COLUMNS[3:]:
+    columns = shown_columns(facts)
+    table = Table(*columns[1:3])
+    for column in columns[3:]:
         table.add_column(column, justify="right")
     for row in facts:
-        table.add_row(*cells(row)[1:])
+        table.add_row(*cells(row)[1 : len(columns)])
     return table
 
 

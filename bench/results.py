@@ -43,6 +43,10 @@ class Row:
     commit: str | None
     torch: str
     machine: dict
+    steps_per_launch: int = 1  # of the captured rung
+    kernel_launches: float | None = None  # of kernels and graphs by the host, a step; this and what follows None without CUDA and in older rows
+    host_syncs: float | None = None  # waits of the host for the device, a step
+    peak_memory_mb: float | None = None  # of weights, optimisers, activations and the pools of CUDA graphs while training
 
 
 def append(path: Path, rows: Sequence) -> None:
@@ -56,7 +60,10 @@ def append(path: Path, rows: Sequence) -> None:
 
 
 def read(path: Path, kind: type = Row) -> list[dict]:
-    """The rows of a file of JSON lines, oldest first. kind: what they are. Raises UserError for a missing file or a line that is no such row."""
+    """The rows of a file of JSON lines, oldest first. kind: what they are; columns with a default may lack.
+
+    Raises UserError for a missing file or a line that is no such row.
+    """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
@@ -69,10 +76,11 @@ def _row(line: str, where: str, kind: type) -> dict:
         row = json.loads(line)
     except json.JSONDecodeError as error:
         raise UserError(f"{where} is not JSON: {error.msg}") from None
-    missing = {field.name for field in dataclasses.fields(kind)} - set(row if isinstance(row, dict) else ())
-    if missing:
-        raise UserError(f"{where} is no row of bench: it lacks {', '.join(sorted(missing))}")
-    return row
+    missing = {field.name: field.default for field in dataclasses.fields(kind) if not (isinstance(row, dict) and field.name in row)}
+    needed = sorted(name for name, default in missing.items() if default is dataclasses.MISSING)
+    if needed:
+        raise UserError(f"{where} is no row of bench: it lacks {', '.join(needed)}")
+    return row | missing
 
 
 def markdown_table(rows: list[dict]) -> str:
@@ -80,18 +88,26 @@ def markdown_table(rows: list[dict]) -> str:
     tables = []
     for stamp in dict.fromkeys(map(_stamp, rows)):
         latest = {_subject(row): row for row in rows if _stamp(row) == stamp}
-        lines = [stamp, "", "| " + " | ".join(COLUMNS) + " |", "|" + " - |" * 3 + " -: |" * (len(COLUMNS) - 3)]
-        lines += ["| " + " | ".join(cells(row)) + " |" for row in latest.values()]
+        columns = shown_columns(list(latest.values()))
+        lines = [stamp, "", "| " + " | ".join(columns) + " |", "|" + " - |" * 3 + " -: |" * (len(columns) - 3)]
+        lines += ["| " + " | ".join(cells(row)[: len(columns)]) + " |" for row in latest.values()]
         lines += ["", *dict.fromkeys(f"    {row['command']}" for row in latest.values())]
         tables.append("\n".join(lines))
     return "\n\n".join(tables)
 
 
 COLUMNS = ("preset", "implementation", "dtype", "imgs/sec", "x plain", "x accelerated", "GFLOP/s", "% matmul", "compile s", "pays after")
+COUNTED_COLUMNS = ("launches", "syncs", "peak MB")
+
+
+def shown_columns(rows: list[dict]) -> tuple[str, ...]:
+    """The heads of a table of these rows: those of what is counted on CUDA only where something was counted."""
+    counted = any(row[key] is not None for row in rows for key in ("kernel_launches", "host_syncs", "peak_memory_mb"))
+    return COLUMNS + COUNTED_COLUMNS if counted else COLUMNS
 
 
 def cells(row: dict) -> list[str]:
-    """A row as the texts under COLUMNS; quartiles in brackets."""
+    """A row as the texts under COLUMNS and COUNTED_COLUMNS; quartiles in brackets."""
     compiled = row["compile_s"] > 0
     return [
         subject(row),
@@ -104,6 +120,9 @@ def cells(row: dict) -> list[str]:
         significant(row["percent_of_matmul"]),
         significant(row["compile_s"]) if compiled else "",
         "" if not compiled or row["implementation"] == "accelerated" else significant(row["paid_after_images"]) or "never",
+        significant(row["kernel_launches"]),
+        significant(row["host_syncs"]),
+        significant(row["peak_memory_mb"]),
     ]
 
 

@@ -3,7 +3,7 @@ import datetime
 import math
 import tempfile
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 
 import torch
@@ -11,6 +11,7 @@ from torch._inductor.utils import fresh_cache
 
 from bench import BASELINES, NAMES, UNFUSED, machine, timing
 from bench.cases import Case
+from bench.counters import Counters, MemoryMeter, count
 from bench.fastgan_loop import FastganLoop
 from bench.flops import matmul, useful_flops
 from bench.implementations import Implementation, builders, possible, rung_config
@@ -36,6 +37,8 @@ class Measured:
     num_steps: dict[str, int]  # steps in a round, by label
     matmul_gflops: dict[str, float]  # by dtype
     gflop_per_step: float
+    counters: dict[str, Counters] = field(default_factory=dict)  # by label
+    peak_memory_mb: dict[str, float | None] = field(default_factory=dict)  # by label
 
 
 def measure(
@@ -58,11 +61,13 @@ def measure(
     with roomy, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         if set(names) - {"plain", "eager"}:
             _start_compiler(case.device, folder, say)
-        implementations = _build(builders(case, amp_choices, names), folder, say)
+        _ = case.float_batches  # made now, since they are nobody's memory
+        implementations, peak_memory_mb = _build(builders(case, amp_choices, names), folder, case.device, say)
         say(f"timing {len(implementations)} implementations, {rounds} rounds or more")
         measured = _time(case, implementations, rounds, seconds, round_s)
         for each in implementations:
             each.verify()
+        measured = replace(measured, counters=_count(implementations, case.device), peak_memory_mb=peak_memory_mb)
     shared = _shared_columns(case, dtype)
     return [_row(case, measured, each, busy, shared) for each in implementations]
 
@@ -86,18 +91,32 @@ def _start_compiler(device: torch.device, folder: str, say: Callable[[str], None
         say(f"the compiler does not work here: {type(error).__name__}")
 
 
-def _build(wanted: list[Callable[[], Implementation]], folder: str, say: Callable[[str], None]) -> list[Implementation]:
-    """Each built with an empty compiler cache of its own, so that nobody profits from what another one compiled."""
+def _build(
+    wanted: list[Callable[[], Implementation]], folder: str, device: torch.device, say: Callable[[str], None]
+) -> tuple[list[Implementation], dict[str, float | None]]:
+    """Each built with an empty compiler cache of its own, so that nobody profits from what another one compiled; and its memory, by label."""
     built: dict[str, Implementation] = {}
+    peak_memory_mb: dict[str, float | None] = {}
     for build in wanted:
-        started = perf_counter()
+        started, memory = perf_counter(), MemoryMeter(device)
         with fresh_cache(dir=folder, delete=False):
             each = build()
         say(f"{each.label} is ready after {perf_counter() - started:.1f} s" + (f" ({each.note})" if each.note else ""))
         if each.label in built:  # a rung that was left for one that is there already
             each = replace(built[each.label], note=each.note)
+        else:
+            peak_memory_mb[each.label] = memory.peak_mb(each.step)
         built[each.label] = each
-    return list(built.values())
+    return list(built.values()), peak_memory_mb
+
+
+def _count(implementations: list[Implementation], device: torch.device) -> dict[str, Counters]:
+    """What a step costs beside its time, by label, each under its own switches."""
+    counters = {}
+    for each in implementations:
+        each.switches.apply()
+        counters[each.label] = count(each.step, each.steps_per_call, device)
+    return counters
 
 
 def _time(case: Case, implementations: list[Implementation], rounds: int, seconds: float, round_s: float) -> Measured:
@@ -154,6 +173,10 @@ def _row(case: Case, measured: Measured, each: Implementation, busy: str, shared
         rounds=len(step_s),
         steps_per_round=measured.num_steps[each.label],
         note="; ".join(filter(None, (each.note, _gain_of_fusion(measured, each), busy))),
+        steps_per_launch=each.steps_per_call,
+        kernel_launches=measured.counters[each.label].kernel_launches,
+        host_syncs=measured.counters[each.label].host_syncs,
+        peak_memory_mb=measured.peak_memory_mb[each.label],
         **shared,
     )
 

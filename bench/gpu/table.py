@@ -9,9 +9,9 @@ from bench.results import significant
 if TYPE_CHECKING:
     from bench.gpu.run import Outcome
 
-LINES, WIDTH = 60, 150
+LINES, WIDTH = 60, 170
 PROBLEMS = 10  # lines about what is wrong
-STEP_COLUMNS = ("", "", "", "imgs/sec", "x plain", "x accelerated", "GFLOP/s", "% matmul", "compile s")
+STEP_COLUMNS = ("", "", "", "imgs/sec", "x plain", "x accelerated", "% matmul", "compile s", "launches", "syncs", "peak MB")
 
 
 def stage_line(outcome: "Outcome") -> str:
@@ -39,7 +39,7 @@ def _step_lines(found: list[dict]) -> list[str]:
     """A line for every implementation that was measured, and its note where it has one."""
     if not found:
         return []
-    table = [STEP_COLUMNS, *(results.cells(row)[: len(STEP_COLUMNS)] for row in found)]
+    table = [STEP_COLUMNS, *(cells[:6] + cells[7:9] + cells[10:] for cells in map(results.cells, found))]
     widths = [max(len(cells[column]) for cells in table) for column in range(len(STEP_COLUMNS))]
     lines = ["  ".join(_padded(cells, widths)).rstrip() for cells in table]
     notes = dict.fromkeys(f"{row['implementation']}: {row['note']}" for row in found if row["note"])

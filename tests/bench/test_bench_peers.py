@@ -4,11 +4,12 @@ from functools import partial
 import pytest
 import torch
 
+from bench import timing
 from bench.cases import Case, make_case
 from bench.fastgan_loop import FastganLoop
 from bench.implementations import rung_config
 from bench.peers import networks
-from bench.peers.accelerated import AcceleratedLoop
+from bench.peers.accelerated import AcceleratedLoop, GraphedFunctions
 from bench.peers.plain import PlainLoop
 from bench.switches import present
 from fastgan import models
@@ -55,6 +56,74 @@ def test_a_plain_step_is_a_step_of_fastgan(preset):
 @pytest.mark.parametrize("preset", PRESETS)
 def test_an_accelerated_step_is_a_step_of_fastgan(preset):
     compare_steps(preset, lambda config, device: AcceleratedLoop(config, device, torch.float32, compile=False))
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_step_in_graphs_is_a_step_of_fastgan(preset, monkeypatch):
+    """The functions that are captured, with what the compiler does left out."""
+    monkeypatch.setattr(torch, "compile", lambda function, **options: function)
+
+    def make_loop(config, device):
+        loop = AcceleratedLoop(config, device, torch.float32, compile=True)
+        loop.graphs = GraphedFunctions(loop.G, loop.D)
+        return loop
+
+    compare_steps(preset, make_loop)
+
+
+def test_graphs_that_cannot_be_built_are_a_note_and_the_loop_goes_on(monkeypatch):
+    def compile(function, mode=None, dynamic=None):
+        def fail(*inputs):
+            raise RuntimeError("no graphs here\nand more")
+
+        return fail if mode == "reduce-overhead" else function
+
+    monkeypatch.setattr(torch, "compile", compile)
+    case = tiny_case("mlp")
+    loop = AcceleratedLoop(case.config, CPU, torch.float32, compile=True)
+    assert loop.try_graphs(case.float_batches[0], 1.5) == 1.5
+    assert (loop.graphs, loop.note) == (None, "no CUDA graphs: RuntimeError: no graphs here")
+    assert all(parameter.requires_grad for parameter in loop.D.parameters())
+    loop.step(case.float_batches[0])
+
+
+@pytest.mark.parametrize(("graphed_s", "kept"), [(0.5, True), (2.0, False)])
+def test_the_faster_form_stays(graphed_s, kept, monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda function, **options: function)
+    monkeypatch.setattr(timing, "interleave", lambda steps, **options: ({"without": [1.0, 1.5], "with": [graphed_s, 3.0]}, {}))
+    case = tiny_case("mlp")
+    loop = AcceleratedLoop(case.config, CPU, torch.float32, compile=True)
+    ready_s = loop.try_graphs(case.float_batches[0], 1234.5)
+    assert (loop.graphs is not None) == kept
+    assert (ready_s == 1234.5) != kept
+    assert loop.note.startswith("a step in CUDA graphs is 2.00 times" if kept else "a step in CUDA graphs is 0.50 times")
+
+
+def test_without_cuda_there_are_no_graphs():
+    case = tiny_case("mlp")
+    loop = AcceleratedLoop(case.config, CPU, torch.float32, compile=False)
+    assert loop.warm_up(case.float_batches[0]) > 0
+    assert (loop.graphs, loop.note) == (None, "")
+
+
+@pytest.mark.gpu
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", ["mlp", "dcgan"])
+def test_graphs_make_the_same_steps_on_a_gpu(preset):
+    """Two loops from the same weights and noise, one in CUDA graphs, which are recorded and then replayed."""
+    case = tiny_case(preset)
+    device = torch.device("cuda")
+    plain, graphed = (AcceleratedLoop(case.config, device, torch.float32, compile=True) for _ in range(2))
+    for to, source in ((graphed.G, plain.G), (graphed.D, plain.D)):
+        to.load_state_dict(source.state_dict())
+    graphed.graphs = GraphedFunctions(graphed.G, graphed.D)
+    start = [parameter.detach().clone() for parameter in both_networks(plain)]
+    for loop in (plain, graphed):
+        torch.manual_seed(0)
+        for index in range(6):
+            loop.step(case.float_batches[index].to(device))
+    for before, ours, theirs in zip(start, both_networks(plain), both_networks(graphed), strict=True):
+        assert (ours - theirs).norm() < 0.05 * (ours - before).norm()
 
 
 def compare_steps(preset, make_loop):

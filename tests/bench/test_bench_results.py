@@ -85,8 +85,30 @@ def test_machines_and_commits_do_not_share_a_table():
 
 def test_a_rung_that_never_pays_says_so():
     row = as_read(dataclasses.replace(ROW, paid_after_images=None))
-    assert results.cells(row)[-1] == "never"
-    assert results.cells({**row, "implementation": "accelerated"})[-1] == ""
+    pays_after = results.COLUMNS.index("pays after")
+    assert results.cells(row)[pays_after] == "never"
+    assert results.cells({**row, "implementation": "accelerated"})[pays_after] == ""
+
+
+def test_rows_from_before_anything_was_counted_are_read(tmp_path):
+    old = {key: value for key, value in as_read(ROW).items() if key not in ("kernel_launches", "host_syncs", "peak_memory_mb")}
+    path = tmp_path / "step.jsonl"
+    path.write_text(json.dumps(old) + "\n")
+    assert results.read(path) == [as_read(ROW)]
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_what_is_counted_on_a_gpu_is_shown_where_it_was_counted(is_terminal):
+    counted = dataclasses.replace(ROW, kernel_launches=12.25, host_syncs=0.0, peak_memory_mb=456.7)
+    table = results.markdown_table([as_read(ROW), as_read(dataclasses.replace(counted, dtype="fp32"))])
+    lines = [line for line in table.splitlines() if line.startswith("|")]
+    assert lines[0].endswith("| pays after | launches | syncs | peak MB |")
+    assert lines[2].endswith("| 12,300 |  |  |  |")
+    assert lines[3].endswith("| 12,300 | 12.2 | 0 | 457 |")
+    assert "launches" not in results.markdown_table([as_read(ROW)])
+    output = io.StringIO()
+    report.show([counted], Console(file=output, force_terminal=is_terminal, width=250, no_color=True))
+    assert all(text in output.getvalue() for text in ("peak MB", "12.2", "457"))
 
 
 @pytest.mark.parametrize(("value", "text"), [(None, ""), (0.01234, "0.0123"), (1.0, "1"), (99.96, "100"), (123.4, "123"), (45_678.0, "45,700")])

@@ -5,7 +5,6 @@ import sys
 
 import pytest
 
-import bench
 from bench import __main__ as command_line
 from bench.gpu import plan
 from bench.machine import ROOT
@@ -49,8 +48,6 @@ def test_every_command_of_pytest_and_of_the_package_names_what_there_is():
 
 @pytest.mark.parametrize("stage", [stage for stage in plan.STAGES if stage.arguments[:2] == ("-m", "bench")], ids=lambda stage: stage.name)
 def test_bench_takes_every_command_of_the_plan(stage):
-    if "captured" not in bench.NAMES or (stage.rows == plan.LOADER and not hasattr(bench, "LOADER_KINDS")):
-        pytest.skip("what it measures is not there yet")
     options = command_line._parser().parse_args(stage.command("/some/where.jsonl")[3:])
     assert str(options.save) == "/some/where.jsonl"
 

@@ -1,0 +1,107 @@
+"""What steps take their batches from: the backends of fastgan, the DataLoader of the tutorials, and one batch that is always there."""
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from fastgan.data import Feed, ResidentFeed, open_source
+from fastgan.data.dali_feed import DaliFeed
+from fastgan.data.stream import StreamFeed
+
+
+def open_feeds(images: torch.Tensor, folders: dict[str, Path], batch_size: int, device: torch.device) -> dict[str, Feed]:
+    """Every backend of fastgan on a set, by name; DALI's only where it is installed.
+
+    images: uint8 [num_images, H, W, C] in host memory. folders: of the same images in files, by their kind.
+    """
+    feeds: dict[str, Feed] = {"resident": ResidentFeed(images, batch_size, 0, device), "stream": StreamFeed(images, batch_size, 0, device)}
+    if has_dali():
+        for kind, folder in folders.items():
+            feeds[f"dali {kind}"] = DaliFeed(open_source(folder), *images.shape[2:], batch_size, 0, device)
+    return feeds
+
+
+def has_dali() -> bool:
+    """Whether DALI is installed."""
+    return importlib.util.find_spec("nvidia") is not None and importlib.util.find_spec("nvidia.dali") is not None
+
+
+def works_beside(name: str, device: torch.device) -> bool:
+    """Whether a feed of that name fetches ahead while steps run; the others do all of their work between two steps, or within them."""
+    return name != "resident" and not (name == "stream" and device.type == "cpu")
+
+
+class ConstantFeed(Feed):
+    """One batch, again and again: a step that never waits for data. batch: [batch_size, C, H, W] on the device."""
+
+    def __init__(self, batch: torch.Tensor):
+        super().__init__(len(batch))
+        self._batch = batch
+
+    def state(self) -> dict[str, torch.Tensor]:
+        return {}
+
+    def seek(self, nimg: int) -> None:
+        self.nimg = nimg
+
+    def reserve(self, num_steps: int) -> None:
+        pass
+
+    def read(self) -> torch.Tensor:
+        return self._batch
+
+
+class SwitchedFeed(Feed):
+    """Another feed, which may be exchanged between steps; for steps that do not read their images themselves."""
+
+    def __init__(self, first: Feed):
+        super().__init__(first.batch_size)
+        self.current = first
+
+    def state(self) -> dict[str, torch.Tensor]:
+        return self.current.state()
+
+    def seek(self, nimg: int) -> None:
+        self.current.seek(nimg)
+
+    def reserve(self, num_steps: int) -> None:
+        self.current.reserve(num_steps)
+
+    def read(self) -> torch.Tensor:
+        return self.current.read()
+
+    def launched(self, num_steps: int) -> None:
+        self.current.launched(num_steps)
+
+
+class LoaderFeed(Feed):
+    """The float batches of a DataLoader in the place of a feed. batches: an endless iterator, such as bench.peers.dataloader makes."""
+
+    traceable = False  # the host hands every batch over
+
+    def __init__(self, batches: Iterator[torch.Tensor], batch_size: int):
+        super().__init__(batch_size)
+        self._batches = batches
+        self._batch = next(batches)  # the workers start now
+        self._is_read = False
+
+    def state(self) -> dict[str, torch.Tensor]:
+        return {}
+
+    def seek(self, nimg: int) -> None:
+        self.nimg = nimg  # a DataLoader has no position to go to
+
+    def reserve(self, num_steps: int) -> None:
+        if self._is_read:
+            self._batch, self._is_read = next(self._batches), False
+
+    def read(self) -> torch.Tensor:
+        return self._batch
+
+    def launched(self, num_steps: int) -> None:
+        super().launched(num_steps)
+        self._is_read = True
+
+    def close(self) -> None:
+        self._batches.close()

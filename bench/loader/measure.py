@@ -1,0 +1,48 @@
+"""From sources, feeds and steps to rows."""
+import datetime
+import tempfile
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+import torch
+
+from bench import machine
+from bench.loader import feeding, reading, stepping
+from bench.loader.plan import Plan
+from bench.loader.rows import LoaderRow
+from bench.results import UNTUNED
+from fastgan.precision import choose_precision
+
+
+def measure(
+    kinds: Collection[str], presets: Collection[str], compile: bool, autotune: bool, plan: Plan, say: Callable[[str], None]
+) -> list[LoaderRow]:
+    """Rows of everything of these kinds: read | feed | step, on CUDA where there is one (reading is the CPU's work everywhere).
+
+    presets: of the steps. compile: also the feeds' normalisation compiled, and the step on the engine's highest rung; else all of it eager.
+    autotune: on CUDA the compiler of the step times its kernels.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    choose_precision(True, device)  # TF32 where fp32 is meant, as in training
+    shared = _shared_columns(kinds, presets, compile, autotune)
+    columns = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if "read" in kinds:
+            columns += reading.measure(folder / "read", plan, say)
+        if "feed" in kinds:
+            columns += feeding.measure(folder / "feed", device, compile, plan, say)
+        for preset in presets if "step" in kinds else ():
+            columns += stepping.measure(preset, folder / preset, compile, autotune, plan, say)
+    return [LoaderRow(**each, **shared) for each in columns]
+
+
+def _shared_columns(kinds: Collection[str], presets: Collection[str], compile: bool, autotune: bool) -> dict:
+    chosen = f" --preset {' '.join(presets)}" if "step" in kinds else ""
+    return {
+        "command": f"python -m bench loader --only {' '.join(kinds)}{chosen}{' --compile' if compile else ''}{'' if autotune else UNTUNED}",
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "commit": machine.commit(),
+        "torch": torch.__version__,
+        "machine": machine.stamp(),
+    }

@@ -1,0 +1,66 @@
+"""Rows of measured loaders: what they hold, and how they become a table."""
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.machine import describe
+from bench.results import significant, with_quartiles
+
+LOADER_RESULTS = Path(__file__).parents[1] / "results" / "loader.jsonl"
+COLUMNS = ("measured", "images", "imgs/sec", "x DataLoader", "stall %", "alone %")
+
+
+@dataclass(frozen=True)
+class LoaderRow:
+    """One source that is read, one feed that gives batches, or one training step with a feed. Medians over the rounds."""
+
+    kind: str  # read: a source into memory | feed: batches as floats in [-1, 1] on the device | step: training steps
+    name: str  # of the source or the feed
+    rung: str  # eager | compiled: the normalisation of a feed's batches, or the training step; nothing for sources
+    preset: str | None  # of the step
+    dtype: str | None  # of the step's compute
+    resolution: int
+    channels: int
+    batch_size: int | None
+    num_images: int  # of the set
+    imgs_per_sec: float
+    imgs_per_sec_quartiles: tuple[float, float]
+    ratio_to_dataloader: float | None  # of a feed: median over the rounds of the time of the fastest DataLoader over this one's within a round
+    ratio_to_dataloader_quartiles: tuple[float, float] | None
+    stall_percent: float | None  # of a step: 100 * (t - t on one constant batch) / t within a round, the median over the rounds
+    stall_percent_quartiles: tuple[float, float] | None
+    alone_percent: float | None  # of a step: 100 * the time of the feed's batch without a step / t; exact where a stall drowns in the noise
+    rounds: int
+    note: str
+    command: str
+    date: str
+    commit: str | None
+    torch: str
+    machine: dict
+
+
+def markdown_table(rows: list[dict]) -> str:
+    """A Markdown table for every machine and commit, oldest first."""
+    tables = []
+    for stamp in dict.fromkeys(map(_stamp, rows)):
+        lines = [stamp, "", "| " + " | ".join(COLUMNS) + " |", "|" + " - |" * 2 + " -: |" * (len(COLUMNS) - 2)]
+        lines += ["| " + " | ".join(cells(row)) + " |" for row in rows if _stamp(row) == stamp]
+        lines += ["", *dict.fromkeys(f"    {row['command']}" for row in rows if _stamp(row) == stamp)]
+        tables.append("\n".join(lines))
+    return "\n\n".join(tables)
+
+
+def cells(row: dict) -> list[str]:
+    """A row as the texts under COLUMNS; quartiles in brackets."""
+    batch = f" batch {row['batch_size']}" if row["batch_size"] else ""
+    return [
+        " ".join(filter(None, (row["kind"], row["preset"], row["dtype"], row["name"], row["rung"]))),
+        f"{row['resolution']}x{row['resolution']}x{row['channels']}{batch}",
+        with_quartiles(row["imgs_per_sec"], row["imgs_per_sec_quartiles"]),
+        with_quartiles(row["ratio_to_dataloader"], row["ratio_to_dataloader_quartiles"]),
+        with_quartiles(row["stall_percent"], row["stall_percent_quartiles"]),
+        significant(row["alone_percent"]),
+    ]
+
+
+def _stamp(row: dict) -> str:
+    return f"{describe(row['machine'])}; commit {row['commit'] or 'none'}"
