@@ -71,3 +71,8 @@ def make_case(name: str, batch_size: int | None = None, resolution: int | None =
     elif config.run.batch_size % SET_SIZE:
         raise UserError(f"--batch-size {config.run.batch_size}: {name} judges sets of {SET_SIZE} samples, so give a multiple of {SET_SIZE}")
     return Case(validate(config), torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def without_autotune(case: Case) -> Case:
+    """The same case, but on CUDA the compiler does not time its kernels, which takes minutes a rung."""
+    return Case(replace(case.config, "run.autotune", False), case.device)

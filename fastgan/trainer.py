@@ -235,7 +235,7 @@ class Trainer:
         if self.engine.prepared:
             return
         self.engine.report = lambda text: self._say(progress, text)
-        self.feed.reserve(min(PARITY_STEPS, self.feed.max_steps or PARITY_STEPS))
+        self.feed.reserve(self.feed.max_steps or PARITY_STEPS)
         climbing = progress.busy("compiling the training step and checking it against eager", "compiled and checked the step in {seconds:.1f} s")
         with climbing if self.config.run.compile else contextlib.nullcontext():
             rung = self.engine.prepare()

@@ -160,7 +160,7 @@ def _check(gradients: list[torch.Tensor], state: AdamState) -> None:
     if num == 0 or not len(gradients) == len(exp_avg) == len(exp_avg_sq) == num or len(average) not in (0, num):
         counts = f"{len(gradients)} gradients, {len(exp_avg)} and {len(exp_avg_sq)} moments and {len(average)} averages for {num} parameters"
         raise UserError(f"adam_ema: there are {counts}; give one of each for every parameter (averages or none), and one parameter or more.")
-    if (state.ema_beta is None) == bool(average):
+    if (state.ema_beta is None) != (len(average) == 0):
         raise UserError("adam_ema: averages and ema_beta come together; give both or neither.")
     for i, (parameter, *beside) in enumerate(zip(parameters, gradients, exp_avg, exp_avg_sq, *filter(None, [average]), strict=True)):
         if any(x.shape != parameter.shape for x in beside):
