@@ -27,7 +27,7 @@ from fastgan.errors import UserError
 
 _PREFETCHED = 2  # chunks that DALI decodes ahead
 _READ_AHEAD = 3  # chunks that are read ahead of those
-_HAS_LANCZOS = hasattr(torch.ops.aten, "_upsample_lanczos2d_aa")  # torch 2.12 and later, on the CPU
+_HAS_LANCZOS = hasattr(torch.ops.aten, "_upsample_lanczos2d_aa")  # torch 2.13 has it, for the CPU
 
 BadFile = Callable[[int, BadImage], None]
 
