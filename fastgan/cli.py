@@ -95,6 +95,7 @@ def _flags(options: argparse.Namespace) -> dict:
         "run.seed": options.seed,
         "run.amp": options.amp,
         "run.compile": options.compile,
+        "run.autotune": options.autotune,
         "run.cuda_graph": options.cuda_graph,
         "run.graph_steps": options.graph_steps,
         "run.device": options.device,
@@ -140,12 +141,19 @@ def pack(options: argparse.Namespace) -> int:
         raise UserError("pack takes the images and the file to make: fastgan pack SRC OUT, or fastgan pack --verify FILE")
     import time
 
+    from fastgan.data.pack import default_decoder
     from fastgan.data.pack import pack as pack_images
     from fastgan.data.sources import open_source
 
-    started = time.perf_counter()
-    packed = pack_images(open_source(options.source), options.out, img_resolution=options.resolution, img_channels=options.channels,
-                         skip_bad=options.skip_bad, num_workers=options.workers, progress=True)  # fmt: skip
+    started, source = time.perf_counter(), open_source(options.source)
+    decoder, decode = options.decoder or default_decoder(source), None
+    if decoder == "dali":
+        from fastgan.data.dali_decoder import in_dali  # here: it loads torch
+
+        decode = in_dali(num_threads=options.workers)
+        print("DALI decodes (--decoder pillow does without)")
+    packed = pack_images(source, options.out, img_resolution=options.resolution, img_channels=options.channels,
+                         skip_bad=options.skip_bad, num_workers=options.workers, progress=True, decode=decode, decoder=decoder)  # fmt: skip
     seconds = time.perf_counter() - started
     num_images, height, width, channels = packed.shape
     num_done = num_images + len(packed.skipped) - packed.num_resumed
@@ -244,6 +252,8 @@ def _add_train(command: argparse.ArgumentParser) -> None:
     speed = command.add_argument_group("how fast")
     speed.add_argument("--amp", action=argparse.BooleanOptionalAction, help="bf16 compute where the chip has it (default: on)")
     speed.add_argument("--compile", action=argparse.BooleanOptionalAction, help="the whole step as one compiled graph (default: on)")
+    speed.add_argument("--autotune", action=argparse.BooleanOptionalAction, help="on CUDA let the compiler time its kernels: minutes, once, for long"
+                       " runs (default: off)")  # fmt: skip
     speed.add_argument("--cuda-graph", choices=("auto", "on", "off"), help="on CUDA the whole step as one CUDA graph; on = or end with the reason"
                        " (default: auto)")  # fmt: skip
     speed.add_argument("--graph-steps", type=int, metavar="K", help="steps in one launch of the CUDA graph (default: measured)")
@@ -269,5 +279,6 @@ def _add_pack(command: argparse.ArgumentParser) -> None:
     command.add_argument("--channels", type=int, choices=(1, 3), help="grey or colour (default: as the first image)")
     command.add_argument("--skip-bad", action="store_true", help="leave out files that are no images, and list them")
     command.add_argument("--workers", type=int, metavar="N", help="decode so many at a time (default: the number of cores)")
+    command.add_argument("--decoder", choices=("pillow", "dali"), help="who decodes image files (default: dali where there is a GPU and DALI)")
     command.add_argument("--verify", metavar="FILE", help="check every byte of a packed file, and pack nothing")
     command.set_defaults(run=pack)

@@ -72,6 +72,7 @@ class DataConfig:
     skip_bad: bool = False  # leave out files that are no images, and list them
     backend: str = "auto"  # resident: the set on the device | stream: from host memory | dali: decoded as they are needed | auto: by size
     mirror: bool = False  # show every image as it is or left to right reversed, at random
+    random_crop: float = 1.0  # dali: cut a square out of the whole image, at least so large a part of its shorter side; 1 = the centre square
     mean: float = 4.0  # source "gaussian": the density to learn
     std: float = 1.25
 
@@ -87,7 +88,7 @@ class RunConfig:
     seed: int = 0
     amp: bool = True
     compile: bool = True
-    autotune: bool = True  # CUDA: let the compiler time its kernels; takes minutes once, kept between runs
+    autotune: bool = False  # CUDA: let the compiler time its kernels, which takes minutes, once
     cuda_graph: str = "auto"  # the step as a CUDA graph: auto = where it agrees with eager | on: or end with the reason | off
     graph_steps: int | None = None  # steps in one launch of a CUDA graph; None = measured
     device: str | None = None  # cpu | cuda | cuda:1 ...; None = cuda where there is one
@@ -258,6 +259,10 @@ def validate(config: Config) -> Config:
         _check_dcgan(model)
     if model.architecture == "samples" or config.data.source == "gaussian":
         _check_density(config)
+    if not 0 < config.data.random_crop <= 1:
+        raise UserError(f"data.random_crop is {config.data.random_crop}; it must be above 0 and at most 1")
+    if config.data.random_crop < 1 and config.data.backend != "dali":
+        raise UserError("data.random_crop cuts squares out of the images at their full size, which only --data-backend dali has")
     return config
 
 

@@ -32,7 +32,7 @@ class Ladder:
     """How high to climb."""
 
     compile: bool = True
-    autotune: bool = True  # CUDA: the compiler times its kernels
+    autotune: bool = False  # CUDA: the compiler times its kernels
     cuda_graph: str = "auto"  # auto | on: a UserError where it cannot be used | off
     graph_steps: int | None = None  # steps in a launch of the captured rung; None = measured
     max_graph_steps: int | None = None  # what the feed can have ready at once; None = any number

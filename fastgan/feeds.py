@@ -136,7 +136,7 @@ def _open_encoded(source: Source, resolution: int, channels: int, config: Config
     from fastgan.data.dali_feed import DaliFeed  # here, since few need it; it refuses sources that it cannot decode, and machines without DALI
 
     run = config.run
-    feed = DaliFeed(source, resolution, channels, run.batch_size, run.seed, device, config.data.skip_bad, progress=progress,
+    feed = DaliFeed(source, resolution, channels, run.batch_size, run.seed, device, config.data.skip_bad, config.data.random_crop, progress,
                     max_steps=_ring_steps(config))
     real_set = EncodedSet(source, source.num_images - len(feed.skipped), (resolution, resolution, channels), feed.skipped)
     return OpenedData(feed, real_set, (f"the {real_set.num_images} images are decoded by DALI as they are needed",))

@@ -9,6 +9,7 @@ from safetensors.numpy import load_file
 
 from fastgan import cli
 from fastgan.data import open_source
+from fastgan.data.pack import default_decoder
 
 TINY = ["--preset", "mlp", "--no-compile", "--no-amp", "--steps", "4", "--batch-size", "4", "--set", "G_hidden=8", "--set", "D_hidden=8",
         "--set", "grid=4"]  # fmt: skip
@@ -48,6 +49,25 @@ def test_pack_and_verify_say_what_they_did(capsys):
 def test_options(capsys):
     assert cli.main(["pack", "photos", "a.fgp", "--resolution", "8", "--channels", "1", "--workers", "1"]) == 0
     assert "10 images of 8x8x1" in capsys.readouterr().out
+
+
+def test_dali_decodes_where_it_is_asked_for_and_says_so(capsys, fails, monkeypatch):
+    pytest.importorskip("nvidia.dali")
+    assert cli.main(["pack", "photos", "pillow.fgp"]) == 0
+    assert "DALI" not in capsys.readouterr().out
+    assert cli.main(["pack", "photos", "dali.fgp", "--decoder", "dali"]) == 0
+    assert capsys.readouterr().out.startswith("DALI decodes (--decoder pillow does without)\nwrote 10 images")
+    assert Path("dali.fgp").read_bytes() == Path("pillow.fgp").read_bytes()  # PNGs that are not resized
+    np.save("a.npy", np.zeros((4, 8, 8), np.uint8))
+    assert "a.npy holds no image files" in fails("pack", "a.npy", "npy.fgp", "--decoder", "dali")
+
+
+def test_dali_is_the_default_where_there_is_a_gpu(monkeypatch):
+    pytest.importorskip("nvidia.dali")
+    assert default_decoder(open_source("photos")) == ("dali" if Path("/proc/driver/nvidia/version").exists() else "pillow")
+    monkeypatch.setattr(Path, "exists", lambda path: True)
+    assert default_decoder(open_source("photos")) == "dali"
+    assert default_decoder(open_source(np.zeros((4, 8, 8), np.uint8))) == "pillow"
 
 
 def test_bad_files_stop_it_or_are_listed(capsys, fails):

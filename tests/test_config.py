@@ -204,3 +204,27 @@ def test_what_a_dict_leaves_out_has_its_default():
 def test_every_preset_is_valid_and_validating_changes_nothing(name):
     assert validate(preset(name)) is not None
     assert validate(preset(name)) == preset(name)
+
+
+@pytest.mark.parametrize(
+    ("assignments", "words"),
+    [
+        (["data.backend=disk"], "data.backend is 'disk'"),
+        (["run.cuda_graph=maybe"], "run.cuda_graph is 'maybe'"),
+        (["run.graph_steps=0"], "run.graph_steps is 0"),
+        (["data.backend=dali", "data.random_crop=0"], "data.random_crop is 0.0; it must be above 0"),
+        (["data.backend=dali", "data.random_crop=1.5"], "at most 1"),
+        (["data.random_crop=0.5"], "which only --data-backend dali has"),
+    ],
+)
+def test_ways_to_feed_and_to_launch_are_checked(assignments, words):
+    config = preset("dcgan")
+    for assignment in assignments:
+        config = override(config, assignment)
+    with pytest.raises(UserError, match=words):
+        validate(config)
+
+
+def test_a_density_has_no_mirror():
+    with pytest.raises(UserError, match="--mirror is for images"):
+        validate(override(preset("gaussian1d"), "data.mirror=true"))

@@ -208,8 +208,8 @@ def test_dali_gets_the_files_and_nothing_else_is_decoded(monkeypatch, folder):
     monkeypatch.setitem(sys.modules, "fastgan.data.dali_feed", SimpleNamespace(DaliFeed=DaliFeed))
     monkeypatch.setattr(Source, "read", lambda *_: pytest.fail("the whole set was decoded"))
     opened = feed_for(str(folder), 1, 16, 16, backend="dali")
-    assert opened.feed.arguments[1:] == (16, 1, 4, 7, CPU, False)
-    assert opened.feed.options == {"progress": False, "max_steps": 8}
+    assert opened.feed.arguments[1:] == (16, 1, 4, 7, CPU, False, 1.0, False)
+    assert opened.feed.options == {"max_steps": 8}
     assert opened.notes == ("the 4 images are decoded by DALI as they are needed",)
     assert (opened.real_set.num_images, opened.real_set.img_shape, opened.real_set.skipped) == (4, (16, 16, 1), DaliFeed.skipped)
 

@@ -9,6 +9,8 @@ from fastgan.data.dali_pipeline import Chunk, chunk_size, decode, import_dali, n
 from fastgan.data.decoders import Block, Decoder, Target
 from fastgan.data.folder import FileSource
 from fastgan.data.images import BadImage
+from fastgan.data.source import Source
+from fastgan.errors import UserError
 
 
 def in_dali(device: torch.device | None = None, num_threads: int | None = None) -> Decoder:
@@ -19,7 +21,9 @@ def in_dali(device: torch.device | None = None, num_threads: int | None = None) 
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     import_dali(device)
 
-    def decode_source(source: FileSource, target: Target, start: int) -> Iterator[Block]:
+    def decode_source(source: Source, target: Target, start: int) -> Iterator[Block]:
+        if not isinstance(source, FileSource):
+            raise UserError(f"{source.origin} holds no image files, so there is nothing for DALI to decode: let Pillow do it")
         files = EncodedFiles(source, target.img_resolution, target.img_channels)
         for rows, images, bad in decoded_blocks(files, device, num_threads or num_usable_cpus(), target.block_size, start):
             labels = None if source.labels is None else np.array([source.labels[row] for row in rows if row not in bad], np.int64)

@@ -233,7 +233,7 @@ def test_what_was_begun_with_another_set_is_begun_anew(tmp_path, change):
         options = {"img_resolution": 6} if change == "other size" else {"img_channels": 1}
     said = []
     assert pack(open_source(photos), tmp_path / "a", say=said.append, **options).num_resumed == 0
-    assert said == [f"{tmp_path / 'a'} was begun with other images or another size: it is begun anew"]
+    assert said == [f"{tmp_path / 'a'} was begun with other images, another size or another decoder: it is begun anew"]
     assert_same_set(tmp_path / "a", open_source(photos).read(options.get("img_resolution", 8), options.get("img_channels", 3)))
 
 
