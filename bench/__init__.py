@@ -1,7 +1,10 @@
 """Measurements of fastgan beside the loops that people run today: `python -m bench`. The package never imports this."""
 
 OPS = ("deconv", "leaky_relu_bce", "adam_ema")  # the fused operators that can be measured one by one
-NAMES = ("plain", "accelerated", "eager", "compiled")  # what a step is measured as: two baselines, then the rungs of the engine
-UNFUSED = "compiled-reference"  # and, where it is asked for, the compiled rung with the reference of every fused operator
+BASELINES = ("plain", "accelerated")
+RUNGS = ("eager", "compiled", "captured")  # of the engine; captured on CUDA alone
+NAMES = (*BASELINES, *RUNGS)  # what a step is measured as
+UNFUSED = "compiled-reference"  # and, where it is asked for, the compiled rung with the reference of every fused operator,
+SINGLE = "captured-1"  # and the captured one with a single step in a launch
 LOADER_KINDS = ("read", "feed", "step")  # what is measured of data: sources, feeds, and what a step waits for them
 LOADER_PRESETS = ("mlp", "dcgan")  # whose steps

@@ -1,11 +1,15 @@
-"""`python -m bench step --preset NAME ...` measures a training step, `ops` the fused operators, `loader` the data; `table FILE` prints kept rows."""
+"""`python -m bench step --preset NAME ...` measures a training step, `ops` the fused operators, `loader` the data; `table FILE` prints kept rows.
+
+`gpu` runs all of it, and the tests that need one, on a machine with an NVIDIA GPU.
+"""
 import argparse
 import dataclasses
+import functools
 import json
 import sys
 from pathlib import Path
 
-from bench import LOADER_KINDS, LOADER_PRESETS, NAMES, OPS, UNFUSED
+from bench import LOADER_KINDS, LOADER_PRESETS, NAMES, OPS, SINGLE, UNFUSED
 from fastgan.errors import DiskError, UserError
 
 
@@ -13,24 +17,24 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code: 0, 1 for a disk that refuses, 2 for what the user can mend, 130 when interrupted."""
     options = _parser().parse_args(arguments)
     try:
-        options.run(options)
+        return options.run(options) or 0
     except (UserError, DiskError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2 if isinstance(error, UserError) else 1
     except KeyboardInterrupt:
         print("bench: interrupted", file=sys.stderr)
         return 130
-    return 0
 
 
 def step(options: argparse.Namespace) -> None:
     """Measure, show, keep."""
-    from bench.cases import make_case
+    from bench.cases import make_case, without_autotune
     from bench.timing import MIN_ROUNDS
 
     if options.rounds is not None and options.rounds < MIN_ROUNDS:
         raise UserError(f"--rounds {options.rounds} is too few for a median with quartiles: give at least {MIN_ROUNDS}")
     case = make_case(options.preset, options.batch_size, options.resolution, options.channels)
+    case = case if options.autotune else without_autotune(case)
 
     from rich.console import Console  # what follows is slow to import, and a mistake should be answered at once
 
@@ -44,7 +48,7 @@ def step(options: argparse.Namespace) -> None:
     if options.json:
         write_text(options.json, json.dumps([dataclasses.asdict(row) for row in rows], indent=1) + "\n")
     if options.save:
-        results.append(results.STEP_RESULTS, rows)
+        results.append(results.STEP_RESULTS if options.save is True else options.save, rows)
 
 
 def ops(options: argparse.Namespace) -> None:
@@ -56,10 +60,31 @@ def ops(options: argparse.Namespace) -> None:
     from bench.ops.rows import OPS_RESULTS, markdown_table
 
     say = Console(stderr=True, highlight=False).print
-    rows = measure(options.op, options.batch_size, options.dtype, options.rounds, say)
+    path = OPS_RESULTS if options.save is True else options.save
+    keep = functools.partial(results.append, path) if path else lambda rows: None
+    rows = measure(options.op, options.batch_size, options.dtype, options.rounds, say, keep)
     print(markdown_table([dataclasses.asdict(row) for row in rows]))
-    if options.save:
-        results.append(OPS_RESULTS, rows)
+
+
+def gpu(options: argparse.Namespace) -> int:
+    """Run the stages of a GPU machine, or say what they are."""
+    from bench.gpu import plan
+
+    if not options.minutes > 0:
+        raise UserError(f"--minutes {options.minutes:g} leaves no time for anything: give more than 0")
+    stages = plan.chosen(options.only)
+    if options.plan:
+        print(plan.describe(stages, options.minutes))
+        return 0
+    import torch
+
+    if not torch.cuda.is_available():
+        raise UserError("no NVIDIA GPU was found, and everything that this command measures needs one (--plan says what it would run)")
+    from bench.gpu.run import Runner, default_out, exit_code, signals_received
+
+    with signals_received() as received:
+        outcomes = Runner((options.out or default_out()).resolve(), options.minutes, received).run(stages)
+    return exit_code(outcomes, received)
 
 
 def loader(options: argparse.Namespace) -> None:
@@ -80,7 +105,7 @@ def loader(options: argparse.Namespace) -> None:
     rows = measure(options.only, options.preset, options.compile, Plan(rounds=options.rounds or MIN_ROUNDS), say)
     print(markdown_table([dataclasses.asdict(row) for row in rows]))
     if options.save:
-        results.append(LOADER_RESULTS, rows)
+        results.append(LOADER_RESULTS if options.save is True else options.save, rows)
 
 
 def table(options: argparse.Namespace) -> None:
@@ -103,6 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_step(commands.add_parser("step", help="the training step of a preset: two baselines and the rungs of fastgan, interleaved"))
     _add_ops(commands.add_parser("ops", help="the fused operators: every implementation of every call of the presets, interleaved"))
     _add_loader(commands.add_parser("loader", help="sources and feeds beside torch's DataLoader, and what a training step waits for its data"))
+    _add_gpu(commands.add_parser("gpu", help="everything that a machine with an NVIDIA GPU can show, in less than nine minutes"))
     show = commands.add_parser("table", help="the rows of a results file as a Markdown table")
     show.add_argument("file", type=Path, metavar="FILE", help="JSON lines, such as bench/results/step.jsonl")
     show.set_defaults(run=table)
@@ -114,13 +140,15 @@ def _add_step(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, metavar="N", help="default: the preset's own")
     parser.add_argument("--resolution", type=int, metavar="R", help="pixels a side; default 28, for dcgan 64")
     parser.add_argument("--channels", type=int, metavar="C", help="1 or 3; default 1, for dcgan 3")
+    parser.add_argument("--no-autotune", dest="autotune", action="store_false", help="CUDA: fastgan's compiler does not time its kernels")
     parser.add_argument("--dtype", choices=("both", "bf16", "fp32"), default="both", help="of all but plain, which is fp32; on CUDA fp32 uses TF32")
     parser.add_argument("--rounds", type=int, metavar="M", help="default 7, which is the least")
     parser.add_argument("--seconds", type=float, default=0.0, metavar="S", help="go on with rounds for so long")
-    parser.add_argument("--only", nargs="+", choices=(*NAMES, UNFUSED), default=NAMES, metavar="IMPLEMENTATION",
-                        help=f"some of: {', '.join(NAMES)} (all of them by default), and {UNFUSED}: no fused operator")  # fmt: skip
+    parser.add_argument("--only", nargs="+", choices=(*NAMES, UNFUSED, SINGLE), default=NAMES, metavar="IMPLEMENTATION",
+                        help=f"some of: {', '.join(NAMES)} (all by default), {UNFUSED}: no fused operator,"
+                        f" and {SINGLE}: one step in a launch")  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows as a JSON list")
-    parser.add_argument("--save", action="store_true", help="append the rows to bench/results/step.jsonl")
+    _add_save(parser, "step.jsonl")
     parser.set_defaults(run=step)
 
 
@@ -129,7 +157,7 @@ def _add_ops(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="default 64")
     parser.add_argument("--dtype", nargs="+", choices=("fp32", "bf16", "fp16"), default=["bf16", "fp32"], help="default: bf16 fp32")
     parser.add_argument("--rounds", type=int, default=9, metavar="M", help="default 9")
-    parser.add_argument("--save", action="store_true", help="append the rows to bench/results/ops.jsonl")
+    _add_save(parser, "ops.jsonl")
     parser.set_defaults(run=ops)
 
 
@@ -139,8 +167,22 @@ def _add_loader(parser: argparse.ArgumentParser) -> None:
                         help=f"whose steps: some of {', '.join(LOADER_PRESETS)}")  # fmt: skip
     parser.add_argument("--compile", action="store_true", help="the feeds' normalisation compiled as well, and compiled steps; else all is eager")
     parser.add_argument("--rounds", type=int, metavar="M", help="default 7, which is the least")
-    parser.add_argument("--save", action="store_true", help="append the rows to bench/results/loader.jsonl")
+    _add_save(parser, "loader.jsonl")
     parser.set_defaults(run=loader)
+
+
+def _add_gpu(parser: argparse.ArgumentParser) -> None:
+    from bench.gpu.plan import MINUTES, NAMES
+
+    parser.add_argument("--minutes", type=float, default=MINUTES, metavar="M", help=f"then what still runs is ended; default {MINUTES:g}")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="for rows, log and table; default bench/results/gpu-DATE-TIME")
+    parser.add_argument("--only", nargs="+", choices=NAMES, metavar="STAGE", help=f"some of: {', '.join(NAMES)}")
+    parser.add_argument("--plan", action="store_true", help="say what would run and how long it may take, and run nothing")
+    parser.set_defaults(run=gpu)
+
+
+def _add_save(parser: argparse.ArgumentParser, name: str) -> None:
+    parser.add_argument("--save", type=Path, nargs="?", const=True, metavar="FILE", help=f"append the rows to FILE, by default bench/results/{name}")
 
 
 if __name__ == "__main__":

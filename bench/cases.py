@@ -27,7 +27,14 @@ class Case:
         """As fastgan's feed gives them: uint8 [N, C, H, W] in channels_last memory, or float32 samples [N, 1]."""
         if self.config.model.architecture == "samples":
             return self._gaussian_batches()
-        return list(self._images().permute(0, 3, 1, 2).to(self.device).split(self.config.run.batch_size))
+        return list(self.images.split(self.config.run.batch_size))
+
+    @cached_property
+    def images(self) -> torch.Tensor | None:
+        """All of them, uint8 [num, C, H, W] in channels_last memory; None where the data are samples."""
+        if self.config.model.architecture == "samples":
+            return None
+        return self._images().permute(0, 3, 1, 2).to(self.device)
 
     @cached_property
     def float_batches(self) -> list[torch.Tensor]:
@@ -64,3 +71,8 @@ def make_case(name: str, batch_size: int | None = None, resolution: int | None =
     elif config.run.batch_size % SET_SIZE:
         raise UserError(f"--batch-size {config.run.batch_size}: {name} judges sets of {SET_SIZE} samples, so give a multiple of {SET_SIZE}")
     return Case(validate(config), torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def without_autotune(case: Case) -> Case:
+    """The same case, but on CUDA the compiler does not time its kernels, which takes minutes a rung."""
+    return Case(replace(case.config, "run.autotune", False), case.device)

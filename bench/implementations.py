@@ -7,7 +7,7 @@ from functools import partial
 
 import torch
 
-from bench import NAMES, UNFUSED
+from bench import NAMES, RUNGS, SINGLE, UNFUSED
 from bench.cases import Case
 from bench.fastgan_loop import FastganLoop
 from bench.peers.accelerated import AcceleratedLoop
@@ -15,6 +15,9 @@ from bench.peers.plain import PlainLoop
 from bench.switches import Switches, present
 from bench.timing import synchronize
 from fastgan import ops
+from fastgan.config import Config
+from fastgan.config import replace as configured
+from fastgan.errors import UserError
 from fastgan.ops import choice
 from fastgan.precision import choose_precision
 
@@ -23,15 +26,16 @@ FIRST_STEPS = 2  # networks that are compiled one by one meet everything that th
 
 @dataclass(frozen=True)
 class Implementation:
-    """One way to run the step. Calling `step` makes one update on the next real batch, with noise of its own."""
+    """One way to run the step. Calling `step` makes `steps_per_call` updates on the next real batches, with noise of its own."""
 
-    name: str  # plain | accelerated | a rung of the engine: eager, compiled | UNFUSED
+    name: str  # plain | accelerated | a rung of the engine: eager, compiled, captured | UNFUSED | SINGLE
     dtype: str  # of the compute: fp32 | tf32 | bf16
     amp: bool  # whether bf16 was asked for
     step: Callable[[], object]
     switches: Switches  # under which it runs
     compile_s: float  # seconds until the first step at full speed; 0 where nothing is compiled
     note: str = ""
+    steps_per_call: int = 1
     verify: Callable[[], None] = lambda: None  # raises where the step did not stay what it was
 
     @property
@@ -46,10 +50,18 @@ def builders(case: Case, amp_choices: Collection[bool], names: Collection[str] =
     for amp in amp_choices:
         if "accelerated" in names:
             wanted.append(partial(build_accelerated, case, amp))
-        wanted += [partial(build_rung, case, amp, compile=name == "compiled") for name in ("eager", "compiled") if name in names]
+        wanted += [partial(build_rung, case, amp, name) for name in (*RUNGS, SINGLE) if name in names]
         if UNFUSED in names:
             wanted.append(partial(build_unfused, case, amp))
     return wanted
+
+
+def possible(names: Collection[str], device: torch.device) -> tuple[str, ...]:
+    """What can be measured of NAMES on this device. Raises UserError where nothing is left."""
+    left = tuple(name for name in names if device.type == "cuda" or not name.startswith("captured"))
+    if not left:
+        raise UserError(f"{' and '.join(names)} needs a CUDA device, and there is none")
+    return left
 
 
 def build_plain(case: Case) -> Implementation:
@@ -82,22 +94,32 @@ def _accelerated(case: Case, amp: bool, compile: bool, note: str = "") -> Implem
     return Implementation("accelerated", precision.name, amp, step, present(), compile_s, note)
 
 
-def build_rung(case: Case, amp: bool, compile: bool) -> Implementation:
-    """fastgan: its eager step, or the highest rung that agrees with it. Named by the rung it got, with the reason where that is a lower one."""
+def build_rung(case: Case, amp: bool, name: str) -> Implementation:
+    """fastgan: a rung of RUNGS, or SINGLE. Named by the rung it got, with the reason where that is a lower one."""
     _start_afresh()
-    loop = FastganLoop(case.config, case.device, amp, compile)
-    rung = loop.prepare(case.uint8_batches[0])
-    step = _endless(loop.step, case.uint8_batches)
-    step()
-    reasons, verify = "; ".join(loop.reasons), loop.engine.check_no_recompilation
-    return Implementation(rung.name, loop.precision.name, amp, step, present(), rung.build_s, reasons, verify)
+    loop = FastganLoop(rung_config(case.config, amp, name), case.device, case.images)
+    rung = loop.prepare()
+    loop.run()
+    reasons, got = "; ".join(loop.reasons), name if name == SINGLE and rung.name == "captured" else rung.name
+    return Implementation(
+        got, loop.precision.name, amp, loop.run, present(), rung.build_s, reasons, loop.steps_per_call, loop.engine.check_no_recompilation
+    )
+
+
+def rung_config(config: Config, amp: bool, name: str) -> Config:
+    """The configuration under which the engine climbs to this rung and no higher."""
+    cuda_graph, graph_steps = "auto" if name.startswith("captured") else "off", 1 if name == SINGLE else None
+    options = {"run.amp": amp, "run.compile": name != "eager", "run.cuda_graph": cuda_graph, "run.graph_steps": graph_steps}
+    for key, value in options.items():
+        config = configured(config, key, value)
+    return config
 
 
 def build_unfused(case: Case, amp: bool) -> Implementation:
     """The compiled rung without the fused operators: which of them run is settled when the step is compiled."""
     choice.force(dict.fromkeys(ops.OPS, choice.REFERENCE))
     try:
-        rung = build_rung(case, amp, compile=True)
+        rung = build_rung(case, amp, "compiled")
     finally:
         choice.force(dict.fromkeys(ops.OPS, "auto"))
     return replace(rung, name=UNFUSED) if rung.name == "compiled" else rung

@@ -8,6 +8,7 @@ from pathlib import Path
 from bench.machine import describe
 from fastgan.errors import DiskError, UserError
 
+UNTUNED = " --no-autotune"  # in the command of such a row
 STEP_RESULTS = Path(__file__).parent / "results" / "step.jsonl"
 
 
@@ -125,9 +126,10 @@ def cells(row: dict) -> list[str]:
 
 
 def subject(row: dict) -> str:
-    """What was trained: `dcgan 64x64x3 batch 64`."""
+    """What was trained: `dcgan 64x64x3 batch 64`; `untuned` where the compiler was not to time its kernels."""
     size = "" if row["resolution"] is None else f" {row['resolution']}x{row['resolution']}x{row['channels']}"
-    return f"{row['preset']}{size} batch {row['batch_size']}"
+    tuning = " untuned" if UNTUNED in row["command"] else ""
+    return f"{row['preset']}{size} batch {row['batch_size']}{tuning}"
 
 
 def significant(value: float | None) -> str:

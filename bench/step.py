@@ -9,14 +9,14 @@ from time import perf_counter
 import torch
 from torch._inductor.utils import fresh_cache
 
-from bench import NAMES, UNFUSED, machine, timing
+from bench import BASELINES, NAMES, UNFUSED, machine, timing
 from bench.cases import Case
 from bench.counters import Counters, MemoryMeter, count
 from bench.fastgan_loop import FastganLoop
 from bench.flops import matmul, useful_flops
-from bench.implementations import Implementation, builders
+from bench.implementations import Implementation, builders, possible, rung_config
 from bench.peers.accelerated import start_compiler
-from bench.results import Row
+from bench.results import UNTUNED, Row
 from bench.switches import Switches
 from bench.timing import quartiles
 from fastgan import ops
@@ -54,12 +54,12 @@ def measure(
 
     dtype: both | bf16 | fp32 (TF32 on CUDA); a UserError where bf16 alone is asked for and the chip has none. say: takes lines about the progress.
     """
-    busy = machine.busy_note()
+    busy, names = machine.busy_note(), possible(names, case.device)
     amp_choices = usable_amp_choices(dtype, case.device, say)
     torch._dynamo.reset()  # graphs of an earlier measurement in this process would count towards the baselines' limit of recompilations,
     roomy = torch._dynamo.config.patch(recompile_limit=64)  # and their own 8 are met with two precisions: networks compiled as modules share them
     with roomy, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        if {"accelerated", "compiled", UNFUSED} & set(names):
+        if set(names) - {"plain", "eager"}:
             _start_compiler(case.device, folder, say)
         _ = case.float_batches  # made now, since they are nobody's memory
         implementations, peak_memory_mb = _build(builders(case, amp_choices, names), folder, case.device, say)
@@ -115,7 +115,7 @@ def _count(implementations: list[Implementation], device: torch.device) -> dict[
     counters = {}
     for each in implementations:
         each.switches.apply()
-        counters[each.label] = count(each.step, 1, device)
+        counters[each.label] = count(each.step, each.steps_per_call, device)
     return counters
 
 
@@ -128,16 +128,19 @@ def _time(case: Case, implementations: list[Implementation], rounds: int, second
         calls[f"matmul {dtype}"], flops[dtype] = matmul(TORCH_DTYPES[dtype], case.device)
         switches[f"matmul {dtype}"] = Switches(matmul_tf32=dtype == "tf32")
     call_s, num_calls = timing.interleave(calls, rounds, seconds, round_s, before=lambda name: switches[name].apply())
+    for each in implementations:
+        call_s[each.label] = [seconds / each.steps_per_call for seconds in call_s[each.label]]
+        num_calls[each.label] *= each.steps_per_call
     matmul_gflops = {dtype: number / quartiles(call_s[f"matmul {dtype}"])[1] / 1e9 for dtype, number in flops.items()}
     return Measured(implementations, call_s, num_calls, matmul_gflops, gflop_per_step(case))
 
 
 def gflop_per_step(case: Case) -> float:
     """Useful GFLOP of one update: what fastgan's eager step computes, which wastes no gradients."""
-    loop = FastganLoop(case.config, case.device, amp=False, compile=False)
+    loop = FastganLoop(rung_config(case.config, False, "eager"), case.device, case.images)
     choice.force(dict.fromkeys(ops.OPS, choice.REFERENCE))  # torch counts what it knows
     try:
-        return useful_flops(lambda: loop.step(case.uint8_batches[0])) / 1e9
+        return useful_flops(loop.run) / 1e9
     finally:
         choice.force(dict.fromkeys(ops.OPS, "auto"))
 
@@ -195,7 +198,7 @@ def _gain_of_fusion(measured: Measured, each: Implementation) -> str:
 def _paid_after(measured: Measured, each: Implementation, rate: float, batch_size: int) -> int | None:
     """Images after which a compiled rung has made up for its start against the eager one of the same amp."""
     eager = [other for other in measured.implementations if other.name == "eager" and other.amp == each.amp]
-    if each.name in ("plain", "accelerated", "eager") or not eager:
+    if each.name in (*BASELINES, "eager") or not eager:
         return None
     return images_until_paid(each.compile_s, rate, batch_size / quartiles(measured.step_s[eager[0].label])[1])
 
@@ -207,13 +210,14 @@ def images_until_paid(compile_s: float, rate: float, eager_rate: float) -> int |
 
 def _shared_columns(case: Case, dtype: str) -> dict:
     config, model = case.config, case.config.model
+    tuning = "" if config.run.autotune else UNTUNED
     size = "" if model.img_resolution is None else f" --resolution {model.img_resolution} --channels {model.img_channels}"
     return {
         "preset": config.preset,
         "resolution": model.img_resolution,
         "channels": model.img_channels,
         "batch_size": config.run.batch_size,
-        "command": f"python -m bench step --preset {config.preset} --batch-size {config.run.batch_size}{size} --dtype {dtype}",
+        "command": f"python -m bench step --preset {config.preset} --batch-size {config.run.batch_size}{size} --dtype {dtype}{tuning}",
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "commit": machine.commit(),
         "torch": torch.__version__,

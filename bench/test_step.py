@@ -11,8 +11,8 @@ COMPILED_PRESETS = ("mlp", "dcgan")  # compiling takes far longer than measuring
 BUILDERS = {
     "plain": build_plain,
     "accelerated": lambda case: build_accelerated(case, amp=False),
-    "eager": lambda case: build_rung(case, amp=False, compile=False),
-    "compiled": lambda case: build_rung(case, amp=False, compile=True),
+    "eager": lambda case: build_rung(case, False, "eager"),
+    "compiled": lambda case: build_rung(case, False, "compiled"),
 }
 PAIRS = [(preset, name) for preset in SMALL for name in BUILDERS if name in ("plain", "eager") or preset in COMPILED_PRESETS]
 

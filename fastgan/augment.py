@@ -2,8 +2,8 @@
 import torch
 
 
-def instance_noise(img: torch.Tensor, noise: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
-    """img + std * noise (Arjovsky and Bottou, 2017, arXiv 1701.04862, section 3): noise like img, std float32 []."""
+def instance_noise(img: torch.Tensor, noise: torch.Tensor, std: torch.Tensor | float) -> torch.Tensor:
+    """img + std * noise (Arjovsky and Bottou, 2017, arXiv 1701.04862, section 3): noise like img, std a number or float32 []."""
     return img + std * noise
 
 
@@ -12,3 +12,8 @@ def scale_images(img: torch.Tensor, low: float) -> torch.Tensor:
     if img.dtype != torch.uint8:
         return img
     return img.float() * ((1.0 - low) / 255.0) + low
+
+
+def mirror(img: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+    """img [N, C, H, W], left to right reversed where uniform [N, 1, 1, 1] is below 1/2; same dtype and memory format."""
+    return torch.where(uniform < 0.5, img.flip(3), img)

@@ -297,7 +297,7 @@ def _check_density(config: Config) -> None:
     if run.epochs is not None:
         raise UserError(f"--epochs needs a set of images, and {config.preset} draws new numbers for ever; give --kimg or --steps")
     for name, given in (("--resolution", model.img_resolution), ("model.img_channels", model.img_channels), ("--skip-bad", data.skip_bad),
-                        ("loss.flip_labels", config.loss.flip_labels)):  # fmt: skip
+                        ("--mirror", data.mirror), ("loss.flip_labels", config.loss.flip_labels)):  # fmt: skip
         if given:
             raise UserError(f"{name} is for images, and {config.preset} learns numbers; leave it out")
 

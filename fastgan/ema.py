@@ -18,13 +18,17 @@ def beta_for(batch_size: int, ema_kimg: float) -> float:
 
 
 class Average:
-    """The average's update as part of the step: parameters are averaged, buffers (BatchNorm statistics) are copied."""
+    """The average's update as part of the step: parameters are averaged, buffers (BatchNorm statistics) are copied.
 
-    def __init__(self, G: nn.Module, G_ema: nn.Module, beta: float):
+    left_out: buffers of G_ema that somebody else sees to.
+    """
+
+    def __init__(self, G: nn.Module, G_ema: nn.Module, beta: float, left_out: list[torch.Tensor] = ()):
         self.source = list(G.parameters())
         self.average = list(G_ema.parameters())
-        self.source_buffers = list(G.buffers())
-        self.average_buffers = list(G_ema.buffers())
+        known = {id(buffer) for buffer in left_out}
+        buffers = [(average, source) for average, source in zip(G_ema.buffers(), G.buffers(), strict=True) if id(average) not in known]
+        self.average_buffers, self.source_buffers = [average for average, _ in buffers], [source for _, source in buffers]
         self.beta = torch.tensor(beta, device=self.source[0].device)
 
     def hand_over(self, parameters: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -41,5 +45,5 @@ class Average:
         """average = beta * average + (1 - beta) * G, in place, where it was not handed over."""
         if self.average:
             follow(self.average, self.source, self.beta)
-        for average, source in zip(self.average_buffers, self.source_buffers, strict=True):
-            average.copy_(source)
+        if self.average_buffers:
+            torch._foreach_copy_(self.average_buffers, self.source_buffers)

@@ -1,109 +1,224 @@
-"""The ladder on which a training step runs: eager, compiled (and, above it, the place of the captured rung).
+"""The ladder on which a training step runs: eager, compiled, captured.
 
-A rung is the same step made faster. Before a rung is trusted it runs beside the eager one (parity.py) and must agree in losses, optimiser moments
-and in what moved. A rung that fails is left for the one below, and the reason is said. This is the only file that calls torch.compile.
+A rung is the same step made faster: compiled into one graph of fused kernels, then recorded as a CUDA graph that the host launches as a whole. Before
+a rung is trusted it runs beside the eager one (parity.py) and must agree in losses, optimiser moments and in what moved. A rung that fails is left
+for the one below, and the reason is said. compiling.py is the only file that calls torch.compile, and capture.py the only one that records.
 """
 import time
-import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 
+from fastgan.cadence import Cadence, Launch, Variant
+from fastgan.capture import SIZES, CapturedSteps, Graphs, best_size
+from fastgan.compiling import compile_step
+from fastgan.counters import BatchCounters
+from fastgan.errors import UserError
 from fastgan.ops import choice
-from fastgan.parity import State, Step, Trial, disagreement, run_trial
+from fastgan.parity import PARITY_STEPS, State, Trials, Yardstick
+
+Inputs = tuple
+Step = Callable[[Inputs], torch.Tensor]  # changes the state in place, returns statistics
 
 
 class RecompilationError(RuntimeError):
     """The compiled step was compiled again after its start-up: a shape, dtype or flag changed during the run."""
 
 
+@dataclass(frozen=True)
+class Ladder:
+    """How high to climb."""
+
+    compile: bool = True
+    autotune: bool = True  # CUDA: the compiler times its kernels
+    cuda_graph: str = "auto"  # auto | on: a UserError where it cannot be used | off
+    graph_steps: int | None = None  # steps in a launch of the captured rung; None = measured
+    max_graph_steps: int | None = None  # what the feed can have ready at once; None = any number
+
+
 @dataclass
 class Rung:
-    """One way to run the step. A rung above `compiled` needs the same three things."""
+    """One way to run steps."""
 
-    name: str  # eager | compiled
-    run: Step
+    name: str  # eager | compiled | captured
+    run: Callable[[int, int], None]  # (number of the first step, how many)
+    steps_per_launch: int = 1
     build_s: float = 0.0  # seconds until it could run
 
 
 @dataclass
-class Engine:
-    """Runs a step on the highest rung that agrees with the eager one.
+class System:
+    """What is run.
 
-    step: the eager step; state: what it changes, by group; precise_step: the same step in fp32, where the step's own precision is lower.
-    report: takes one sentence about what was not used and why.
+    draw: gives the inputs of the next step, by device work alone. steps: the eager step of every variant of `cadence`; precise_steps: the same in
+    fp32, where the steps' own precision is lower. state: what draw and steps change, by group, parity.TOTALS among them. generators: draw's.
     """
 
-    step: Step
+    draw: Callable[[], Inputs]
+    steps: Mapping[Variant, Step]
     state: State
-    compile: bool = True
-    precise_step: Step | None = None
-    report: Callable[[str], None] = print
-    rung: Rung = field(init=False)
-    prepared: bool = field(default=False, init=False)
-    graphs: list[torch.fx.GraphModule] = field(default_factory=list, init=False)  # what was compiled, for counting and for tests
+    generators: list[torch.Generator]
+    precise_steps: Mapping[Variant, Step] | None = None
+    cadence: Cadence = field(default_factory=Cadence)
+    counters: BatchCounters = field(default_factory=lambda: BatchCounters([]))
 
-    def __post_init__(self):
-        self.rung = Rung("eager", self.step)
 
-    def prepare(self, inputs: list[tuple]) -> Rung:
-        """Climb as high as agreement with eager allows. inputs: one tuple of step inputs for each parity step. The state is left as it was.
+class Engine:
+    """Runs a system on the highest rung that agrees with the eager one.
 
-        The operators are measured on the calls of these eager steps, so that what is compiled afterwards contains the fastest.
+    graphs: what can record on the device, None where nothing can. report: takes one sentence about what was not used and why.
+    """
+
+    def __init__(self, system: System, ladder: Ladder, graphs: Graphs | None = None, report: Callable[[str], None] = print):
+        self.system, self.ladder, self.graphs, self.report = system, ladder, graphs, report
+        self.prepared = False
+        self.compiled: list[torch.fx.GraphModule] = []  # graphs that were compiled, for counting and for tests
+        self._num_compiled = 0  # of them, those that belong there
+        self._steps = dict(system.steps)  # the fastest of each variant, below the captured rung
+        self._trials = Trials(system.state, system.generators)
+        self.rung = Rung("eager", self._run_one_by_one)
+
+    def prepare(self) -> Rung:
+        """Climb as high as agreement with eager allows. The state is left as it was.
+
+        The operators are measured on the calls of the first eager steps, so that what is compiled afterwards contains the fastest.
         """
-        with choice.measuring():
-            eager = run_trial(self.step, self.state, inputs)
-        if self.compile:
-            self._try_compiled(inputs, eager)
+        started, sizes = time.perf_counter(), self._launch_sizes()
+        with self.system.counters.off():
+            with choice.measuring():
+                yardsticks = {variant: self._measure_eager(variant) for variant in self.system.steps}
+            if self.ladder.compile and self._compile_all(yardsticks):
+                self.rung = Rung("compiled", self._run_one_by_one, 1, time.perf_counter() - started)
+            if self.graphs is not None and self.ladder.cuda_graph != "off":
+                captured = self._capture_or_say_why(yardsticks, sizes)
+                if captured is not None:
+                    self.rung = Rung("captured", captured.run, captured.size, time.perf_counter() - started)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()  # what was tried out needed more than training does
         self.prepared = True
         return self.rung
 
-    def run(self, *inputs) -> torch.Tensor:
-        """One training step on the chosen rung. Returns its statistics, on the device."""
-        return self.rung.run(*inputs)
+    def run(self, first: int, num: int) -> None:
+        """Launch the training steps number first to first + num - 1 on the chosen rung."""
+        with self.system.counters.off():
+            self.rung.run(first, num)
+        for variant, times in self.system.cadence.count(first, num).items():
+            self.system.counters.add(variant, times)
 
     def check_no_recompilation(self) -> None:
-        """Raise RecompilationError if the compiled step was compiled more than once."""
-        if self.rung.name == "compiled" and len(self.graphs) != 1:
-            raise RecompilationError(f"the training step was compiled {len(self.graphs)} times instead of once")
+        """Raise RecompilationError if a compiled step was compiled more than once."""
+        if len(self.compiled) != self._num_compiled:
+            raise RecompilationError(f"the training step was compiled {len(self.compiled)} times instead of {self._num_compiled}")
 
-    def _try_compiled(self, inputs: list[tuple], eager: Trial) -> None:
-        started, graphs = time.perf_counter(), self.graphs
+    def _run_one_by_one(self, first: int, num: int) -> None:
+        for step in range(first, first + num):
+            self._call(self.system.cadence.due(step))
+
+    def _call(self, variant: Variant) -> None:
+        self._steps[variant](self.system.draw())
+
+    def _measure_eager(self, variant: Variant) -> Yardstick:
+        """What the eager step does, which is what the rungs above are held to."""
+        draw, step, precise_steps = self.system.draw, self.system.steps[variant], self.system.precise_steps
+        with self.system.counters.watching(variant, PARITY_STEPS):
+            return Yardstick(self._trials, lambda: step(draw()), precise_steps and (lambda: precise_steps[variant](draw())))
+
+    # --- the compiled rung -----------------------------------------------------------------------------------------------------------------------
+
+    def _compile_all(self, yardsticks: Mapping[Variant, Yardstick]) -> bool:
+        """Compile every variant that can be; the others stay eager, with the reason. Returns whether any was."""
+        for variant, yardstick in yardsticks.items():
+            eager, before = self._steps[variant], len(self.compiled)
+            problem = self._compile(variant, yardstick)
+            if problem is None:
+                self._num_compiled += 1
+            else:
+                self._steps[variant], self.compiled[before:] = eager, []
+                self.report(f"the compiled step{_of(variant)} is not used, the eager one is: {problem}")
+        return self._num_compiled > 0
+
+    def _compile(self, variant: Variant, yardstick: Yardstick) -> str | None:
+        """Put the compiled step in the place of the eager one. Returns what speaks against it, or None."""
+        before = len(self.compiled)
         try:
-            candidate = compile_step(self.step, graphs)
-            problem = disagreement(candidate, self.step, self.precise_step, self.state, inputs, eager)
-            problem = problem or (f"it became {len(graphs)} graphs instead of one" if len(graphs) != 1 else None)
+            self._steps[variant] = compile_step(self._steps[variant], self.compiled, self._compiler_options())
+            problem = yardstick.disagreement(partial(self._call, variant))
+        except torch.OutOfMemoryError:
+            raise
         except Exception as error:  # whatever the compiler cannot do: the reason is reported, the eager rung goes on
+            return _first_line(error)
+        graphs = len(self.compiled) - before
+        return problem or (None if graphs == 1 else f"it became {graphs} graphs instead of one")
+
+    def _compiler_options(self) -> dict:
+        """Inductor's options. Random numbers of the networks' own (dropout) are drawn as eager PyTorch draws them, so that the rungs agree."""
+        on_cuda = any(tensor.is_cuda for tensors in self.system.state.values() for tensor in tensors.values())
+        tuning = {"max_autotune": True, "coordinate_descent_tuning": True} if on_cuda and self.ladder.autotune else {}
+        return {"fallback_random": True, **tuning}
+
+    # --- the captured rung -----------------------------------------------------------------------------------------------------------------------
+
+    def _capture_or_say_why(self, yardsticks: Mapping[Variant, Yardstick], sizes: list[int]) -> CapturedSteps | None:
+        """The steps as graphs; None, with the reason, where they cannot be or differ. Raises UserError then if they have to be."""
+        try:
+            candidates = self._capture(sizes)
+            problem = self._disagreement(candidates, yardsticks)
+        except Exception as error:  # whatever cannot be recorded: the reason is reported, the rung below goes on
             problem = _first_line(error)
-        if problem is None:
-            self.rung = Rung("compiled", candidate, time.perf_counter() - started)
-        else:
-            self.report(f"the compiled step is not used, the eager one is: {problem}")
+        if problem and self.ladder.cuda_graph == "on":
+            raise UserError(f"--cuda-graph on, but the step cannot be a CUDA graph: {problem}")
+        if problem:
+            self.report(f"the captured step is not used, the {self.rung.name} one is: {problem}")
+            return None
+        if self.ladder.graph_steps is not None:
+            return candidates[-1]
+        with self._trials.undone():
+            return best_size(candidates, self.system.cadence.period, self.graphs.synchronize)
+
+    def _capture(self, sizes: list[int]) -> list[CapturedSteps]:
+        """Record what every size of a launch takes; the state is left as it was."""
+        calls = {variant: partial(self._call, variant) for variant in self._steps}
+        candidates: list[CapturedSteps] = []
+        with self._trials.undone():
+            for call in calls.values():
+                self.graphs.warm_up(call)
+            for size in sizes:
+                single = candidates[0] if candidates else None
+                candidates.append(CapturedSteps(self.graphs, calls, self.system.cadence, size, other=single))
+        return candidates
+
+    def _disagreement(self, candidates: list[CapturedSteps], yardsticks: Mapping[Variant, Yardstick]) -> str | None:
+        """What single graphs do otherwise than the eager steps, or graphs of several steps otherwise than single ones, in words, or None."""
+        for variant, yardstick in yardsticks.items():
+            problem = yardstick.disagreement(partial(candidates[0].replay, (variant,)))
+            if problem:
+                return problem + _of(variant)
+        for candidate in candidates[1:]:
+            for launch in filter(lambda launch: len(launch) > 1, self.system.cadence.launches_of(candidate.size)):
+                problem = self._differs_from_single_steps(candidate, launch)
+                if problem:
+                    return f"{len(launch)} steps in one graph: {problem}"
+        return None
+
+    def _launch_sizes(self) -> list[int]:
+        """Steps in a launch that are worth recording: single ones for what is left over, then what was asked for or may be faster."""
+        wanted, most = self.ladder.graph_steps, self.ladder.max_graph_steps
+        if wanted is not None and most is not None and wanted > most:
+            raise UserError(f"--graph-steps {wanted} is more than the {most} batches that the data can have ready at once: give fewer")
+        return sorted({1, wanted}) if wanted else [size for size in SIZES if most is None or size <= most]
+
+    def _differs_from_single_steps(self, captured: CapturedSteps, launch: Launch) -> str | None:
+        def one_by_one() -> None:
+            for variant in launch:
+                captured.replay((variant,))
+
+        return Yardstick(self._trials, one_by_one, None, num_calls=1).disagreement(partial(captured.replay, launch))
 
 
-# --- the compiled rung ---------------------------------------------------------------------------------------------------------------------------
-
-
-def compile_step(step: Step, graphs: list[torch.fx.GraphModule]) -> Step:
-    """`step` as one graph of Inductor's. Every compilation appends its graph to `graphs`, so that a second one is noticed.
-
-    torch.autograd.grad inside the graph needs Dynamo's private setting trace_autograd_ops (torch 2.11 to 2.13); tests fail loudly when it changes.
-    Random numbers of the networks' own (dropout) are drawn as eager PyTorch draws them, so that the rungs agree.
-    """
-    from torch._inductor.compile_fx import compile_fx
-
-    def backend(graph: torch.fx.GraphModule, example_inputs: list[torch.Tensor]):
-        graphs.append(graph)
-        return compile_fx(graph, example_inputs, config_patches={"fallback_random": True})
-
-    torch._dynamo.config.trace_autograd_ops = True
-    return torch.compile(_with_own_code(step), backend=backend, fullgraph=True, dynamic=False)
-
-
-def _with_own_code(step: Step) -> Step:
-    """A copy of a function with a code object of its own: Dynamo keeps compiled graphs by code object, and two engines must not share them."""
-    return types.FunctionType(step.__code__.replace(), step.__globals__, step.__name__, step.__defaults__, step.__closure__)
+def _of(variant: Variant) -> str:
+    return f" with {' and '.join(variant)}" if variant else ""
 
 
 def _first_line(error: Exception) -> str:

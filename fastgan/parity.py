@@ -1,20 +1,21 @@
-"""Does a faster way to run a step do what the eager step does? Two steps of each, from the same state and inputs, are compared.
+"""Does a faster way to run a step do what the eager step does? Two steps of each, from the same state and random numbers, are compared.
 
 A GAN step amplifies rounding: Adam's first step turns a gradient of rounding size into a whole step of lr, and the second step sees it. So the
 yardstick is measured on the system itself. In reduced precision it is the eager step's own distance from the fp32 step; in fp32 it is its distance
 from itself when its weights are nudged by a rounding error. The candidate may be a few times as far away, and no more.
 """
+import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 
-Step = Callable[..., torch.Tensor]  # step(*inputs) -> statistics; changes its state in place
 State = dict[str, dict[str, torch.Tensor]]  # group -> name -> tensor that the step changes in place
 
 PARITY_STEPS = 2
 NUDGE = 1e-6  # relative: a few units in the last place, what sums in another order differ by
+TOTALS = "totals"  # the group of the state in which a step adds up its losses and logits
 # Times the yardstick, beside a floor for systems that do not amplify. Measured over dcgan at 16 to 64 pixels, the MLPs and gaussian1d, in fp32 and
 # bf16, three seeds each: the compiled step is 0.01 to 2.8 times as far away, but for 1e-3 of statistics where the yardstick happens to be tiny.
 FACTOR = 3.0
@@ -23,34 +24,71 @@ STATISTICS_FLOOR, MOMENTS_FLOOR, WEIGHTS_FLOOR = 1e-2, 1e-2, 5e-2
 
 @dataclass
 class Trial:
-    """What the steps did: statistics float64 [PARITY_STEPS, n], and the change of every tensor of the state, float64."""
+    """What some calls of steps did: the change of every tensor of the state, float64."""
 
-    statistics: torch.Tensor
+    num_calls: int
     change: State
 
+    @property
+    def statistics(self) -> torch.Tensor:
+        """Losses and logits, float64 [n]: means over the calls."""
+        return torch.cat([tensor.flatten() for tensor in self.change[TOTALS].values()]) / self.num_calls
 
-def disagreement(candidate: Step, step: Step, precise_step: Step | None, state: State, inputs: list[tuple], eager: Trial) -> str | None:
-    """What `candidate` does otherwise than the eager `step` from the present state, in words, or None. The state is left as it was.
 
-    precise_step: the same step in fp32, where `step` computes in a lower precision. inputs: one tuple a step. eager: the trial of `step`.
+class Trials:
+    """Tries out steps, each time from the present state and the present place of all random numbers, and leaves both as they were.
+
+    state: what the steps change, in place. generators: those that they draw from, beside torch's own.
     """
-    ours = run_trial(candidate, state, inputs)
-    if precise_step is not None:
-        return compare(ours, reference=eager, truth=run_trial(precise_step, state, inputs))
-    return compare(ours, reference=run_trial(step, state, inputs, nudge=NUDGE), truth=eager)
+
+    def __init__(self, state: State, generators: list[torch.Generator]):
+        self.state, self.generators = state, generators
+
+    def run(self, call: Callable[[], object], num_calls: int = PARITY_STEPS, nudge: float = 0.0) -> Trial:
+        """Call the steps and say what changed. nudge: relative size of a random change of all weights beforehand."""
+        with self.undone() as before:
+            if nudge:
+                _nudge_weights(self.state, nudge)
+                torch.manual_seed(0)  # the nudge has drawn numbers
+            for _ in range(num_calls):
+                call()
+            change = {group: {name: tensor.double() - before[group][name].double() for name, tensor in tensors.items()}
+                      for group, tensors in self.state.items()}  # fmt: skip
+        return Trial(num_calls, change)
+
+    @contextlib.contextmanager
+    def undone(self) -> Iterator[State]:
+        """Whatever is done to the state and to random numbers inside is undone at the end. Gives a copy of the state."""
+        before, places = snapshot(self.state), [generator.get_state() for generator in self.generators]
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):  # of a network's own: dropout is the same in every trial
+            torch.manual_seed(0)
+            try:
+                yield before
+            finally:
+                restore(self.state, before)
+                for generator, place in zip(self.generators, places, strict=True):
+                    generator.set_state(place)
 
 
-def run_trial(step: Step, state: State, inputs: list[tuple], nudge: float = 0.0) -> Trial:
-    """Run the steps, and put the state back. nudge: relative size of a random change of all weights beforehand."""
-    before = snapshot(state)
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):  # a network's own random numbers (dropout) are the same in every trial
-        torch.manual_seed(0)
-        if nudge:
-            _nudge_weights(state, nudge)
-        statistics = torch.stack([step(*each).clone() for each in inputs])
-    change = {group: {name: tensor.double() - before[group][name].double() for name, tensor in tensors.items()} for group, tensors in state.items()}
-    restore(state, before)
-    return Trial(statistics.double(), change)
+class Yardstick:
+    """What the eager step does from the present state, and how far from it another way to run it may be.
+
+    call: makes one eager step. precise_call: the same in fp32, where `call` computes in a lower precision.
+    """
+
+    def __init__(self, trials: Trials, call: Callable[[], object], precise_call: Callable[[], object] | None, num_calls: int = PARITY_STEPS):
+        self._trials, self._call, self._precise_call, self._num_calls = trials, call, precise_call, num_calls
+        self._eager = trials.run(call, num_calls)
+        self._other: Trial | None = None
+
+    def disagreement(self, candidate: Callable[[], object]) -> str | None:
+        """What `candidate`, called as often, does otherwise than the eager step, in words, or None."""
+        ours = self._trials.run(candidate, self._num_calls)
+        if self._other is None:  # run when it is first needed: without a rung above eager it never is
+            self._other = self._trials.run(self._precise_call or self._call, self._num_calls, nudge=0.0 if self._precise_call else NUDGE)
+        if self._precise_call:
+            return compare(ours, reference=self._eager, truth=self._other)
+        return compare(ours, reference=self._other, truth=self._eager)
 
 
 def compare(ours: Trial, reference: Trial, truth: Trial) -> str | None:
@@ -59,6 +97,8 @@ def compare(ours: Trial, reference: Trial, truth: Trial) -> str | None:
     if not error <= FACTOR * yardstick + STATISTICS_FLOOR:  # `not <=` also catches NaN
         return f"its losses or logits differ from eager by {error:.2g}, where rounding accounts for {yardstick:.2g}"
     for group, changes in truth.change.items():
+        if group == TOTALS:
+            continue
         still = [name for name in changes if bool(changes[name].any()) and not bool(ours.change[group][name].any())]
         if still:
             return f"{group} {still[0]} did not change, but does in eager"

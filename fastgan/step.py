@@ -20,18 +20,20 @@ from fastgan.precision import Precision
 class StepInputs(NamedTuple):
     """What one step reads and does not change. Random numbers are inputs, so that every rung sees the same ones."""
 
-    real_img: torch.Tensor  # uint8 [N, C, H, W], or float32 [N, features]
+    real_img: torch.Tensor | None  # uint8 [N, C, H, W], or float32 [N, features]; None where the step is to read them itself
     z: torch.Tensor  # float32 [N, *z_shape]
     fresh_z: torch.Tensor | None = None  # float32 [N, *z_shape]: the G step's own, where fakes are not reused
-    flips: torch.Tensor | None = None  # float32 [2, N, 1], 1 where D is told the wrong label: real, fake
+    flips: torch.Tensor | None = None  # float32 [2, N, 1], U(0,1): D is told the wrong label where it is below flip_labels: real, fake
     noise: torch.Tensor | None = None  # float32 [3, N, C, H, W], N(0,1): real, fake, fake of the G step
+    mirror: torch.Tensor | None = None  # float32 [N, 1, 1, 1], U(0,1): a real image is mirrored where it is below 1/2
 
 
 def gan_step(networks: Networks, precision: Precision, inputs: StepInputs) -> torch.Tensor:
     """One update of D, then one of G. Returns float32 [4], the STATISTICS of this step; their sum is kept in `networks.totals`."""
     # Fake and real images of one shape, the fakes for both steps where the recipe reuses them.
     fake_img = generate(networks.G, precision, inputs.z)
-    real_img = augment.scale_images(inputs.real_img, networks.img_low).reshape(fake_img.shape)
+    real_img = inputs.real_img if inputs.mirror is None else augment.mirror(inputs.real_img, inputs.mirror)
+    real_img = augment.scale_images(real_img, networks.img_low).reshape(fake_img.shape)
 
     # D learns to tell them apart; G's graph stays for the G step.
     d_statistics = d_step(networks, precision, real_img, fake_img.detach(), inputs)
@@ -46,6 +48,8 @@ def gan_step(networks: Networks, precision: Precision, inputs: StepInputs) -> to
         networks.average.step()
     statistics = torch.stack([d_statistics[0], g_loss, d_statistics[1], d_statistics[2]])
     networks.totals.add_(statistics)
+    if networks.has_schedule:
+        networks.nimg.add_(len(inputs.z))
     return statistics
 
 
@@ -107,7 +111,8 @@ def _targets(loss: LossConfig, flips: torch.Tensor | None) -> tuple[torch.Tensor
     real_target, fake_target = 1.0 - loss.smooth_real, loss.smooth_fake
     if flips is None:
         return real_target, fake_target
-    return real_target + (fake_target - real_target) * flips[0], fake_target + (real_target - fake_target) * flips[1]
+    real_flips, fake_flips = (flips < loss.flip_labels).float()
+    return real_target + (fake_target - real_target) * real_flips, fake_target + (real_target - fake_target) * fake_flips
 
 
 def _one_each(real_target: torch.Tensor | float, fake_target: torch.Tensor | float, real_img: torch.Tensor) -> torch.Tensor:
@@ -117,4 +122,10 @@ def _one_each(real_target: torch.Tensor | float, fake_target: torch.Tensor | flo
 
 
 def _noised(networks: Networks, img: torch.Tensor, noise: torch.Tensor | None, index: int) -> torch.Tensor:
-    return img if noise is None else augment.instance_noise(img, noise[index], networks.noise_std)
+    """img with its share of the instance noise, which falls linearly to 0 over instance_noise_kimg, or stays."""
+    if noise is None:
+        return img
+    std = networks.loss.instance_noise
+    if networks.has_schedule:
+        std = std * (1 - networks.nimg.double() / (1000 * networks.loss.instance_noise_kimg)).clamp(min=0).float()
+    return augment.instance_noise(img, noise[index], std)

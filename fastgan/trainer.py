@@ -11,21 +11,22 @@ import torch
 from torch import nn
 
 from fastgan import adapt, models, plots
+from fastgan.assembly import make_engine
 from fastgan.config import Config, DataConfig, LossConfig, ModelConfig, OptimConfig, RunConfig, validate
 from fastgan.data import open_source
-from fastgan.engine import Engine
 from fastgan.errors import DivergedError, UserError
 from fastgan.feeds import fit_to_data, open_feed
+from fastgan.memory import full_gpu_said
 from fastgan.networks import STATISTICS, make_networks
 from fastgan.ops import choice
 from fastgan.parity import PARITY_STEPS
-from fastgan.precision import choose_precision, full_precision
+from fastgan.precision import choose_precision
 from fastgan.progress import Progress, memory_gb
+from fastgan.readout import Readout
 from fastgan.recorder import Recorder
 from fastgan.run_folder import RunFolder
 from fastgan.sample import draw_z, generate_chunks
 from fastgan.stats import refuse_existing_run
-from fastgan.step import StepInputs, gan_step
 from fastgan.training_state import load_state
 
 GRID_SEED = 1_000_003  # added to the run's seed: the grid's z come from another random stream than training's
@@ -38,6 +39,8 @@ class Trainer:
     a 2-D float array or tensor [num, features] is taken as samples of a density. z: float32 [N, z_dim] or [N, z_dim, 1, 1], whichever G takes.
     loss: non_saturating | saturating. lr: of both optimisers, or (lr_G, lr_D). betas: Adam's. ema_kimg: half-life of G's moving average.
     amp: bf16 compute where the chip has it. compile: the whole step as one graph, used if it agrees with eager. device: None = CUDA if there is one.
+    cuda_graph: auto | on | off: on CUDA the host launches whole steps as one CUDA graph, graph_steps of them at once (None = measured).
+    data_backend: auto | resident (on the device) | stream (from host memory) | dali (decoded as needed). mirror: show images mirrored at random.
     out: a run folder to write grids, statistics and resumable snapshots into; None writes nothing. resume: go on from the state in `out`.
     G and D are trained in place. Raises UserError, in one sentence, for what cannot be trained.
     """
@@ -64,6 +67,10 @@ class Trainer:
         img_low: float = -1.0,
         amp: bool = True,
         compile: bool = True,
+        cuda_graph: str = "auto",
+        graph_steps: int | None = None,
+        data_backend: str = "auto",
+        mirror: bool = False,
         device: str | None = None,
         seed: int = 0,
         out: str | Path | None = None,
@@ -77,8 +84,11 @@ class Trainer:
             model=ModelConfig("custom", z_dim=z_dim or 1, z_distribution=z_distribution, img_low=img_low),
             loss=LossConfig(loss, fresh_fakes, smooth_real, smooth_fake, flip_labels, instance_noise),
             optim=OptimConfig(optimizer, lr_G, lr_D, beta1, beta2, ema_kimg=ema_kimg),
-            data=DataConfig(source=str(data) if isinstance(data, str | Path) else type(data).__name__),
-            run=RunConfig(batch_size=batch_size, kimg=1, seed=seed, amp=amp, compile=compile, device=None if device is None else str(device)),
+            data=DataConfig(str(data) if isinstance(data, str | Path) else type(data).__name__, backend=data_backend, mirror=mirror),
+            run=RunConfig(
+                batch_size=batch_size, kimg=1, seed=seed, amp=amp, compile=compile, cuda_graph=cuda_graph, graph_steps=graph_steps,
+                device=None if device is None else str(device),
+            ),  # fmt: skip
         )
         self._build(G, D, data, validate(config), z_dim, out, resume, progress)
 
@@ -93,6 +103,7 @@ class Trainer:
         trainer._build(G, D, data, config, config.model.z_dim, out, resume, progress)
         return trainer
 
+    @full_gpu_said()
     def _build(self, G, D, data, config: Config, z_dim: int | None, out, resume: bool, progress: bool) -> None:
         run = config.run
         if resume and out is None:
@@ -108,7 +119,8 @@ class Trainer:
         opened = open_feed(data, self.signature, config, self.generator, progress)
         self.feed, self.real_set = opened.feed, opened.real_set
         self.networks = make_networks(G, D, config, self.signature.one_pass, self.device)
-        self.engine = self._make_engine()
+        self.engine = make_engine(config, self.signature, self.networks, self.feed, self.generator, self.precision, self._say)
+        self.readout = Readout(self.networks.totals)
         self.grid_z = self._draw_z(run.grid, torch.Generator(self.device).manual_seed(run.seed + GRID_SEED))
         self.nimg, self.stop_requested, self.last_finite = 0, False, {}
         self.notes = [*self.signature.notes, self.precision.describe(), *opened.notes]
@@ -118,6 +130,8 @@ class Trainer:
             header, notes = load_state(Path(out), self.networks, self.generator)
             self.nimg = header["nimg"]
             self.feed.seek(self.nimg)
+            if self.networks.has_schedule:
+                self.networks.nimg.fill_(self.nimg)
             self.notes += notes
         self.recorder = None
         if out is not None:
@@ -144,7 +158,7 @@ class Trainer:
         total_nimg = self._total_nimg(kimg, epochs, steps)
         tick_nimg = max(run.batch_size, round(1000 * run.tick_kimg) if run.tick_kimg else math.ceil(total_nimg / 100))
 
-        with Progress(total_nimg, self.nimg, enabled=self.show_progress) as progress:
+        with Progress(total_nimg, self.nimg, enabled=self.show_progress) as progress, full_gpu_said():
             # Say what will be done, and write down where it starts.
             self._announce(progress)
             if self.recorder and self.nimg == 0:
@@ -155,14 +169,12 @@ class Trainer:
             stopwatch = Stopwatch(self.nimg)
 
             while self.nimg < total_nimg and not self.stop_requested:
-                # One step: the next real images, fresh noise, and the whole update.
-                inputs = self._draw_inputs()
+                # One launch: real images, fresh noise and the whole update, for as many steps as the rung takes at once.
+                tick_end = min((self.nimg // tick_nimg + 1) * tick_nimg, total_nimg)
                 with stopwatch.stepping():
-                    self.engine.run(inputs)
-                self.nimg += run.batch_size
+                    self._launch(min(self.engine.rung.steps_per_launch, math.ceil((tick_end - self.nimg) / run.batch_size)))
                 progress.advance(self.nimg)
-                in_tick = self.nimg // tick_nimg == (self.nimg - run.batch_size) // tick_nimg
-                if in_tick and self.nimg < total_nimg and not self.stop_requested:
+                if self.nimg < tick_end and not self.stop_requested:
                     continue
 
                 # A tick: read the statistics (this waits for the device), say them, write them.
@@ -201,63 +213,36 @@ class Trainer:
         nimg = 1000 * kimg if kimg is not None else epochs * self.real_set.num_images if epochs is not None else steps * batch_size
         return math.ceil(nimg / batch_size) * batch_size
 
-    # --- one step --------------------------------------------------------------------------------------------------------------------------------
+    # --- steps -----------------------------------------------------------------------------------------------------------------------------------
 
-    def _draw_inputs(self) -> StepInputs:
-        """The next real images, and every random number of the step from the run's own generator."""
-        real_img = self.feed.next_batch()
-        loss, num = self.config.loss, self.config.run.batch_size
-        z = self._draw_z(num, self.generator)
-        fresh_z = self._draw_z(num, self.generator) if loss.fresh_fakes else None
-        flips = noise = None
-        if loss.flip_labels:
-            flips = (torch.rand(2, num, 1, generator=self.generator, device=self.device) < loss.flip_labels).float()
-        if loss.instance_noise:
-            noise = torch.randn(3, num, *self.signature.img_shape, generator=self.generator, device=self.device)
-            self.networks.noise_std.fill_(self._noise_std())
-        return StepInputs(real_img, z, fresh_z, flips, noise)
+    def _launch(self, num_steps: int) -> None:
+        """Some steps; nothing here waits for the device."""
+        self.feed.reserve(num_steps)
+        self.engine.run(self.nimg // self.config.run.batch_size, num_steps)
+        self.feed.launched(num_steps)
+        self.nimg += num_steps * self.config.run.batch_size
 
     @property
     def is_density(self) -> bool:
         """Whether the real data are fresh samples of a known density."""
         return self.config.data.source == "gaussian"
 
-    def _noise_std(self) -> float:
-        """Instance noise falls linearly to 0 over instance_noise_kimg, or stays."""
-        loss = self.config.loss
-        left = 1.0 - self.nimg / (1000 * loss.instance_noise_kimg) if loss.instance_noise_kimg else 1.0
-        return loss.instance_noise * max(left, 0.0)
-
     def _draw_z(self, num: int, generator: torch.Generator) -> torch.Tensor:
         return draw_z(num, self.signature.z_shape, self.config.model.z_distribution, generator, self.device)
 
-    def _make_engine(self) -> Engine:
-        networks, precision, precise = self.networks, self.precision, full_precision(self.precision)
-
-        def step(inputs: StepInputs) -> torch.Tensor:
-            return gan_step(networks, precision, inputs)
-
-        def precise_step(inputs: StepInputs) -> torch.Tensor:
-            return gan_step(networks, precise, inputs)
-
-        reduced = precision.compute_dtype != torch.float32
-        return Engine(step, networks.state(), self.config.run.compile, precise_step if reduced else None)
-
     def _prepare_step(self, progress: Progress) -> None:
-        """Compile and check, once; afterwards the first trained step is still the first."""
+        """Climb the ladder, once; afterwards the first trained step is still the first."""
         if self.engine.prepared:
             return
         self.engine.report = lambda text: self._say(progress, text)
-        random_state = self.generator.get_state()
-        inputs = [(self._draw_inputs(),) for _ in range(PARITY_STEPS)]
-        compiling = progress.busy("compiling the training step and checking it against eager", "compiled and checked the step in {seconds:.1f} s")
-        with compiling if self.config.run.compile else contextlib.nullcontext():
-            rung = self.engine.prepare(inputs)
+        self.feed.reserve(self.feed.max_steps or PARITY_STEPS)
+        climbing = progress.busy("compiling the training step and checking it against eager", "compiled and checked the step in {seconds:.1f} s")
+        with climbing if self.config.run.compile else contextlib.nullcontext():
+            rung = self.engine.prepare()
         if self.recorder:
-            self.recorder.say(f"training on {self.device.type} with the {rung.name} step, ready in {rung.build_s:.1f} s")
+            at_once = f", {rung.steps_per_launch} steps a launch" if rung.name == "captured" else ""
+            self.recorder.say(f"training on {self.device.type} with the {rung.name} step{at_once}, ready in {rung.build_s:.1f} s")
             self.recorder.say(f"fused operators of the step: {choice.used()}")
-        self.feed.seek(self.nimg)
-        self.generator.set_state(random_state)
 
     # --- what a tick says and writes -------------------------------------------------------------------------------------------------------------
 
@@ -274,8 +259,8 @@ class Trainer:
     def _read_statistics(self, stopwatch: "Stopwatch") -> dict:
         """The means over a tick, and its speed. Raises DivergedError if one is NaN or infinite."""
         num_images = self.nimg - stopwatch.start_nimg
-        means = (self.networks.totals * (self.config.run.batch_size / num_images)).tolist()  # waits for the device
-        self.networks.totals.zero_()
+        means = [total * self.config.run.batch_size / num_images for total in self.readout.take()]  # waits for the device
+        self.networks.counters.write()
         seconds = stopwatch.seconds()
         statistics = {
             "nimg": self.nimg,

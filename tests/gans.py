@@ -1,17 +1,19 @@
 """Small systems for the tests of step, engine and trainer: every preset's kind at a size that runs in milliseconds."""
+import contextlib
 import dataclasses
 
 import torch
 
 from fastgan import adapt, models, presets
 from fastgan.config import Config, replace
-from fastgan.engine import Engine
+from fastgan.engine import Engine, Ladder, System
 from fastgan.networks import Networks, make_networks
 from fastgan.precision import Precision
 from fastgan.step import StepInputs, gan_step
 
 CPU = torch.device("cpu")
 FP32 = Precision("cpu", torch.float32, "test")
+COMPILED = Ladder()
 
 # dcgan at 16x16: G has a projection and 2 deconvolutions, D has 2 strided convolutions and its head. G runs forward once, D three times; D's weight
 # gradients come from its own step alone, which needs none for its images; G's step goes through all of D, and not to z.
@@ -41,9 +43,9 @@ def tiny_networks(config: Config, seed: int = 0) -> Networks:
     return make_networks(G, D, config, one_pass, CPU)
 
 
-def random_inputs(config: Config, seed: int = 0) -> StepInputs:
-    """Inputs as the trainer draws them."""
-    generator = torch.Generator().manual_seed(seed)
+def random_inputs(config: Config, seed: int | torch.Generator = 0) -> StepInputs:
+    """Inputs as the trainer draws them. seed: of fresh numbers, or what they are drawn from."""
+    generator = seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)
     num, model = config.run.batch_size, config.model
     if model.architecture == "samples":
         real_img = torch.randn(num, 1, generator=generator) * 1.25 + 4
@@ -51,20 +53,40 @@ def random_inputs(config: Config, seed: int = 0) -> StepInputs:
         size = (num, model.img_resolution, model.img_resolution, model.img_channels)
         real_img = torch.randint(0, 256, size, dtype=torch.uint8, generator=generator).permute(0, 3, 1, 2)
     z = torch.randn(2, num, model.z_dim, generator=generator)
-    flips = (torch.rand(2, num, 1, generator=generator) < config.loss.flip_labels).float() if config.loss.flip_labels else None
+    flips = torch.rand(2, num, 1, generator=generator) if config.loss.flip_labels else None
     noise = torch.randn(3, *real_img.shape, generator=generator) if config.loss.instance_noise else None
     return StepInputs(real_img, z[0], z[1] if config.loss.fresh_fakes else None, flips, noise)
 
 
-def make_engine(networks: Networks, precision: Precision = FP32, compile: bool = True, report=None) -> Engine:
+def make_engine(config: Config, networks: Networks, precision: Precision = FP32, ladder: Ladder = COMPILED, graphs=None, report=None) -> Engine:
+    """An engine whose inputs are random, the same for every engine of the configuration."""
+    generator = torch.Generator().manual_seed(7)
+
     def step(inputs):
         return gan_step(networks, precision, inputs)
 
     def precise_step(inputs):
         return gan_step(networks, FP32, inputs)
 
-    reports = [] if report is None else report
-    return Engine(step, networks.state(), compile, None if precision.compute_dtype == torch.float32 else precise_step, reports.append)
+    system = System(
+        draw=lambda: random_inputs(config, generator),
+        steps={(): step},
+        state=networks.state(),
+        generators=[generator],
+        precise_steps=None if precision.compute_dtype == torch.float32 else {(): precise_step},
+        counters=networks.counters,
+    )
+    return Engine(system, ladder, graphs, ([] if report is None else report).append)
+
+
+class SilentProgress:
+    """A fastgan.progress.Progress that shows nothing."""
+
+    def message(self, text: str) -> None:
+        pass
+
+    def busy(self, *texts: str):
+        return contextlib.nullcontext()
 
 
 def with_loss(config: Config, **changes) -> Config:

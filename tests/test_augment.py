@@ -2,7 +2,7 @@
 import pytest
 import torch
 
-from fastgan.augment import instance_noise, scale_images
+from fastgan.augment import instance_noise, mirror, scale_images
 
 
 @pytest.mark.parametrize("low", [-1.0, 0.0])
@@ -29,3 +29,14 @@ def test_instance_noise():
     img, noise = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4)
     assert torch.equal(instance_noise(img, noise, torch.tensor(0.0)), img)
     torch.testing.assert_close(instance_noise(img, noise, torch.tensor(0.25)), img + noise / 4)
+
+
+def test_mirror_turns_about_half_of_the_images_around_and_keeps_dtype_and_format():
+    img = torch.randint(0, 256, (400, 3, 4, 5), dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
+    uniform = torch.rand(400, 1, 1, 1)
+    mirrored = mirror(img, uniform)
+    assert mirrored.dtype == torch.uint8
+    assert mirrored.is_contiguous(memory_format=torch.channels_last)
+    turned = (uniform < 0.5).flatten()
+    assert torch.equal(mirrored[turned], img[turned].flip(3))
+    assert torch.equal(mirrored[~turned], img[~turned])

@@ -61,6 +61,8 @@ def test_bad_files_stop_it_or_are_listed(capsys, fails):
     ([], "fastgan pack SRC OUT, or fastgan pack --verify FILE"),
     (["photos"], "fastgan pack SRC OUT"),
     (["photos", "photos"], "photos exists already"),
+    (["photos", "."], ". exists already"),
+    (["photos", ""], ". exists already"),
     (["nowhere", "a.fgp"], "'nowhere' is neither a path that exists"),
     (["photos", "a.fgp", "--channels", "2"], "argument --channels"),
     (["photos", "a.fgp", "--resolution", "0"], "img_resolution at least 1"),

@@ -1,24 +1,33 @@
-"""The ladder: eager and compiled agree, one graph for a whole run, and a rung that differs is left with its reason."""
+"""The ladder: the rungs agree, one compiled graph for a whole run, and a rung that differs is left with its reason."""
 from collections import Counter
 
 import gans
 import pytest
 import torch
+from recorded_graphs import RecordedGraphs
 from torch import nn
 
-from fastgan import ops
-from fastgan.engine import Engine, RecompilationError, compile_step
+from fastgan import UserError, ops
+from fastgan.cadence import Cadence
+from fastgan.compiling import compile_step
+from fastgan.engine import Engine, Ladder, RecompilationError, System
 from fastgan.ops import choice
 from fastgan.parity import snapshot
 from fastgan.precision import Precision
 from fastgan.step import gan_step
 
-EVERYTHING = {"loss__fresh_fakes": True, "loss__smooth_real": 0.1, "loss__flip_labels": 0.2, "loss__instance_noise": 0.1, "optim__ema_kimg": 1.0}
+EVERYTHING = {"loss__fresh_fakes": True, "loss__smooth_real": 0.1, "loss__flip_labels": 0.2, "loss__instance_noise": 0.1, "optim__ema_kimg": 1.0,
+              "loss__instance_noise_kimg": 0.05}  # fmt: skip
 SYSTEMS = [("mlp", {}), ("mlp", EVERYTHING | {"optim__name": "rmsprop"}), ("gaussian1d", {}), ("dcgan", EVERYTHING)]
+EAGER = Ladder(compile=False)
 
 
-def train(engine: Engine, config, steps: int) -> torch.Tensor:
-    return torch.stack([engine.run(gans.random_inputs(config, seed)).clone() for seed in range(steps)])
+def assert_close(ours, theirs):
+    """Elements whose gradient is of rounding size may go the other way by a step of lr, hence the mean."""
+    for (group, tensors), others in zip(ours.state().items(), theirs.state().values(), strict=True):
+        for name in tensors:
+            difference = (tensors[name].double() - others[name].double()).abs().mean()
+            assert difference <= 1e-5 + 1e-3 * others[name].double().abs().mean(), (group, name)
 
 
 @pytest.mark.slow
@@ -27,19 +36,19 @@ def test_compiled_equals_eager_in_one_graph(preset, overrides):
     config = gans.tiny_config(preset, **overrides)
     compiled_networks, eager_networks = gans.tiny_networks(config), gans.tiny_networks(config)
     reports = []
-    compiled, eager = gans.make_engine(compiled_networks, report=reports), gans.make_engine(eager_networks, compile=False)
+    compiled, eager = gans.make_engine(config, compiled_networks, report=reports), gans.make_engine(config, eager_networks, ladder=EAGER)
     before = snapshot(compiled_networks.state())
-    compiled.prepare([(gans.random_inputs(config, 90),), (gans.random_inputs(config, 91),)])
+    compiled.prepare()
+    eager.prepare()
     assert (compiled.rung.name, reports) == ("compiled", [])
     assert_same(before, compiled_networks.state())  # the first trained step is the first
-    torch.testing.assert_close(train(compiled, config, 5), train(eager, config, 5), rtol=1e-3, atol=1e-4)
-    for (group, ours), theirs in zip(compiled_networks.state().items(), eager_networks.state().values(), strict=True):
-        for name in ours:
-            # Elements whose gradient is of rounding size may go the other way by a step of lr, hence the mean.
-            difference = (ours[name].double() - theirs[name].double()).abs().mean()
-            assert difference <= 1e-5 + 1e-3 * theirs[name].double().abs().mean(), (group, name)
+    for step in range(5):
+        compiled.run(step, 1)
+        eager.run(step, 1)
+        torch.testing.assert_close(compiled_networks.totals, eager_networks.totals, rtol=1e-3, atol=1e-4)
+    assert_close(compiled_networks, eager_networks)
     compiled_networks.optimizer_D.lr.fill_(1e-5)  # a schedule
-    train(compiled, config, 3)
+    compiled.run(5, 3)
     compiled.check_no_recompilation()
 
 
@@ -47,8 +56,8 @@ def test_compiled_equals_eager_in_one_graph(preset, overrides):
 def test_reduced_precision_agrees_within_twice_its_own_error():
     config = gans.tiny_config("mlp")
     networks, reports = gans.tiny_networks(config), []
-    engine = gans.make_engine(networks, Precision("cpu", torch.bfloat16, "test"), report=reports)
-    engine.prepare([(gans.random_inputs(config, 90),), (gans.random_inputs(config, 91),)])
+    engine = gans.make_engine(config, networks, Precision("cpu", torch.bfloat16, "test"), report=reports)
+    engine.prepare()
     assert (engine.rung.name, reports) == ("compiled", [])
     assert all(parameter.dtype == torch.float32 for parameter in networks.G.parameters())
 
@@ -59,20 +68,180 @@ def test_a_network_with_dropout_agrees_too():
     networks = gans.tiny_networks(config)
     networks.D.layers.insert(2, nn.Dropout(0.3))
     reports = []
-    engine = gans.make_engine(type(networks)(**{**vars(networks), "one_pass": False}), report=reports)
-    engine.prepare([(gans.random_inputs(config, 90),), (gans.random_inputs(config, 91),)])
+    engine = gans.make_engine(config, type(networks)(**{**vars(networks), "one_pass": False}), report=reports)
+    engine.prepare()
     assert (engine.rung.name, reports) == ("compiled", [])
 
 
 @pytest.mark.slow
 def test_a_second_compilation_is_noticed():
     config = gans.tiny_config("mlp")
-    engine = gans.make_engine(gans.tiny_networks(config))
-    engine.prepare([(gans.random_inputs(config, 0),), (gans.random_inputs(config, 1),)])
+    engine = gans.make_engine(config, gans.tiny_networks(config))
+    engine.prepare()
     engine.check_no_recompilation()
-    engine.run(gans.random_inputs(gans.tiny_config("mlp", run__batch_size=12)))
+    larger = gans.random_inputs(gans.tiny_config("mlp", run__batch_size=12))
+    engine.system.draw = lambda: larger
+    engine.run(0, 1)
     with pytest.raises(RecompilationError, match="2 times"):
         engine.check_no_recompilation()
+
+
+# --- the captured rung, by what stands in for CUDA graphs on the CPU -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1, 8])
+@pytest.mark.parametrize(("preset", "overrides"), SYSTEMS)
+def test_captured_equals_eager_to_the_bit(monkeypatch, preset, overrides, size):
+    """Twenty steps: whole launches, and single steps for what is left over. The recording holds everything that a step needs."""
+    monkeypatch.setattr(choice, "_forced", dict.fromkeys(ops.OPS, "reference"))  # which operators run is another matter
+    config = gans.tiny_config(preset, **overrides)
+    captured_networks, eager_networks, graphs, reports = gans.tiny_networks(config), gans.tiny_networks(config), RecordedGraphs(), []
+    captured = gans.make_engine(config, captured_networks, ladder=Ladder(compile=False, graph_steps=size), graphs=graphs, report=reports)
+    eager = gans.make_engine(config, eager_networks, ladder=EAGER)
+    before = snapshot(captured_networks.state())
+    captured.prepare()
+    eager.prepare()
+    assert (captured.rung.name, captured.rung.steps_per_launch, reports) == ("captured", size, [])
+    assert_same(before, captured_networks.state())
+    graphs.replayed.clear()
+    captured.run(0, 17)
+    captured.run(17, 3)
+    for step in range(20):
+        eager.run(step, 1)
+    assert len(graphs.replayed) == {1: 20, 8: 2 + 4}[size]
+    for networks in (captured_networks, eager_networks):
+        networks.counters.write()
+    assert_same(snapshot(eager_networks.state()), captured_networks.state())
+    assert torch.equal(captured.system.generators[0].get_state(), eager.system.generators[0].get_state())
+
+
+def test_what_changes_on_the_device_is_seen_by_the_recording(monkeypatch):
+    """A schedule writes into the tensor of the learning rate; a recording that had baked it in would not notice."""
+    config = gans.tiny_config("mlp")
+    networks = gans.tiny_networks(config)
+    engine = gans.make_engine(config, networks, ladder=Ladder(compile=False, graph_steps=1), graphs=RecordedGraphs())
+    engine.prepare()
+    engine.run(0, 1)
+    networks.optimizer_D.lr.zero_()
+    before = [parameter.clone() for parameter in networks.D.parameters()]
+    engine.run(1, 4)
+    assert all(torch.equal(*pair) for pair in zip(before, networks.D.parameters(), strict=True))
+
+
+def test_launches_are_as_large_as_pays_and_as_the_data_allow(monkeypatch):
+    config, seconds = gans.tiny_config("mlp"), {1: 2e-3, 4: 1e-3, 16: 0.999e-3}
+
+    def steps_per_launch(**ladder):
+        engine = gans.make_engine(config, gans.tiny_networks(config), ladder=Ladder(compile=False, **ladder), graphs=RecordedGraphs())
+        return engine.prepare().steps_per_launch
+
+    monkeypatch.setattr("fastgan.capture._seconds_per_step", lambda candidates, *_: {each.size: seconds[each.size] for each in candidates})
+    assert (steps_per_launch(), steps_per_launch(max_graph_steps=5), steps_per_launch(max_graph_steps=1)) == (16, 4, 1)
+    assert steps_per_launch(graph_steps=7) == 7
+    seconds[16] = 1.01e-3  # slower than 4 at once
+    assert steps_per_launch() == 4
+    seconds.update({1: 0.1, 4: 0.09, 16: 0.08})  # 16 steps would take over a second, and 4 more than a third
+    assert steps_per_launch() == 1
+    with pytest.raises(UserError, match="more than the 5 batches"):
+        steps_per_launch(graph_steps=6, max_graph_steps=5)
+
+
+class WaitsForTheDevice(nn.Module):
+    def forward(self, x):
+        return x * float(x.mean().item() < 1e9)
+
+
+@pytest.mark.parametrize("cuda_graph", ["auto", "on"])
+def test_what_cannot_be_recorded_is_left_with_its_reason(cuda_graph):
+    config, reports = gans.tiny_config("mlp"), []
+    networks = gans.tiny_networks(config)
+    networks.D.layers.insert(1, WaitsForTheDevice())
+    before = snapshot(networks.state())
+    engine = gans.make_engine(config, networks, ladder=Ladder(compile=False, cuda_graph=cuda_graph), graphs=RecordedGraphs(), report=reports)
+    if cuda_graph == "on":
+        with pytest.raises(UserError, match="cannot be a CUDA graph.*the host waits for"):
+            engine.prepare()
+    else:
+        assert engine.prepare().name == "eager"
+        assert len(reports) == 1
+        assert "the captured step is not used, the eager one is: RuntimeError: the host waits for" in reports[0]
+        engine.run(0, 2)
+        assert networks.totals.any()
+    assert engine.rung.name == "eager"
+    assert before.keys() == networks.state().keys()
+
+
+def test_a_recording_that_does_something_else_is_found():
+    """A network that counts its calls on the host: the recording goes on doing what the recorded call did."""
+
+    class Alternates(nn.Module):
+        calls = 0
+
+        def forward(self, x):
+            self.calls += 1
+            return x * (1.0 if self.calls % 6 < 3 else 3.0)
+
+    config, reports = gans.tiny_config("mlp"), []
+    networks = gans.tiny_networks(config)
+    networks.D.layers.insert(1, Alternates())
+    engine = gans.make_engine(config, networks, ladder=Ladder(compile=False), graphs=RecordedGraphs(), report=reports)
+    assert engine.prepare().name == "eager"
+    assert "the captured step is not used" in reports[0]
+
+
+def toy_system(cadence: Cadence) -> System:
+    """A weight that every step changes in its own way: the update adds 1, `double` doubles, `triple` triples, in the order of their names."""
+    weight, totals, generator = torch.ones(1), torch.zeros(1), torch.Generator()
+
+    def step_of(variant):
+        def step(inputs):
+            weight.add_(1)
+            for name in variant:
+                weight.mul_({"double": 2, "triple": 3}[name])
+            totals.add_(weight)
+            return totals
+
+        return step
+
+    state = {"D": {"weight": weight}, "totals": {"totals": totals}}
+    return System(lambda: (), {variant: step_of(variant) for variant in cadence.variants()}, state, [generator], cadence=cadence)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 8])
+def test_parts_that_are_due_now_and_then_come_in_their_rhythm(size):
+    cadence = Cadence({"double": 4, "triple": 6})
+    captured = Engine(toy_system(cadence), Ladder(compile=False, graph_steps=size), RecordedGraphs())
+    assert captured.prepare().name == "captured"
+    expected, step = 1.0, 0
+    for num in (1, 3, 8, 17):
+        captured.run(step, num)
+        for number in range(step, step + num):
+            expected = (expected + 1) * (2 if number % 4 == 0 else 1) * (3 if number % 6 == 0 else 1)
+        step += num
+        assert captured.system.state["D"]["weight"].item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.slow
+def test_a_variant_that_cannot_be_compiled_stays_eager_alone():
+    cadence, reports = Cadence({"double": 2}), []
+    system = toy_system(cadence)
+    plain = system.steps[("double",)]
+
+    def breaks(inputs):
+        torch._dynamo.graph_break()
+        return plain(inputs)
+
+    system.steps = {**system.steps, ("double",): breaks}
+    engine = Engine(system, Ladder(), report=reports.append)
+    assert engine.prepare().name == "compiled"
+    assert len(reports) == 1
+    assert "the compiled step with double is not used" in reports[0]
+    engine.run(0, 3)
+    assert system.state["D"]["weight"].item() == ((1 + 1) * 2 + 1 + 1) * 2
+    engine.check_no_recompilation()
+
+
+# --- a compiled rung that differs ----------------------------------------------------------------------------------------------------------------
 
 
 class DiffersWhenCompiled(nn.Module):
@@ -111,29 +280,32 @@ def test_a_rung_that_differs_is_left_with_its_reason(change, reason):
     optimizer = Adam(list(network.parameters()), 1e-5, 0.5, 0.9, 1e-8)
     x = torch.randn(6, 4)
 
-    def step(scale):
-        loss = (network(x) * scale).square().mean()
+    totals = torch.zeros(1)
+
+    def step(inputs):
+        loss = network(x).square().mean()
         optimizer.step(list(torch.autograd.grad(loss, optimizer.parameters)))
-        return loss.detach().reshape(1)
+        totals.add_(loss.detach())
+        return totals
 
     reports = []
-    state = {"D": dict(network.named_parameters()), "optimizer": optimizer.state()}
+    state = {"D": dict(network.named_parameters()), "optimizer": optimizer.state(), "totals": {"totals": totals}}
     before = snapshot(state)
-    engine = Engine(step, state, report=reports.append)
-    engine.prepare([(torch.tensor(1.0),), (torch.tensor(2.0),)])
+    engine = Engine(System(lambda: (), {(): step}, state, []), Ladder(), report=reports.append)
+    engine.prepare()
     assert engine.rung.name == "eager"
     assert len(reports) == 1
     assert reason in reports[0]
     assert_same(before, state)
-    engine.run(torch.tensor(1.0))
+    engine.run(0, 1)
     assert not torch.equal(network.layer.weight, before["D"]["layer.weight"])
 
 
 def test_without_compile_the_step_is_eager_and_nothing_is_reported():
     config = gans.tiny_config("mlp")
     reports = []
-    engine = gans.make_engine(gans.tiny_networks(config), compile=False, report=reports)
-    assert engine.prepare([(gans.random_inputs(config),)]).name == "eager"
+    engine = gans.make_engine(config, gans.tiny_networks(config), ladder=EAGER, report=reports)
+    assert engine.prepare().name == "eager"
     assert reports == []
 
 
@@ -168,14 +340,14 @@ def test_images_of_one_channel_between_a_kernel_of_ours_and_the_library_s_compil
     """They lie in both memory formats at once, and the compiler must foresee which of them the library takes them for."""
     monkeypatch.setattr(choice, "pick", lambda op, call, forms, device_type: "cpu" if call.startswith("up") and "cpu" in forms else "reference")
     config, reports = gans.tiny_config("dcgan"), []
-    engine = gans.make_engine(gans.tiny_networks(config), Precision("cpu", torch.bfloat16, "test"), report=reports)
-    assert engine.prepare([(gans.random_inputs(config, seed),) for seed in range(2)]).name == "compiled", reports
+    engine = gans.make_engine(config, gans.tiny_networks(config), Precision("cpu", torch.bfloat16, "test"), report=reports)
+    assert engine.prepare().name == "compiled", reports
 
 
 def test_the_private_setting_of_dynamo_is_there():
     """A release that renames trace_autograd_ops fails here, not in a user's run."""
     assert isinstance(torch._dynamo.config.trace_autograd_ops, bool)
-    compile_step(lambda: None, [])
+    compile_step(lambda: None, [], {})
     assert torch._dynamo.config.trace_autograd_ops is True
 
 

@@ -1,13 +1,19 @@
 """Which size images get, and which feed goes with which data."""
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from fastgan import feeds
 from fastgan.adapt import Signature
 from fastgan.config import replace
-from fastgan.data import GaussianFeed, ResidentFeed, open_source
+from fastgan.data import GaussianFeed, ResidentFeed, Source, open_source
+from fastgan.data.stream import StreamFeed
 from fastgan.errors import UserError
-from fastgan.feeds import fit_to_data, open_feed
+from fastgan.feeds import OpenedData, fit_to_data, open_feed
 from fastgan.presets import preset
 
 CPU = torch.device("cpu")
@@ -21,8 +27,8 @@ def signature(*img_shape: int) -> Signature:
     return Signature((4,), img_shape, True, ())
 
 
-def feed_for(data, *img_shape: int, batch_size: int = 4):
-    config = replace(replace(preset("mlp"), "run.batch_size", batch_size), "run.seed", 7)
+def feed_for(data, *img_shape: int, batch_size: int = 4, backend: str = "auto") -> OpenedData:
+    config = replace(replace(replace(preset("mlp"), "run.batch_size", batch_size), "run.seed", 7), "data.backend", backend)
     return open_feed(data, signature(*img_shape), config, torch.Generator(CPU), progress=False)
 
 
@@ -61,10 +67,10 @@ def test_what_was_asked_for_goes_before_the_data():
     ],
 )
 def test_images_are_brought_to_the_shape_that_g_makes(img_shape, data_channels, expected):
-    feed, image_set = feed_for(images(side=40, channels=data_channels), *img_shape)
-    assert tuple(image_set.images.shape[1:]) == expected
+    opened = feed_for(images(side=40, channels=data_channels), *img_shape)
+    assert opened.real_set.img_shape == expected
     height, width, channels = expected
-    batch = feed.next_batch()
+    batch = opened.feed.next_batch()
     assert batch.shape == (4, channels, height, width)
     assert batch.dtype == torch.uint8
 
@@ -78,10 +84,10 @@ def test_images_that_nothing_can_be_brought_to(img_shape):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, np.float32, np.float64])
 def test_rows_of_floats_are_samples(dtype):
     samples = torch.randn(9, 3).to(dtype) if isinstance(dtype, torch.dtype) else np.random.default_rng(0).normal(size=(9, 3)).astype(dtype)
-    feed, image_set = feed_for(samples, 3)
-    assert isinstance(feed, ResidentFeed)
-    assert image_set is None
-    batch = feed.next_batch()
+    opened = feed_for(samples, 3)
+    assert isinstance(opened.feed, ResidentFeed)
+    assert opened.real_set is None
+    batch = opened.feed.next_batch()
     assert batch.dtype == torch.float32
     rows = {tuple(row) for row in torch.as_tensor(samples, dtype=torch.float32).tolist()}
     assert {tuple(row) for row in batch.tolist()} <= rows
@@ -93,10 +99,10 @@ def test_samples_of_another_length_than_g_makes():
 
 
 def test_the_gaussian_of_the_configuration():
-    feed, image_set = open_feed(None, signature(1), preset("gaussian1d"), torch.Generator(CPU))
-    assert isinstance(feed, GaussianFeed)
-    assert image_set is None
-    samples = torch.cat([feed.next_batch() for _ in range(200)])
+    opened = open_feed(None, signature(1), preset("gaussian1d"), torch.Generator(CPU))
+    assert isinstance(opened.feed, GaussianFeed)
+    assert opened.real_set is None
+    samples = torch.cat([opened.feed.next_batch() for _ in range(200)])
     assert samples.mean().item() == pytest.approx(4, abs=5 * 1.25 / 20_000**0.5)
     assert samples.std().item() == pytest.approx(1.25, abs=0.05)
 
@@ -120,8 +126,7 @@ def test_a_batch_larger_than_the_set():
 
 
 def test_an_opened_source_and_the_order_of_the_seed():
-    ours, _ = feed_for(open_source(images()), 1, 16, 16)
-    theirs, _ = feed_for(images(), 1, 16, 16)
+    ours, theirs = (feed_for(data, 1, 16, 16).feed for data in (open_source(images()), images()))
     assert torch.equal(ours.next_batch(), theirs.next_batch())
 
 
@@ -130,3 +135,91 @@ def test_a_bar_is_shown_only_where_it_is_wanted(capsys):
     assert capsys.readouterr() == ("", "")
     open_feed(images(), signature(1, 16, 16), replace(preset("mlp"), "run.batch_size", 4), torch.Generator(CPU))
     assert "6/6" in capsys.readouterr().err
+
+
+# --- the choice between the ways -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", ["auto", "resident", "stream"])
+def test_without_a_gpu_images_are_read_where_they_lie(backend):
+    opened = feed_for(images(), 1, 16, 16, backend=backend)
+    assert isinstance(opened.feed, ResidentFeed)
+    assert opened.feed._window.rows.data_ptr() == opened.real_set.images.data_ptr()
+    assert opened.notes == ("the images (0.0 MB) are read where they lie, in the memory of the host",)
+
+
+@pytest.mark.parametrize(
+    ("asked", "set_bytes", "chosen", "reason"),
+    [
+        ("auto", 6_000_000_000, "resident", "the images (6.0 GB) lie in the memory of the GPU, which had 10.0 GB free"),
+        ("auto", 6_000_000_001, "stream", "(6.0 GB) stay in the memory of the host and are streamed to the GPU, "
+                                          "for they take more than 60% of the 10.0 GB free"),
+        ("resident", 10_000_000_000, "resident", "lie in the memory of the GPU"),
+        ("stream", 47_040_000, "stream", "(47.0 MB) stay in the memory of the host and are streamed to the GPU, as asked for"),
+    ],
+)
+def test_on_a_gpu_the_size_decides_unless_the_user_does(asked, set_bytes, chosen, reason):
+    backend, note = feeds._choose_backend(asked, set_bytes, 10_000_000_000)
+    assert backend == chosen
+    assert reason in note
+
+
+def test_a_set_that_does_not_fit_is_refused_where_it_shall_lie_on_the_gpu():
+    with pytest.raises(UserError, match="need 10.1 GB of the GPU's memory, of which 10.0 GB are free: .* --data-backend stream"):
+        feeds._choose_backend("resident", 10_100_000_000, 10_000_000_000)
+
+
+def test_a_gpu_that_fills_up_in_between_is_told_in_a_sentence(monkeypatch):
+    def refuse(*_):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+    monkeypatch.setattr(feeds, "ResidentFeed", refuse)
+    monkeypatch.setattr(feeds, "_free_bytes", lambda device: 2_000_000)
+    with pytest.raises(UserError, match="need 0.0 MB of the GPU's memory, of which 2.0 MB are free"):
+        feed_for(images(), 1, 16, 16, backend="resident")
+
+
+@pytest.mark.parametrize("graph_steps", [None, 3, 20])
+def test_streamed_images_are_those_of_the_resident_set(monkeypatch, graph_steps):
+    resident = feed_for(images(), 1, 16, 16).feed
+    monkeypatch.setattr(feeds, "_free_bytes", lambda device: 100)
+    config = replace(replace(replace(preset("mlp"), "run.batch_size", 4), "run.seed", 7), "run.graph_steps", graph_steps)
+    opened = open_feed(images(), signature(1, 16, 16), config, torch.Generator(CPU), progress=False)
+    assert isinstance(opened.feed, StreamFeed)
+    assert opened.feed.max_steps == max(8, graph_steps or 0)
+    assert "streamed" in opened.notes[0]
+    assert all(torch.equal(opened.feed.next_batch(), resident.next_batch()) for _ in range(5))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Five images of 20x20, the third of them cut short."""
+    for index, pixels in enumerate(images(5, 20)):
+        Image.fromarray(pixels[..., 0]).save(tmp_path / f"{index}.png")
+    (tmp_path / "2.png").write_bytes((tmp_path / "2.png").read_bytes()[:60])
+    return tmp_path
+
+
+def test_dali_gets_the_files_and_nothing_else_is_decoded(monkeypatch, folder):
+    class DaliFeed:
+        skipped = ("2.png: is cut short",)
+
+        def __init__(self, *arguments, **options):
+            self.arguments, self.options = arguments, options
+    monkeypatch.setitem(sys.modules, "fastgan.data.dali_feed", SimpleNamespace(DaliFeed=DaliFeed))
+    monkeypatch.setattr(Source, "read", lambda *_: pytest.fail("the whole set was decoded"))
+    opened = feed_for(str(folder), 1, 16, 16, backend="dali")
+    assert opened.feed.arguments[1:] == (16, 1, 4, 7, CPU, False)
+    assert opened.feed.options == {"progress": False, "max_steps": 8}
+    assert opened.notes == ("the 4 images are decoded by DALI as they are needed",)
+    assert (opened.real_set.num_images, opened.real_set.img_shape, opened.real_set.skipped) == (4, (16, 16, 1), DaliFeed.skipped)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("backend", ["auto", "resident", "stream"])
+def test_every_way_gives_the_same_images_on_a_gpu(backend):
+    config = replace(replace(replace(preset("mlp"), "run.batch_size", 4), "run.seed", 7), "data.backend", backend)
+    ours = open_feed(images(), signature(1, 16, 16), config, torch.Generator("cuda"), progress=False).feed
+    theirs = feed_for(images(), 1, 16, 16).feed
+    assert isinstance(ours, StreamFeed if backend == "stream" else ResidentFeed)
+    assert all(torch.equal(ours.next_batch().cpu(), theirs.next_batch()) for _ in range(5))
+    ours.close()

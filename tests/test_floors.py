@@ -10,13 +10,13 @@ import fastgan
 ROOT = Path(fastgan.__file__).parent
 
 SERVICES = {"data", "metrics", "sample", "plots", "export", "checkpoint", "stats", "info", "progress"}
-FOUNDATIONS = [{"__init__", "errors", "kernels"}, {"files", "config"}, {"presets"}, {"ops", "distributed", "precision"}]
+FOUNDATIONS = [{"__init__", "errors", "kernels"}, {"files", "config"}, {"presets"}, {"ops", "distributed", "precision", "cadence"}]
 METHOD = [
-    {"layers", "losses", "penalties", "augment", "optim", "ema", "schedules", "parity"},
+    {"layers", "losses", "penalties", "augment", "optim", "ema", "schedules", "parity", "counters", "compiling", "capture", "readout"},
     {"models", "networks"},
     {"step", "engine", "adapt"},
 ]
-HARNESS = [{"run_folder", "feeds", "training_state", "snapshots"}, {"recorder"}, {"trainer"}, {"cli"}, {"__main__"}]
+HARNESS = [{"run_folder", "feeds", "training_state", "snapshots", "assembly", "memory"}, {"recorder"}, {"trainer"}, {"cli"}, {"__main__"}]
 
 # A folder is one unit: its files may import each other.
 FLOORS = [*FOUNDATIONS, *METHOD, SERVICES, *HARNESS]
@@ -84,8 +84,9 @@ def test_a_service_knows_nothing_of_the_method(path):
 
 
 def test_the_engine_imports_torch_and_the_choice_of_operators_alone():
-    modules = imported_modules(ROOT / "engine.py") | imported_modules(ROOT / "parity.py")
-    packages = {module.split(".")[0] for module in modules - {"fastgan.parity", "fastgan.ops"}}
+    own = {"engine", "parity", "capture", "compiling", "cadence", "counters"}
+    modules = set().union(*(imported_modules(ROOT / f"{name}.py") for name in own))
+    packages = {module.split(".")[0] for module in modules - {f"fastgan.{name}" for name in (*own, "ops", "errors")}}
     assert packages - sys.stdlib_module_names == {"torch"}
 
 
@@ -95,9 +96,11 @@ def test_the_package_imports_neither_bench_nor_tests(path):
 
 
 @every_file
-def test_compiling_and_recording_happen_in_the_engine(path):
-    if unit_of(path) != "engine":
-        assert not dotted_names(path) & {"torch.compile", "torch.cuda.graph", "torch.cuda.CUDAGraph", "torch.cuda.make_graphed_callables"}
+def test_compiling_and_recording_have_one_home_each(path):
+    if unit_of(path) != "compiling":
+        assert "torch.compile" not in dotted_names(path)
+    if unit_of(path) != "capture":
+        assert not dotted_names(path) & {"torch.cuda.graph", "torch.cuda.CUDAGraph", "torch.cuda.make_graphed_callables"}
 
 
 @every_file

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fastgan import ops, presets
+from fastgan import ops, presets, step
 from fastgan.networks import STATISTICS
 from fastgan.ops import choice
 from fastgan.step import gan_step, judge_loss
@@ -51,7 +51,7 @@ def plain_step(G, D, optimizer_G, optimizer_D, config, inputs):
         real_img = real_img / 255 * (1 - low) + low
     real_label, fake_label = torch.full((num, 1), 1 - loss.smooth_real), torch.full((num, 1), loss.smooth_fake)
     if inputs.flips is not None:
-        swap_real, swap_fake = inputs.flips[0].bool(), inputs.flips[1].bool()
+        swap_real, swap_fake = inputs.flips < loss.flip_labels
         real_label, fake_label = torch.where(swap_real, fake_label, real_label), torch.where(swap_fake, real_label, fake_label)
 
     def noised(img, index):
@@ -229,3 +229,27 @@ def test_the_fused_end_gives_what_the_plain_one_gives(preset, target):
     parameters = list(D.parameters())
     for ours, theirs in zip(*(torch.autograd.grad(loss.mean(), parameters) for loss, _ in (fused, plain)), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_instance_noise_falls_to_zero_by_the_images_shown():
+    """The schedule is part of the step: the images are counted on the device."""
+    config = gans.with_loss(gans.tiny_config("mlp"), instance_noise=0.4, instance_noise_kimg=0.032)
+    networks, inputs = gans.tiny_networks(config), gans.random_inputs(config)
+    img, noise = torch.zeros(8, 1, 16, 16), torch.ones(3, 8, 1, 16, 16)
+    levels = []
+    for _ in range(6):
+        levels.append(step._noised(networks, img, noise, 0).mean().item())
+        gan_step(networks, gans.FP32, inputs)
+    assert levels == pytest.approx([0.4, 0.3, 0.2, 0.1, 0.0, 0.0], abs=1e-6)
+    assert networks.nimg == 48
+
+
+def test_mirrored_real_images(monkeypatch):
+    seen = []
+    config = gans.tiny_config("mlp")
+    inputs = gans.random_inputs(config)
+    uniform = torch.linspace(0, 1, 8).view(8, 1, 1, 1)
+    monkeypatch.setattr(step, "d_step", lambda networks, precision, real_img, *_: seen.append(real_img) or (torch.zeros(()),) * 3)
+    gan_step(gans.tiny_networks(config), gans.FP32, inputs._replace(mirror=uniform))
+    plain = inputs.real_img / 127.5 - 1
+    torch.testing.assert_close(seen[0].view(8, 1, 16, 16), torch.cat([plain[:4].flip(3), plain[4:]]))

@@ -10,14 +10,14 @@ import gans
 import numpy as np
 import pytest
 import torch
+from recorded_graphs import RecordedGraphs
 from torch import nn
 
-from fastgan import DivergedError, Trainer, UserError
+from fastgan import DivergedError, Trainer, UserError, ops
 from fastgan.checkpoint import load_tensors
 from fastgan.config import replace
 from fastgan.data import ResidentFeed
 from fastgan.ops import choice
-from fastgan.parity import restore, snapshot
 from fastgan.trainer import Stopwatch
 
 
@@ -107,11 +107,13 @@ def test_statistics_are_means_over_the_tick():
     one, other = (Trainer.from_config(config, progress=False) for _ in range(2))
     ticks = list(one.ticks())
     singles = []
+    other.engine.prepare()
     for _ in range(5):
-        singles.append(other.engine.run(other._draw_inputs()).clone())
+        other._launch(1)
+        singles.append(other.readout.take())
     assert [tick["nimg"] for tick in ticks] == [24, 40]
-    assert ticks[0]["d_loss"] == pytest.approx(torch.stack(singles)[:3, 0].mean().item(), rel=1e-5)
-    assert ticks[1]["g_loss"] == pytest.approx(torch.stack(singles)[3:, 1].mean().item(), rel=1e-5)
+    assert ticks[0]["d_loss"] == pytest.approx(np.mean(singles[:3], axis=0)[0], rel=1e-5)
+    assert ticks[1]["g_loss"] == pytest.approx(np.mean(singles[3:], axis=0)[1], rel=1e-5)
 
 
 @pytest.mark.parametrize("compile", [False, pytest.param(True, marks=pytest.mark.slow)])
@@ -135,24 +137,86 @@ def test_resume_is_bit_identical(tmp_path, compile):
 
 def test_preparing_takes_nothing_from_the_run(monkeypatch):
     """The steps of the start-up check leave data, noise and networks where they were."""
-
-    def prepare(inputs):
-        before = snapshot(trainer.engine.state)
-        with torch.random.fork_rng():
-            for each in inputs:
-                trainer.engine.step(*each)
-        restore(trainer.engine.state, before)
-        trainer.engine.prepared = True
-
-    trainer, reference = quiet(flat_pair(), seed=4), quiet(flat_pair(), seed=4)
-    monkeypatch.setattr(trainer.engine, "prepare", prepare)
     monkeypatch.setattr(choice, "_forced", {"adam_ema": "reference"})  # this one does not measure: both shall run the same, to the bit
+    trainer, reference = quiet(flat_pair(), seed=4), quiet(flat_pair(), seed=4)
+    reference.engine.prepared = True  # it has nothing to prepare
+    monkeypatch.setattr(reference.engine.system.counters, "add", lambda *_: None)
     for each in (trainer, reference):
         torch.manual_seed(0)
         each.fit(steps=2)
     assert trainer.feed.nimg == reference.feed.nimg == 16
     assert torch.equal(trainer.generator.get_state(), reference.generator.get_state())
     assert_same_bits(all_state(trainer), all_state(reference))
+
+
+def captured(monkeypatch, pair, *args, **options):
+    """A trainer that records its steps, by what stands in for CUDA graphs."""
+    with monkeypatch.context() as patch:
+        patch.setattr("fastgan.assembly._graphs_of", lambda device, generators: RecordedGraphs())
+        return quiet(pair, *args, **options)
+
+
+@pytest.mark.parametrize("graph_steps", [1, 3, None])
+@pytest.mark.parametrize("read_in_step", [False, True])
+def test_captured_and_eager_runs_are_the_same_to_the_bit(monkeypatch, graph_steps, read_in_step):
+    """Over several epochs and ticks: order of the data, z, mirrored images, schedules, statistics, weights and BatchNorm's counters."""
+    monkeypatch.setattr(choice, "_forced", dict.fromkeys(ops.OPS, "reference"))
+    monkeypatch.setattr("fastgan.assembly._reads_in_step", lambda feed, device: read_in_step)
+    options = {"z_dim": 6, "flip_labels": 0.2, "instance_noise": 0.1, "ema_kimg": 0.1, "mirror": True, "seed": 3}
+    data = images(channels=3)
+    ours, theirs = captured(monkeypatch, conv_pair(), data, graph_steps=graph_steps, **options), quiet(conv_pair(), data, **options)
+    for trainer in (ours, theirs):
+        trainer.config = replace(replace(trainer.config, "run.tick_kimg", 0.08), "loss.instance_noise_kimg", 0.1)
+    ticks = [list(trainer.ticks(steps=37)) for trainer in (ours, theirs)]
+    assert (ours.engine.rung.name, theirs.engine.rung.name) == ("captured", "eager")
+    assert [[tick[name] for name in ("nimg", "d_loss", "g_loss")] for tick in ticks[0]] == [
+        [tick[name] for name in ("nimg", "d_loss", "g_loss")] for tick in ticks[1]]  # fmt: skip
+    assert [tick["nimg"] for tick in ticks[0]] == [80, 160, 240, 296]
+    assert_same_bits(all_state(ours), all_state(theirs))
+    assert ours.networks.D[3].num_batches_tracked == 3 * 37
+    assert ours.networks.G[1].num_batches_tracked == ours.networks.G_ema[1].num_batches_tracked == 37
+
+
+@pytest.mark.slow
+def test_a_compiled_step_that_reads_its_images_itself(monkeypatch):
+    """As it does on a GPU: one graph, and the images in the order that the eager run has, over the end of an epoch."""
+    monkeypatch.setattr("fastgan.assembly._reads_in_step", lambda feed, device: True)
+    ours = quiet(flat_pair(), mirror=True, compile=True, seed=5)
+    monkeypatch.setattr("fastgan.assembly._reads_in_step", lambda feed, device: False)
+    theirs = quiet(flat_pair(), mirror=True, seed=5)
+    ticks = []
+    for trainer in (ours, theirs):
+        torch.manual_seed(0)  # of D's dropout
+        ticks.append(trainer.fit(steps=9))
+    assert (ticks[0]["rung"], ticks[1]["rung"]) == ("compiled", "eager")
+    assert ticks[0]["real_logits"] == pytest.approx(ticks[1]["real_logits"], rel=1e-3)
+    assert torch.equal(ours.feed.state()["position"], theirs.feed.state()["position"])
+
+
+def test_a_captured_run_is_resumed_to_the_bit(monkeypatch, tmp_path):
+    options = {"z_dim": 6, "ema_kimg": 0.1, "seed": 3, "graph_steps": 3}
+    data = images(channels=3)
+    whole = captured(monkeypatch, conv_pair(), data, **options)
+    whole.fit(steps=11)
+    captured(monkeypatch, conv_pair(), data, out=tmp_path / "run", **options).fit(steps=4)
+    resumed = captured(monkeypatch, conv_pair(), data, out=tmp_path / "run", resume=True, **options)
+    resumed.fit(steps=11)
+    assert resumed.engine.rung.name == "captured"
+    assert "3 steps a launch" in (tmp_path / "run" / "log.txt").read_text()
+    assert_same_bits(all_state(resumed), all_state(whole))
+
+
+def test_batchnorm_counts_as_torch_does(tmp_path):
+    """Though nothing is launched for it: in the networks after every tick, and in what is saved."""
+    trainer = quiet(conv_pair(), images(channels=3), z_dim=6, out=tmp_path / "run", fresh_fakes=True)
+    for tick in trainer.ticks(steps=5):
+        steps = tick["nimg"] // 8
+        assert (trainer.networks.G[1].num_batches_tracked, trainer.networks.D[3].num_batches_tracked) == (2 * steps, 3 * steps)
+    tensors, _ = load_tensors(tmp_path / "run" / "network-snapshot-000000.safetensors", "snapshot")
+    assert (tensors["G.1.num_batches_tracked"], tensors["D.3.num_batches_tracked"]) == (10, 15)
+    resumed = quiet(conv_pair(), images(channels=3), z_dim=6, out=tmp_path / "run", fresh_fakes=True, resume=True)
+    resumed.fit(steps=7)
+    assert resumed.networks.D[3].num_batches_tracked == 21
 
 
 def test_the_run_folder_holds_what_it_should(tmp_path):
@@ -250,20 +314,11 @@ def test_a_weight_that_is_not_finite_is_never_saved(tmp_path):
 def test_every_image_once_an_epoch_in_an_order_that_the_seed_fixes():
     trainer = quiet(flat_pair(), seed=7)
     feed = ResidentFeed(trainer.real_set.images, 8, 7)
-    ours = [trainer._draw_inputs().real_img.clone() for _ in range(6)]
+    trainer.feed.reserve(6)
+    ours = [trainer.engine.system.draw().real_img for _ in range(6)]
     assert all(torch.equal(a, feed.next_batch()) for a in ours)
     shown = torch.cat(ours).permute(0, 2, 3, 1).flatten(1).tolist()
     assert sorted(shown) == sorted(trainer.real_set.images.flatten(1).tolist())
-
-
-def test_instance_noise_falls_to_zero():
-    trainer = quiet(flat_pair(), instance_noise=0.4)
-    trainer.config = replace(trainer.config, "loss.instance_noise_kimg", 1.0)
-    levels = []
-    for trainer.nimg in (0, 250, 1000, 5000):
-        trainer._draw_inputs()
-        levels.append(trainer.networks.noise_std.item())
-    assert levels == pytest.approx([0.4, 0.3, 0.0, 0.0])
 
 
 def test_samples_of_a_users_own_density():

@@ -75,9 +75,7 @@ def run_interpreted(check: str | Callable, *args) -> None:
     traceback from there, and skips where the check skips. All tests of a run share one process: only the first pays for its imports, and
     a check must leave nothing behind. A plain `assert` there says no more than its message.
     """
-    triton = pytest.importorskip("triton", reason="triton is not installed")
-    if triton.__version__.startswith("3.6."):
-        pytest.skip("the interpreter of Triton 3.6 cannot loop to a bound that a kernel is given with NumPy 2.4 or newer; Triton 3.7 can")
+    pytest.importorskip("triton", reason="triton is not installed")
     file, function = (ROOT / check, None) if isinstance(check, str) else (Path(inspect.getfile(check)), check.__qualname__)
     outcome, text = _interpreter().ask((str(file), function, args))
     if outcome == "skipped":
@@ -131,6 +129,7 @@ def _interpreter() -> _Interpreter:
 
 def _answer_requests(connection: Connection) -> None:
     _mend_bfloat16()
+    _mend_bounds_of_loops()
     with contextlib.suppress(EOFError, ConnectionError):  # the tests have ended
         while True:
             connection.send(_outcome(*connection.recv()))
@@ -155,6 +154,19 @@ def _mend_bfloat16() -> None:
         return cast(self, x, dtype)
 
     InterpreterBuilder.create_dot, InterpreterBuilder.cast_impl = dot_of_floats, cast_to_nearest
+
+
+def _mend_bounds_of_loops() -> None:
+    """The interpreter of Triton 3.6 makes a number of an array with int(), which NumPy 2.4 and newer refuse for one of one element."""
+    from triton.runtime import interpreter
+
+    patch_tensor = interpreter._patch_lang_tensor
+
+    def patch_and_mend(tensor, scope):
+        patch_tensor(tensor, scope)
+        scope.set_attr(tensor, "__index__", lambda self: self.handle.data.item())
+
+    interpreter._patch_lang_tensor = patch_and_mend
 
 
 def _outcome(file: str, function: str | None, args: tuple) -> tuple[str, str]:

@@ -53,14 +53,20 @@ class ConstantFeed(Feed):
 
 
 class LoaderFeed(Feed):
-    """The float batches of a DataLoader in the place of a feed. batches: an endless iterator, such as bench.peers.dataloader makes."""
+    """The float batches of a DataLoader in the place of a feed: the next one is copied to where the step reads it.
 
-    traceable = False  # the host hands every batch over
+    batches: an endless iterator, such as bench.peers.dataloader makes.
+    """
 
     def __init__(self, batches: Iterator[torch.Tensor], batch_size: int):
         super().__init__(batch_size)
         self._batches = batches
-        next(batches)  # the workers start now
+        self._batch = next(batches).clone()  # the workers start now
+        self._is_ready = True
+
+    @property
+    def max_steps(self) -> int:
+        return 1
 
     def state(self) -> dict[str, torch.Tensor]:
         return {}
@@ -69,10 +75,16 @@ class LoaderFeed(Feed):
         self.nimg = nimg  # a DataLoader has no position to go to
 
     def reserve(self, num_steps: int) -> None:
-        pass
+        if not self._is_ready:
+            self._batch.copy_(next(self._batches), non_blocking=True)
+            self._is_ready = True
 
     def read(self) -> torch.Tensor:
-        return next(self._batches)
+        return self._batch
+
+    def launched(self, num_steps: int) -> None:
+        super().launched(num_steps)
+        self._is_ready = False
 
     def close(self) -> None:
         self._batches.close()

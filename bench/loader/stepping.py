@@ -2,16 +2,24 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+
 from bench import machine, timing
 from bench.cases import Case, make_case
-from bench.fastgan_loop import FastganLoop
+from bench.implementations import rung_config
 from bench.loader.feeds import ConstantFeed, LoaderFeed, open_feeds, works_beside
 from bench.loader.files import embedded_images, write_folder
 from bench.loader.plan import Plan, columns
 from bench.peers.dataloader import NUM_WORKERS, ImageFiles, endless_batches
 from bench.results import significant
 from bench.timing import quartiles
+from fastgan import adapt, models
+from fastgan.assembly import make_engine
 from fastgan.data import Feed
+from fastgan.engine import Engine
+from fastgan.networks import make_networks
+from fastgan.parity import PARITY_STEPS
+from fastgan.precision import choose_precision
 
 CONSTANT, ALONE = "constant", "alone "
 
@@ -23,13 +31,13 @@ def measure(preset: str, folder: Path, compile: bool, plan: Plan, say: Callable[
     images = embedded_images(plan.num_images, model.img_resolution, model.img_channels)
     folders = {"PNG": write_folder(images, folder, "png")}
     feeds = open_feeds(images, folders, batch_size, case.device)
-    steps = FedSteps(case, compile, feeds["resident"])
+    steps = FedSteps(case, compile)
     rows = []
     for beside in (False, True):
         group = {name: feed for name, feed in feeds.items() if works_beside(name, case.device) == beside}
         rows += steps.columns(group, plan, note, say, beside) if group else []
     loaders = _loaders(ImageFiles(folders["PNG"], model.img_channels), case)
-    rows += FedSteps(case, compile, next(iter(loaders.values()))).columns(loaders, plan, note, say, beside=True)
+    rows += steps.columns(loaders, plan, note, say, beside=True)
     for feed in (*feeds.values(), *loaders.values()):
         feed.close()
     return rows
@@ -42,44 +50,67 @@ def _loaders(files: ImageFiles, case: Case) -> dict[str, Feed]:
 
 
 class FedSteps:
-    """fastgan's training step of a case, in bf16 where the chip has it, on feeds that give batches of one kind (uint8 or float).
+    """fastgan's training step of a case, in bf16 where the chip has it, on any feed.
 
-    The feeds share the networks, so that two steps differ in the feed and in nothing else. compile: climb the engine's ladder, else stay eager.
-    first: one of the feeds, or another of that kind.
+    All feeds share the networks, so that two steps differ in the feed and in nothing else. compile: climb the engine's ladder, else stay eager.
     """
 
-    def __init__(self, case: Case, compile: bool, first: Feed):
-        self._case, self._first = case, first
-        self._loop = FastganLoop(case.config, case.device, amp=True, compile=compile)
-        self._rung = self._loop.prepare(first.next_batch()).name
+    def __init__(self, case: Case, compile: bool):
+        self._case, self._config = case, rung_config(case.config, True, "captured" if compile else "eager")
+        model, device = case.config.model, case.device
+        G, D = models.build(model)
+        self._signature = adapt.inspect(G.to(device), D.to(device), model.z_dim, case.config.run.batch_size, device)
+        self._networks = make_networks(G, D, self._config, self._signature.one_pass, device)
+        self._generator = torch.Generator(device).manual_seed(0)
+        self._precision = choose_precision(True, device)
+        self._reasons: list[str] = []
 
-    def on(self, feed: Feed) -> Callable[[], object]:
-        """What makes one step on the feed's next batch."""
-        return lambda: self._loop.step(feed.next_batch())
+    def engine_on(self, feed: Feed) -> Engine:
+        """The engine of the steps that take their images from this feed, ready to run."""
+        feed.reserve(feed.max_steps or PARITY_STEPS)
+        engine = make_engine(self._config, self._signature, self._networks, feed, self._generator, self._precision, self._reasons.append)
+        engine.prepare()
+        return engine
 
     def columns(self, feeds: dict[str, Feed], plan: Plan, note: str, say: Callable[[str], None], beside: bool = False) -> list[dict]:
         """Columns of the step with each feed. beside: whether the feeds work beside the step; those that do not are timed alone as well."""
-        calls = {name: self.on(feed) for name, feed in {CONSTANT: ConstantFeed(self._first.next_batch()), **feeds}.items()}
+        constant = ConstantFeed(next(iter(feeds.values())).next_batch().clone())
+        engines = {name: self.engine_on(feed) for name, feed in {CONSTANT: constant, **feeds}.items()}
+        calls = {name: launching(engines[name], feed) for name, feed in {CONSTANT: constant, **feeds}.items()}
         if not beside:
             calls |= {ALONE + name: feed.next_batch for name, feed in feeds.items()}
         round_s, seconds = (plan.busy_round_s, 0.0) if beside else (plan.step_round_s, plan.step_s)
-        step_s, _ = timing.interleave(calls, plan.rounds, seconds, round_s)
-        note = "; ".join(filter(None, (*self._loop.reasons, note)))
-        rows = [self._columns(name, step_s, plan, note) for name in feeds]
+        call_s, _ = timing.interleave(calls, plan.rounds, seconds, round_s)
+        steps = {name: engine.rung.steps_per_launch for name, engine in engines.items()}
+        step_s = {name: [each / steps.get(name, 1) for each in call_s[name]] for name in call_s}
+        note = "; ".join(filter(None, (*self._reasons, note)))
+        rows = [self._columns(name, engines[name].rung.name, step_s, plan, note) for name in feeds]
         for row in rows:
             say(f"step {row['preset']} with {row['name']}: stall {significant(row['stall_percent'])} %")
         return rows
 
-    def _columns(self, name: str, step_s: dict[str, list[float]], plan: Plan, note: str) -> dict:
-        config = self._case.config
+    def _columns(self, name: str, rung: str, step_s: dict[str, list[float]], plan: Plan, note: str) -> dict:
+        config = self._config
         size = (config.model.img_resolution, config.model.img_channels, config.run.batch_size)
         q1, stall, q3 = quartiles([100 * (1 - without / fed) for fed, without in zip(step_s[name], step_s[CONSTANT], strict=True)])
         alone = quartiles(step_s[ALONE + name])[1] if ALONE + name in step_s else None
         return columns("step", name, size, plan.num_images, step_s[name], size[2], note) | {
-            "rung": self._rung,
+            "rung": rung,
             "preset": config.preset,
-            "dtype": self._loop.precision.name,
+            "dtype": self._precision.name,
             "stall_percent": stall,
             "stall_percent_quartiles": (q1, q3),
             "alone_percent": alone and 100 * alone / quartiles(step_s[name])[1],
         }
+
+
+def launching(engine: Engine, feed: Feed) -> Callable[[], None]:
+    """What makes the steps of one launch, as the trainer does."""
+
+    def launch() -> None:
+        num = engine.rung.steps_per_launch
+        feed.reserve(num)
+        engine.run(feed.nimg // feed.batch_size, num)
+        feed.launched(num)
+
+    return launch

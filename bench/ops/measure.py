@@ -16,8 +16,18 @@ ROUND_S = 0.05  # a round of one implementation
 COPY_BYTES = {"cpu": 1 << 28, "cuda": 1 << 32}  # past every cache
 
 
-def measure(ops: list[str], batch_size: int, dtypes: list[str], rounds: int, say: Callable[[str], None]) -> list[OpRow]:
-    """Rows of every implementation of every call. ops: names in CASES; dtypes: names in DTYPES. Ends with no implementation forced."""
+def measure(
+    ops: list[str],
+    batch_size: int,
+    dtypes: list[str],
+    rounds: int,
+    say: Callable[[str], None],
+    keep: Callable[[list[OpRow]], None] = lambda rows: None,
+) -> list[OpRow]:
+    """Rows of every implementation of every call. ops: names in CASES; dtypes: names in DTYPES. Ends with no implementation forced.
+
+    keep: takes the rows of a call as soon as it was measured.
+    """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     choose_precision(True, device)  # TF32 where fp32 is meant, as in training
     command = f"python -m bench ops --op {' '.join(ops)} --batch-size {batch_size} --dtype {' '.join(dtypes)}"
@@ -34,6 +44,7 @@ def measure(ops: list[str], batch_size: int, dtypes: list[str], rounds: int, say
         for case in all_cases(ops, batch_size, dtypes, device):
             of_case = _rows(case, rounds, device, shared)
             say(f"{case.op} {case.call} {case.dtype}: " + ", ".join(f"{row.implementation} {row.microseconds:.0f} us" for row in of_case))
+            keep(of_case)
             rows += of_case
     finally:
         choice.force(dict.fromkeys(CASES, "auto"))

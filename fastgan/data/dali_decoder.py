@@ -5,7 +5,7 @@ import numpy as np
 import torch
 
 from fastgan.data.dali_files import EncodedFiles
-from fastgan.data.dali_pipeline import Chunk, chunk_size, decode, num_usable_cpus
+from fastgan.data.dali_pipeline import Chunk, chunk_size, decode, import_dali, num_usable_cpus
 from fastgan.data.decoders import Block, Decoder, Target
 from fastgan.data.folder import FileSource
 from fastgan.data.images import BadImage
@@ -14,9 +14,10 @@ from fastgan.data.images import BadImage
 def in_dali(device: torch.device | None = None, num_threads: int | None = None) -> Decoder:
     """Decodes the files of a folder or zip by DALI, to what the other decoders give but for roundings (see dali_pipeline.py).
 
-    device: None = the GPU where there is one. num_threads: None = one a usable core.
+    device: None = the GPU where there is one. num_threads: None = one a usable core. Raises UserError without DALI.
     """
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    import_dali(device)
 
     def decode_source(source: FileSource, target: Target, start: int) -> Iterator[Block]:
         files = EncodedFiles(source, target.img_resolution, target.img_channels)

@@ -1,4 +1,5 @@
 """Batches decoded by DALI from encoded files as they are needed: for sets that do not fit anywhere, and for augmentation at full resolution."""
+import atexit
 from collections.abc import Iterator
 from itertools import count
 
@@ -23,6 +24,8 @@ class DaliFeed(RingFeed):
     The order is that of all feeds, given to DALI file by file: no reader that shuffles, hence no LastBatchPolicy (batches follow the epochs without a
     gap) and no state inside DALI: what stands at image number `nimg` of the run, its random square included, follows from the seed and `nimg` alone.
     random_crop: see EncodedFiles. num_threads: of DALI's; None = one a usable core. progress: a bar while all files are tried out.
+    On 2 CPU cores without a GPU: 2.5 to 6 times as many JPEGs a second as a torch DataLoader that decodes with Pillow in as many workers (64x64, and
+    256x256 to 64), 1 to 1.5 times as many PNGs of 64x64.
     skip_bad: try out all files first, leave out those that cannot be used and list them in `skipped` ("cats/7.png: is cut short"). Without it the
     first such file is a UserError when its turn comes. Files cut short are bad, though decoders could fill them up: Pillow refuses them too.
     Raises UserError for a source that is not of image files, without DALI, without the GPU that `device` names, for fewer than two usable files.
@@ -43,10 +46,12 @@ class DaliFeed(RingFeed):
         self._endless, self._seed = EndlessOrder(len(self._rows), seed), seed
         self._decoded: Iterator[torch.Tensor] = iter(())
         self._decoded_to: int | None = None  # the image number with which _decoded goes on
+        atexit.register(self._finalizer)  # registered after DALI's own, so called before: the thread ends, then what it decodes with
         self.seek(0)
 
     def close(self) -> None:
         super().close()
+        atexit.unregister(self._finalizer)
         self._decoded = iter(())  # ends DALI's pipeline and the threads that read ahead
 
     def _fill(self, target: torch.Tensor, slot: int, nimg: int) -> None:

@@ -71,7 +71,8 @@ class EncodedFiles:
         if min(image.size) < self.img_resolution or not _is_direct(image, data):
             self._ways[row] = _BY_PILLOW
             return
-        is_turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+        # Not asked of a PNG, of which Pillow would decode the pixels first: turned ones are left to Pillow.
+        is_turned = image.format != "PNG" and image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
         self._sizes[row] = image.size if is_turned else image.size[::-1]
         self._ways[row] = _BY_DALI
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 import numpy as np
+from PIL import Image
 
 from fastgan.data.folder import ReadMember
 from fastgan.data.images import BadImage, fit, open_image
@@ -26,11 +27,11 @@ def decode_members(read_member: ReadMember, members: Sequence[PurePosixPath], im
 
 
 def serve() -> None:
-    """Answer on stdout, until stdin ends: first (read_member, R, C) comes in, then one list of members after another, all pickled."""
+    """Answer on stdout, until stdin ends: first (read_member, R, C, most pixels of an image) comes in, then lists of members, all pickled."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; it is for the process that asked
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints must not get between the answers
-    read_member, img_resolution, img_channels = pickle.load(sys.stdin.buffer)
+    read_member, img_resolution, img_channels, Image.MAX_IMAGE_PIXELS = pickle.load(sys.stdin.buffer)
     try:
         while True:
             members = pickle.load(sys.stdin.buffer)

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
 
 from fastgan.data.folder import FileSource
 from fastgan.data.images import BadImage, fit
@@ -124,7 +125,7 @@ class _Worker:
         environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # else numpy starts as many as there are cores
         self._process = subprocess.Popen([sys.executable, "-c", command, *sys.path], env=environment,
                                          stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # fmt: skip
-        self._send((source.read_member, *target.shape[1:]))
+        self._send((source.read_member, *target.shape[1:], Image.MAX_IMAGE_PIXELS))
 
     def __enter__(self) -> "_Worker":
         return self

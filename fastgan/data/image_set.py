@@ -46,6 +46,7 @@ class ImageSet:
         return hashlib.sha256(self.images.numpy()).hexdigest()
 
 
-def spread(num_images: int, num: int) -> torch.Tensor:
-    """Numbers of at most `num` images, int64, from the first to the last at equal distances."""
-    return torch.linspace(0, num_images - 1, min(num, num_images)).long()
+def spread(num_images: int, num: int) -> list[int]:
+    """The numbers of `num` images, or of all where there are fewer, from the first to the last at equal distances."""
+    num = min(num, num_images)
+    return [index * (num_images - 1) // max(num - 1, 1) for index in range(num)]

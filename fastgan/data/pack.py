@@ -1,6 +1,8 @@
 """`fastgan pack`: any source to one packed file (fastgan/data/packed.py), decoded in parallel, taken up again after a kill.
 
-12 000 PNGs of 64x64 in a folder, 2 cores (Zen 4), the whole command, page cache warm: see the measurements at `_decoder`.
+12 000 PNGs of 64x64x3 in a folder take 2.2 s of CPU in all (Zen 4, page cache warm), of which 0.2 s to start, 0.1 s to list and look at the
+files, and 0.2 s to gather, check and write; what is left is Pillow's, and two processes share it. From a zip it is 0.3 s more, from an npz 0.5 s
+in all.
 """
 import os
 from collections.abc import Callable
@@ -17,7 +19,7 @@ from fastgan.data.packed import Contents
 from fastgan.data.source import Source, check_num_usable, check_size, digest, join_labels
 from fastgan.errors import UserError
 
-_FEW_FILES = 2000  # that threads have decoded before processes have started
+_FEW_FILES = 2000  # threads, of which Python lets one run at a time, decode these in the 0.2 s that processes take to start
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ class PackWork:
 
     def __init__(self, out: Path, shape: tuple[int, int, int], identity: str | None):
         self.out, self._image_bytes, self._identity = out, math.prod(shape), identity
-        self._part_path, self._journal_path = out.with_name(out.name + ".part"), out.with_name(out.name + ".part.journal")
+        self._part_path, self._journal_path = Path(f"{out}.part"), Path(f"{out}.part.journal")
         self.blocks: list[Finished] = []
         self.was_changed = False
 
@@ -87,7 +87,7 @@ class PackWork:
         skipped = [f"{name}: {reason}" for name, reason in block.bad]
         finished = Finished(block.num_members, len(images), zlib.crc32(images), labels, skipped)
         with self._disk():
-            write_all(self._part, images.data)
+            write_all(self._part, images.reshape(-1).data)
             write_all(self._journal, _line(dataclasses.asdict(finished)))
         self.blocks.append(finished)
 
@@ -95,8 +95,10 @@ class PackWork:
         """Write everything else around the images, and give the whole file its name."""
         with self._disk():
             seal(self._part, contents)
+            self._part.close()
             self._refuse_existing()
             os.replace(self._part_path, self.out)
+        self._opened.close()  # only now: whoever gets the lock next sees that OUT exists
         self._discard()
 
     def _discard(self) -> None:

@@ -41,7 +41,7 @@ class EncodedSet:
 
     def sample(self, num: int) -> torch.Tensor:
         """See RealSet. In place of a file that cannot be decoded comes the next one that can, if there is one."""
-        wanted, num_owed, images = set(spread(self.source.num_images, min(num, self.num_images)).tolist()), 0, []
+        wanted, num_owed, images = set(spread(self.source.num_images, min(num, self.num_images))), 0, []
         for index, piece in enumerate(self.source.pieces()):
             num_owed += index in wanted
             if num_owed:

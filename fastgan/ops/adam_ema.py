@@ -60,7 +60,7 @@ def adam_ema_reference(gradients: list[torch.Tensor], state: AdamState) -> None:
     torch._foreach_mul_(exp_avg_sq, beta2)
     torch._foreach_add_(exp_avg_sq, torch._foreach_mul(torch._foreach_mul(gradients, gradients), 1 - beta2))
     denominator = torch._foreach_sqrt(exp_avg_sq)
-    torch._foreach_add_(denominator, scaled_eps)
+    torch._foreach_add_(denominator, scaled_eps, alpha=1)  # without alpha torch takes the tensor for a number, and waits for it
     update = torch._foreach_div(exp_avg, denominator)
     torch._foreach_mul_(update, step_size)
     torch._foreach_sub_(parameters, update)
@@ -160,7 +160,7 @@ def _check(gradients: list[torch.Tensor], state: AdamState) -> None:
     if num == 0 or not len(gradients) == len(exp_avg) == len(exp_avg_sq) == num or len(average) not in (0, num):
         counts = f"{len(gradients)} gradients, {len(exp_avg)} and {len(exp_avg_sq)} moments and {len(average)} averages for {num} parameters"
         raise UserError(f"adam_ema: there are {counts}; give one of each for every parameter (averages or none), and one parameter or more.")
-    if (state.ema_beta is None) == bool(average):
+    if (state.ema_beta is None) != (len(average) == 0):
         raise UserError("adam_ema: averages and ema_beta come together; give both or neither.")
     for i, (parameter, *beside) in enumerate(zip(parameters, gradients, exp_avg, exp_avg_sq, *filter(None, [average]), strict=True)):
         if any(x.shape != parameter.shape for x in beside):

@@ -1,10 +1,13 @@
 """The baselines are the same training as fastgan's: the same networks, and the same update from the same weights, images and noise."""
+from functools import partial
+
 import pytest
 import torch
 
 from bench import timing
 from bench.cases import Case, make_case
 from bench.fastgan_loop import FastganLoop
+from bench.implementations import rung_config
 from bench.peers import networks
 from bench.peers.accelerated import AcceleratedLoop, GraphedFunctions
 from bench.peers.plain import PlainLoop
@@ -12,6 +15,7 @@ from bench.switches import present
 from fastgan import models
 from fastgan.config import replace
 from fastgan.presets import PRESETS
+from fastgan.step import StepInputs
 
 CPU = torch.device("cpu")
 
@@ -126,13 +130,15 @@ def compare_steps(preset, make_loop):
     """Two updates of each, side by side."""
     case = tiny_case(preset)
     torch.manual_seed(0)
-    ours, theirs = FastganLoop(case.config, CPU, amp=False, compile=False), make_loop(case.config, CPU)
+    ours, theirs = FastganLoop(rung_config(case.config, False, "eager"), CPU, case.images), make_loop(case.config, CPU)
     start = [parameter.detach().clone() for parameter in both_networks(ours)]
     take_weights(theirs, ours)
     noise = [networks.draw_z(case.config.model, case.config.run.batch_size, CPU) for _ in range(4)]
-    ours.draw_z, theirs.draw_z = (iter([z.flatten(1) for z in noise]).__next__, iter(noise).__next__)
+    our_noise, theirs.draw_z = iter([z.flatten(1) for z in noise]), iter(noise).__next__
     for index in range(2):
-        ours.step(case.uint8_batches[index])
+        z, fresh_z = next(our_noise), next(our_noise) if case.config.loss.fresh_fakes else None
+        ours.engine.system.draw = partial(StepInputs, case.uint8_batches[index], z, fresh_z)
+        ours.run()
         theirs.step(case.float_batches[index])
     for before, our, their in zip(start, both_networks(ours), both_networks(theirs), strict=True):
         moved = (our - before).norm()

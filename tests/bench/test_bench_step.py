@@ -106,7 +106,7 @@ def test_nobody_starts_with_the_switches_of_another():
     Switches(matmul_tf32=True, cudnn_tf32=False, cudnn_benchmark=False).apply()
     case = make_case("mlp", 100)
     assert implementations.build_plain(case).switches == Switches(cudnn_benchmark=True)
-    assert implementations.build_rung(case, amp=False, compile=False).switches == Switches()
+    assert implementations.build_rung(case, False, "eager").switches == Switches()
 
 
 @pytest.mark.parametrize(("compile_s", "rate", "eager_rate"), [(10.0, 200.0, 100.0), (33.3, 64.1, 61.7)])
@@ -114,6 +114,13 @@ def test_images_until_compiling_has_paid(compile_s, rate, eager_rate):
     num = step.images_until_paid(compile_s, rate, eager_rate)
     assert compile_s + num / rate <= num / eager_rate * (1 + 1e-12)
     assert compile_s + (num - 2) / rate > (num - 2) / eager_rate
+
+
+def test_the_command_of_a_row_says_that_nothing_was_tuned():
+    case = make_case("mlp", 100)
+    assert case.config.run.autotune
+    assert "--no-autotune" not in step._shared_columns(case, "fp32")["command"]
+    assert step._shared_columns(cases.without_autotune(case), "fp32")["command"].endswith("--dtype fp32 --no-autotune")
 
 
 def test_what_is_not_faster_never_pays():
@@ -206,7 +213,7 @@ def test_python_m_bench_ends_with_that_code():
 def test_without_fused_operators_means_the_reference_while_compiling_and_nothing_forced_afterwards(monkeypatch):
     forced = []
 
-    def build_rung(case, amp, compile):
+    def build_rung(case, amp, name):
         forced.append(dict(choice._forced))
         return implementations.Implementation("compiled", "fp32", amp, lambda: None, present(), 1.0)
 

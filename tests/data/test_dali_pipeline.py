@@ -1,5 +1,6 @@
 import sys
 import threading
+from itertools import repeat
 
 import numpy as np
 import pytest
@@ -124,7 +125,7 @@ def test_what_is_not_asked_for_any_more_leaves_no_thread(tmp_path):
     write(tmp_path, [encoded(picture())] * 20)
     before = threading.active_count()
     files = EncodedFiles(open_source(tmp_path), 23, 3)
-    images = decode(files, (Chunk(np.array([row % 20]), np.zeros((1, 3))) for row in iter(int, 1)), CPU, 1, refusing(files))
+    images = decode(files, repeat(Chunk(np.arange(20), np.zeros((20, 3)))), CPU, 1, refusing(files))
     next(images)
     assert threading.active_count() > before
     images.close()

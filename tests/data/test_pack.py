@@ -20,6 +20,7 @@ from fastgan.data.source import file_facts
 from fastgan.errors import DiskError, UserError
 
 ONE_BY_ONE = decoders.in_threads(1)
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(fastgan.__file__).parents[1])}
 
 
 @pytest.fixture(autouse=True)
@@ -110,14 +111,15 @@ def test_a_named_set(tmp_path):
 @pytest.mark.parametrize("decode", [decoders.in_threads(2), decoders.in_processes(2)])
 def test_bad_files_are_named_or_left_out(tmp_path, decode):
     photos = make_photos(tmp_path / "photos")
-    bad = [photos / "cat" / "000.png", *(photos / "dog" / f"{number:03}.png" for number in (3, 5, 7, 9, 11, 13, 21))]
+    # The first file of all, and among others the whole fourth block (007 to 015).
+    bad = [photos / "cat" / "000.png", *(photos / "dog" / f"{number:03}.png" for number in (3, 5, 7, 9, 11, 13, 15, 21))]
     for path in bad:
         spoil(path)
     with pytest.raises(UserError, match=r"cat/000\.png: cannot be decoded .*; mend or remove it, or leave such files out with skip_bad"):
         pack(open_source(photos), tmp_path / "a", decode=decode)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photos"]  # no block was finished
     result = pack(open_source(photos), tmp_path / "a", skip_bad=True, decode=decode)
-    assert result.shape == (15, 8, 8, 3)
+    assert result.shape == (14, 8, 8, 3)
     assert [entry.partition(": ")[0] for entry in result.skipped] == [str(path) for path in bad]
     assert_same_set(tmp_path / "a", open_source(photos).read(8, 3, skip_bad=True))
     pack(open_source(tmp_path / "a"), tmp_path / "b")
@@ -147,6 +149,11 @@ def test_a_damaged_packed_file_is_not_packed_again(tmp_path, photos):
         file.write(b"\xff\x00\xff")
     with pytest.raises(UserError, match=r"a is damaged \(images 0 to 4 were altered\)"):
         pack(open_source(tmp_path / "a"), tmp_path / "b", img_resolution=4, skip_bad=True)
+
+
+def test_nothing_that_decodes_loads_torch():
+    modules = "fastgan.data.pack, fastgan.data.sources, fastgan.data.decode_worker, fastgan.cli"
+    subprocess.run([sys.executable, "-P", "-c", f"import sys, {modules}; assert 'torch' not in sys.modules"], env=ENVIRONMENT, check=True)
 
 
 # --- interrupted ---------------------------------------------------------------------------------------------------------------------------------
@@ -250,8 +257,7 @@ pack(open_source(sys.argv[1]), sys.argv[2], decode=decoders.in_processes(1), say
 def test_a_process_that_is_killed(tmp_path):
     photos = make_photos(tmp_path / "photos", 400)
     journal = tmp_path / "a.part.journal"
-    environment = {**os.environ, "PYTHONPATH": str(Path(fastgan.__file__).parents[1])}
-    with subprocess.Popen([sys.executable, "-c", PROGRAM, str(photos), str(tmp_path / "a")], env=environment) as process:
+    with subprocess.Popen([sys.executable, "-c", PROGRAM, str(photos), str(tmp_path / "a")], env=ENVIRONMENT) as process:
         deadline = time.monotonic() + 30
         while (file_facts(journal) or (0,))[0] < 1000 and time.monotonic() < deadline:
             time.sleep(0.0005)

@@ -1,0 +1,38 @@
+"""A plugin of pytest that writes every test's outcome at once: `pytest -p bench.gpu.outcomes --outcomes FILE`."""
+from pathlib import Path
+
+import pytest
+
+from bench.gpu import rows
+
+MESSAGE_LENGTH = 300
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--outcomes", type=Path, metavar="FILE", help="append a line of JSON for every test")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    path = config.getoption("--outcomes")
+    if path is not None:
+        config.pluginmanager.register(Outcomes(path))
+
+
+class Outcomes:
+    """Appends to `path` as tests end."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """A row for the test itself, or for the fixture that failed or skipped it."""
+        if report.when == "call" or report.outcome != "passed":
+            row = {"kind": "test", "test": report.nodeid, "outcome": report.outcome, "seconds": round(report.duration, 3)}
+            rows.append(self.path, {**row, "message": _message(report)})
+
+
+def _message(report: pytest.TestReport) -> str:
+    """The first line of the error, or why it was skipped."""
+    lines = [line for line in report.longreprtext.splitlines() if line.strip()]
+    errors = [line.removeprefix("E").strip() for line in lines if line.startswith("E  ")]
+    return (errors or lines[-1:] or [""])[0][:MESSAGE_LENGTH]

@@ -1,0 +1,91 @@
+"""From networks and a feed to an engine: what the trainer and the benchmarks share."""
+from collections.abc import Callable
+
+import torch
+
+from fastgan.adapt import Signature
+from fastgan.capture import CudaGraphs, Graphs
+from fastgan.config import Config
+from fastgan.data import Feed
+from fastgan.engine import Engine, Ladder, System
+from fastgan.networks import Networks
+from fastgan.precision import Precision, full_precision
+from fastgan.sample import draw_z
+from fastgan.step import StepInputs, gan_step
+
+
+def make_engine(
+    config: Config,
+    signature: Signature,
+    networks: Networks,
+    feed: Feed,
+    generator: torch.Generator,
+    precision: Precision,
+    report: Callable[[str], None],
+) -> Engine:
+    """The engine of a run. generator: what all random numbers of the steps come from, on the device. report: see Engine."""
+    device, run = generator.device, config.run
+    inputs = InputSource(config, signature, feed, generator)
+    system = System(
+        draw=inputs.draw,
+        steps={(): inputs.step(networks, precision)},
+        state=networks.state() | {"feed": feed.state()},
+        generators=[generator],
+        precise_steps=None if precision.compute_dtype == torch.float32 else {(): inputs.step(networks, full_precision(precision))},
+        counters=networks.counters,
+    )
+    ladder = Ladder(run.compile, run.autotune, run.cuda_graph, run.graph_steps, feed.max_steps)
+    return Engine(system, ladder, _graphs_of(device, [generator]), report)
+
+
+def _graphs_of(device: torch.device, generators: list[torch.Generator]) -> Graphs | None:
+    """What records on this device, or None."""
+    return CudaGraphs(device, generators) if device.type == "cuda" else None
+
+
+def _reads_in_step(feed: Feed, device: torch.device) -> bool:
+    return feed.traceable and device.type == "cuda"
+
+
+class InputSource:
+    """What a step reads and does not change: the next real images, and every random number of the step from the run's own generator.
+
+    On a GPU the step itself reads the images, which lets the compiler make one kernel of gathering and normalising them. On a CPU the compiler's loop
+    over bytes that lie all over the memory is the slower one.
+    """
+
+    def __init__(self, config: Config, signature: Signature, feed: Feed, generator: torch.Generator):
+        self._loss, self._data, self._num = config.loss, config.data, config.run.batch_size
+        self._distribution, self._signature, self._feed, self._generator = config.model.z_distribution, signature, feed, generator
+        self._device = generator.device
+        self._read_in_step = _reads_in_step(feed, self._device)
+
+    def draw(self) -> StepInputs:
+        """The inputs of the next step, by work on the device alone."""
+        real_img = None if self._read_in_step else self._feed.read()
+        z = self._draw_z()
+        fresh_z = self._draw_z() if self._loss.fresh_fakes else None
+        flips = self._uniform(2, self._num, 1) if self._loss.flip_labels else None
+        noise = None
+        if self._loss.instance_noise:
+            noise = torch.randn(3, self._num, *self._signature.img_shape, generator=self._generator, device=self._device)
+        mirror = self._uniform(self._num, 1, 1, 1) if self._data.mirror else None
+        return StepInputs(real_img, z, fresh_z, flips, noise, mirror)
+
+    def step(self, networks: Networks, precision: Precision) -> Callable[[StepInputs], torch.Tensor]:
+        """The update as a function of its inputs."""
+        feed, read_in_step = self._feed, self._read_in_step
+
+        def step(inputs: StepInputs) -> torch.Tensor:
+            if read_in_step:
+                inputs = inputs._replace(real_img=feed.read())
+            return gan_step(networks, precision, inputs)
+
+        return step
+
+    def _draw_z(self) -> torch.Tensor:
+        return draw_z(self._num, self._signature.z_shape, self._distribution, self._generator, self._device)
+
+    def _uniform(self, *shape: int) -> torch.Tensor:
+        """float32 in [0, 1)."""
+        return torch.rand(*shape, generator=self._generator, device=self._device)

@@ -1,0 +1,81 @@
+"""BatchNorm's `num_batches_tracked` without its launches: one tiny kernel a layer and pass, 20 a step of a DCGAN, for a number that the host knows.
+
+A layer with a momentum never reads its counter. While steps run the counters are taken out of the layers; how often a step would have raised each of
+them is found out by watching one, and the tensors are brought up to date when somebody may look at them.
+"""
+import contextlib
+from collections import Counter
+from collections.abc import Hashable, Iterator
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+NAME = "num_batches_tracked"
+
+
+class BatchCounters:
+    """The counters of all BatchNorm layers of some networks, but of those without momentum, which average by them.
+
+    copies: (network, its average) pairs: the average's counters follow those of the network.
+    """
+
+    def __init__(self, networks: list[nn.Module], copies: list[tuple[nn.Module, nn.Module]] = ()):
+        self._layers = [layer for network in networks for layer in network.modules() if _counts(layer)]
+        pairs = [pair for network, average in copies for pair in zip(network.modules(), average.modules(), strict=True)]
+        self._copies = [(copy.num_batches_tracked, layer.num_batches_tracked) for layer, copy in pairs if _counts(layer)]
+        self._passes: dict[Hashable, Counter[int]] = {}  # variant of a step -> index of a layer -> passes
+        self._pending: Counter[Hashable] = Counter()  # variant -> steps that the tensors do not have yet
+
+    def copies(self) -> list[torch.Tensor]:
+        """The counters of the averages."""
+        return [copy for copy, _ in self._copies]
+
+    @contextlib.contextmanager
+    def off(self) -> Iterator[None]:
+        """The layers count nothing inside."""
+        tensors = [layer.num_batches_tracked for layer in self._layers]
+        for layer in self._layers:
+            layer.num_batches_tracked = None
+        try:
+            yield
+        finally:
+            for layer, tensor in zip(self._layers, tensors, strict=True):
+                layer.num_batches_tracked = tensor
+
+    @contextlib.contextmanager
+    def watching(self, variant: Hashable, num_steps: int) -> Iterator[None]:
+        """Inside run `num_steps` steps of this variant, in Python: how often each layer is passed in one of them is remembered."""
+        seen: Counter[int] = Counter()
+        hooks = [layer.register_forward_pre_hook(_raising(seen, index)) for index, layer in enumerate(self._layers)]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+        self._passes[variant] = Counter({index: passes // num_steps for index, passes in seen.items()})
+
+    def add(self, variant: Hashable, num_steps: int = 1) -> None:
+        """`num_steps` steps of this variant were run."""
+        self._pending[variant] += num_steps
+
+    @torch.no_grad()
+    def write(self) -> None:
+        """Bring the tensors up to date."""
+        for variant, num_steps in self._pending.items():
+            for index, passes in self._passes[variant].items():
+                self._layers[index].num_batches_tracked.add_(passes * num_steps)
+        self._pending.clear()
+        for copy, counter in self._copies:
+            copy.copy_(counter)
+
+
+def _counts(layer: nn.Module) -> bool:
+    return isinstance(layer, _BatchNorm) and layer.num_batches_tracked is not None and layer.momentum is not None
+
+
+def _raising(seen: Counter[int], index: int):
+    def hook(layer: nn.Module, args: tuple) -> None:
+        seen[index] += layer.training
+
+    return hook

@@ -1,0 +1,111 @@
+"""The figure of a stage, and the table at the end of a run."""
+import json
+
+import pytest
+
+from bench.gpu import figures, plan, rows, table
+from bench.gpu.run import Outcome
+
+STEP_ROW = {
+    "preset": "dcgan", "resolution": 64, "channels": 3, "batch_size": 128, "implementation": "captured", "dtype": "bf16",
+    "imgs_per_sec": 95_321.0, "imgs_per_sec_quartiles": [95_000.0, 96_000.0], "ratio_to_plain": 3.1, "ratio_to_plain_quartiles": [3.0, 3.2],
+    "ratio_to_accelerated": 1.42, "ratio_to_accelerated_quartiles": [1.4, 1.45], "gflops": 216_000.0, "percent_of_matmul": 27.9, "compile_s": 35.0,
+    "paid_after_images": 1000, "note": "", "command": "python -m bench step --no-autotune",
+}  # fmt: skip
+PLAIN_ROW = {**STEP_ROW, "implementation": "plain", "imgs_per_sec": 30_000.0, "ratio_to_accelerated": None, "compile_s": 0.0}
+
+
+def kernel_rows(rung):
+    total = {"kind": "total", "rung": rung, "kernels": 210.0, "microseconds": 1340.0}
+    return [total, *({"kind": "kernel", "rung": rung, "name": f"kernel_{n}", "microseconds": 10.0 * n, "share": n / 100} for n in range(1, 9))]
+
+
+def check(name, problem):
+    return {"kind": "check", "op": "deconv", "implementation": name, "problem": problem}
+
+
+def row_of_test(outcome, name="tests/test_a.py::test_a", message=""):
+    return {"kind": "test", "test": name, "outcome": outcome, "message": message}
+
+
+@pytest.mark.parametrize(
+    ("file", "found", "words"),
+    [
+        (plan.STEP, [PLAIN_ROW, STEP_ROW], "captured 95,300 imgs/sec, 1.42 x accelerated, 3.1 x plain, 27.9 % matmul"),
+        (plan.STEP, [{**STEP_ROW, "ratio_to_plain": None}], "captured 95,300 imgs/sec, 1.42 x accelerated, 27.9 % matmul"),
+        (plan.STEP, [PLAIN_ROW], "no rung of fastgan"),
+        (plan.KERNELS, kernel_rows("eager") + kernel_rows("compiled"), "eager 210 kernels 1,340 us; compiled 210 kernels 1,340 us"),
+        (plan.LOADER, [{"a": 1}, {"a": 2}], "2 rows"),
+        (plan.RESULTS, [check("cuda", None), check("triton", "off by 1")], "1 of 2 right; not used: deconv triton"),
+        (plan.RESULTS, [row_of_test("passed"), row_of_test("failed"), row_of_test("passed")], "2 passed, 1 failed"),
+        (plan.RESULTS, [{"kind": "machine"}], "1 rows"),
+        (plan.RESULTS, [{"kind": "chip", "copy_gbytes_per_s": 4310.0, "matmul_tflops": {"bf16": 778.4, "tf32": 412.0, "fp32": 51.9}}],
+         "copy 4,310 GB/s, bf16 778, TF32 412, fp32 51.9 TFLOP/s"),
+        (plan.RESULTS, [{"kind": "job", "total_s": 61.26, "compile_s": 41.02, "imgs_per_sec": 88_123.0}],
+         "61.3 s to the last grid, compiling 41.0 s, 88,100 imgs/sec"),
+        (plan.RESULTS, [], ""),
+    ],
+)  # fmt: skip
+def test_the_figure_of_rows(file, found, words):
+    assert figures.figure(file, found) == words
+
+
+def test_the_figure_of_operators_counts_who_is_fastest():
+    ratios = {("up", "reference"): 1.0, ("up", "cuda"): 1.5, ("up", "triton"): 1.2, ("down", "reference"): 1.0, ("down", "cuda"): 0.8}
+    found = [
+        {"op": "deconv", "call": call, "dtype": "bf16", "implementation": name, "ratio_to_reference": ratio} for (call, name), ratio in ratios.items()
+    ]
+    assert figures.figure(plan.OPS, found) == "2 calls, fastest: cuda 1, reference 1"
+
+
+def test_rows_that_look_otherwise_end_nothing():
+    assert figures.figure(plan.STEP, [{"implementation": "captured"}]).startswith("1 rows, no figure: KeyError")
+
+
+def outcome(name, state="ok", figure="", reason=""):
+    return Outcome(name, state, 12.34, figure, reason, "python", "", None)
+
+
+def fill(folder, file, found):
+    for row in found:
+        rows.append(folder / file, row)
+
+
+def test_the_table_has_steps_kernels_problems_and_stages(tmp_path):
+    fill(tmp_path, plan.STEP, [PLAIN_ROW, {**STEP_ROW, "note": "K = 8"}])
+    fill(tmp_path, plan.KERNELS, kernel_rows("compiled"))
+    fill(tmp_path, plan.RESULTS, [check("triton", "off by 1"), row_of_test("failed", message="assert\n1 == 2"), row_of_test("passed")])
+    lines = table.summary([outcome("dcgan-128", figure="captured"), outcome("chip", "cut off", reason="no time")], tmp_path).splitlines()
+    captured = next(line for line in lines if line.startswith("dcgan 64x64x3 batch 128 untuned  captured"))
+    assert captured.split("  ")[2:5] == ["bf16", "95,300 (95,000–96,000)", "3.1 (3–3.2)"]
+    assert "captured: K = 8" in lines
+    assert [line for line in lines if "kernel_" in line] == [f"compiled: {n} % {10 * n} us kernel_{n}" for n in (8, 7, 6, 5)]
+    assert "check deconv triton: off by 1" in lines
+    assert "failed tests/test_a.py::test_a: assert 1 == 2" in lines
+    assert lines[-4:-2] == ["dcgan-128        ok         12.3 s  captured", "chip             cut off    12.3 s  no time"]
+    assert lines[-2] == f"rows and log: {tmp_path}"
+    assert lines[-1] == "go on with: python -m bench gpu --only chip"
+
+
+def test_the_table_of_nothing_is_short(tmp_path):
+    assert table.summary([outcome("a")], tmp_path).splitlines()[-1] == f"rows and log: {tmp_path}"
+
+
+def test_a_long_table_is_cut_and_its_end_is_not(tmp_path):
+    fill(tmp_path, plan.STEP, [{**STEP_ROW, "note": f"note {n} " + "long " * 100} for n in range(80)])
+    fill(tmp_path, plan.RESULTS, [row_of_test("failed", name="x" * 400) for _ in range(30)])
+    lines = table.summary([outcome(name) for name in plan.NAMES], tmp_path).splitlines()
+    assert len(lines) == table.LINES
+    assert max(map(len, lines[:-1])) <= table.WIDTH
+    assert any("lines more" in line for line in lines)
+    assert [line.split()[0] for line in lines if " ok " in line] == list(plan.NAMES)
+
+
+def test_more_problems_than_fit_are_counted(tmp_path):
+    fill(tmp_path, plan.RESULTS, [row_of_test("failed", name=f"test_{n}") for n in range(13)])
+    assert "... and 3 more in results.jsonl" in table.summary([outcome("a")], tmp_path)
+
+
+def test_a_file_that_cannot_be_shown_is_said(tmp_path):
+    (tmp_path / plan.STEP).write_text(json.dumps({"a": 1}) + "\n")
+    assert "no table of step.jsonl: KeyError" in table.summary([outcome("a")], tmp_path)

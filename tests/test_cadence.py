@@ -1,0 +1,40 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastgan.cadence import Cadence
+
+PERIODS = st.dictionaries(st.sampled_from(["r1", "path_length", "n_critic"]), st.integers(1, 6))
+
+
+def test_what_is_due():
+    cadence = Cadence({"r1": 4, "path": 6})
+    assert [step for step in range(13) if "r1" in cadence.due(step)] == [0, 4, 8, 12]
+    assert cadence.due(12) == ("r1", "path")
+    assert cadence.due(7) == ()
+    assert cadence.variants() == [("r1", "path"), (), ("r1",), ("path",)]
+    assert cadence.period == 12
+    assert Cadence().variants() == [()]
+
+
+@given(PERIODS, st.integers(0, 50), st.integers(0, 60), st.integers(1, 16))
+def test_launches_are_the_steps_in_their_order_and_all_known_beforehand(every, first, num, size):
+    cadence = Cadence(every)
+    launches = list(cadence.launches(first, num, size))
+    assert [variant for launch in launches for variant in launch] == [cadence.due(step) for step in range(first, first + num)]
+    assert set(launches) <= set(cadence.launches_of(size))
+    assert all(len(launch) in (1, size) for launch in launches)
+    assert cadence.count(first, num).total() == num
+    if num >= 2 * size - 1:
+        assert len(launches) <= num // size + 2 * (size - 1)
+
+
+def test_the_rhythm_may_take_several_kinds_of_launches():
+    assert len(Cadence({"r1": 16}).launches_of(8)) == 2 + 2  # single steps with and without; the first eight and the other eight
+    assert len(Cadence({"r1": 16}).launches_of(16)) == 2 + 1
+    assert Cadence().launches_of(1) == [((),)]
+
+
+def test_a_period_is_at_least_one_step():
+    with pytest.raises(AssertionError):
+        Cadence({"r1": 0})

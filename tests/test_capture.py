@@ -1,0 +1,170 @@
+"""The captured rung on a GPU, and of its parts what needs none."""
+import gans
+import numpy as np
+import pytest
+import torch
+from recorded_graphs import RecordedGraphs
+from torch import nn
+
+from fastgan import Trainer, ops
+from fastgan.cadence import Cadence
+from fastgan.capture import CapturedSteps, CudaGraphs, best_size, waiting_forbidden
+from fastgan.config import replace
+from fastgan.ops import choice
+from fastgan.parity import snapshot
+
+
+def images(num=96, side=16, channels=3, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (num, side, side, channels), dtype=np.uint8)
+
+
+class FakeSteps:
+    def __init__(self, size, seconds_per_step, clock):
+        self.size, self._seconds, self._clock = size, seconds_per_step, clock
+
+    def run(self, first, num):
+        assert num % self.size == 0
+        self._clock[0] += num * self._seconds
+
+
+@pytest.mark.parametrize(
+    ("seconds", "size"),
+    [
+        ((1e-3, 1e-3, 1e-3), 16),  # fewer launches for nothing
+        ((1e-3, 0.9e-3, 0.95e-3), 4),
+        ((1e-3, 1.1e-3, 1.1e-3), 1),
+        ((0.1, 0.05, 0.01), 16),  # 0.16 s a launch
+        ((0.3, 0.29, 0.28), 1),  # no launch that could be stopped in time
+    ],
+)
+def test_the_best_size_of_a_launch(monkeypatch, seconds, size):
+    clock = [0.0]
+    monkeypatch.setattr("fastgan.capture.time.perf_counter", lambda: clock[0])
+    candidates = [FakeSteps(each, per_step, clock) for each, per_step in zip((1, 4, 16), seconds, strict=True)]
+    assert best_size(candidates, 3, lambda: None).size == size
+
+
+def test_single_steps_are_recorded_once_for_all_sizes():
+    graphs, weight = RecordedGraphs(), torch.zeros(())
+    steps = {(): lambda: weight.add_(1)}
+    single = CapturedSteps(graphs, steps, Cadence(), 1)
+    CapturedSteps(graphs, steps, Cadence(), 4, other=single)
+    assert [len(operators) for operators in graphs.recordings] == [1, 4]
+
+
+def test_without_cuda_nothing_is_forbidden():
+    if not torch.cuda.is_available():
+        with waiting_forbidden():
+            assert torch.ones(()).item() == 1
+
+
+# --- on a GPU ------------------------------------------------------------------------------------------------------------------------------------
+
+
+def trainer_on_gpu(preset: str, cuda_graph: str, compile: bool, **overrides) -> Trainer:
+    config = gans.tiny_config(preset, run__amp=False, run__device="cuda", run__cuda_graph=cuda_graph, run__compile=compile, **overrides)
+    if preset != "gaussian1d":
+        config = replace(config, "data.source", "fashion-mnist-10k")
+    return Trainer.from_config(replace(replace(config, "run.epochs", None), "run.kimg", 100.0), progress=False)
+
+
+@pytest.mark.gpu
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", ["mlp", "dcgan", "gaussian1d"])
+def test_all_rungs_end_with_the_same_parameters_after_twenty_steps(monkeypatch, preset):
+    """fp32 without TF32. To the bit where nothing is compiled, within the compiler's other order of sums where something is."""
+    monkeypatch.setattr(choice, "_forced", dict.fromkeys(ops.OPS, "reference"))
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.allow_tf32 = True, False
+    states = {}
+    rungs = {"eager": ("off", False, None), "captured 1": ("on", False, 1), "captured 8": ("on", False, 8),
+             "compiled": ("off", True, None), "compiled and captured": ("on", True, 8)}  # fmt: skip
+    for name, (cuda_graph, compile, graph_steps) in rungs.items():
+        trainer = trainer_on_gpu(preset, cuda_graph, compile, run__graph_steps=graph_steps, run__autotune=False, optim__ema_kimg=1.0)
+        torch.set_float32_matmul_precision("highest")
+        trainer.fit(steps=20)
+        assert trainer.engine.rung.name == ("captured" if cuda_graph == "on" else "compiled" if compile else "eager")
+        states[name] = (snapshot(trainer.networks.state()), trainer.generator.get_state(), trainer.feed.state())
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.allow_tf32 = False, True
+    eager, place, position = states["eager"]
+    for name, (state, generator_state, feed_state) in states.items():
+        assert torch.equal(generator_state, place), name
+        assert all(torch.equal(feed_state[key], position[key]) for key in position), name
+        tolerance = 2e-2 if "compiled" in name else 0.0 if preset == "mlp" else 1e-4
+        for group in ("G", "D"):
+            for key, tensor in state[group].items():
+                difference = (tensor - eager[group][key]).norm() / eager[group][key].norm()
+                assert difference <= tolerance, (name, group, key)
+
+
+@pytest.mark.gpu
+def test_no_host_synchronisation_inside_a_tick(monkeypatch):
+    trainer = trainer_on_gpu("dcgan", "on", False)
+    trainer._prepare_step(gans.SilentProgress())
+    with waiting_forbidden():
+        for _ in range(50):
+            trainer._launch(trainer.engine.rung.steps_per_launch)
+
+
+class WaitsForTheDevice(nn.Module):
+    def forward(self, x):
+        return x * float(x.mean().item() < 1e9)
+
+
+class AllocatesPinnedMemory(nn.Module):
+    """Illegal while recording, and not seen as waiting."""
+
+    def forward(self, x):
+        return x + torch.ones(1).pin_memory().to(x.device, non_blocking=False) * 0
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("what", [WaitsForTheDevice, AllocatesPinnedMemory])
+def test_training_goes_on_after_a_recording_that_failed(what):
+    """Random numbers, memory and streams are usable as before."""
+    G = nn.Sequential(nn.Linear(8, 768), nn.Tanh())
+    D = nn.Sequential(nn.Linear(768, 16), what(), nn.Dropout(0.2), nn.Linear(16, 1))
+    trainer = Trainer(G, D, images(), z_dim=8, batch_size=8, compile=False, amp=False, device="cuda", progress=False)
+    stream = torch.cuda.current_stream()
+    last = trainer.fit(steps=5)
+    assert last["rung"] == "eager"
+    assert torch.cuda.current_stream() == stream
+    assert torch.isfinite(trainer.sample(3)).all()
+    torch.rand(3, device="cuda")
+
+
+@pytest.mark.gpu
+def test_a_recording_that_breaks_off_leaves_usable_generators():
+    generator = torch.Generator("cuda").manual_seed(1)
+    graphs, out = CudaGraphs(torch.device("cuda"), [generator]), torch.zeros(4, device="cuda")
+
+    def breaks_off():
+        out.copy_(torch.rand(4, generator=generator, device="cuda"))
+        torch.rand(4, device="cuda")
+        out.sum().item()
+
+    with pytest.raises(RuntimeError):
+        graphs.record(breaks_off)
+    torch.rand(4, device="cuda")
+    expected = torch.rand(4, generator=torch.Generator("cuda").manual_seed(1), device="cuda")
+    generator.manual_seed(1)
+    assert torch.equal(torch.rand(4, generator=generator, device="cuda"), expected)
+    replay = graphs.record(lambda: out.copy_(torch.rand(4, generator=generator, device="cuda")))
+    generator.manual_seed(1)
+    replay()
+    assert torch.equal(out, expected)
+
+
+@pytest.mark.gpu
+def test_memory_of_the_captured_rung():
+    """At most 15 % beside the eager one, whose intermediate tensors it keeps in a pool of its own."""
+    peaks = {}
+    for cuda_graph in ("off", "on"):
+        torch.cuda.empty_cache()
+        trainer = trainer_on_gpu("dcgan", cuda_graph, False, run__batch_size=64, model__ngf=64, model__ndf=64, model__img_resolution=32)
+        trainer._prepare_step(gans.SilentProgress())
+        torch.cuda.reset_peak_memory_stats()
+        trainer._launch(1)
+        torch.cuda.synchronize()
+        peaks[cuda_graph] = torch.cuda.memory_reserved()
+        del trainer
+    assert peaks["on"] <= 1.15 * peaks["off"] + (64 << 20)
