@@ -102,7 +102,7 @@ def loader(options: argparse.Namespace) -> None:
     from bench.loader.rows import LOADER_RESULTS, markdown_table
 
     say = Console(stderr=True, highlight=False).print
-    rows = measure(options.only, options.preset, options.compile, Plan(rounds=options.rounds or MIN_ROUNDS), say)
+    rows = measure(options.only, options.preset, options.compile, Plan(rounds=options.rounds or MIN_ROUNDS, autotune=options.autotune), say)
     print(markdown_table([dataclasses.asdict(row) for row in rows]))
     if options.save:
         results.append(LOADER_RESULTS if options.save is True else options.save, rows)
@@ -165,7 +165,8 @@ def _add_loader(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", nargs="+", choices=LOADER_KINDS, default=LOADER_KINDS, metavar="KIND", help=f"some of: {', '.join(LOADER_KINDS)}")
     parser.add_argument("--preset", nargs="+", choices=LOADER_PRESETS, default=LOADER_PRESETS, metavar="NAME",
                         help=f"whose steps: some of {', '.join(LOADER_PRESETS)}")  # fmt: skip
-    parser.add_argument("--compile", action="store_true", help="the feeds' normalisation compiled as well, and compiled steps; else all is eager")
+    parser.add_argument("--compile", action="store_true", help="steps on the highest rung, feeds normalised by compiled code too; else all is eager")
+    parser.add_argument("--no-autotune", dest="autotune", action="store_false", help="CUDA: fastgan's compiler does not time its kernels")
     parser.add_argument("--rounds", type=int, metavar="M", help="default 7, which is the least")
     _add_save(parser, "loader.jsonl")
     parser.set_defaults(run=loader)

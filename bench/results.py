@@ -101,7 +101,7 @@ COUNTED_COLUMNS = ("launches", "syncs", "peak MB")
 
 def shown_columns(rows: list[dict]) -> tuple[str, ...]:
     """The heads of a table of these rows: those of what is counted on CUDA only where something was counted."""
-    counted = any(row[key] is not None for row in rows for key in ("kernel_launches", "host_syncs", "peak_memory_mb"))
+    counted = any(row.get(key) is not None for row in rows for key in ("kernel_launches", "host_syncs", "peak_memory_mb"))
     return COLUMNS + COUNTED_COLUMNS if counted else COLUMNS
 
 
@@ -119,9 +119,9 @@ def cells(row: dict) -> list[str]:
         significant(row["percent_of_matmul"]),
         significant(row["compile_s"]) if compiled else "",
         "" if not compiled or row["implementation"] == "accelerated" else significant(row["paid_after_images"]) or "never",
-        significant(row["kernel_launches"]),
-        significant(row["host_syncs"]),
-        significant(row["peak_memory_mb"]),
+        significant(row.get("kernel_launches")),
+        significant(row.get("host_syncs")),
+        significant(row.get("peak_memory_mb")),
     ]
 
 

@@ -10,6 +10,7 @@ from bench import machine
 from bench.loader import feeding, reading, stepping
 from bench.loader.plan import Plan
 from bench.loader.rows import LoaderRow
+from bench.results import UNTUNED
 from fastgan.precision import choose_precision
 
 
@@ -20,7 +21,7 @@ def measure(kinds: Collection[str], presets: Collection[str], compile: bool, pla
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     choose_precision(True, device)  # TF32 where fp32 is meant, as in training
-    shared = _shared_columns(kinds, presets, compile)
+    shared = _shared_columns(kinds, presets, compile, plan.autotune)
     columns = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -33,10 +34,10 @@ def measure(kinds: Collection[str], presets: Collection[str], compile: bool, pla
     return [LoaderRow(**each, **shared) for each in columns]
 
 
-def _shared_columns(kinds: Collection[str], presets: Collection[str], compile: bool) -> dict:
+def _shared_columns(kinds: Collection[str], presets: Collection[str], compile: bool, autotune: bool) -> dict:
     chosen = f" --preset {' '.join(presets)}" if "step" in kinds else ""
     return {
-        "command": f"python -m bench loader --only {' '.join(kinds)}{chosen}{' --compile' if compile else ''}",
+        "command": f"python -m bench loader --only {' '.join(kinds)}{chosen}{' --compile' if compile else ''}{'' if autotune else UNTUNED}",
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "commit": machine.commit(),
         "torch": torch.__version__,

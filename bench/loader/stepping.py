@@ -1,11 +1,12 @@
 """What a training step waits for its data: the step with a feed beside the same step on one batch that is always there."""
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from bench import machine, timing
-from bench.cases import Case, make_case
+from bench.cases import Case, make_case, without_autotune
 from bench.implementations import rung_config
 from bench.loader.feeds import ConstantFeed, LoaderFeed, open_feeds, works_beside
 from bench.loader.files import embedded_images, write_folder
@@ -21,12 +22,16 @@ from fastgan.networks import make_networks
 from fastgan.parity import PARITY_STEPS
 from fastgan.precision import choose_precision
 
+GPU_SHARE = 0.3  # of the time that a CPU takes: steps are a hundred times shorter there, and their number is what counts
 CONSTANT, ALONE = "constant", "alone "
 
 
 def measure(preset: str, folder: Path, compile: bool, plan: Plan, say: Callable[[str], None]) -> list[dict]:
     """Columns of the step of a preset, at its size in `python -m bench step`, with every feed and with DataLoaders of PNG files."""
     case, note = make_case(preset), machine.busy_note()
+    case = case if plan.autotune else without_autotune(case)
+    if case.device.type == "cuda":
+        plan = replace(plan, step_s=GPU_SHARE * plan.step_s, busy_round_s=GPU_SHARE * plan.busy_round_s)
     model, batch_size = case.config.model, case.config.run.batch_size
     images = embedded_images(plan.num_images, model.img_resolution, model.img_channels)
     folders = {"PNG": write_folder(images, folder, "png")}

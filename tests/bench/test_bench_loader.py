@@ -19,7 +19,7 @@ from fastgan.data.order import epoch_order
 from fastgan.errors import UserError
 
 CPU = torch.device("cpu")
-TINY = Plan(rounds=3, num_images=40, round_s=1e-3, step_round_s=1e-3, step_s=0.0, busy_round_s=1e-3)
+TINY = Plan(rounds=3, num_images=40, num_read=40, round_s=1e-3, step_round_s=1e-3, step_s=0.0, busy_round_s=1e-3)
 
 
 @pytest.fixture
@@ -213,7 +213,7 @@ def test_a_table_has_a_line_a_row_and_a_stamp():
 
 def test_the_command_measures_shows_and_saves(small, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("bench.loader.rows.LOADER_RESULTS", tmp_path / "loader.jsonl")
-    monkeypatch.setattr("bench.loader.plan.Plan", lambda rounds: TINY)
+    monkeypatch.setattr("bench.loader.plan.Plan", lambda rounds, autotune: TINY)
     assert command_line.main(["loader", "--only", "read", "--save"]) == 0
     shown = capsys.readouterr().out
     assert "| read folder of PNG | 16x16x3 |" in shown
