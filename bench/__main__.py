@@ -28,13 +28,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 def step(options: argparse.Namespace) -> None:
     """Measure, show, keep."""
-    from bench.cases import make_case, without_autotune
+    from bench.cases import make_case, with_autotune
     from bench.timing import MIN_ROUNDS
 
     if options.rounds is not None and options.rounds < MIN_ROUNDS:
         raise UserError(f"--rounds {options.rounds} is too few for a median with quartiles: give at least {MIN_ROUNDS}")
     case = make_case(options.preset, options.batch_size, options.resolution, options.channels)
-    case = case if options.autotune else without_autotune(case)
+    case = with_autotune(case) if options.autotune else case
 
     from rich.console import Console  # what follows is slow to import, and a mistake should be answered at once
 
@@ -102,7 +102,7 @@ def loader(options: argparse.Namespace) -> None:
     from bench.loader.rows import LOADER_RESULTS, markdown_table
 
     say = Console(stderr=True, highlight=False).print
-    rows = measure(options.only, options.preset, options.compile, options.autotune, Plan(rounds=options.rounds or MIN_ROUNDS), say)
+    rows = measure(options.only, options.preset, options.compile, Plan(rounds=options.rounds or MIN_ROUNDS, autotune=options.autotune), say)
     print(markdown_table([dataclasses.asdict(row) for row in rows]))
     if options.save:
         results.append(LOADER_RESULTS if options.save is True else options.save, rows)
@@ -183,7 +183,7 @@ def _add_loader(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_autotune(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--no-autotune", dest="autotune", action="store_false", help="CUDA: fastgan's compiler does not time its kernels")
+    parser.add_argument("--autotune", action="store_true", help="CUDA: fastgan's compiler times its kernels, which takes minutes")
 
 
 def _add_save(parser: argparse.ArgumentParser, name: str) -> None:

@@ -73,6 +73,6 @@ def make_case(name: str, batch_size: int | None = None, resolution: int | None =
     return Case(validate(config), torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
 
-def without_autotune(case: Case) -> Case:
-    """The same case, but on CUDA the compiler does not time its kernels, which takes minutes a rung."""
-    return Case(replace(case.config, "run.autotune", False), case.device)
+def with_autotune(case: Case) -> Case:
+    """The same case, but on CUDA the compiler times its kernels, which takes minutes a rung."""
+    return Case(replace(case.config, "run.autotune", True), case.device)

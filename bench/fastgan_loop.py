@@ -4,7 +4,7 @@ import torch
 from fastgan import adapt, models
 from fastgan.assembly import make_engine
 from fastgan.config import Config
-from fastgan.data import Feed, GaussianFeed, ResidentFeed
+from fastgan.data import GaussianFeed, ResidentFeed
 from fastgan.engine import Rung
 from fastgan.networks import make_networks
 from fastgan.precision import choose_precision
@@ -13,19 +13,19 @@ from fastgan.precision import choose_precision
 class FastganLoop:
     """G, D, their optimisers, the feed and the engine, as `config` has them. reasons: why a rung was left.
 
-    data: a feed; or images, uint8 [num_images, C, H, W] on the device, which a resident feed shuffles and gathers: part of the step here, where the
-    peers are handed their batches. None where the configuration's data are samples.
+    images: uint8 [num_images, C, H, W] on the device, which the resident feed shuffles and gathers: part of the step here, where the peers are
+    handed their batches. Of no account where the configuration's data are samples.
     """
 
-    def __init__(self, config: Config, device: torch.device, data: Feed | torch.Tensor | None):
+    def __init__(self, config: Config, device: torch.device, images: torch.Tensor | None):
         model, num = config.model, config.run.batch_size
         G, D = models.build(model)
         signature = adapt.inspect(G.to(device), D.to(device), model.z_dim, num, device)
         generator = torch.Generator(device).manual_seed(0)
-        if data is None:
+        if model.architecture == "samples":
             self.feed = GaussianFeed(config.data.mean, config.data.std, num, generator)
         else:
-            self.feed = data if isinstance(data, Feed) else ResidentFeed(data.permute(0, 2, 3, 1), num, 0, device)
+            self.feed = ResidentFeed(images.permute(0, 2, 3, 1), num, 0, device)
         self.networks = networks = make_networks(G, D, config, signature.one_pass, device)
         self.G, self.D = networks.G, networks.D
         self.precision = choose_precision(config.run.amp, device)

@@ -16,7 +16,7 @@ from bench.fastgan_loop import FastganLoop
 from bench.flops import matmul, useful_flops
 from bench.implementations import Implementation, builders, possible, rung_config
 from bench.peers.accelerated import start_compiler
-from bench.results import UNTUNED, Row
+from bench.results import TUNED, Row
 from bench.switches import Switches
 from bench.timing import quartiles
 from fastgan import ops
@@ -211,7 +211,7 @@ def images_until_paid(compile_s: float, rate: float, eager_rate: float) -> int |
 
 def _shared_columns(case: Case, dtype: str) -> dict:
     config, model = case.config, case.config.model
-    tuning = "" if config.run.autotune else UNTUNED
+    tuning = TUNED if config.run.autotune else ""
     size = "" if model.img_resolution is None else f" --resolution {model.img_resolution} --channels {model.img_channels}"
     return {
         "preset": config.preset,

@@ -15,7 +15,7 @@ from torch.autograd import DeviceType
 from torch.profiler import profile
 
 from bench import machine
-from bench.cases import make_case, without_autotune
+from bench.cases import make_case
 from bench.gpu import rows
 from bench.gpu.convolutions import flops
 from bench.implementations import builders
@@ -137,10 +137,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--rungs", nargs="+", required=True)
     parser.add_argument("--rows", type=Path, required=True, metavar="FILE")
-    parser.add_argument("--no-autotune", dest="autotune", action="store_false", help="the compiler does not time its kernels")
     options = parser.parse_args(arguments)
     case = make_case(options.preset, options.batch_size)
-    case = case if options.autotune else without_autotune(case)
     for name in options.rungs:
         profile_rung(case, name, options.rows)
         write_text(options.rows.with_suffix(".md"), markdown(rows.since(options.rows)))

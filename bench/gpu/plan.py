@@ -31,12 +31,12 @@ class Stage:
 
 
 def _tuned(name: str, arguments: str, expected_s: int, shows: str) -> Stage:
-    command = f"-m bench step {arguments} --only accelerated captured --save {ROWS}"
+    command = f"-m bench step {arguments} --only accelerated captured --autotune --save {ROWS}"
     return Stage(name, tuple(command.split()), expected_s, 360, STEP, shows)
 
 
 def _step(name: str, arguments: str, only: str, expected_s: int, budget_s: int, shows: str) -> Stage:
-    command = f"-m bench step {arguments} --only {only} --no-autotune --save {ROWS}"
+    command = f"-m bench step {arguments} --only {only} --save {ROWS}"
     return Stage(name, tuple(command.split()), expected_s, budget_s, STEP, shows)
 
 
@@ -70,13 +70,13 @@ STAGES = (
     _command("chip", f"-m bench.gpu.chip --rows {ROWS}", 20, 60, RESULTS,
              "versions, clocks, what the library was built for; copy bandwidth and matrix rates, the ceilings"),
     _tests("tests-ops", " ".join(OPS_TESTS), 40, 100, "the operators under test. 120 small cases, with kernels to load or to compile"),
-    _command("kernels", f"-m bench.gpu.kernels --preset dcgan --batch-size 128 --no-autotune --rungs eager compiled captured-1 --rows {ROWS}",
+    _command("kernels", f"-m bench.gpu.kernels --preset dcgan --batch-size 128 --rungs eager compiled captured-1 --rows {ROWS}",
              85, 180, KERNELS, "where a step spends its time: kernel names, and TFLOP/s of every convolution. Compiles two rungs"),
-    _command("job", f"-m bench.gpu.job --set run.autotune=false --rows {ROWS}", 60, 150, RESULTS,
-             "`fastgan train` from cold caches to the last grid, untuned. 45 s until it trains, 100 kimg in seconds"),
+    _command("job", f"-m bench.gpu.job --rows {ROWS}", 60, 150, RESULTS,
+             "`fastgan train` from cold caches to the last grid. 45 s until it trains, 100 kimg in seconds"),
     _step("dcgan-128-rungs", "--preset dcgan --batch-size 128 --dtype bf16", "plain eager compiled captured-1", 100, 220,
           "what each rung adds, captured with one step a launch. Compiles two rungs"),
-    _command("loader-dcgan", f"-m bench loader --only step --preset dcgan --compile --no-autotune --save {ROWS}", 120, 200, LOADER,
+    _command("loader-dcgan", f"-m bench loader --only step --preset dcgan --compile --save {ROWS}", 120, 200, LOADER,
              "what a step waits for its data: resident, streamed, by DALI where it is installed, by torch's workers. 20 s each beside compiling"),
     _command("loader-feeds", f"-m bench loader --only read feed --compile --save {ROWS}", 60, 120, LOADER, "sources and feeds alone"),
     _command("ops-128", f"-m bench ops --batch-size 128 --dtype bf16 --rounds 5 --save {ROWS}", 60, 120, OPS,
@@ -84,13 +84,14 @@ STAGES = (
     _tests("tests-rest", " ".join(["tests", *(f"--ignore={path}" for path in OPS_TESTS)]), 100, 150,
            "the other tests that need a GPU. 170 and more, most with kernels for Triton to compile"),
     _tuned("dcgan-128-tuned", "--preset dcgan --batch-size 128 --dtype bf16", 200, "what timing kernels gains, and costs"),
-    _command("job-tuned", f"-m bench.gpu.job --rows {ROWS}", 200, 360, RESULTS, "`fastgan train` as it is met first: the compiler times its kernels"),
+    _command("job-tuned", f"-m bench.gpu.job --set run.autotune=true --rows {ROWS}", 200, 360, RESULTS,
+             "the same with `--autotune`: what a short run pays for it"),
     _step("dcgan-32", "--preset dcgan --resolution 32 --channels 1 --batch-size 64 --dtype bf16", MAIN, 80, 180, "the embedded images"),
     _step("mlp-64", "--preset mlp --batch-size 64 --dtype bf16", MAIN, 45, 120, "the preset's own batch"),
     _command("ops-1024", f"-m bench ops --batch-size 1024 --dtype bf16 --rounds 5 --save {ROWS}", 60, 120, OPS, "the same where the chip is full"),
     _step("mlp-128-rungs", "--preset mlp --batch-size 128 --dtype bf16", "plain eager compiled captured-1 captured", 60, 150,
           "what each rung adds where launches are all there is, and what several steps a launch add. Compiles three rungs"),
-    _command("loader-mlp", f"-m bench loader --only step --preset mlp --compile --no-autotune --save {ROWS}", 100, 180, LOADER,
+    _command("loader-mlp", f"-m bench loader --only step --preset mlp --compile --save {ROWS}", 100, 180, LOADER,
              "what the shortest step waits for its data"),
     _tuned("mlp-128-tuned", "--preset mlp --batch-size 128 --dtype bf16", 120, "what timing kernels gains, and costs"),
     _tuned("dcgan-1024-tuned", "--preset dcgan --batch-size 1024 --dtype bf16", 220, "what timing kernels gains, and costs"),

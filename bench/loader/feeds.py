@@ -52,39 +52,21 @@ class ConstantFeed(Feed):
         return self._batch
 
 
-class SwitchedFeed(Feed):
-    """Another feed, which may be exchanged between steps; for steps that do not read their images themselves."""
-
-    def __init__(self, first: Feed):
-        super().__init__(first.batch_size)
-        self.current = first
-
-    def state(self) -> dict[str, torch.Tensor]:
-        return self.current.state()
-
-    def seek(self, nimg: int) -> None:
-        self.current.seek(nimg)
-
-    def reserve(self, num_steps: int) -> None:
-        self.current.reserve(num_steps)
-
-    def read(self) -> torch.Tensor:
-        return self.current.read()
-
-    def launched(self, num_steps: int) -> None:
-        self.current.launched(num_steps)
-
-
 class LoaderFeed(Feed):
-    """The float batches of a DataLoader in the place of a feed. batches: an endless iterator, such as bench.peers.dataloader makes."""
+    """The float batches of a DataLoader in the place of a feed: the next one is copied to where the step reads it.
 
-    traceable = False  # the host hands every batch over
+    batches: an endless iterator, such as bench.peers.dataloader makes.
+    """
 
     def __init__(self, batches: Iterator[torch.Tensor], batch_size: int):
         super().__init__(batch_size)
         self._batches = batches
-        self._batch = next(batches)  # the workers start now
-        self._is_read = False
+        self._batch = next(batches).clone()  # the workers start now
+        self._is_ready = True
+
+    @property
+    def max_steps(self) -> int:
+        return 1
 
     def state(self) -> dict[str, torch.Tensor]:
         return {}
@@ -93,15 +75,16 @@ class LoaderFeed(Feed):
         self.nimg = nimg  # a DataLoader has no position to go to
 
     def reserve(self, num_steps: int) -> None:
-        if self._is_read:
-            self._batch, self._is_read = next(self._batches), False
+        if not self._is_ready:
+            self._batch.copy_(next(self._batches), non_blocking=True)
+            self._is_ready = True
 
     def read(self) -> torch.Tensor:
         return self._batch
 
     def launched(self, num_steps: int) -> None:
         super().launched(num_steps)
-        self._is_read = True
+        self._is_ready = False
 
     def close(self) -> None:
         self._batches.close()

@@ -10,21 +10,18 @@ from bench import machine
 from bench.loader import feeding, reading, stepping
 from bench.loader.plan import Plan
 from bench.loader.rows import LoaderRow
-from bench.results import UNTUNED
+from bench.results import TUNED
 from fastgan.precision import choose_precision
 
 
-def measure(
-    kinds: Collection[str], presets: Collection[str], compile: bool, autotune: bool, plan: Plan, say: Callable[[str], None]
-) -> list[LoaderRow]:
+def measure(kinds: Collection[str], presets: Collection[str], compile: bool, plan: Plan, say: Callable[[str], None]) -> list[LoaderRow]:
     """Rows of everything of these kinds: read | feed | step, on CUDA where there is one (reading is the CPU's work everywhere).
 
     presets: of the steps. compile: also the feeds' normalisation compiled, and the step on the engine's highest rung; else all of it eager.
-    autotune: on CUDA the compiler of the step times its kernels.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     choose_precision(True, device)  # TF32 where fp32 is meant, as in training
-    shared = _shared_columns(kinds, presets, compile, autotune)
+    shared = _shared_columns(kinds, presets, compile, plan.autotune)
     columns = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -33,14 +30,14 @@ def measure(
         if "feed" in kinds:
             columns += feeding.measure(folder / "feed", device, compile, plan, say)
         for preset in presets if "step" in kinds else ():
-            columns += stepping.measure(preset, folder / preset, compile, autotune, plan, say)
+            columns += stepping.measure(preset, folder / preset, compile, plan, say)
     return [LoaderRow(**each, **shared) for each in columns]
 
 
 def _shared_columns(kinds: Collection[str], presets: Collection[str], compile: bool, autotune: bool) -> dict:
     chosen = f" --preset {' '.join(presets)}" if "step" in kinds else ""
     return {
-        "command": f"python -m bench loader --only {' '.join(kinds)}{chosen}{' --compile' if compile else ''}{'' if autotune else UNTUNED}",
+        "command": f"python -m bench loader --only {' '.join(kinds)}{chosen}{' --compile' if compile else ''}{TUNED if autotune else ''}",
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "commit": machine.commit(),
         "torch": torch.__version__,

@@ -10,10 +10,12 @@ class Plan:
     """Sizes and times; tests take less of everything."""
 
     rounds: int = timing.MIN_ROUNDS  # at least so many
-    num_images: int = 10_000  # of the set: the embedded one, whole
+    num_images: int = 10_000  # of the set that feeds shuffle: the embedded one, whole
+    num_read: int = 2_000  # of the files that sources read: a pass takes a fraction of a second
     round_s: float = timing.ROUND_S  # of one source or feed
     step_round_s: float = 0.05  # of a step with a feed that does nothing beside it: short, since the difference to look for is tiny
     step_s: float = 20.0  # and for so long, in as many rounds as it takes
+    autotune: bool = False  # whether the compiler times its kernels for a step on CUDA
     busy_round_s: float = 1.5  # of a step beside which workers fetch ahead: long, so that what was fetched beforehand counts for little
 
 

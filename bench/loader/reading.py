@@ -15,8 +15,8 @@ SIZE = (64, 3)  # (resolution, channels) of the files
 def measure(folder: Path, plan: Plan, say: Callable[[str], None]) -> list[dict]:
     """Columns of every source. The files lie in the operating system's cache: this is the time of decoding, not that of a disk."""
     note = machine.busy_note()
-    say(f"writing {plan.num_images} images of {SIZE[0]}x{SIZE[0]}x{SIZE[1]} in every kind of file")
-    sources = {name: open_source(data) for name, data in write_sources(embedded_images(plan.num_images, *SIZE), folder).items()}
+    say(f"writing {plan.num_read} images of {SIZE[0]}x{SIZE[0]}x{SIZE[1]} in every kind of file")
+    sources = {name: open_source(data) for name, data in write_sources(embedded_images(plan.num_read, *SIZE), folder).items()}
     sizes = {name: (source.native_resolution, source.native_channels) for name, source in sources.items()}
     calls = {name: partial(source.read, *sizes[name]) for name, source in sources.items()}
     call_s, _ = timing.interleave(calls, plan.rounds, round_s=plan.round_s)

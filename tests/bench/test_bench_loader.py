@@ -15,10 +15,11 @@ from bench.peers import dataloader
 from fastgan.augment import scale_images
 from fastgan.config import replace
 from fastgan.data import ResidentFeed, open_source
+from fastgan.data.order import epoch_order
 from fastgan.errors import UserError
 
 CPU = torch.device("cpu")
-TINY = Plan(rounds=3, num_images=40, round_s=1e-3, step_round_s=1e-3, step_s=0.0, busy_round_s=1e-3)
+TINY = Plan(rounds=3, num_images=40, num_read=40, round_s=1e-3, step_round_s=1e-3, step_s=0.0, busy_round_s=1e-3)
 
 
 @pytest.fixture
@@ -123,9 +124,11 @@ def test_a_constant_feed_and_a_dataloader_are_feeds():
     assert constant.next_batch() is constant.next_batch() is batch
     assert constant.nimg == 8
     loader = feeds.LoaderFeed(iter_with_close([batch, batch + 1, batch + 2]), 4)
-    assert torch.equal(loader.next_batch(), batch)
-    assert torch.equal(loader.next_batch(), batch + 1)
-    assert loader.nimg == 8
+    for index in range(3):
+        loader.reserve(1)
+        loader.reserve(1)
+        assert torch.equal(loader.next_batch(), batch + index)
+    assert loader.nimg == 12
     loader.close()
 
 
@@ -137,7 +140,7 @@ def iter_with_close(batches):
 
 
 def test_all_kinds_become_rows(small, tmp_path, monkeypatch):
-    rows = measure.measure(LOADER_KINDS, ("mlp",), False, True, TINY, say=lambda text: None)
+    rows = measure.measure(LOADER_KINDS, ("mlp",), False, TINY, say=lambda text: None)
     by_kind = {kind: [row for row in rows if row.kind == kind] for kind in LOADER_KINDS}
     assert {row.name for row in by_kind["read"]} >= {"embedded", "folder of PNG", "folder of JPEG", "zip of PNG", "npy", "npz", "packed"}
     loaders = [f"DataLoader {kind} {num} workers" for kind in ("PNG", "JPEG") for num in (0, 1)]
@@ -156,7 +159,7 @@ def test_all_kinds_become_rows(small, tmp_path, monkeypatch):
 
 
 def test_a_stall_is_the_part_of_the_step_that_a_constant_batch_does_not_need(monkeypatch):
-    steps = stepping.FedSteps(small_case("mlp"), False, feeds.ConstantFeed(torch.zeros(8, 1, 16, 16, dtype=torch.uint8)))
+    steps = stepping.FedSteps(small_case("mlp"), False)
     seconds = {stepping.CONSTANT: [3.0, 3.0, 6.0], "fed": [4.0, 6.0, 8.0], stepping.ALONE + "fed": [0.06, 0.06, 0.06]}
     monkeypatch.setattr(stepping.timing, "interleave", lambda calls, *arguments: ({name: seconds[name] for name in calls}, {}))
     (row,) = steps.columns({"fed": feeds.ConstantFeed(torch.zeros(8, 1, 16, 16))}, TINY, "a note", print)
@@ -170,29 +173,17 @@ def test_a_stall_is_the_part_of_the_step_that_a_constant_batch_does_not_need(mon
 
 def test_a_step_uses_the_batch_of_its_feed():
     images = files.embedded_images(40, 16, 1)
-    steps = stepping.FedSteps(small_case("mlp"), False, ResidentFeed(images, 8, 0))
-    feed = ResidentFeed(images, 8, 0)
-    step, num_steps = steps.on(feed)
-    totals = steps._loop.networks.totals
-    seen = []
-    for _ in range(2):
-        totals.zero_()
-        step()
-        seen.append(totals.clone())
-    assert (feed.nimg, num_steps) == (16, 1)
-    assert torch.isfinite(torch.stack(seen)).all()
-    assert not torch.equal(*seen)
-
-
-def test_a_loaders_batch_stays_until_a_step_has_used_it():
-    feed = feeds.LoaderFeed(iter(torch.arange(20.0).split(4)), 4)
-    for _ in range(2):
-        feed.reserve(1)
-        assert feed.read().tolist() == [0, 1, 2, 3]
-    feed.launched(1)
-    feed.reserve(1)
-    assert feed.read().tolist() == [4, 5, 6, 7]
-    assert feed.nimg == 4
+    feed, other = (ResidentFeed(images, 8, 0) for _ in range(2))
+    given = []
+    feed.read = lambda: given.append(other.next_batch()) or given[-1]
+    engine = stepping.FedSteps(small_case("mlp"), False).engine_on(feed)
+    given.clear()
+    other.seek(0)
+    launch = stepping.launching(engine, feed)
+    launch()
+    launch()
+    assert feed.nimg == 16
+    assert torch.equal(torch.cat(given), images.permute(0, 3, 1, 2)[epoch_order(40, 0, 0)[:16]])
 
 
 def test_the_ratio_is_to_the_fastest_dataloader_of_the_round():
@@ -222,7 +213,7 @@ def test_a_table_has_a_line_a_row_and_a_stamp():
 
 def test_the_command_measures_shows_and_saves(small, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("bench.loader.rows.LOADER_RESULTS", tmp_path / "loader.jsonl")
-    monkeypatch.setattr("bench.loader.plan.Plan", lambda rounds: TINY)
+    monkeypatch.setattr("bench.loader.plan.Plan", lambda rounds, autotune: TINY)
     assert command_line.main(["loader", "--only", "read", "--save"]) == 0
     shown = capsys.readouterr().out
     assert "| read folder of PNG | 16x16x3 |" in shown

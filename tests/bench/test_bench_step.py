@@ -116,11 +116,11 @@ def test_images_until_compiling_has_paid(compile_s, rate, eager_rate):
     assert compile_s + (num - 2) / rate > (num - 2) / eager_rate
 
 
-def test_the_command_of_a_row_says_that_nothing_was_tuned():
+def test_the_command_of_a_row_says_that_kernels_were_timed():
     case = make_case("mlp", 100)
-    assert case.config.run.autotune
-    assert "--no-autotune" not in step._shared_columns(case, "fp32")["command"]
-    assert step._shared_columns(cases.without_autotune(case), "fp32")["command"].endswith("--dtype fp32 --no-autotune")
+    assert not case.config.run.autotune
+    assert "--autotune" not in step._shared_columns(case, "fp32")["command"]
+    assert step._shared_columns(cases.with_autotune(case), "fp32")["command"].endswith("--dtype fp32 --autotune")
 
 
 def test_what_is_not_faster_never_pays():

@@ -31,8 +31,8 @@ def test_a_small_run_from_cold():
 
 def test_what_is_set_is_handed_on(tmp_path, monkeypatch):
     monkeypatch.setattr(job, "run_cold", lambda arguments: {"arguments": " ".join(arguments)})
-    assert job.main(["--set", "run.autotune=false", "--rows", str(tmp_path / "rows.jsonl")]) == 0
-    assert rows.since(tmp_path / "rows.jsonl") == [{"arguments": "train --amp --compile --set run.autotune=false"}]
+    assert job.main(["--set", "run.autotune=true", "--rows", str(tmp_path / "rows.jsonl")]) == 0
+    assert rows.since(tmp_path / "rows.jsonl") == [{"arguments": "train --amp --compile --set run.autotune=true"}]
 
 
 @pytest.mark.parametrize(

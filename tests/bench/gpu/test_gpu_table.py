@@ -11,7 +11,7 @@ STEP_ROW = {
     "imgs_per_sec": 95_321.0, "imgs_per_sec_quartiles": [95_000.0, 96_000.0], "ratio_to_plain": 3.1, "ratio_to_plain_quartiles": [3.0, 3.2],
     "ratio_to_accelerated": 1.42, "ratio_to_accelerated_quartiles": [1.4, 1.45], "gflops": 216_000.0, "percent_of_matmul": 27.9, "compile_s": 35.0,
     "kernel_launches": 0.31, "host_syncs": 0.0, "peak_memory_mb": 1234.5,
-    "paid_after_images": 1000, "note": "", "command": "python -m bench step --no-autotune",
+    "paid_after_images": 1000, "note": "", "command": "python -m bench step --autotune",
 }  # fmt: skip
 PLAIN_ROW = {**STEP_ROW, "implementation": "plain", "imgs_per_sec": 30_000.0, "ratio_to_accelerated": None, "compile_s": 0.0}
 
@@ -77,7 +77,7 @@ def test_the_table_has_steps_kernels_problems_and_stages(tmp_path):
     fill(tmp_path, plan.KERNELS, kernel_rows("compiled"))
     fill(tmp_path, plan.RESULTS, [check("triton", "off by 1"), row_of_test("failed", message="assert\n1 == 2"), row_of_test("passed")])
     lines = table.summary([outcome("dcgan-128", figure="captured"), outcome("chip", "cut off", reason="no time")], tmp_path).splitlines()
-    captured = next(line for line in lines if line.startswith("dcgan 64x64x3 batch 128 untuned  captured"))
+    captured = next(line for line in lines if line.startswith("dcgan 64x64x3 batch 128 tuned  captured"))
     assert captured.split("  ")[2:5] == ["bf16", "95,300 (95,000–96,000)", "3.1 (3–3.2)"]
     assert captured.split()[-3:] == ["0.31", "0", "1,230"]
     assert "captured: K = 8" in lines
