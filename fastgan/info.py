@@ -20,7 +20,7 @@ HOW_TO_GET = {
 
 
 def collect() -> dict:
-    """Everything as JSON-able values: fastgan, python, platform, packages, device, precision, compile, ops, cache."""
+    """Everything as JSON-able values: fastgan, python, platform, packages, device, precision, compile, cuda_graph, ops, cache."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return {
         "fastgan": __version__,
@@ -30,6 +30,7 @@ def collect() -> dict:
         "device": _device(device),
         "precision": choose_precision(True, device).describe(),
         "compile": _compiler(device),
+        "cuda_graph": _cuda_graph(device),
         "ops": [row._asdict() for row in ops.status()],
         "cache": str(cache_folder()),
     }
@@ -41,7 +42,7 @@ def describe(facts: dict) -> str:
     for name, version in facts["packages"].items():
         lines.append(f"package    {name} {version or 'is not installed: ' + HOW_TO_GET.get(name, 'pip install ' + name)}")
     lines += [f"device     {key}: {value}" for key, value in facts["device"].items()]
-    lines += [facts["precision"].replace(": ", "  ", 1), f"compile    {facts['compile']}"]
+    lines += [facts["precision"].replace(": ", "  ", 1), f"compile    {facts['compile']}", f"cuda graph {facts['cuda_graph']}"]
     for row in facts["ops"]:
         lines.append(f"op         {row['op']}: {row['implementation']} {'is available' if row['available'] else 'is not used: ' + row['reason']}")
     return "\n".join([*lines, f"cache      {facts['cache']}"])
@@ -84,6 +85,12 @@ def _device(device: torch.device) -> dict:
         }
     reason = "this torch was built without CUDA" if torch.version.cuda is None else "no NVIDIA GPU or driver was found"
     return {"name": f"CPU ({platform.processor() or platform.machine()})", "threads": torch.get_num_threads(), "no GPU": reason}
+
+
+def _cuda_graph(device: torch.device) -> str:
+    if device.type != "cuda":
+        return "needs an NVIDIA GPU"
+    return "steps are launched as CUDA graphs; like all CUDA parts of this release never run by its makers, and checked beside eager at every start"
 
 
 def _compiler(device: torch.device) -> str:

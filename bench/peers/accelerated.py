@@ -1,8 +1,8 @@
 """What a good engineer makes of the tutorial loop in a day: the real competitor.
 
 bf16 autocast, channels_last for convolutions, torch.compile of G and D, fused Adam, logits, one backward for D, no gradients of D in the G step where
-autograd can leave them out (a compiled D computes them all the same), nothing read back from the device. On CUDA also TF32 and, where they work and
-are faster, the CUDA graphs of torch.compile(mode="reduce-overhead"), D compiled together with its losses.
+autograd can leave them out, nothing read back from the device. Where a step is faster so, D is compiled together with its losses instead of alone, on
+CUDA in the CUDA graphs of torch.compile(mode="reduce-overhead"). On CUDA also TF32.
 """
 import time
 from collections.abc import Callable
@@ -22,7 +22,7 @@ class AcceleratedLoop:
     """G, D and their optimisers. draw_z: as in the plain loop.
 
     dtype: of the compute, torch.bfloat16 (autocast) or torch.float32 (on CUDA with TF32). compile: G and D by torch.compile, at their first call.
-    note: what `warm_up` found out about CUDA graphs.
+    note: what `warm_up` found out about compiling D together with its losses.
     """
 
     def __init__(self, config: Config, device: torch.device, dtype: torch.dtype, compile: bool):
@@ -41,22 +41,22 @@ class AcceleratedLoop:
         self.autocast = lambda: torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16)
         self.fresh_fakes = config.loss.fresh_fakes
         self.draw_z = lambda: networks.draw_z(model, config.run.batch_size, device)
-        self.may_graph = compile and device.type == "cuda"
-        self.graphs: GraphedFunctions | None = None
+        self.compile, self.on_cuda = compile, device.type == "cuda"
+        self.functions: WholeFunctions | None = None
         self.note = ""
 
     def warm_up(self, real_img: torch.Tensor) -> float:
-        """The steps until full speed, and on CUDA the choice between CUDA graphs and none. Returns the seconds that the chosen form took."""
+        """The steps until full speed, and the choice between the two ways to compile. Returns the seconds that the chosen one took."""
         warm_up_s = _seconds_of(lambda: self.step(real_img), FIRST_STEPS)
-        return self.try_graphs(real_img, warm_up_s) if self.may_graph else warm_up_s
+        return self.try_functions(real_img, warm_up_s) if self.compile else warm_up_s
 
     def step(self, real_img: torch.Tensor) -> None:
         """One update of D and of G on float real_img [N, ...]."""
         real_img = real_img.to(memory_format=self.memory_format)
-        if self.graphs is None:
+        if self.functions is None:
             self._step(real_img)
         else:
-            self._graphed_step(real_img, self.graphs)
+            self._whole_step(real_img, self.functions)
 
     def _step(self, real_img: torch.Tensor) -> None:
         with self.autocast():
@@ -74,43 +74,44 @@ class AcceleratedLoop:
         g_loss.backward(inputs=self.G_parameters)
         self.optimizer_G.step()
 
-    # --- CUDA graphs -----------------------------------------------------------------------------------------------------------------------------
+    # --- D compiled together with its losses -----------------------------------------------------------------------------------------------------
 
-    def try_graphs(self, real_img: torch.Tensor, plain_s: float) -> float:
-        """Build the graphs, and keep them if a step is faster with them. plain_s: the seconds that the step without took to be ready.
+    def try_functions(self, real_img: torch.Tensor, plain_s: float) -> float:
+        """Compile whole functions, and keep them if a step is faster with them. plain_s: the seconds that the step without took to be ready.
 
-        Returns those of the form that stays. Graphs that cannot be built are a note.
+        Returns those of the form that stays. What cannot be compiled is a note.
         """
-        real_img, graphs = real_img.to(memory_format=self.memory_format), GraphedFunctions(self.G, self.D)
-        steps = {"without": lambda: self._step(real_img), "with": lambda: self._graphed_step(real_img, graphs)}
+        real_img, functions = real_img.to(memory_format=self.memory_format), WholeFunctions(self.G, self.D, self.on_cuda)
+        steps = {"without": lambda: self._step(real_img), "with": lambda: self._whole_step(real_img, functions)}
+        what = "D compiled with its losses" + ", in CUDA graphs" * self.on_cuda
         try:
-            graphs_s = _seconds_of(steps["with"], FIRST_GRAPHED_STEPS)
+            functions_s = _seconds_of(steps["with"], FIRST_GRAPHED_STEPS)
             call_s, _ = timing.interleave(steps, rounds=3, round_s=0.1)
         except Exception as error:  # whatever the compiler cannot do: the baseline goes on as it was
             self._forget_gradients()
             lines = str(error).strip().splitlines() or ["no message"]
-            self.note = f"no CUDA graphs: {type(error).__name__}: {lines[0]}"
+            self.note = f"without {what}: {type(error).__name__}: {lines[0]}"
             return plain_s
         gain = min(call_s["without"]) / min(call_s["with"])
-        self.note = f"a step in CUDA graphs is {gain:.2f} times as fast as without" + ("" if gain > 1 else ", so there are none")
-        self.graphs = graphs if gain > 1 else None
-        return graphs_s if gain > 1 else plain_s
+        self.note = f"a step with {what} is {gain:.2f} times as fast as without" + ("" if gain > 1 else ", so it goes without")
+        self.functions = functions if gain > 1 else None
+        return functions_s if gain > 1 else plain_s
 
-    def _graphed_step(self, real_img: torch.Tensor, graphs: "GraphedFunctions") -> None:
+    def _whole_step(self, real_img: torch.Tensor, functions: "WholeFunctions") -> None:
         """The same update. What the graphs of a step give lives until the next step begins, gradients included, so nothing has to be cloned."""
         torch.compiler.cudagraph_mark_step_begin()
         with self.autocast():
-            fake_img = graphs.run_G(self.draw_z())
-            d_loss = graphs.d_loss(real_img, fake_img.detach())
+            fake_img = functions.run_G(self.draw_z())
+            d_loss = functions.d_loss(real_img, fake_img.detach())
         d_loss.backward()
         self.optimizer_D.step()
         self.optimizer_D.zero_grad(set_to_none=True)
 
-        self.D.requires_grad_(False)  # its gradients are not computed in the graphs of G's step
+        self.D.requires_grad_(False)  # its gradients are not computed in G's step
         with self.autocast():
             if self.fresh_fakes:
-                fake_img = graphs.run_G(self.draw_z())
-            g_loss = graphs.g_loss(fake_img)
+                fake_img = functions.run_G(self.draw_z())
+            g_loss = functions.g_loss(fake_img)
         self.D.requires_grad_(True)
         g_loss.backward()
         self.optimizer_G.step()
@@ -123,17 +124,17 @@ class AcceleratedLoop:
         self.optimizer_G.zero_grad(set_to_none=True)
 
 
-class GraphedFunctions:
-    """The three forward passes of a step, each with its backward pass in CUDA graphs of torch.compile."""
+class WholeFunctions:
+    """The three forward passes of a step, each compiled with its backward pass; on CUDA in CUDA graphs of torch.compile."""
 
-    def __init__(self, G: torch.nn.Module, D: torch.nn.Module):
+    def __init__(self, G: torch.nn.Module, D: torch.nn.Module, on_cuda: bool):
         def d_loss(real_img: torch.Tensor, fake_img: torch.Tensor) -> torch.Tensor:
             return _cross_entropy(D(real_img), 1.0) + _cross_entropy(D(fake_img), 0.0)
 
         def g_loss(fake_img: torch.Tensor) -> torch.Tensor:
             return _cross_entropy(D(fake_img), 1.0)
 
-        self.run_G, self.d_loss, self.g_loss = (_compiled(function, "reduce-overhead") for function in (G, d_loss, g_loss))
+        self.run_G, self.d_loss, self.g_loss = (_compiled(function, "reduce-overhead" if on_cuda else None) for function in (G, d_loss, g_loss))
 
 
 def start_compiler(device: torch.device) -> None:

@@ -9,7 +9,7 @@ from bench.cases import Case, make_case
 from bench.fastgan_loop import FastganLoop
 from bench.implementations import rung_config
 from bench.peers import networks
-from bench.peers.accelerated import AcceleratedLoop, GraphedFunctions
+from bench.peers.accelerated import AcceleratedLoop, WholeFunctions
 from bench.peers.plain import PlainLoop
 from bench.switches import present
 from fastgan import models
@@ -59,19 +59,19 @@ def test_an_accelerated_step_is_a_step_of_fastgan(preset):
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_a_step_in_graphs_is_a_step_of_fastgan(preset, monkeypatch):
-    """The functions that are captured, with what the compiler does left out."""
+def test_a_step_of_whole_functions_is_a_step_of_fastgan(preset, monkeypatch):
+    """The functions that are compiled, with what the compiler does left out."""
     monkeypatch.setattr(torch, "compile", lambda function, **options: function)
 
     def make_loop(config, device):
         loop = AcceleratedLoop(config, device, torch.float32, compile=True)
-        loop.graphs = GraphedFunctions(loop.G, loop.D)
+        loop.functions = WholeFunctions(loop.G, loop.D, on_cuda=False)
         return loop
 
     compare_steps(preset, make_loop)
 
 
-def test_graphs_that_cannot_be_built_are_a_note_and_the_loop_goes_on(monkeypatch):
+def test_functions_that_cannot_be_compiled_are_a_note_and_the_loop_goes_on(monkeypatch):
     def compile(function, mode=None, dynamic=None):
         def fail(*inputs):
             raise RuntimeError("no graphs here\nand more")
@@ -81,8 +81,9 @@ def test_graphs_that_cannot_be_built_are_a_note_and_the_loop_goes_on(monkeypatch
     monkeypatch.setattr(torch, "compile", compile)
     case = tiny_case("mlp")
     loop = AcceleratedLoop(case.config, CPU, torch.float32, compile=True)
-    assert loop.try_graphs(case.float_batches[0], 1.5) == 1.5
-    assert (loop.graphs, loop.note) == (None, "no CUDA graphs: RuntimeError: no graphs here")
+    loop.on_cuda = True
+    assert loop.try_functions(case.float_batches[0], 1.5) == 1.5
+    assert (loop.functions, loop.note) == (None, "without D compiled with its losses, in CUDA graphs: RuntimeError: no graphs here")
     assert all(parameter.requires_grad for parameter in loop.D.parameters())
     loop.step(case.float_batches[0])
 
@@ -93,17 +94,17 @@ def test_the_faster_form_stays(graphed_s, kept, monkeypatch):
     monkeypatch.setattr(timing, "interleave", lambda steps, **options: ({"without": [1.0, 1.5], "with": [graphed_s, 3.0]}, {}))
     case = tiny_case("mlp")
     loop = AcceleratedLoop(case.config, CPU, torch.float32, compile=True)
-    ready_s = loop.try_graphs(case.float_batches[0], 1234.5)
-    assert (loop.graphs is not None) == kept
+    ready_s = loop.try_functions(case.float_batches[0], 1234.5)
+    assert (loop.functions is not None) == kept
     assert (ready_s == 1234.5) != kept
-    assert loop.note.startswith("a step in CUDA graphs is 2.00 times" if kept else "a step in CUDA graphs is 0.50 times")
+    assert loop.note.startswith(f"a step with D compiled with its losses is {2.0 if kept else 0.5:.2f} times")
 
 
-def test_without_cuda_there_are_no_graphs():
+def test_nothing_is_compiled_where_it_is_not_asked_for():
     case = tiny_case("mlp")
     loop = AcceleratedLoop(case.config, CPU, torch.float32, compile=False)
     assert loop.warm_up(case.float_batches[0]) > 0
-    assert (loop.graphs, loop.note) == (None, "")
+    assert (loop.functions, loop.note) == (None, "")
 
 
 @pytest.mark.gpu
@@ -116,7 +117,7 @@ def test_graphs_make_the_same_steps_on_a_gpu(preset):
     plain, graphed = (AcceleratedLoop(case.config, device, torch.float32, compile=True) for _ in range(2))
     for to, source in ((graphed.G, plain.G), (graphed.D, plain.D)):
         to.load_state_dict(source.state_dict())
-    graphed.graphs = GraphedFunctions(graphed.G, graphed.D)
+    graphed.functions = WholeFunctions(graphed.G, graphed.D, on_cuda=True)
     start = [parameter.detach().clone() for parameter in both_networks(plain)]
     for loop in (plain, graphed):
         torch.manual_seed(0)
