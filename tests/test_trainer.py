@@ -157,11 +157,9 @@ def captured(monkeypatch, pair, *args, **options):
 
 
 @pytest.mark.parametrize("graph_steps", [1, 3, None])
-@pytest.mark.parametrize("read_in_step", [False, True])
-def test_captured_and_eager_runs_are_the_same_to_the_bit(monkeypatch, graph_steps, read_in_step):
+def test_captured_and_eager_runs_are_the_same_to_the_bit(monkeypatch, graph_steps):
     """Over several epochs and ticks: order of the data, z, mirrored images, schedules, statistics, weights and BatchNorm's counters."""
     monkeypatch.setattr(choice, "_forced", dict.fromkeys(ops.OPS, "reference"))
-    monkeypatch.setattr("fastgan.assembly._reads_in_step", lambda feed, device: read_in_step)
     options = {"z_dim": 6, "flip_labels": 0.2, "instance_noise": 0.1, "ema_kimg": 0.1, "mirror": True, "seed": 3}
     data = images(channels=3)
     ours, theirs = captured(monkeypatch, conv_pair(), data, graph_steps=graph_steps, **options), quiet(conv_pair(), data, **options)
@@ -178,11 +176,9 @@ def test_captured_and_eager_runs_are_the_same_to_the_bit(monkeypatch, graph_step
 
 
 @pytest.mark.slow
-def test_a_compiled_step_that_reads_its_images_itself(monkeypatch):
-    """As it does on a GPU: one graph, and the images in the order that the eager run has, over the end of an epoch."""
-    monkeypatch.setattr("fastgan.assembly._reads_in_step", lambda feed, device: True)
+def test_a_compiled_step_reads_its_images_in_the_order_of_the_eager_one():
+    """Over the end of an epoch."""
     ours = quiet(flat_pair(), mirror=True, compile=True, seed=5)
-    monkeypatch.setattr("fastgan.assembly._reads_in_step", lambda feed, device: False)
     theirs = quiet(flat_pair(), mirror=True, seed=5)
     ticks = []
     for trainer in (ours, theirs):
@@ -315,7 +311,7 @@ def test_every_image_once_an_epoch_in_an_order_that_the_seed_fixes():
     trainer = quiet(flat_pair(), seed=7)
     feed = ResidentFeed(trainer.real_set.images, 8, 7)
     trainer.feed.reserve(6)
-    ours = [trainer.engine.system.draw().real_img for _ in range(6)]
+    ours = [trainer.feed.read() for _ in range(6)]
     assert all(torch.equal(a, feed.next_batch()) for a in ours)
     shown = torch.cat(ours).permute(0, 2, 3, 1).flatten(1).tolist()
     assert sorted(shown) == sorted(trainer.real_set.images.flatten(1).tolist())
