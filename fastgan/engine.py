@@ -6,7 +6,7 @@ for the one below, and the reason is said. compiling.py is the only file that ca
 """
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
@@ -80,6 +80,11 @@ class Engine:
         self._trials = Trials(system.state, system.generators)
         self.rung = Rung("eager", self._run_one_by_one)
 
+    def limit_launches(self, num_steps: int) -> None:
+        """Before `prepare`: launches of more than so many steps would never be made."""
+        most = self.ladder.max_graph_steps
+        self.ladder = replace(self.ladder, max_graph_steps=num_steps if most is None else min(most, num_steps))
+
     def prepare(self) -> Rung:
         """Climb as high as agreement with eager allows. The state is left as it was.
 
@@ -99,6 +104,10 @@ class Engine:
             torch.cuda.empty_cache()  # what was tried out needed more than training does
         self.prepared = True
         return self.rung
+
+    def steps_at_once(self, first: int, most: int) -> int:
+        """How many steps from number `first` on should be run next, at most `most`: a launch of the rung, or what is missing until one can begin."""
+        return self.system.cadence.at_once(first, most, self.rung.steps_per_launch)
 
     def run(self, first: int, num: int) -> None:
         """Launch the training steps number first to first + num - 1 on the chosen rung."""

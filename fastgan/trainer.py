@@ -165,14 +165,14 @@ class Trainer:
                 self.recorder.start()
 
             # Climb the ladder: compile the whole step and check it beside the eager one.
-            self._prepare_step(progress)
+            self._prepare_step(progress, tick_nimg // run.batch_size)
             stopwatch = Stopwatch(self.nimg)
 
             while self.nimg < total_nimg and not self.stop_requested:
                 # One launch: real images, fresh noise and the whole update, for as many steps as the rung takes at once.
                 tick_end = min((self.nimg // tick_nimg + 1) * tick_nimg, total_nimg)
                 with stopwatch.stepping():
-                    self._launch(min(self.engine.rung.steps_per_launch, math.ceil((tick_end - self.nimg) / run.batch_size)))
+                    self._launch(math.ceil((tick_end - self.nimg) / run.batch_size))
                 progress.advance(self.nimg)
                 if self.nimg < tick_end and not self.stop_requested:
                     continue
@@ -215,10 +215,12 @@ class Trainer:
 
     # --- steps -----------------------------------------------------------------------------------------------------------------------------------
 
-    def _launch(self, num_steps: int) -> None:
-        """Some steps; nothing here waits for the device."""
+    def _launch(self, most: int) -> None:
+        """As many steps as the rung takes at once, and at most so many; nothing here waits for the device."""
+        first = self.nimg // self.config.run.batch_size
+        num_steps = self.engine.steps_at_once(first, most)
         self.feed.reserve(num_steps)
-        self.engine.run(self.nimg // self.config.run.batch_size, num_steps)
+        self.engine.run(first, num_steps)
         self.feed.launched(num_steps)
         self.nimg += num_steps * self.config.run.batch_size
 
@@ -230,10 +232,12 @@ class Trainer:
     def _draw_z(self, num: int, generator: torch.Generator) -> torch.Tensor:
         return draw_z(num, self.signature.z_shape, self.config.model.z_distribution, generator, self.device)
 
-    def _prepare_step(self, progress: Progress) -> None:
-        """Climb the ladder, once; afterwards the first trained step is still the first."""
+    def _prepare_step(self, progress: Progress, steps_per_tick: int) -> None:
+        """Climb the ladder, once; afterwards the first trained step is still the first. A launch of several steps has to fit into a tick."""
         if self.engine.prepared:
             return
+        if self.engine.ladder.graph_steps is None:
+            self.engine.limit_launches(steps_per_tick)
         self.engine.report = lambda text: self._say(progress, text)
         self.feed.reserve(self.feed.max_steps or PARITY_STEPS)
         climbing = progress.busy("compiling the training step and checking it against eager", "compiled and checked the step in {seconds:.1f} s")

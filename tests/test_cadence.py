@@ -25,8 +25,17 @@ def test_launches_are_the_steps_in_their_order_and_all_known_beforehand(every, f
     assert set(launches) <= set(cadence.launches_of(size))
     assert all(len(launch) in (1, size) for launch in launches)
     assert cadence.count(first, num).total() == num
-    if num >= 2 * size - 1:
-        assert len(launches) <= num // size + 2 * (size - 1)
+    assert len(launches) <= num // size + (2 if every else 1) * (size - 1)
+
+
+@given(PERIODS, st.integers(0, 40), st.integers(1, 12))
+def test_asking_for_what_is_best_leads_to_whole_launches(every, first, size):
+    cadence = Cadence(every)
+    begin = first + (cadence.at_once(first, 1000, size) if every and first % size else 0)
+    for step in range(begin, begin + 5 * size, size):
+        assert cadence.at_once(step, 1000, size) == size
+        assert len(list(cadence.launches(step, size, size))) == 1
+    assert cadence.at_once(first, 1, size) == 1
 
 
 def test_the_rhythm_may_take_several_kinds_of_launches():

@@ -99,10 +99,10 @@ def test_all_rungs_end_with_the_same_parameters_after_twenty_steps(monkeypatch, 
 @pytest.mark.gpu
 def test_no_host_synchronisation_inside_a_tick(monkeypatch):
     trainer = trainer_on_gpu("dcgan", "on", False)
-    trainer._prepare_step(gans.SilentProgress())
+    trainer._prepare_step(gans.SilentProgress(), 100)
     with waiting_forbidden():
         for _ in range(50):
-            trainer._launch(trainer.engine.rung.steps_per_launch)
+            trainer._launch(100)
 
 
 class WaitsForTheDevice(nn.Module):
@@ -161,7 +161,7 @@ def test_memory_of_the_captured_rung():
     for cuda_graph in ("off", "on"):
         torch.cuda.empty_cache()
         trainer = trainer_on_gpu("dcgan", cuda_graph, False, run__batch_size=64, model__ngf=64, model__ndf=64, model__img_resolution=32)
-        trainer._prepare_step(gans.SilentProgress())
+        trainer._prepare_step(gans.SilentProgress(), 100)
         torch.cuda.reset_peak_memory_stats()
         trainer._launch(1)
         torch.cuda.synchronize()

@@ -171,6 +171,7 @@ def test_captured_and_eager_runs_are_the_same_to_the_bit(monkeypatch, graph_step
         [tick[name] for name in ("nimg", "d_loss", "g_loss")] for tick in ticks[1]]  # fmt: skip
     assert [tick["nimg"] for tick in ticks[0]] == [80, 160, 240, 296]
     assert_same_bits(all_state(ours), all_state(theirs))
+    assert ours.engine.rung.steps_per_launch in {1: [1], 3: [3], None: [1, 4]}[graph_steps]  # 16 steps would not fit into a tick
     assert ours.networks.D[3].num_batches_tracked == 3 * 37
     assert ours.networks.G[1].num_batches_tracked == ours.networks.G_ema[1].num_batches_tracked == 37
 
@@ -187,6 +188,15 @@ def test_a_compiled_step_reads_its_images_in_the_order_of_the_eager_one():
     assert (ticks[0]["rung"], ticks[1]["rung"]) == ("compiled", "eager")
     assert ticks[0]["real_logits"] == pytest.approx(ticks[1]["real_logits"], rel=1e-3)
     assert torch.equal(ours.feed.state()["position"], theirs.feed.state()["position"])
+
+
+def test_launches_are_whole_though_ticks_end_between_them(monkeypatch):
+    trainer = captured(monkeypatch, flat_pair(), graph_steps=3)
+    trainer.config = replace(trainer.config, "run.tick_kimg", 0.08)
+    trainer._prepare_step(gans.SilentProgress(), 10)
+    trainer.engine.graphs.replayed.clear()
+    trainer.fit(steps=40)
+    assert len(trainer.engine.graphs.replayed) == 4 * (3 + 1)  # ten steps a tick: three launches of three, and one of one
 
 
 def test_a_captured_run_is_resumed_to_the_bit(monkeypatch, tmp_path):
