@@ -1,22 +1,18 @@
 """Every implementation of every fused operator against float64: `python -m bench.gpu.checks --rows FILE`.
 
-Each check has a process of its own, all at once, so that a kernel that crashes or hangs takes no other verdict with it. The verdicts are kept where
-fastgan looks for them, so that everything that runs afterwards on this machine does without what is wrong, and without checking again.
+Each check has a process of its own, all at once. The verdicts are kept where fastgan looks for them, as soon as they are known, so that everything
+that runs afterwards on this machine does without what is wrong, and without checking again.
 """
 import argparse
-import importlib
-import json
-import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-import torch
-
 from bench.gpu import rows
 from fastgan import ops
-from fastgan.ops.findings import Findings
+from fastgan.ops import trust
+from fastgan.ops.check_children import Verdict, check_elsewhere
 
 CHECK_S = 60.0  # a check with everything that it compiles
 
@@ -29,48 +25,25 @@ def check_all(device_type: str, path: Path, seconds: float = CHECK_S) -> list[di
         running = [pool.submit(_row, *names, device_type, reason, seconds) for names, reason in zip(every, missing, strict=True)]
         found = []
         for each in as_completed(running):
-            found.append(each.result())
-            rows.append(path, found[-1])
-            print(found[-1], flush=True)
-    _keep(found, device_type)
+            row, verdict = each.result()
+            rows.append(path, row)
+            trust.keep(f"{row['op']} {row['implementation']}", verdict, device_type)
+            sys.stderr.write(verdict.details)
+            print(row, flush=True)
+            found.append(row)
     return found
-
-
-def check_here(op: str, implementation: str, device_type: str) -> str | None:
-    """The verdict of the operator's own self-check, in this process. Whatever it raises, it raises."""
-    torch.manual_seed(0)
-    with torch.no_grad():
-        return importlib.import_module(f"fastgan.ops.{op}").self_check(implementation, torch.device(device_type))
 
 
 def _is_for(implementation: str, device_type: str) -> bool:
     return ops.DEVICE_TYPES.get(implementation, device_type) == device_type
 
 
-def _row(op: str, implementation: str, device_type: str, missing: str | None, seconds: float) -> dict:
-    started = time.perf_counter()
-    problem = missing or _verdict([sys.executable, "-m", "bench.gpu.checks", "--check", op, implementation, "--device", device_type], seconds)
+def _row(op: str, implementation: str, device_type: str, missing: str | None, seconds: float) -> tuple[dict, Verdict]:
+    started, key = time.perf_counter(), f"{op} {implementation}"
+    verdict = Verdict(missing, is_own=False) if missing else dict(check_elsewhere([key], device_type, seconds))[key]
     took = round(time.perf_counter() - started, 1)
-    return {"kind": "check", "op": op, "implementation": implementation, "problem": problem, "is_available": missing is None, "seconds": took}
-
-
-def _verdict(command: list[str], seconds: float) -> str | None:
-    """What a check in a process of its own says in its last line, or how the process ended."""
-    try:
-        child = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
-    except subprocess.TimeoutExpired:
-        return f"its check took more than {seconds:g} s"
-    sys.stderr.write(child.stderr)
-    if child.returncode:
-        return f"the process that checked it ended with code {child.returncode}: {(child.stderr.strip().splitlines() or ['it said nothing'])[-1]}"
-    return json.loads(child.stdout.splitlines()[-1])
-
-
-def _keep(found: list[dict], device_type: str) -> None:
-    """As fastgan.ops.trust keeps its own verdicts."""
-    verdicts = Findings("verdicts", device_type, lambda verdict: verdict is None or isinstance(verdict, str))
-    verdicts.update({f"{row['op']} {row['implementation']}": row["problem"] for row in found if row["is_available"]})
-    verdicts.save()
+    row = {"kind": "check", "op": op, "implementation": implementation, "problem": verdict.problem, "is_available": missing is None, "seconds": took}
+    return row, verdict
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -78,11 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m bench.gpu.checks")
     parser.add_argument("--rows", type=Path, metavar="FILE")
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--check", nargs=2, metavar=("OP", "IMPLEMENTATION"), help="this one, in this process")
     options = parser.parse_args(arguments)
-    if options.check:
-        print(json.dumps(check_here(*options.check, options.device)))
-        return 0
     return int(any(row["problem"] is not None for row in check_all(options.device, options.rows)))
 
 

@@ -1,22 +1,21 @@
 """Is an implementation right on this machine? Each is checked on first use, on small random inputs, before anything relies on it.
 
 The yardstick is the library's own error: an implementation may be twice as far from the float64 result as the reference in the same dtype.
-What fails is left out, with one warning and a line in `fastgan info`; verdicts are kept between runs. On CUDA the checks run in a process of their
-own, because a kernel that reads outside memory takes its process with it.
+What fails is left out, with one warning and a line in `fastgan info`; verdicts are kept between runs. On CUDA the checks run in child processes
+(check_children.py), because a kernel that reads outside memory takes its process with it.
 """
 import functools
 import importlib
-import json
-import subprocess
 import sys
+import traceback
 import warnings
+from collections.abc import Sequence
 
 import torch
 
 from fastgan import ops
+from fastgan.ops.check_children import LINE_LENGTH, OUT_OF_MEMORY, Verdict, check_elsewhere, say
 from fastgan.ops.findings import Findings
-
-CHECK_SECONDS = 300  # for all checks of a device together, compilation by Triton included
 
 
 def problem(op: str, implementation: str, device_type: str) -> str | None:
@@ -35,55 +34,68 @@ def three_way_problem(what: str, ours: torch.Tensor, reference: torch.Tensor, tr
     return None if error <= allowed else f"{what} is off by {error:.2g}, where {allowed:.2g} are allowed"  # a NaN is not <=
 
 
+def keep(key: str, verdict: Verdict, device_type: str) -> None:
+    """Let this machine's later runs do without this check, unless it said nothing about the implementation."""
+    if verdict.is_own:
+        verdicts = _kept(device_type)
+        verdicts[key] = verdict.problem
+        verdicts.save()
+
+
+def _kept(device_type: str) -> Findings:
+    return Findings("verdicts", device_type, lambda verdict: verdict is None or isinstance(verdict, str))
+
+
 @functools.cache
 def _failed_check(op: str, implementation: str, device_type: str) -> str | None:
-    verdicts, key = Findings("verdicts", device_type, lambda verdict: verdict is None or isinstance(verdict, str)), f"{op} {implementation}"
-    if key not in verdicts:
-        verdicts.update(_check_elsewhere(device_type) if device_type == "cuda" else {key: _check(op, implementation, device_type)})
-        verdicts.setdefault(key, "it was not checked")
-        verdicts.save()
-    if verdicts[key] is None:
+    kept, key = _kept(device_type), f"{op} {implementation}"
+    if key in kept:
+        verdict = Verdict(kept[key])
+    elif device_type == "cuda":
+        verdict = _all_checked_elsewhere(device_type)[key]
+    else:
+        verdict = _check(op, implementation, device_type)
+        keep(key, verdict, device_type)
+    if verdict.problem is None:
         return None
-    warnings.warn(f"{op}: the implementation {implementation!r} is not used, for it failed its check: {verdicts[key]}", stacklevel=2)
-    return f"it failed its check: {verdicts[key]}"
+    failed = f"it failed its check: {verdict.problem} (delete {kept.path} to check it again)"
+    reason = failed if verdict.is_own else f"it was not checked: {verdict.problem}"
+    warnings.warn(f"{op}: the implementation {implementation!r} is not used, for {reason}", stacklevel=2)
+    return reason
 
 
-def _check(op: str, implementation: str, device_type: str) -> str | None:
+@functools.cache
+def _all_checked_elsewhere(device_type: str) -> dict[str, Verdict]:
+    """The verdicts on all that is available on the device, at the price of one start of a process; each is kept as soon as it is known."""
+    found = {key: Verdict(problem) for key, problem in _kept(device_type).items()}
+    available = [f"{op} {name}" for op, names in ops.OPS.items() for name in names if ops.unavailable(name, device_type) is None]
+    for key, verdict in check_elsewhere([key for key in available if key not in found], device_type):
+        found[key] = verdict
+        keep(key, verdict, device_type)
+    return found
+
+
+def _check(op: str, implementation: str, device_type: str) -> Verdict:
     try:
         # As if nothing was around it: the first call may come from within autocast, from a backward pass, or between two draws of random numbers.
         with torch.random.fork_rng(), torch.autocast(device_type, enabled=False), torch.no_grad():
             torch.manual_seed(0)
-            return importlib.import_module(f"fastgan.ops.{op}").self_check(implementation, torch.device(device_type))
+            return Verdict(importlib.import_module(f"fastgan.ops.{op}").self_check(implementation, torch.device(device_type)))
     except Exception as error:  # whatever a kernel can do wrong is a reason not to use it
-        return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no message'}"
+        words = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:LINE_LENGTH] if str(error).strip() else 'no message'}"
+        is_own = not isinstance(error, OSError) and not OUT_OF_MEMORY.search(words)  # an OSError: a full disk, too many open files
+        return Verdict(words, is_own, traceback.format_exc()[-4096:])
 
 
-def _check_elsewhere(device_type: str) -> dict[str, str | None]:
-    """The verdicts of everything that is available on the device, from a child process that prints each as soon as it is known."""
-    command = [sys.executable, "-m", "fastgan.ops.trust", device_type]
-    try:
-        child = subprocess.run(command, capture_output=True, text=True, timeout=CHECK_SECONDS, check=False)
-        output, end = child.stdout, f"the process that checked it ended with code {child.returncode}: {_last_line(child.stderr)}"
-    except subprocess.TimeoutExpired as expired:
-        output, end = (expired.stdout or b"").decode(), f"its check took more than {CHECK_SECONDS} s"
-    verdicts: dict[str, str | None] = {}
-    for line in output.splitlines():
-        key, verdict = json.loads(line)
-        verdicts[key] = end if verdict == "begun" else verdict  # overwritten by the line that ends it, if there is one
-    return verdicts
-
-
-def _last_line(text: str) -> str:
-    return (text.strip().splitlines() or ["it said nothing"])[-1]
-
-
-def _main(device_type: str) -> None:
-    for op, implementations in ops.OPS.items():
-        for implementation in implementations:
-            if ops.unavailable(implementation, device_type) is None:
-                print(json.dumps([f"{op} {implementation}", "begun"]), flush=True)
-                print(json.dumps([f"{op} {implementation}", _check(op, implementation, device_type)]), flush=True)
+def _main(device_type: str, keys: Sequence[str]) -> None:
+    """What a child does."""
+    torch.zeros(1, device=device_type)  # no operator is to blame where a process cannot use the device
+    for key in keys:
+        say(key)
+        op, implementation = key.split()
+        missing = ops.unavailable(implementation, device_type)  # loads the library
+        say(key, *(Verdict(missing, is_own=False) if missing else _check(op, implementation, device_type)))
 
 
 if __name__ == "__main__":
-    _main(sys.argv[1])
+    _main(sys.argv[1], sys.argv[2:])

@@ -1,22 +1,30 @@
 """Every implementation is checked before it is relied on, and one that fails costs a warning, never the program."""
+import json
 import math
-import subprocess
+import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from fastgan import ops
-from fastgan.ops import bias_act, deconv, findings, trust
+from fastgan.ops import bias_act, check_children, deconv, findings, trust
+from fastgan.ops.check_children import Verdict, check_elsewhere
 from fastgan.ops.trust import three_way_problem
+
+
+def as_in_a_new_process():
+    trust._failed_check.cache_clear()
+    trust._all_checked_elsewhere.cache_clear()
 
 
 @pytest.fixture(autouse=True)
 def forgetful(monkeypatch, tmp_path):
     """Nothing is known from before, and nothing is remembered."""
     monkeypatch.setenv("FASTGAN_CACHE", str(tmp_path))
-    trust._failed_check.cache_clear()
+    as_in_a_new_process()
     yield
-    trust._failed_check.cache_clear()
+    as_in_a_new_process()
 
 
 def test_twice_the_error_of_the_library_is_allowed_and_more_is_not():
@@ -66,8 +74,8 @@ def test_an_error_in_a_kernel_is_a_verdict_and_is_remembered(monkeypatch):
 
     monkeypatch.setattr(deconv, "self_check", self_check)
     for _ in range(2):
-        trust._failed_check.cache_clear()  # as in a new process
-        with pytest.warns(UserWarning, match="RuntimeError: invalid device function$"):
+        as_in_a_new_process()
+        with pytest.warns(UserWarning, match=r"RuntimeError: invalid device function \(delete .*verdicts-cpu-.*\)$"):
             trust.problem("deconv", "subpixel", "cpu")
     assert checks == ["subpixel"]
 
@@ -95,31 +103,107 @@ def test_the_self_check_leaves_the_random_numbers_alone():
     assert torch.equal(torch.rand(2), expected)
 
 
-@pytest.mark.parametrize(
-    ("output", "code", "expected"),
-    [
-        ('["deconv cuda", "begun"]\n["deconv cuda", null]\n', 0, None),
-        ('["deconv cuda", "begun"]\n["deconv cuda", "up is off"]\n', 0, "up is off"),
-        ('["deconv cuda", "begun"]\n', -11, "the process that checked it ended with code -11: Segmentation fault"),
-        ("", 1, "it was not checked"),
-    ],
-)
-def test_a_kernel_that_ends_its_process_is_left_out(monkeypatch, output, code, expected):
-    """The checks of CUDA kernels run in a child; what it said before it died counts."""
-    child = subprocess.CompletedProcess([], code, stdout=output, stderr="...\nSegmentation fault\n")
-    monkeypatch.setattr(trust.subprocess, "run", lambda *arguments, **options: child)
+@pytest.fixture
+def gpu(monkeypatch):
+    """One with three implementations, whose checks end as `verdicts` says; `asked` is what children were started for."""
+    monkeypatch.setattr(ops, "OPS", {"deconv": ("subpixel", "cuda"), "bias_act": ("cuda",)})
     monkeypatch.setattr(ops, "unavailable", lambda implementation, device_type: None)
     monkeypatch.setattr(findings, "_stamp", lambda device_type: "a GPU")
-    if expected is None:
-        assert trust.problem("deconv", "cuda", "cuda") is None
-        return
-    with pytest.warns(UserWarning, match="'cuda' is not used"):
-        assert trust.problem("deconv", "cuda", "cuda") == f"it failed its check: {expected}"
+    gpu = SimpleNamespace(verdicts=dict.fromkeys(("deconv subpixel", "deconv cuda", "bias_act cuda"), Verdict(None)), asked=[])
+
+    def check_elsewhere(keys, device_type):
+        gpu.asked.append(list(keys))
+        for key in keys:
+            yield key, gpu.verdicts[key]
+
+    monkeypatch.setattr(trust, "check_elsewhere", check_elsewhere)
+    return gpu
 
 
-def test_the_child_prints_a_verdict_for_everything_there_is(capsys):
-    trust._main("cpu")
-    lines = capsys.readouterr().out.splitlines()
-    available = [name for names in ops.OPS.values() for name in names if ops.unavailable(name, "cpu") is None]
-    assert len(lines) == 2 * len(available)
-    assert '["deconv subpixel", null]' in lines
+def test_a_crash_on_a_gpu_leaves_out_one_implementation_and_is_remembered(gpu, tmp_path):
+    gpu.verdicts["deconv cuda"] = Verdict("the process of the check was ended by signal 11 (Segmentation fault)")
+    for _ in range(2):
+        as_in_a_new_process()
+        with pytest.warns(UserWarning, match="deconv: the implementation 'cuda' is not used"):
+            problem = trust.problem("deconv", "cuda", "cuda")
+        [kept] = tmp_path.glob("ops/verdicts-cuda-*.json")
+        assert problem == f"it failed its check: {gpu.verdicts['deconv cuda'].problem} (delete {kept} to check it again)"
+        assert trust.problem("bias_act", "cuda", "cuda") is None
+        assert trust.problem("deconv", "subpixel", "cuda") is None
+    assert gpu.asked == [["deconv subpixel", "deconv cuda", "bias_act cuda"]]
+    kept.unlink()
+    as_in_a_new_process()
+    gpu.verdicts["deconv cuda"] = Verdict(None)
+    assert trust.problem("deconv", "cuda", "cuda") is None
+
+
+def test_what_the_machine_is_to_blame_for_is_tried_again_by_the_next_process_alone(gpu):
+    gpu.verdicts["bias_act cuda"] = Verdict("OutOfMemoryError: CUDA out of memory", is_own=False)
+    for key in 2 * ["bias_act"]:
+        trust._failed_check.cache_clear()
+        with pytest.warns(UserWarning, match="is not used, for it was not checked: OutOfMemoryError"):
+            assert trust.problem(key, "cuda", "cuda") == "it was not checked: OutOfMemoryError: CUDA out of memory"
+    as_in_a_new_process()
+    gpu.verdicts["bias_act cuda"] = Verdict(None)
+    assert trust.problem("bias_act", "cuda", "cuda") is None
+    assert gpu.asked == [["deconv subpixel", "deconv cuda", "bias_act cuda"], ["bias_act cuda"]]
+
+
+def test_verdicts_are_written_as_they_come(gpu, monkeypatch, tmp_path):
+    def interrupted(keys, device_type):
+        yield keys[0], Verdict(None)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(trust, "check_elsewhere", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        trust.problem("deconv", "cuda", "cuda")
+    [kept] = tmp_path.glob("ops/verdicts-cuda-*.json")
+    assert json.loads(kept.read_text()) == {"deconv subpixel": None}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory."),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"),
+        OSError(28, "No space left on device"),
+    ],
+)
+def test_a_lack_of_memory_or_disk_is_not_the_fault_of_the_implementation(monkeypatch, error):
+    def self_check(implementation, device):
+        raise error
+
+    monkeypatch.setattr(deconv, "self_check", self_check)
+    verdict = trust._check("deconv", "subpixel", "cpu")
+    assert verdict.problem.startswith(type(error).__name__)
+    assert not verdict.is_own
+    assert "in self_check" in verdict.details
+
+
+def test_a_real_child_says_what_it_found():
+    available = [f"{op} {name}" for op, names in ops.OPS.items() for name in names if ops.unavailable(name, "cpu") is None]
+    assert dict(check_elsewhere(available, "cpu")) == dict.fromkeys(available, Verdict(None))
+
+
+def test_a_real_child_that_crashes(monkeypatch):
+    script = ("import os, signal, sys; from fastgan.ops import deconv, trust;"
+              "deconv.self_check = lambda *_: os.kill(os.getpid(), signal.SIGSEGV); trust._main(sys.argv[1], sys.argv[2:])")
+    monkeypatch.setattr(check_children, "CHILD", (sys.executable, "-c", script))
+    [(key, verdict)] = check_elsewhere(["deconv subpixel"], "cpu")
+    assert (key, verdict.problem) == ("deconv subpixel", "the process of the check was ended by signal 11 (Segmentation fault)")
+    assert verdict.is_own
+
+
+@pytest.mark.gpu
+def test_a_process_that_read_outside_the_memory_of_a_gpu_has_no_say_in_what_follows(monkeypatch):
+    """An index outside a tensor ends every later use of the device by that process."""
+    script = ("import sys, torch; from fastgan.ops import deconv, trust;"
+              "deconv.self_check = lambda _, device: torch.zeros(2, device=device)[torch.tensor([9], device=device)].item();"
+              "trust._main(sys.argv[1], sys.argv[2:])")
+    monkeypatch.setattr(check_children, "CHILD", (sys.executable, "-c", script))
+    names = [f"{op} {name}" for op in ("deconv", "leaky_relu_bce") for name in ops.OPS[op] if ops.unavailable(name, "cuda") is None]
+    for key, verdict in check_elsewhere(names, "cuda"):
+        assert (verdict.problem is None) == (not key.startswith("deconv")), verdict.problem
+        assert verdict.problem is None or ("CUDA error" in verdict.problem and verdict.is_own)
