@@ -6,5 +6,5 @@ RUNGS = ("eager", "compiled", "captured")  # of the engine; captured on CUDA alo
 NAMES = (*BASELINES, *RUNGS)  # what a step is measured as
 UNFUSED = "compiled-reference"  # and, where it is asked for, the compiled rung with the reference of every fused operator,
 SINGLE = "captured-1"  # and the captured one with a single step in a launch
-LOADER_KINDS = ("read", "feed", "step")  # what is measured of data: sources, feeds, and what a step waits for them
+LOADER_KINDS = ("read", "pack", "feed", "step")  # what is measured of data: sources, packing, feeds, and what a step waits for them
 LOADER_PRESETS = ("mlp", "dcgan")  # whose steps

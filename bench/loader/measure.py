@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from bench import machine
-from bench.loader import feeding, reading, stepping
+from bench.loader import feeding, packing, reading, stepping
 from bench.loader.plan import Plan
 from bench.loader.rows import LoaderRow
 from bench.results import TUNED
@@ -15,7 +15,7 @@ from fastgan.precision import choose_precision
 
 
 def measure(kinds: Collection[str], presets: Collection[str], compile: bool, plan: Plan, say: Callable[[str], None]) -> list[LoaderRow]:
-    """Rows of everything of these kinds: read | feed | step, on CUDA where there is one (reading is the CPU's work everywhere).
+    """Rows of everything of these kinds: read | pack | feed | step, on CUDA where there is one (reading and packing are the CPU's work).
 
     presets: of the steps. compile: also the feeds' normalisation compiled, and the step on the engine's highest rung; else all of it eager.
     """
@@ -27,6 +27,8 @@ def measure(kinds: Collection[str], presets: Collection[str], compile: bool, pla
         folder = Path(name)
         if "read" in kinds:
             columns += reading.measure(folder / "read", plan, say)
+        if "pack" in kinds:
+            columns += packing.measure(folder / "pack", plan, say)
         if "feed" in kinds:
             columns += feeding.measure(folder / "feed", device, compile, plan, say)
         for preset in presets if "step" in kinds else ():

@@ -11,6 +11,7 @@ class Plan:
 
     rounds: int = timing.MIN_ROUNDS  # at least so many
     num_images: int = 10_000  # of the set that feeds shuffle: the embedded one, whole
+    num_packed: int = 12_000  # of the files that are packed
     num_read: int = 2_000  # of the files that sources read: a pass takes a fraction of a second
     round_s: float = timing.ROUND_S  # of one source or feed
     step_round_s: float = 0.05  # of a step with a feed that does nothing beside it: short, since the difference to look for is tiny

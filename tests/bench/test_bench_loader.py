@@ -19,7 +19,7 @@ from fastgan.data.order import epoch_order
 from fastgan.errors import UserError
 
 CPU = torch.device("cpu")
-TINY = Plan(rounds=3, num_images=40, num_read=40, round_s=1e-3, step_round_s=1e-3, step_s=0.0, busy_round_s=1e-3)
+TINY = Plan(rounds=3, num_images=40, num_packed=50, num_read=40, round_s=1e-3, step_round_s=1e-3, step_s=0.0, busy_round_s=1e-3)
 
 
 @pytest.fixture
@@ -146,6 +146,7 @@ def test_all_kinds_become_rows(small, tmp_path, monkeypatch):
     loaders = [f"DataLoader {kind} {num} workers" for kind in ("PNG", "JPEG") for num in (0, 1)]
     backends = ["resident", "stream", *(["dali PNG", "dali JPEG"] if feeds.has_dali() else [])]
     assert [row.name for row in by_kind["feed"]] == [*loaders, *backends]
+    assert [(row.name, row.num_images) for row in by_kind["pack"]] == [("folder of PNG", 50)]
     assert {row.name for row in by_kind["step"]} >= {"resident", "stream", "DataLoader PNG 0 workers", "DataLoader PNG 1 workers"}
     assert 1.0 in [row.ratio_to_dataloader for row in by_kind["feed"][:4]]  # the fastest of them
     resident, *_ = (row for row in by_kind["step"] if row.name == "resident")

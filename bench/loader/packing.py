@@ -1,0 +1,34 @@
+"""`fastgan pack` as its users run it: a process of its own, from a folder of PNG files to one packed file."""
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from bench import machine
+from bench.loader.files import embedded_images, write_folder
+from bench.loader.plan import Plan, columns
+from bench.machine import ROOT
+from bench.results import significant
+
+SIZE = (64, 3)  # (resolution, channels) of the files
+
+
+def measure(folder: Path, plan: Plan, say: Callable[[str], None]) -> list[dict]:
+    """The columns of packing a folder, the start of Python included. The files lie in the operating system's cache, after one that does not count."""
+    note, images = machine.busy_note(), embedded_images(plan.num_images, *SIZE)
+    images = images.repeat(2, 1, 1, 1)[: plan.num_packed]
+    files, out = write_folder(images, folder / "png", "png"), folder / "images.packed"
+    say(f"packing {len(images)} PNG files of {SIZE[0]}x{SIZE[0]}x{SIZE[1]}, {plan.rounds} times")
+    call_s = [_pack(files, out) for _ in range(1 + plan.rounds)][1:]
+    row = columns("pack", "folder of PNG", (*SIZE, None), len(images), call_s, len(images), note)
+    say(f"pack: {significant(row['imgs_per_sec'])} images/s")
+    return [row]
+
+
+def _pack(files: Path, out: Path) -> float:
+    """Seconds of one run of the command."""
+    out.unlink(missing_ok=True)
+    started = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "fastgan", "pack", files, out, "--decoder", "pillow"], cwd=ROOT, check=True, capture_output=True)
+    return time.perf_counter() - started
