@@ -13,7 +13,7 @@ COLUMNS = ("measured", "images", "imgs/sec", "x DataLoader", "stall %", "alone %
 class LoaderRow:
     """One source that is read or packed, one feed that gives batches, or one training step with a feed. Medians over the rounds."""
 
-    kind: str  # read: a source into memory | pack: a source into a packed file | feed: batches as floats in [-1, 1] on the device | step: training steps
+    kind: str  # read: a source into memory | pack: into a packed file | feed: batches as floats in [-1, 1] on the device | step: training steps
     name: str  # of the source or the feed
     rung: str  # eager | compiled: the normalisation of a feed's batches, or the training step; nothing for sources
     preset: str | None  # of the step
