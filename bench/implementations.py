@@ -1,6 +1,5 @@
 """The implementations of a case's step, ready to be timed: the two baselines and the rungs of fastgan's engine."""
 import itertools
-import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,15 +12,12 @@ from bench.fastgan_loop import FastganLoop
 from bench.peers.accelerated import AcceleratedLoop
 from bench.peers.plain import PlainLoop
 from bench.switches import Switches, present
-from bench.timing import synchronize
 from fastgan import ops
 from fastgan.config import Config
 from fastgan.config import replace as configured
 from fastgan.errors import UserError
 from fastgan.ops import choice
 from fastgan.precision import choose_precision
-
-FIRST_STEPS = 2  # networks that are compiled one by one meet everything that they compile within so many
 
 
 @dataclass(frozen=True)
@@ -85,13 +81,10 @@ def build_accelerated(case: Case, amp: bool) -> Implementation:
 def _accelerated(case: Case, amp: bool, compile: bool, note: str = "") -> Implementation:
     _start_afresh()
     precision = choose_precision(amp, case.device)
-    step = _endless(AcceleratedLoop(case.config, case.device, precision.compute_dtype, compile).step, case.float_batches)
-    started = time.perf_counter()
-    for _ in range(FIRST_STEPS):
-        step()
-    synchronize()
-    compile_s = time.perf_counter() - started if compile else 0.0
-    return Implementation("accelerated", precision.name, amp, step, present(), compile_s, note)
+    loop = AcceleratedLoop(case.config, case.device, precision.compute_dtype, compile)
+    warm_up_s = loop.warm_up(case.float_batches[0])
+    step, note = _endless(loop.step, case.float_batches), "; ".join(filter(None, (note, loop.note)))
+    return Implementation("accelerated", precision.name, amp, step, present(), warm_up_s if compile else 0.0, note)
 
 
 def build_rung(case: Case, amp: bool, name: str) -> Implementation:

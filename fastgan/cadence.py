@@ -31,10 +31,13 @@ class Cadence:
         return Counter(map(self.due, range(first, first + num))) if self.every else Counter({(): num})
 
     def launches(self, first: int, num: int, size: int) -> Iterator[Launch]:
-        """The steps first to first + num - 1 as launches of `size` steps that begin at multiples of `size`, and of single steps where none fits."""
-        step, end = first, first + num
+        """The steps first to first + num - 1 as launches of `size` steps, and of single steps where none fits.
+
+        Where the rhythm has other parts than `size` does, launches begin only at steps from which on the same is due as from a multiple of `size`.
+        """
+        step, end, grid = first, first + num, math.gcd(size, self.period)
         while step < end:
-            length = size if step % size == 0 and step + size <= end else 1
+            length = size if step % grid == 0 and step + size <= end else 1
             yield tuple(map(self.due, range(step, step + length)))
             step += length
 

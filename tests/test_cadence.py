@@ -29,6 +29,16 @@ def test_launches_are_the_steps_in_their_order_and_all_known_beforehand(every, f
         assert len(launches) <= num // size + 2 * (size - 1)
 
 
+@given(PERIODS, st.integers(0, 50), st.integers(1, 16))
+def test_a_launch_may_begin_wherever_the_rhythm_allows_it(every, first, size):
+    """A tick ends anywhere, and the launches after it are as long as those before."""
+    cadence = Cadence(every)
+    known = (cadence.due(step) for step in range(first, first + size))
+    assert (tuple(known) in cadence.launches_of(size)) or first % size
+    assert len(list(Cadence().launches(first, 3 * size, size))) == 3
+    assert len(list(cadence.launches(first * cadence.period, size, size))) == 1
+
+
 def test_the_rhythm_may_take_several_kinds_of_launches():
     assert len(Cadence({"r1": 16}).launches_of(8)) == 2 + 2  # single steps with and without; the first eight and the other eight
     assert len(Cadence({"r1": 16}).launches_of(16)) == 2 + 1
