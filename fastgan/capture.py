@@ -66,7 +66,7 @@ class CudaGraphs:
         gc.collect()  # nothing that is freed meanwhile may call CUDA
         try:
             # thread_local: the threads that bring data go on with their own calls of CUDA meanwhile.
-            with _no_garbage_collection(), torch.cuda.stream(self.stream), \
+            with _no_garbage_collection(), _own_workspaces(), torch.cuda.stream(self.stream), \
                     torch.cuda.graph(graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"):
                 _remember_failure(body, failures)
         except Exception as error:
@@ -122,6 +122,20 @@ def _no_garbage_collection() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
+
+
+@contextlib.contextmanager
+def _own_workspaces() -> Iterator[None]:
+    """What is recorded inside has cuBLAS's workspaces in its own pool.
+
+    Else it would write, at every replay, into those that torch keeps for each stream until somebody clears them, and into whatever lies there then.
+    torch.compile(mode="reduce-overhead") clears them all, and this does; what it records itself it guards in the same way.
+    """
+    torch._C._cuda_clearCublasWorkspaces()
+    try:
+        yield
+    finally:
+        torch._C._cuda_clearCublasWorkspaces()
 
 
 def _remember_failure(body: Call, failures: list[BaseException]) -> None:

@@ -104,6 +104,8 @@ def played(monkeypatch):
                            "current_stream": lambda device=None: current, "graph_pool_handle": lambda: (0, 2)}.items():  # fmt: skip
         monkeypatch.setattr(torch.cuda, name, stand_in)
     monkeypatch.setattr(torch.cuda, "default_generators", [PlayedGenerator()])
+    monkeypatch.setattr(torch._C, "_cuda_clearCublasWorkspaces", lambda: graphs.cleared.append(len(log)), raising=False)
+    graphs.cleared = []
     for name in ("_cuda_endAllocateToPool", "_cuda_releasePool"):
         monkeypatch.setattr(torch._C, name, lambda device, pool, name=name: log.append((name, device, pool)))
     return graphs, log
@@ -121,8 +123,10 @@ def test_a_recording_that_breaks_off_gives_back_what_it_took(played):
     assert graphs.pool == (0, 2)  # the allocator would refuse to record into the one that it was in the middle of
     assert graphs.generators[0].renewed
     assert torch.cuda.default_generators[0].renewed
-    graphs.record(lambda: None)()
-    assert log[2:] == ["replayed"]
+    graphs.cleared.clear()
+    graphs.record(lambda: log.append("recorded"))()
+    assert log[2:] == ["recorded", "replayed"]
+    assert graphs.cleared == [2, 3]  # before the recording, and after it
 
 
 def test_a_pool_whose_recording_ended_is_released_once(played, monkeypatch):
@@ -246,8 +250,21 @@ def test_a_recording_that_breaks_off_leaves_usable_generators():
 
 
 @pytest.mark.gpu
+def test_a_replay_leaves_alone_what_others_put_where_workspaces_lay():
+    a, out = torch.randn(512, 512, device="cuda"), torch.empty(512, 512, device="cuda")
+    graphs = CudaGraphs(torch.device("cuda"), [])
+    graphs.warm_up(lambda: torch.mm(a, a, out=out))
+    replay = graphs.record(lambda: torch.mm(a, a, out=out))
+    torch._C._cuda_clearCublasWorkspaces()
+    others = [torch.full((1 << 22,), 7.0, device="cuda") for _ in range(64)]
+    replay()
+    assert all(bool((other == 7).all()) for other in others)
+    torch.testing.assert_close(out, a @ a)
+
+
+@pytest.mark.gpu
 def test_memory_of_the_captured_rung():
-    """At most 15 % beside the eager one, whose intermediate tensors it keeps in a pool of its own, and the workspaces of one more stream."""
+    """At most 15 % beside the eager one, whose intermediate tensors it keeps in a pool of its own, and workspaces of its own."""
     peaks = {}
     for cuda_graph in ("off", "on"):
         gc.collect()  # trainers are cycles
