@@ -83,8 +83,8 @@ def _accelerated(case: Case, amp: bool, compile: bool, note: str = "") -> Implem
     precision = choose_precision(amp, case.device)
     loop = AcceleratedLoop(case.config, case.device, precision.compute_dtype, compile)
     warm_up_s = loop.warm_up(case.float_batches[0])
-    step = _endless(loop.step, case.float_batches)
-    return Implementation("accelerated", precision.name, amp, step, present(), warm_up_s if compile else 0.0, note or loop.note)
+    step, note = _endless(loop.step, case.float_batches), "; ".join(filter(None, (note, loop.note)))
+    return Implementation("accelerated", precision.name, amp, step, present(), warm_up_s if compile else 0.0, note)
 
 
 def build_rung(case: Case, amp: bool, name: str) -> Implementation:

@@ -8,6 +8,7 @@ from fastgan.capture import CudaGraphs, Graphs
 from fastgan.config import Config
 from fastgan.data import Feed
 from fastgan.engine import Engine, Ladder, System
+from fastgan.errors import UserError
 from fastgan.networks import Networks
 from fastgan.precision import Precision, full_precision
 from fastgan.sample import draw_z
@@ -23,8 +24,14 @@ def make_engine(
     precision: Precision,
     report: Callable[[str], None],
 ) -> Engine:
-    """The engine of a run. generator: what all random numbers of the steps come from, on the device. report: see Engine."""
+    """The engine of a run. generator: what all random numbers of the steps come from, on the device. report: see Engine.
+
+    Raises UserError where CUDA graphs are asked for and the device has none.
+    """
     device, run = generator.device, config.run
+    graphs = _graphs_of(device, [generator])
+    if graphs is None and run.cuda_graph == "on":
+        raise UserError(f"--cuda-graph on needs a CUDA device, and this run is on {device.type}: leave it at auto, or give --device cuda")
     inputs = InputSource(config, signature, feed, generator)
     system = System(
         draw=inputs.draw,
@@ -35,7 +42,7 @@ def make_engine(
         counters=networks.counters,
     )
     ladder = Ladder(run.compile, run.autotune, run.cuda_graph, run.graph_steps, feed.max_steps)
-    return Engine(system, ladder, _graphs_of(device, [generator]), report)
+    return Engine(system, ladder, graphs, report)
 
 
 def _graphs_of(device: torch.device, generators: list[torch.Generator]) -> Graphs | None:

@@ -33,25 +33,23 @@ class Cadence:
     def launches(self, first: int, num: int, size: int) -> Iterator[Launch]:
         """The steps first to first + num - 1 as launches of `size` steps, and of single steps where none fits.
 
-        Where parts are due now and then, launches of several steps begin at multiples of `size`, so that there are few kinds of them.
+        Where the rhythm has other parts than `size` does, launches begin only at steps from which on the same is due as from a multiple of `size`.
         """
-        step, end = first, first + num
+        step, end, grid = first, first + num, math.gcd(size, self.period)
         while step < end:
-            length = size if self._may_begin(step, size) and step + size <= end else 1
+            length = size if step % grid == 0 and step + size <= end else 1
             yield tuple(map(self.due, range(step, step + length)))
             step += length
 
     def at_once(self, first: int, most: int, size: int) -> int:
         """How many steps from `first` on, at most `most`, should be asked for so that the following ones begin where a launch may."""
-        return min(most, size if self._may_begin(first, size) else size - first % size)
+        grid = math.gcd(size, self.period)
+        return min(most, size if first % grid == 0 else grid - first % grid)
 
     def launches_of(self, size: int) -> list[Launch]:
         """Every launch that `launches` can give: the single steps first, then those of `size` steps."""
         together = self.launches(0, math.lcm(self.period, size), size)
         return list(dict.fromkeys([*((variant,) for variant in self.variants()), *together]))
-
-    def _may_begin(self, step: int, size: int) -> bool:
-        return not self.every or step % size == 0
 
     @property
     def period(self) -> int:

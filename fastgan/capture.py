@@ -46,13 +46,17 @@ class CudaGraphs:
         self.pool = torch.cuda.graph_pool_handle()
 
     def warm_up(self, body: Call) -> None:
-        self.stream.wait_stream(torch.cuda.current_stream(self.device))
-        with torch.cuda.stream(self.stream):
-            for _ in range(WARM_UP_STEPS - 1):
-                body()
-            with waiting_forbidden():
-                body()
-        torch.cuda.current_stream(self.device).wait_stream(self.stream)
+        gc.collect()  # dead graphs of autograd keep the leaves' nodes alive, which belong to the stream that the step ran on before
+        current = torch.cuda.current_stream(self.device)
+        self.stream.wait_stream(current)
+        try:
+            with torch.cuda.stream(self.stream):
+                for _ in range(WARM_UP_STEPS - 1):
+                    body()
+                with waiting_forbidden():
+                    body()
+        finally:
+            current.wait_stream(self.stream)  # after a step that broke off too: who puts the state back must not overtake the steps before it
 
     def record(self, body: Call) -> Call:
         graph = torch.cuda.CUDAGraph()
@@ -62,12 +66,14 @@ class CudaGraphs:
         gc.collect()  # nothing that is freed meanwhile may call CUDA
         try:
             # thread_local: the threads that bring data go on with their own calls of CUDA meanwhile.
-            with _no_garbage_collection(), torch.cuda.stream(self.stream), \
+            with _no_garbage_collection(), _own_workspaces(), torch.cuda.stream(self.stream), \
                     torch.cuda.graph(graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"):
                 _remember_failure(body, failures)
         except Exception as error:
             self._renew_generators()
-            raise failures[0] if failures else error from None  # ending a broken recording fails as well, and says less
+            self._leave_pool()
+            # Ending a broken recording fails as well, and says less. Left in the list it would stay alive, with all tensors of its frames.
+            raise failures.pop() if failures else error from None
         return graph.replay
 
     def synchronize(self) -> None:
@@ -75,9 +81,20 @@ class CudaGraphs:
 
     def _renew_generators(self) -> None:
         """A recording that broke off leaves its generators waiting for an end that never comes (torch before 2.13); a copy of one does not."""
-        default = torch.cuda.default_generators[torch.cuda.current_device() if self.device.index is None else self.device.index]
-        for generator in (*self.generators, default):
+        for generator in (*self.generators, torch.cuda.default_generators[self._device_index]):
             generator.graphsafe_set_state(generator.clone_state())
+
+    def _leave_pool(self) -> None:
+        """A recording that broke off is still at its pool: the allocator would hold back what others free, keep the pool for ever and refuse the next
+        recording into it. Where the recording had come to its end nothing of this is so, and the first call says so by an error."""
+        with contextlib.suppress(RuntimeError):
+            torch._C._cuda_endAllocateToPool(self._device_index, self.pool)
+            torch._C._cuda_releasePool(self._device_index, self.pool)
+        self.pool = torch.cuda.graph_pool_handle()
+
+    @property
+    def _device_index(self) -> int:
+        return torch.cuda.current_device() if self.device.index is None else self.device.index
 
 
 @contextlib.contextmanager
@@ -105,6 +122,20 @@ def _no_garbage_collection() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
+
+
+@contextlib.contextmanager
+def _own_workspaces() -> Iterator[None]:
+    """What is recorded inside has cuBLAS's workspaces in its own pool.
+
+    Else it would write, at every replay, into those that torch keeps for each stream until somebody clears them, and into whatever lies there then.
+    torch.compile(mode="reduce-overhead") clears them all, and this does; what it records itself it guards in the same way.
+    """
+    torch._C._cuda_clearCublasWorkspaces()
+    try:
+        yield
+    finally:
+        torch._C._cuda_clearCublasWorkspaces()
 
 
 def _remember_failure(body: Call, failures: list[BaseException]) -> None:

@@ -90,13 +90,14 @@ class Engine:
 
         The operators are measured on the calls of the first eager steps, so that what is compiled afterwards contains the fastest.
         """
-        started, sizes = time.perf_counter(), self._launch_sizes()
+        started, captures = time.perf_counter(), self.graphs is not None and self.ladder.cuda_graph != "off"
+        sizes = self._launch_sizes() if captures else []
         with self.system.counters.off():
             with choice.measuring():
                 yardsticks = {variant: self._measure_eager(variant) for variant in self.system.steps}
             if self.ladder.compile and self._compile_all(yardsticks):
                 self.rung = Rung("compiled", self._run_one_by_one, 1, time.perf_counter() - started)
-            if self.graphs is not None and self.ladder.cuda_graph != "off":
+            if captures:
                 captured = self._capture_or_say_why(yardsticks, sizes)
                 if captured is not None:
                     self.rung = Rung("captured", captured.run, captured.size, time.perf_counter() - started)

@@ -113,6 +113,8 @@ class Trainer:
         self.config, self.show_progress = config, progress
         self.device = torch.device(run.device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.precision = choose_precision(run.amp, self.device)
+        if self.device.type == "cuda" and self.device.index is not None:
+            torch.cuda.set_device(self.device)  # kernels that Triton launches, and figures of memory, mean the current device
         choice.force(dataclasses.asdict(config.ops))
         self.signature = adapt.inspect(G, D, z_dim, run.batch_size, self.device)
         self.generator = torch.Generator(self.device).manual_seed(run.seed)

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,11 +33,21 @@ def test_launches_are_the_steps_in_their_order_and_all_known_beforehand(every, f
 @given(PERIODS, st.integers(0, 40), st.integers(1, 12))
 def test_asking_for_what_is_best_leads_to_whole_launches(every, first, size):
     cadence = Cadence(every)
-    begin = first + (cadence.at_once(first, 1000, size) if every and first % size else 0)
+    begin = first if first % math.gcd(size, cadence.period) == 0 else first + cadence.at_once(first, 1000, size)
     for step in range(begin, begin + 5 * size, size):
         assert cadence.at_once(step, 1000, size) == size
         assert len(list(cadence.launches(step, size, size))) == 1
     assert cadence.at_once(first, 1, size) == 1
+
+
+@given(PERIODS, st.integers(0, 50), st.integers(1, 16))
+def test_a_launch_may_begin_wherever_the_rhythm_allows_it(every, first, size):
+    """A tick ends anywhere, and the launches after it are as long as those before."""
+    cadence = Cadence(every)
+    known = (cadence.due(step) for step in range(first, first + size))
+    assert (tuple(known) in cadence.launches_of(size)) or first % size
+    assert len(list(Cadence().launches(first, 3 * size, size))) == 3
+    assert len(list(cadence.launches(first * cadence.period, size, size))) == 1
 
 
 def test_the_rhythm_may_take_several_kinds_of_launches():

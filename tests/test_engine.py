@@ -146,6 +146,12 @@ def test_launches_are_as_large_as_pays_and_as_the_data_allow(monkeypatch):
         steps_per_launch(graph_steps=6, max_graph_steps=5)
 
 
+def test_where_nothing_is_recorded_the_size_of_a_launch_is_of_no_account():
+    config = gans.tiny_config("mlp")
+    for ladder, graphs in ((Ladder(False, graph_steps=6, max_graph_steps=5), None), (Ladder(False, False, "off", 6, 5), RecordedGraphs())):
+        assert gans.make_engine(config, gans.tiny_networks(config), ladder=ladder, graphs=graphs).prepare().name == "eager"
+
+
 class WaitsForTheDevice(nn.Module):
     def forward(self, x):
         return x * float(x.mean().item() < 1e9)

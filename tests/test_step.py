@@ -7,9 +7,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from fastgan import ops, presets, step
-from fastgan.networks import STATISTICS
+from fastgan import adapt, models, ops, presets, step
+from fastgan.data.feed import Window
+from fastgan.networks import STATISTICS, make_networks
 from fastgan.ops import choice
 from fastgan.step import gan_step, judge_loss
 
@@ -253,3 +255,34 @@ def test_mirrored_real_images(monkeypatch):
     gan_step(gans.tiny_networks(config), gans.FP32, inputs._replace(mirror=uniform))
     plain = inputs.real_img / 127.5 - 1
     torch.testing.assert_close(seen[0].view(8, 1, 16, 16), torch.cat([plain[:4].flip(3), plain[4:]]))
+
+
+class OnlyOn(TorchDispatchMode):
+    """Raises where a tensor of another device comes into play: memory of the host, which a recording cannot read again."""
+
+    def __init__(self, device_type: str):
+        super().__init__()
+        self.device_type = device_type
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        outputs = func(*args, **(kwargs or {}))
+        strangers = [x for x in tree_leaves((args, kwargs, outputs)) if isinstance(x, torch.Tensor) and x.device.type != self.device_type]
+        assert not strangers, f"{func} meets {strangers[0]}"
+        return outputs
+
+
+@pytest.mark.parametrize("changes", [*LOSSES, {"instance_noise": 0.5, "instance_noise_kimg": 1.0}], ids=str)
+@pytest.mark.parametrize(("preset", "optimizer"), [("mlp", "rmsprop"), ("dcgan", "adam")])
+def test_everything_stays_on_the_device(monkeypatch, preset, optimizer, changes):
+    """On one that has no values, so that none can be asked for either."""
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda device_type: False)  # which does not know this device
+    config = gans.with_loss(gans.tiny_config(preset, optim__ema_kimg=1.0, optim__name=optimizer), **changes)
+    torch.manual_seed(0)
+    G, D = models.build(config.model)
+    one_pass = adapt.inspect(G, D, config.model.z_dim, config.run.batch_size, gans.CPU).one_pass
+    networks = make_networks(G, D, config, one_pass, torch.device("meta"))
+    inputs = gans.random_inputs(config)
+    rows = Window(torch.zeros(20, 16, 16, 1, dtype=torch.uint8, device="meta"), torch.zeros(40, dtype=torch.int64, device="meta"), 8)
+    inputs = type(inputs)(*(None if x is None else x.to("meta") for x in inputs))._replace(mirror=torch.zeros(8, 1, 1, 1, device="meta"))
+    with OnlyOn("meta"), networks.counters.off():
+        gan_step(networks, gans.FP32, inputs._replace(real_img=rows.read()))

@@ -176,6 +176,23 @@ def test_captured_and_eager_runs_are_the_same_to_the_bit(monkeypatch, graph_step
     assert ours.networks.G[1].num_batches_tracked == ours.networks.G_ema[1].num_batches_tracked == 37
 
 
+def test_graphs_that_are_asked_for_need_a_device_that_has_them(tmp_path):
+    with pytest.raises(UserError, match="--cuda-graph on needs a CUDA device, and this run is on cpu"):
+        quiet(flat_pair(), cuda_graph="on", device="cpu", out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_launches_stay_long_after_a_tick_that_ended_between_two(monkeypatch):
+    """Ticks of 9 steps, launches of 4: two of them and a single step, every time."""
+    trainer = captured(monkeypatch, flat_pair(), graph_steps=4)
+    trainer.config = replace(trainer.config, "run.tick_kimg", 0.072)
+    trainer._prepare_step(gans.SilentProgress())
+    trainer.engine.graphs.replayed.clear()
+    assert [tick["nimg"] for tick in trainer.ticks(steps=27)] == [72, 144, 216]
+    sizes = [len(recording) for recording in trainer.engine.graphs.recordings]
+    assert [sizes[number] > min(sizes) for number in trainer.engine.graphs.replayed] == 3 * [True, True, False]
+
+
 @pytest.mark.slow
 def test_a_compiled_step_reads_its_images_in_the_order_of_the_eager_one():
     """Over the end of an epoch."""

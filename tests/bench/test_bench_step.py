@@ -13,6 +13,7 @@ import bench
 from bench import __main__ as command_line
 from bench import cases, flops, implementations, step
 from bench.cases import make_case
+from bench.implementations import build_accelerated
 from bench.switches import Switches, present
 from fastgan import ops
 from fastgan.errors import UserError
@@ -74,6 +75,19 @@ def test_a_rung_that_was_left_gives_its_reason_in_the_row_of_the_one_below(monke
     rows = step.measure(make_case("mlp", 100), "fp32", ("eager", "compiled"), rounds=3, round_s=0.01)
     assert [row.implementation for row in rows] == ["eager"]
     assert "no compiler here" in rows[0].note
+
+
+def test_the_accelerated_baseline_has_its_cuda_graphs(monkeypatch):
+    """The form that its warm-up settles on is what is timed, and is said."""
+    def warm_up(loop, real_img):
+        loop.note, loop.step = "a step in CUDA graphs", lambda real_img: timed.append(real_img)
+        return 1.5
+
+    timed = []
+    monkeypatch.setattr("bench.peers.accelerated.AcceleratedLoop.warm_up", warm_up)
+    built = build_accelerated(make_case("mlp", 8), amp=False)
+    built.step()
+    assert (built.compile_s, built.note, len(timed)) == (1.5, "a step in CUDA graphs", 1)
 
 
 def break_compiler(monkeypatch):

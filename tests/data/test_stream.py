@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fastgan.capture import waiting_forbidden
 from fastgan.data import ResidentFeed
 from fastgan.data.stream import StreamFeed
 from fastgan.errors import UserError
@@ -105,14 +106,11 @@ def test_on_cuda_a_slot_is_neither_read_too_early_nor_filled_too_early(on_cuda):
 @pytest.mark.gpu
 def test_on_cuda_nothing_waits_for_the_device(on_cuda):
     stream, _ = on_cuda
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with waiting_forbidden():
         for nimg in (0, 77):
             stream.seek(nimg)
             for _ in range(20):
                 steps(stream, 4)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
 
 
 @pytest.mark.gpu

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastgan.data.streams import SlotStream
+from fastgan.data.streams import SideStream, SlotStream
 
 
 class PlayedStream:
@@ -136,3 +136,19 @@ def test_every_step_reads_what_was_filled_for_it(patched, max_steps, moves, data
         pass
     assert len(checked) == num_launched
     assert order.is_idle()
+
+
+def test_a_side_stream_goes_by_the_steps_of_its_own_device(monkeypatch):
+    """Not by those of the current one, where it is another."""
+    asked = []
+    monkeypatch.setattr(torch.cuda, "Stream", PlayedStream)
+    monkeypatch.setattr(torch.cuda, "Event", PlayedEvent)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device=None: asked.append(device) or PlayedStream(device))
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
+    monkeypatch.setattr(PlayedStream, "wait_stream", lambda self, other: None, raising=False)
+    side, target = SideStream("second"), torch.zeros(3)
+    side.mark()
+    side.copy(target, torch.ones(3))
+    assert asked == ["second", "second"]
+    assert target.sum() == 3
