@@ -4,8 +4,9 @@ from collections.abc import Callable
 import torch
 
 from fastgan.adapt import Signature
-from fastgan.capture import CudaGraphs, Graphs
+from fastgan.capture import Graphs
 from fastgan.config import Config
+from fastgan.cuda_graphs import CudaGraphs
 from fastgan.data import Feed
 from fastgan.engine import Engine, Ladder, System
 from fastgan.errors import UserError

@@ -2,7 +2,7 @@
 
 A rung is the same step made faster: compiled into one graph of fused kernels, then recorded as a CUDA graph that the host launches as a whole. Before
 a rung is trusted it runs beside the eager one (parity.py) and must agree in losses, optimiser moments and in what moved. A rung that fails is left
-for the one below, and the reason is said. compiling.py is the only file that calls torch.compile, and capture.py the only one that records.
+for the one below, and the reason is said. compiling.py is the only file that calls torch.compile, and cuda_graphs.py the only one that records.
 """
 import time
 from collections.abc import Callable, Mapping
@@ -75,7 +75,7 @@ class Engine:
         self.system, self.ladder, self.graphs, self.report = system, ladder, graphs, report
         self.prepared = False
         self.compiled: list[torch.fx.GraphModule] = []  # graphs that were compiled, for counting and for tests
-        self._num_compiled = 0  # of them, those that belong there
+        self._num_compiled = 0  # of them, those of the start-up
         self._steps = dict(system.steps)  # the fastest of each variant, below the captured rung
         self._trials = Trials(system.state, system.generators)
         self.rung = Rung("eager", self._run_one_by_one)
@@ -103,6 +103,7 @@ class Engine:
                     self.rung = Rung("captured", captured.run, captured.size, time.perf_counter() - started)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()  # what was tried out needed more than training does
+        self._num_compiled = len(self.compiled)
         self.prepared = True
         return self.rung
 
@@ -174,7 +175,7 @@ class Engine:
         """The steps as graphs; None, with the reason, where they cannot be or differ. Raises UserError then if they have to be."""
         try:
             candidates = self._capture(sizes)
-            problem = self._disagreement(candidates, yardsticks)
+            problem = self._disagreement(candidates[0], yardsticks)
         except Exception as error:  # whatever cannot be recorded: the reason is reported, the rung below goes on
             problem = _first_line(error)
         if problem and self.ladder.cuda_graph == "on":
@@ -182,35 +183,66 @@ class Engine:
         if problem:
             self.report(f"the captured step is not used, the {self.rung.name} one is: {problem}")
             return None
+        candidates = candidates[:1] + [each for each in candidates[1:] if self._is_like(candidates[0], each)]
         if self.ladder.graph_steps is not None:
             return candidates[-1]
         with self._trials.undone():
             return best_size(candidates, self.system.cadence.period, self.graphs.synchronize)
 
     def _capture(self, sizes: list[int]) -> list[CapturedSteps]:
-        """Record what every size of a launch takes; the state is left as it was."""
+        """Record what every size of a launch takes, the single steps first; the state is left as it was."""
         calls = {variant: partial(self._call, variant) for variant in self._steps}
-        candidates: list[CapturedSteps] = []
         with self._trials.undone():
             for call in calls.values():
                 self.graphs.warm_up(call)
-            for size in sizes:
+            return self._record(calls, sizes)
+
+    def _record(self, calls: Mapping[Variant, Callable[[], None]], sizes: list[int]) -> list[CapturedSteps]:
+        """The recordings; of single steps alone, with the reason, where those of several cannot be made."""
+        candidates: list[CapturedSteps] = []
+        for size in sizes:
+            try:
                 single = candidates[0] if candidates else None
                 candidates.append(CapturedSteps(self.graphs, calls, self.system.cadence, size, other=single))
+            except Exception as error:
+                if not candidates:
+                    raise
+                self._say_size_is_not_used(size, _first_line(error))
+                # All anew: a recording that broke off has parted its generators from the earlier ones.
+                return [CapturedSteps(self.graphs, calls, self.system.cadence, 1)]
         return candidates
 
-    def _disagreement(self, candidates: list[CapturedSteps], yardsticks: Mapping[Variant, Yardstick]) -> str | None:
-        """What single graphs do otherwise than the eager steps, or graphs of several steps otherwise than single ones, in words, or None."""
+    def _disagreement(self, single: CapturedSteps, yardsticks: Mapping[Variant, Yardstick]) -> str | None:
+        """What the graphs of single steps do otherwise than the eager steps, in words, or None."""
         for variant, yardstick in yardsticks.items():
-            problem = yardstick.disagreement(partial(candidates[0].replay, (variant,)))
+            problem = yardstick.disagreement(partial(single.replay, (variant,)))
             if problem:
                 return problem + _of(variant)
-        for candidate in candidates[1:]:
-            for launch in filter(lambda launch: len(launch) > 1, self.system.cadence.launches_of(candidate.size)):
-                problem = self._differs_from_single_steps(candidate, launch)
-                if problem:
-                    return f"{len(launch)} steps in one graph: {problem}"
         return None
+
+    def _is_like(self, single: CapturedSteps, candidate: CapturedSteps) -> bool:
+        """Whether graphs of several steps do what as many single ones do; what they do otherwise is reported."""
+        for launch in filter(lambda launch: len(launch) > 1, self.system.cadence.launches_of(candidate.size)):
+            problem = self._difference(single, candidate, launch)
+            if problem:
+                self._say_size_is_not_used(candidate.size, problem)
+                return False
+        return True
+
+    def _difference(self, single: CapturedSteps, candidate: CapturedSteps, launch: Launch) -> str | None:
+        def one_by_one() -> None:
+            for variant in launch:
+                single.replay((variant,))
+
+        def precisely() -> None:
+            for variant in launch:
+                self.system.precise_steps[variant](self.system.draw())
+
+        precise = None if self.system.precise_steps is None else precisely
+        return Yardstick(self._trials, one_by_one, precise, num_calls=1).disagreement(partial(candidate.replay, launch))
+
+    def _say_size_is_not_used(self, size: int, problem: str) -> None:
+        self.report(f"{size} steps in one CUDA graph are not used: {problem}")
 
     def _launch_sizes(self) -> list[int]:
         """Steps in a launch that are worth recording: single ones for what is left over, then what was asked for or may be faster."""
@@ -218,13 +250,6 @@ class Engine:
         if wanted is not None and most is not None and wanted > most:
             raise UserError(f"--graph-steps {wanted} is more than the {most} batches that the data can have ready at once: give fewer")
         return sorted({1, wanted}) if wanted else [size for size in SIZES if most is None or size <= most]
-
-    def _differs_from_single_steps(self, captured: CapturedSteps, launch: Launch) -> str | None:
-        def one_by_one() -> None:
-            for variant in launch:
-                captured.replay((variant,))
-
-        return Yardstick(self._trials, one_by_one, None, num_calls=1).disagreement(partial(captured.replay, launch))
 
 
 def _of(variant: Variant) -> str:

@@ -19,6 +19,7 @@ from fastgan.feeds import fit_to_data, open_feed
 from fastgan.memory import full_gpu_said
 from fastgan.networks import STATISTICS, make_networks
 from fastgan.ops import choice
+from fastgan.pace import Pace
 from fastgan.parity import PARITY_STEPS
 from fastgan.precision import choose_precision
 from fastgan.progress import Progress, memory_gb
@@ -122,7 +123,7 @@ class Trainer:
         self.feed, self.real_set = opened.feed, opened.real_set
         self.networks = make_networks(G, D, config, self.signature.one_pass, self.device)
         self.engine = make_engine(config, self.signature, self.networks, self.feed, self.generator, self.precision, self._say)
-        self.readout = Readout(self.networks.totals)
+        self.readout, self.pace = Readout(self.networks.totals), Pace(self.device)
         self.grid_z = self._draw_z(run.grid, torch.Generator(self.device).manual_seed(run.seed + GRID_SEED))
         self.nimg, self.stop_requested, self.last_finite = 0, False, {}
         self.notes = [*self.signature.notes, self.precision.describe(), *opened.notes]
@@ -218,12 +219,13 @@ class Trainer:
     # --- steps -----------------------------------------------------------------------------------------------------------------------------------
 
     def _launch(self, most: int) -> None:
-        """As many steps as the rung takes at once, and at most so many; nothing here waits for the device."""
+        """As many steps as the rung takes at once, and at most so many; nothing here waits until the device has nothing left to do."""
         first = self.nimg // self.config.run.batch_size
         num_steps = self.engine.steps_at_once(first, most)
         self.feed.reserve(num_steps)
         self.engine.run(first, num_steps)
         self.feed.launched(num_steps)
+        self.pace.launched()
         self.nimg += num_steps * self.config.run.batch_size
 
     @property

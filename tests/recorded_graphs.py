@@ -11,7 +11,7 @@ WAITS = {aten._local_scalar_dense.default, aten.lift_fresh.default, aten.nonzero
 
 
 class RecordedGraphs:
-    """Stands in for fastgan.capture.CudaGraphs. recordings: the operators of each recording."""
+    """Stands in for fastgan.cuda_graphs.CudaGraphs. recordings: the operators of each recording."""
 
     def __init__(self):
         self.recordings: list[list] = []

@@ -11,8 +11,9 @@ from torch import nn
 
 from fastgan import Trainer
 from fastgan.cadence import Cadence
-from fastgan.capture import CapturedSteps, CudaGraphs, best_size, waiting_forbidden
+from fastgan.capture import CapturedSteps, best_size
 from fastgan.config import replace
+from fastgan.cuda_graphs import CudaGraphs, waiting_forbidden
 from fastgan.ops import choice
 from fastgan.parity import snapshot
 

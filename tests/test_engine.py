@@ -195,6 +195,46 @@ def test_a_recording_that_does_something_else_is_found():
     assert "the captured step is not used" in reports[0]
 
 
+class FailsOnTheWay(RecordedGraphs):
+    """Recordings of many operators cannot be made: the memory is full, say."""
+
+    def record(self, body):
+        replay = super().record(body)
+        if self.recordings and len(self.recordings[-1]) > 2 * len(self.recordings[0]):
+            raise RuntimeError("no memory left")
+        return replay
+
+
+def test_single_steps_are_launched_where_several_cannot_be_recorded():
+    config, reports, graphs = gans.tiny_config("mlp"), [], FailsOnTheWay()
+    engine = gans.make_engine(config, gans.tiny_networks(config), ladder=Ladder(compile=False), graphs=graphs, report=reports)
+    assert (engine.prepare().name, engine.rung.steps_per_launch) == ("captured", 1)
+    assert reports == ["4 steps in one CUDA graph are not used: RuntimeError: no memory left"]
+    graphs.replayed.clear()
+    engine.run(0, 3)
+    assert len(set(graphs.replayed)) == 1  # the one that was recorded after the failure
+    assert graphs.replayed[0] == len(graphs.recordings) - 1
+
+
+class ForgetsAStep(RecordedGraphs):
+    """A graph of several steps that does the first of its steps twice."""
+
+    def record(self, body):
+        replay, operators = super().record(body), self.recordings[-1]
+        if len(operators) > 2 * len(self.recordings[0]):
+            half = len(operators) // 2
+            operators[half:] = operators[:half] * 2
+        return replay
+
+
+def test_a_graph_of_several_steps_that_differs_from_single_ones_is_not_used():
+    config, reports = gans.tiny_config("mlp"), []
+    engine = gans.make_engine(config, gans.tiny_networks(config), ladder=Ladder(compile=False, graph_steps=4), graphs=ForgetsAStep(), report=reports)
+    assert (engine.prepare().name, engine.rung.steps_per_launch) == ("captured", 1)
+    assert len(reports) == 1
+    assert reports[0].startswith("4 steps in one CUDA graph are not used: ")
+
+
 def toy_system(cadence: Cadence) -> System:
     """A weight that every step changes in its own way: the update adds 1, `double` doubles, `triple` triples, in the order of their names."""
     weight, totals, generator = torch.ones(1), torch.zeros(1), torch.Generator()

@@ -12,7 +12,8 @@ ROOT = Path(fastgan.__file__).parent
 SERVICES = {"data", "metrics", "sample", "plots", "export", "checkpoint", "stats", "info", "progress"}
 FOUNDATIONS = [{"__init__", "errors", "kernels"}, {"files", "config"}, {"presets"}, {"ops", "distributed", "precision", "cadence"}]
 METHOD = [
-    {"layers", "losses", "penalties", "augment", "optim", "ema", "schedules", "parity", "counters", "compiling", "capture", "readout"},
+    {"layers", "losses", "penalties", "augment", "optim", "ema", "schedules", "parity"}
+    | {"counters", "compiling", "capture", "cuda_graphs", "pace", "readout"},
     {"models", "networks"},
     {"step", "engine", "adapt"},
 ]
@@ -84,7 +85,7 @@ def test_a_service_knows_nothing_of_the_method(path):
 
 
 def test_the_engine_imports_torch_and_the_choice_of_operators_alone():
-    own = {"engine", "parity", "capture", "compiling", "cadence", "counters"}
+    own = {"engine", "parity", "capture", "cuda_graphs", "compiling", "cadence", "counters"}
     modules = set().union(*(imported_modules(ROOT / f"{name}.py") for name in own))
     packages = {module.split(".")[0] for module in modules - {f"fastgan.{name}" for name in (*own, "ops", "errors")}}
     assert packages - sys.stdlib_module_names == {"torch"}
@@ -99,7 +100,7 @@ def test_the_package_imports_neither_bench_nor_tests(path):
 def test_compiling_and_recording_have_one_home_each(path):
     if unit_of(path) != "compiling":
         assert "torch.compile" not in dotted_names(path)
-    if unit_of(path) != "capture":
+    if unit_of(path) != "cuda_graphs":
         assert not dotted_names(path) & {"torch.cuda.graph", "torch.cuda.CUDAGraph", "torch.cuda.make_graphed_callables"}
 
 

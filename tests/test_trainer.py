@@ -186,7 +186,7 @@ def test_launches_stay_long_after_a_tick_that_ended_between_two(monkeypatch):
     """Ticks of 9 steps, launches of 4: two of them and a single step, every time."""
     trainer = captured(monkeypatch, flat_pair(), graph_steps=4)
     trainer.config = replace(trainer.config, "run.tick_kimg", 0.072)
-    trainer._prepare_step(gans.SilentProgress())
+    trainer._prepare_step(gans.SilentProgress(), 9)
     trainer.engine.graphs.replayed.clear()
     assert [tick["nimg"] for tick in trainer.ticks(steps=27)] == [72, 144, 216]
     sizes = [len(recording) for recording in trainer.engine.graphs.recordings]
@@ -205,15 +205,6 @@ def test_a_compiled_step_reads_its_images_in_the_order_of_the_eager_one():
     assert (ticks[0]["rung"], ticks[1]["rung"]) == ("compiled", "eager")
     assert ticks[0]["real_logits"] == pytest.approx(ticks[1]["real_logits"], rel=1e-3)
     assert torch.equal(ours.feed.state()["position"], theirs.feed.state()["position"])
-
-
-def test_launches_are_whole_though_ticks_end_between_them(monkeypatch):
-    trainer = captured(monkeypatch, flat_pair(), graph_steps=3)
-    trainer.config = replace(trainer.config, "run.tick_kimg", 0.08)
-    trainer._prepare_step(gans.SilentProgress(), 10)
-    trainer.engine.graphs.replayed.clear()
-    trainer.fit(steps=40)
-    assert len(trainer.engine.graphs.replayed) == 4 * (3 + 1)  # ten steps a tick: three launches of three, and one of one
 
 
 def test_a_captured_run_is_resumed_to_the_bit(monkeypatch, tmp_path):

@@ -49,11 +49,11 @@ def _command(name: str, arguments: str, expected_s: int, budget_s: int, rows: st
     return Stage(name, tuple(arguments.split()), expected_s, budget_s, rows, shows)
 
 
-# The seconds are estimates; nothing has run on a GPU yet. What they are made of: 8 s to import torch and reach the GPU, 25 s to compile the two
-# networks of the accelerated loop, 35 s for fastgan's step (its operators timed, compiled, checked beside eager, captured), and nine rounds of 0.3
-# s of every implementation and of a matrix product. The mlp compiles in a third of the time. Letting the compiler time its kernels takes minutes a
-# rung, so almost everything goes without; what it gains has stages of its own. Every step stage compiles from an empty cache, as `bench step`
-# always does: nothing would be saved by sharing one, for every batch size, preset and precision has kernels of its own.
+# The seconds are estimates; nothing has run on a GPU yet. What they are made of: 8 s to import torch and reach the GPU, 50 s to compile the two
+# networks of the accelerated loop in both of its forms, 35 s for fastgan's step (its operators timed, compiled, checked beside eager, captured), and
+# nine rounds of 0.3 s of every implementation and of a matrix product. The mlp compiles in a third of the time. Letting the compiler time its
+# kernels takes minutes a rung, so almost everything goes without; what it gains has stages of its own. Every step stage compiles from an empty
+# cache, as `bench step` always does: nothing would be saved by sharing one, for every batch size, preset and precision has kernels of its own.
 MAIN = "plain accelerated captured"  # captured with as many steps a launch as were measured to be best; captured-1 with one
 OPS_TESTS = (
     "tests/ops/test_deconv.py",

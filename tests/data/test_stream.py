@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastgan.capture import waiting_forbidden
+from fastgan.cuda_graphs import waiting_forbidden
 from fastgan.data import ResidentFeed
 from fastgan.data.stream import StreamFeed
 from fastgan.errors import UserError
