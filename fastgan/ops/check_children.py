@@ -24,7 +24,8 @@ GRACE_SECONDS = 10  # from the end of a child's output, or from the signal that 
 DETAIL_LINES, LINE_LENGTH = 60, 300
 READ_BYTES = 64 * 1024  # more than the longest message
 
-CHILD = (sys.executable, "-m", "fastgan.ops.trust")  # and the device type, and "op implementation" for each check
+# And the device type, and "op implementation" for each check. Modules are looked for where we found ours: -m would begin with the working folder.
+CHILD = (sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}; from fastgan.ops import trust; trust.serve(sys.argv[1], sys.argv[2:])")
 ENDED_BY_OTHERS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # Linux short of memory among them
 OUT_OF_MEMORY = re.compile(r"out ?of ?memory|MemoryError|allocate memory|bad_alloc|ALLOC_FAILED", re.IGNORECASE)
 

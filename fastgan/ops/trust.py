@@ -6,7 +6,6 @@ What fails is left out, with one warning and a line in `fastgan info`; verdicts 
 """
 import functools
 import importlib
-import sys
 import traceback
 import warnings
 from collections.abc import Sequence
@@ -87,15 +86,11 @@ def _check(op: str, implementation: str, device_type: str) -> Verdict:
         return Verdict(words, is_own, traceback.format_exc()[-4096:])
 
 
-def _main(device_type: str, keys: Sequence[str]) -> None:
-    """What a child does."""
+def serve(device_type: str, keys: Sequence[str]) -> None:
+    """What a child does (check_children.py): check these, each "op implementation", and say what was found."""
     torch.zeros(1, device=device_type)  # no operator is to blame where a process cannot use the device
     for key in keys:
         say(key)
         op, implementation = key.split()
         missing = ops.unavailable(implementation, device_type)  # loads the library
         say(key, *(Verdict(missing, is_own=False) if missing else _check(op, implementation, device_type)))
-
-
-if __name__ == "__main__":
-    _main(sys.argv[1], sys.argv[2:])

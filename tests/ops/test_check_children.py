@@ -8,7 +8,7 @@ import pytest
 from fastgan.ops import check_children
 from fastgan.ops.check_children import Verdict, check_elsewhere
 
-# As `python -m fastgan.ops.trust`, without torch: `check` decides by the name of the implementation.
+# As fastgan.ops.trust.serve, without torch: `check` decides by the name of the implementation.
 SCRIPT = """
 import json, os, signal, subprocess, sys, time
 def say(*message):

@@ -189,7 +189,7 @@ def test_a_real_child_says_what_it_found():
 
 def test_a_real_child_that_crashes(monkeypatch):
     script = ("import os, signal, sys; from fastgan.ops import deconv, trust;"
-              "deconv.self_check = lambda *_: os.kill(os.getpid(), signal.SIGSEGV); trust._main(sys.argv[1], sys.argv[2:])")
+              "deconv.self_check = lambda *_: os.kill(os.getpid(), signal.SIGSEGV); trust.serve(sys.argv[1], sys.argv[2:])")
     monkeypatch.setattr(check_children, "CHILD", (sys.executable, "-c", script))
     [(key, verdict)] = check_elsewhere(["deconv subpixel"], "cpu")
     assert (key, verdict.problem) == ("deconv subpixel", "the process of the check was ended by signal 11 (Segmentation fault)")
@@ -201,7 +201,7 @@ def test_a_process_that_read_outside_the_memory_of_a_gpu_has_no_say_in_what_foll
     """An index outside a tensor ends every later use of the device by that process."""
     script = ("import sys, torch; from fastgan.ops import deconv, trust;"
               "deconv.self_check = lambda _, device: torch.zeros(2, device=device)[torch.tensor([9], device=device)].item();"
-              "trust._main(sys.argv[1], sys.argv[2:])")
+              "trust.serve(sys.argv[1], sys.argv[2:])")
     monkeypatch.setattr(check_children, "CHILD", (sys.executable, "-c", script))
     names = [f"{op} {name}" for op in ("deconv", "leaky_relu_bce") for name in ops.OPS[op] if ops.unavailable(name, "cuda") is None]
     for key, verdict in check_elsewhere(names, "cuda"):
