@@ -34,7 +34,7 @@ def profile_rung(case, name: str, path: Path) -> None:
         for _ in range(WARMUP):
             implementation.step()
         wall_s = _run(implementation.step)
-        with profile(record_shapes=True) as profiled:  # of everything that there is, CUDA above all
+        with profile(record_shapes=True, acc_events=True) as profiled:  # of everything that there is, CUDA above all
             _run(implementation.step)
         shared = {"rung": implementation.name, "preset": case.config.preset, "batch_size": case.config.run.batch_size, "dtype": implementation.dtype}
         stamp = {"note": implementation.note, "torch": torch.__version__, "commit": machine.commit(), "gpu": machine.stamp()["gpu"]}

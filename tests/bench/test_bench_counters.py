@@ -31,7 +31,7 @@ def test_a_driver_call_within_a_runtime_call_is_the_same_launch():
 
 
 def test_events_of_a_profile_have_what_is_read_of_them():
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], acc_events=True) as profile:
         torch.ones(3).add_(1)
     events = profile.events()
     assert launches(events) == 0

@@ -25,7 +25,7 @@ CALLS = {
 
 
 def count(run):
-    with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiled:
+    with profile(activities=[ProfilerActivity.CPU], record_shapes=True, acc_events=True) as profiled:
         run()
     counts = [flops(event.name, event.input_shapes, event.concrete_inputs) for event in profiled.events()]
     return sum(filter(None, counts))
