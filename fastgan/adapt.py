@@ -29,6 +29,7 @@ class Signature:
     img_shape: tuple[int, ...]  # of one of G's outputs: (C, H, W), or (features,) for flat images and samples
     one_pass: bool  # D treats every image by itself, so real and fake may share one pass
     notes: tuple[str, ...]  # what the user should be told
+    num_judged: int  # judgements that D gives for a batch: as many as images, or fewer where it judges sets of them
 
 
 def inspect(G: nn.Module, D: nn.Module, z_dim: int | None, batch_size: int, device: torch.device) -> Signature:
@@ -46,10 +47,10 @@ def inspect(G: nn.Module, D: nn.Module, z_dim: int | None, batch_size: int, devi
         G.train()
         D.train()
         z_shape, fake_img = _probe_generator(G, _first_width(G) if z_dim is None else z_dim, batch_size, device)
-        _probe_discriminator(D, fake_img)
+        num_judged = _probe_discriminator(D, fake_img)
         notes = _take_sigmoid_off(D, fake_img)
         one_pass = _is_per_sample(D, fake_img)
-    return Signature(z_shape, tuple(fake_img.shape[1:]), one_pass, notes)
+    return Signature(z_shape, tuple(fake_img.shape[1:]), one_pass, notes, num_judged)
 
 
 @contextlib.contextmanager
@@ -94,7 +95,8 @@ def _probe_generator(G: nn.Module, z_dim: int, num: int, device: torch.device) -
     raise UserError(f"G takes z neither as [N, {z_dim}] nor as [N, {z_dim}, 1, 1] (is z_dim right?): {'; '.join(failures)}. {SUPPORTED}")
 
 
-def _probe_discriminator(D: nn.Module, img: torch.Tensor) -> None:
+def _probe_discriminator(D: nn.Module, img: torch.Tensor) -> int:
+    """The number of D's judgements of these images."""
     try:
         output = D(img)
     except NETWORK_ERRORS as error:
@@ -103,6 +105,7 @@ def _probe_discriminator(D: nn.Module, img: torch.Tensor) -> None:
         raise UserError(f"D returns a {type(output).__name__}; {SUPPORTED}")
     if output.dim() == 0:
         raise UserError("D returns a single number for the whole batch; let it return one logit (or a map of logits) an image")
+    return len(output)
 
 
 def _is_per_sample(D: nn.Module, img: torch.Tensor) -> bool:

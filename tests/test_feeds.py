@@ -24,7 +24,7 @@ def images(num=6, side=16, channels=1, dtype=np.uint8):
 
 
 def signature(*img_shape: int) -> Signature:
-    return Signature((4,), img_shape, True, ())
+    return Signature((4,), img_shape, True, (), 4)
 
 
 def feed_for(data, *img_shape: int, batch_size: int = 4, backend: str = "auto") -> OpenedData:

@@ -287,6 +287,14 @@ def test_wrong_arguments_are_one_sentence(options, reason):
         quiet(flat_pair(), **options)
 
 
+def test_labels_of_sets_are_not_flipped():
+    G = nn.Sequential(nn.Linear(2, 8), nn.ELU(), nn.Linear(8, 1))
+    D = nn.Sequential(nn.Unflatten(0, (-1, 4)), nn.Flatten(), nn.Linear(4, 1))
+    quiet((G, D), torch.randn(64, 1)).fit(steps=1)
+    with pytest.raises(UserError, match="D gives 2 judgements for 8"):
+        quiet((G, D), torch.randn(64, 1), flip_labels=0.1)
+
+
 @pytest.mark.parametrize("length", [0, -1, float("inf"), float("nan"), "3"])
 def test_wrong_lengths_are_one_sentence(length):
     with pytest.raises(UserError, match="long"):
