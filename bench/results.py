@@ -1,7 +1,7 @@
 """Rows of measurements: what they hold, where they are kept, and how they become a table."""
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,13 +85,24 @@ def _row(line: str, where: str, kind: type) -> dict:
 
 def markdown_table(rows: list[dict]) -> str:
     """A Markdown table for every machine and commit; of rows that say the same thing again, the latest."""
+    latest = {(_stamp(row), _subject(row)): row for row in rows}
+    return stamped_tables(list(latest.values()), shown_columns, cells, num_texts=3)
+
+
+def stamped_tables(
+    rows: list[dict], columns_of: Callable[[list[dict]], Sequence[str]], cells: Callable[[dict], list[str]], num_texts: int
+) -> str:
+    """A Markdown table for every machine and commit, oldest first, with the commands below it.
+
+    columns_of: the heads of a table of some rows. cells: the texts of a row, at least as many. num_texts: columns of words; the others are numbers.
+    """
     tables = []
     for stamp in dict.fromkeys(map(_stamp, rows)):
-        latest = {_subject(row): row for row in rows if _stamp(row) == stamp}
-        columns = shown_columns(list(latest.values()))
-        lines = [stamp, "", "| " + " | ".join(columns) + " |", "|" + " - |" * 3 + " -: |" * (len(columns) - 3)]
-        lines += ["| " + " | ".join(cells(row)[: len(columns)]) + " |" for row in latest.values()]
-        lines += ["", *dict.fromkeys(f"    {row['command']}" for row in latest.values())]
+        of_stamp = [row for row in rows if _stamp(row) == stamp]
+        columns = columns_of(of_stamp)
+        lines = [stamp, "", "| " + " | ".join(columns) + " |", "|" + " - |" * num_texts + " -: |" * (len(columns) - num_texts)]
+        lines += ["| " + " | ".join(cells(row)[: len(columns)]) + " |" for row in of_stamp]
+        lines += ["", *dict.fromkeys(f"    {row['command']}" for row in of_stamp)]
         tables.append("\n".join(lines))
     return "\n\n".join(tables)
 

@@ -2,8 +2,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.machine import describe
-from bench.results import significant, with_quartiles
+from bench.results import significant, stamped_tables, with_quartiles
 
 LOADER_RESULTS = Path(__file__).parents[1] / "results" / "loader.jsonl"
 COLUMNS = ("measured", "images", "imgs/sec", "x DataLoader", "stall %", "alone %")
@@ -40,13 +39,7 @@ class LoaderRow:
 
 def markdown_table(rows: list[dict]) -> str:
     """A Markdown table for every machine and commit, oldest first."""
-    tables = []
-    for stamp in dict.fromkeys(map(_stamp, rows)):
-        lines = [stamp, "", "| " + " | ".join(COLUMNS) + " |", "|" + " - |" * 2 + " -: |" * (len(COLUMNS) - 2)]
-        lines += ["| " + " | ".join(cells(row)) + " |" for row in rows if _stamp(row) == stamp]
-        lines += ["", *dict.fromkeys(f"    {row['command']}" for row in rows if _stamp(row) == stamp)]
-        tables.append("\n".join(lines))
-    return "\n\n".join(tables)
+    return stamped_tables(rows, lambda _: COLUMNS, cells, num_texts=2)
 
 
 def cells(row: dict) -> list[str]:
@@ -60,7 +53,3 @@ def cells(row: dict) -> list[str]:
         with_quartiles(row["stall_percent"], row["stall_percent_quartiles"]),
         significant(row["alone_percent"]),
     ]
-
-
-def _stamp(row: dict) -> str:
-    return f"{describe(row['machine'])}; commit {row['commit'] or 'none'}"

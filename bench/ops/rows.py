@@ -2,8 +2,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.machine import describe
-from bench.results import significant, with_quartiles
+from bench.results import significant, stamped_tables, with_quartiles
 
 OPS_RESULTS = Path(__file__).parents[1] / "results" / "ops.jsonl"
 COLUMNS = ("call", "dtype", "implementation", "microseconds", "x reference", "GFLOP/s", "GB/s", "% of the limit")
@@ -37,13 +36,7 @@ class OpRow:
 
 def markdown_table(rows: list[dict]) -> str:
     """A Markdown table for every machine and commit, oldest first."""
-    tables = []
-    for stamp in dict.fromkeys(map(_stamp, rows)):
-        lines = [stamp, "", "| " + " | ".join(COLUMNS) + " |", "|" + " - |" * 3 + " -: |" * (len(COLUMNS) - 3)]
-        lines += ["| " + " | ".join(cells(row)) + " |" for row in rows if _stamp(row) == stamp]
-        lines += ["", *dict.fromkeys(f"    {row['command']}" for row in rows if _stamp(row) == stamp)]
-        tables.append("\n".join(lines))
-    return "\n\n".join(tables)
+    return stamped_tables(rows, lambda _: COLUMNS, cells, num_texts=3)
 
 
 def cells(row: dict) -> list[str]:
@@ -58,7 +51,3 @@ def cells(row: dict) -> list[str]:
         significant(row["gbytes_per_s"]),
         significant(row["percent_of_limit"]),
     ]
-
-
-def _stamp(row: dict) -> str:
-    return f"{describe(row['machine'])}; commit {row['commit'] or 'none'}"

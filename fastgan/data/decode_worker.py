@@ -27,7 +27,10 @@ def decode_members(read_member: ReadMember, members: Sequence[PurePosixPath], im
 
 
 def serve() -> None:
-    """Answer on stdout, until stdin ends: first (read_member, R, C, most pixels of an image) comes in, then lists of members, all pickled."""
+    """Answer on stdout, until stdin ends: first (read_member, R, C, most pixels of an image) comes in, then lists of members, all pickled.
+
+    Both ends of the pipes are ours: what a user hands in is read by Pillow and never unpickled.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; it is for the process that asked
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints must not get between the answers
