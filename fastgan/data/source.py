@@ -3,13 +3,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
+import sys
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -133,16 +136,26 @@ def file_facts(path: str | os.PathLike) -> tuple[int, int] | None:
     return status.st_size, status.st_mtime_ns
 
 
+def _available_memory() -> int:
+    """Bytes that Linux can give without ending processes; elsewhere as many as can be addressed."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return sys.maxsize
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), sys.maxsize)
+
+
 class _Collector:
     """The images as they arrive, packed without gaps, so that a skipped one costs no copy."""
 
     def __init__(self, source: Source, img_resolution: int, img_channels: int):
         check_size(img_resolution, img_channels)
         shape = (source.num_images, img_resolution, img_resolution, img_channels)
-        try:
-            self._images = np.empty(shape, np.uint8)
-        except (MemoryError, ValueError) as error:
-            raise UserError(f"{source.origin} at {shape[1:]} needs more memory than there is: lower img_resolution or use fewer images") from error
+        needed, available = math.prod(shape), _available_memory()
+        if needed > available:  # Linux would hand it out, and end the process when it is used
+            raise UserError(f"{source.origin} at {shape[1:]} needs {needed / 1e9:.3g} GB of memory, and {available / 1e9:.3g} GB are free: pack it "
+                            "into a file that is read from the disk as it is needed (fastgan pack), lower img_resolution or use fewer images")
+        self._images = np.empty(shape, np.uint8)
         self._source, self._labels, self._skipped, self._num_kept = source, [], [], 0
 
     def add(self, piece: Piece, decoded: np.ndarray) -> None:

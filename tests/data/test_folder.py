@@ -130,3 +130,17 @@ def test_the_images_survive_the_source(tmp_path):
     save(tmp_path / "b.png", 2)
     image_set = open_source(tmp_path).read(8, 3, progress=True)
     np.testing.assert_array_equal(image_set.images.numpy().reshape(2, -1), np.repeat([[1], [2]], 192, 1))
+
+
+def test_a_set_beyond_the_memory_is_refused_with_both_sizes(tmp_path, monkeypatch):
+    for name in "ab":
+        save(tmp_path / f"{name}.png", 1)
+    monkeypatch.setattr("fastgan.data.source._available_memory", lambda: 127)
+    source = open_source(str(tmp_path))
+    with pytest.raises(UserError, match=r"at \(8, 8, 1\) needs 1.28e-07 GB of memory, and 1.27e-07 GB are free: pack it"):
+        source.read(8, 1)
+    monkeypatch.setattr("fastgan.data.source._available_memory", lambda: 128)
+    assert values(source.read(8, 1)) == [1, 1]
+    monkeypatch.undo()
+    with pytest.raises(UserError, match="GB are free"):
+        source.read(2**31, 3)
