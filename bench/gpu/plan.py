@@ -64,9 +64,9 @@ OPS_TESTS = (
 STAGES = (
     _command("checks", f"-m bench.gpu.checks --rows {ROWS}", 25, 90, RESULTS,
              "every operator against float64; first, for the verdicts decide what the others run. A process each, side by side"),
-    _step("dcgan-128", "--preset dcgan --batch-size 128 --dtype bf16", MAIN, 85, 240, "the main bar"),
-    _step("mlp-128", "--preset mlp --batch-size 128 --dtype bf16", MAIN, 45, 150, "the main bar where launches are all there is"),
-    _step("dcgan-1024", "--preset dcgan --batch-size 1024 --dtype bf16", MAIN, 85, 240, "the main bar where the chip is full"),
+    _step("dcgan-128", "--preset dcgan --batch-size 128 --dtype bf16", MAIN, 110, 240, "the main bar"),
+    _step("mlp-128", "--preset mlp --batch-size 128 --dtype bf16", MAIN, 60, 150, "the main bar where launches are all there is"),
+    _step("dcgan-1024", "--preset dcgan --batch-size 1024 --dtype bf16", MAIN, 110, 240, "the main bar where the chip is full"),
     _command("chip", f"-m bench.gpu.chip --rows {ROWS}", 20, 60, RESULTS,
              "versions, clocks, what the library was built for; copy bandwidth and matrix rates, the ceilings"),
     _tests("tests-ops", " ".join(OPS_TESTS), 40, 100, "the operators under test. 120 small cases, with kernels to load or to compile"),
@@ -86,8 +86,8 @@ STAGES = (
     _tuned("dcgan-128-tuned", "--preset dcgan --batch-size 128 --dtype bf16", 200, "what timing kernels gains, and costs"),
     _command("job-tuned", f"-m bench.gpu.job --set run.autotune=true --rows {ROWS}", 200, 360, RESULTS,
              "the same with `--autotune`: what a short run pays for it"),
-    _step("dcgan-32", "--preset dcgan --resolution 32 --channels 1 --batch-size 64 --dtype bf16", MAIN, 80, 180, "the embedded images"),
-    _step("mlp-64", "--preset mlp --batch-size 64 --dtype bf16", MAIN, 45, 120, "the preset's own batch"),
+    _step("dcgan-32", "--preset dcgan --resolution 32 --channels 1 --batch-size 64 --dtype bf16", MAIN, 100, 180, "the embedded images"),
+    _step("mlp-64", "--preset mlp --batch-size 64 --dtype bf16", MAIN, 60, 120, "the preset's own batch"),
     _command("ops-1024", f"-m bench ops --batch-size 1024 --dtype bf16 --rounds 5 --save {ROWS}", 60, 120, OPS, "the same where the chip is full"),
     _step("mlp-128-rungs", "--preset mlp --batch-size 128 --dtype bf16", "plain eager compiled captured-1 captured", 60, 150,
           "what each rung adds where launches are all there is, and what several steps a launch add. Compiles three rungs"),
@@ -95,9 +95,9 @@ STAGES = (
              "what the shortest step waits for its data"),
     _tuned("mlp-128-tuned", "--preset mlp --batch-size 128 --dtype bf16", 120, "what timing kernels gains, and costs"),
     _tuned("dcgan-1024-tuned", "--preset dcgan --batch-size 1024 --dtype bf16", 220, "what timing kernels gains, and costs"),
-    _step("dcgan-128-tf32", "--preset dcgan --batch-size 128 --dtype fp32", MAIN, 85, 200, "without bf16"),
-    _step("mlp-128-tf32", "--preset mlp --batch-size 128 --dtype fp32", MAIN, 45, 120, "without bf16"),
-    _step("dcgan-1024-tf32", "--preset dcgan --batch-size 1024 --dtype fp32", MAIN, 90, 200, "without bf16"),
+    _step("dcgan-128-tf32", "--preset dcgan --batch-size 128 --dtype fp32", MAIN, 110, 200, "without bf16"),
+    _step("mlp-128-tf32", "--preset mlp --batch-size 128 --dtype fp32", MAIN, 60, 120, "without bf16"),
+    _step("dcgan-1024-tf32", "--preset dcgan --batch-size 1024 --dtype fp32", MAIN, 110, 200, "without bf16"),
 )  # fmt: skip
 NAMES = tuple(stage.name for stage in STAGES)
 

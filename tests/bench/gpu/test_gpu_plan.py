@@ -17,12 +17,12 @@ def test_names_are_unique_and_budgets_leave_room():
         assert 0 < 1.5 * stage.expected_s <= stage.budget_s <= 360
 
 
-def test_the_main_bars_end_within_four_minutes():
+def test_the_main_bars_end_in_the_first_two_thirds():
     ends_at = 0
     for stage in plan.STAGES:
         ends_at += stage.expected_s
         if stage.name in ("dcgan-128", "mlp-128", "dcgan-1024"):
-            assert ends_at <= 240
+            assert ends_at <= plan.MINUTES * 60 * 2 / 3
 
 
 def test_every_stage_writes_its_rows_where_it_is_told():
