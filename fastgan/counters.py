@@ -11,8 +11,6 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-NAME = "num_batches_tracked"
-
 
 class BatchCounters:
     """The counters of all BatchNorm layers of some networks, but of those without momentum, which average by them.

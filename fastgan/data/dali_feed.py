@@ -24,8 +24,8 @@ class DaliFeed(RingFeed):
     The order is that of all feeds, given to DALI file by file: no reader that shuffles, hence no LastBatchPolicy (batches follow the epochs without a
     gap) and no state inside DALI: what stands at image number `nimg` of the run, its random square included, follows from the seed and `nimg` alone.
     random_crop: see EncodedFiles. num_threads: of DALI's; None = one a usable core. progress: a bar while all files are tried out.
-    On 2 CPU cores without a GPU: 2.5 to 6 times as many JPEGs a second as a torch DataLoader that decodes with Pillow in as many workers (64x64, and
-    256x256 to 64), 1 to 1.5 times as many PNGs of 64x64.
+    On 2 CPU cores without a GPU: 1.9 to 2.4 times as many JPEGs of 64x64 a second as a torch DataLoader that decodes with Pillow in as many workers,
+    1 to 1.2 times as many PNGs (`python -m bench loader`).
     skip_bad: try out all files first, leave out those that cannot be used and list them in `skipped` ("cats/7.png: is cut short"). Without it the
     first such file is a UserError when its turn comes. Files cut short are bad, though decoders could fill them up: Pillow refuses them too.
     Raises UserError for a source that is not of image files, without DALI, without the GPU that `device` names, for fewer than two usable files.
