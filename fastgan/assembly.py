@@ -65,7 +65,7 @@ class InputSource:
 
     def draw(self) -> StepInputs:
         """The inputs of the next step, by work on the device alone."""
-        real_img = None if self._feed.traceable else self._feed.read()
+        real_img = None if self._feed.traceable else self._feed.read().img
         z = self._draw_z()
         fresh_z = self._draw_z() if self._loss.fresh_fakes else None
         flips = self._uniform(2, self._num, 1) if self._loss.flip_labels else None
@@ -81,7 +81,7 @@ class InputSource:
 
         def step(inputs: StepInputs) -> torch.Tensor:
             if inputs.real_img is None:
-                inputs = inputs._replace(real_img=feed.read())
+                inputs = inputs._replace(real_img=feed.read().img)
             return gan_step(networks, precision, inputs)
 
         return step

@@ -70,7 +70,7 @@ def test_images_are_brought_to_the_shape_that_g_makes(img_shape, data_channels, 
     opened = feed_for(images(side=40, channels=data_channels), *img_shape)
     assert opened.real_set.img_shape == expected
     height, width, channels = expected
-    batch = opened.feed.next_batch()
+    batch = opened.feed.next_batch().img
     assert batch.shape == (4, channels, height, width)
     assert batch.dtype == torch.uint8
 
@@ -87,7 +87,7 @@ def test_rows_of_floats_are_samples(dtype):
     opened = feed_for(samples, 3)
     assert isinstance(opened.feed, ResidentFeed)
     assert opened.real_set is None
-    batch = opened.feed.next_batch()
+    batch = opened.feed.next_batch().img
     assert batch.dtype == torch.float32
     rows = {tuple(row) for row in torch.as_tensor(samples, dtype=torch.float32).tolist()}
     assert {tuple(row) for row in batch.tolist()} <= rows
@@ -102,7 +102,7 @@ def test_the_gaussian_of_the_configuration():
     opened = open_feed(None, signature(1), preset("gaussian1d"), torch.Generator(CPU))
     assert isinstance(opened.feed, GaussianFeed)
     assert opened.real_set is None
-    samples = torch.cat([opened.feed.next_batch() for _ in range(200)])
+    samples = torch.cat([opened.feed.next_batch().img for _ in range(200)])
     assert samples.mean().item() == pytest.approx(4, abs=5 * 1.25 / 20_000**0.5)
     assert samples.std().item() == pytest.approx(1.25, abs=0.05)
 
@@ -127,7 +127,7 @@ def test_a_batch_larger_than_the_set():
 
 def test_an_opened_source_and_the_order_of_the_seed():
     ours, theirs = (feed_for(data, 1, 16, 16).feed for data in (open_source(images()), images()))
-    assert torch.equal(ours.next_batch(), theirs.next_batch())
+    assert torch.equal(ours.next_batch().img, theirs.next_batch().img)
 
 
 def test_a_bar_is_shown_only_where_it_is_wanted(capsys):
@@ -187,7 +187,7 @@ def test_streamed_images_are_those_of_the_resident_set(monkeypatch, graph_steps)
     assert isinstance(opened.feed, StreamFeed)
     assert opened.feed.max_steps == max(8, graph_steps or 0)
     assert "streamed" in opened.notes[0]
-    assert all(torch.equal(opened.feed.next_batch(), resident.next_batch()) for _ in range(5))
+    assert all(torch.equal(opened.feed.next_batch().img, resident.next_batch().img) for _ in range(5))
 
 
 @pytest.fixture
@@ -221,5 +221,5 @@ def test_every_way_gives_the_same_images_on_a_gpu(backend):
     ours = open_feed(images(), signature(1, 16, 16), config, torch.Generator("cuda"), progress=False).feed
     theirs = feed_for(images(), 1, 16, 16).feed
     assert isinstance(ours, StreamFeed if backend == "stream" else ResidentFeed)
-    assert all(torch.equal(ours.next_batch().cpu(), theirs.next_batch()) for _ in range(5))
+    assert all(torch.equal(ours.next_batch().img.cpu(), theirs.next_batch().img) for _ in range(5))
     ours.close()

@@ -285,4 +285,4 @@ def test_everything_stays_on_the_device(monkeypatch, preset, optimizer, changes)
     rows = Window(torch.zeros(20, 16, 16, 1, dtype=torch.uint8, device="meta"), torch.zeros(40, dtype=torch.int64, device="meta"), 8)
     inputs = type(inputs)(*(None if x is None else x.to("meta") for x in inputs))._replace(mirror=torch.zeros(8, 1, 1, 1, device="meta"))
     with OnlyOn("meta"), networks.counters.off():
-        gan_step(networks, gans.FP32, inputs._replace(real_img=rows.read()))
+        gan_step(networks, gans.FP32, inputs._replace(real_img=rows.read().img))

@@ -46,7 +46,7 @@ def normalised(feed: Feed, compile: bool) -> Callable[[], torch.Tensor]:
     """What gives a feed's next batch as float32 [batch_size, C, H, W] in [-1, 1], in channels_last memory. compile: as one graph, where it can be."""
 
     def read() -> torch.Tensor:
-        return scale_images(feed.read(), -1.0)
+        return scale_images(feed.read().img, -1.0)
 
     read = torch.compile(read, dynamic=False) if compile and feed.traceable else read
 

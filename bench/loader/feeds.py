@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from fastgan.data import Feed, ResidentFeed, open_source
+from fastgan.data import Batch, Feed, ResidentFeed, open_source
 from fastgan.data.dali_feed import DaliFeed
 from fastgan.data.stream import StreamFeed
 
@@ -33,11 +33,11 @@ def works_beside(name: str, device: torch.device) -> bool:
 
 
 class ConstantFeed(Feed):
-    """One batch, again and again: a step that never waits for data. batch: [batch_size, C, H, W] on the device."""
+    """One batch, again and again: a step that never waits for data. img: [batch_size, C, H, W] on the device."""
 
-    def __init__(self, batch: torch.Tensor):
-        super().__init__(len(batch))
-        self._batch = batch
+    def __init__(self, img: torch.Tensor):
+        super().__init__(len(img))
+        self._batch = Batch(img)
 
     def state(self) -> dict[str, torch.Tensor]:
         return {}
@@ -48,7 +48,10 @@ class ConstantFeed(Feed):
     def reserve(self, num_steps: int) -> None:
         pass
 
-    def read(self) -> torch.Tensor:
+    def read(self) -> Batch:
+        return self._batch
+
+    def reread(self) -> Batch:
         return self._batch
 
 
@@ -61,7 +64,7 @@ class LoaderFeed(Feed):
     def __init__(self, batches: Iterator[torch.Tensor], batch_size: int):
         super().__init__(batch_size)
         self._batches = batches
-        self._batch = next(batches).clone()  # the workers start now
+        self._batch = Batch(next(batches).clone())  # the workers start now
         self._is_ready = True
 
     @property
@@ -76,10 +79,13 @@ class LoaderFeed(Feed):
 
     def reserve(self, num_steps: int) -> None:
         if not self._is_ready:
-            self._batch.copy_(next(self._batches), non_blocking=True)
+            self._batch.img.copy_(next(self._batches), non_blocking=True)
             self._is_ready = True
 
-    def read(self) -> torch.Tensor:
+    def read(self) -> Batch:
+        return self._batch
+
+    def reread(self) -> Batch:
         return self._batch
 
     def launched(self, num_steps: int) -> None:

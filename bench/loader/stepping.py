@@ -79,8 +79,8 @@ class FedSteps:
 
     def columns(self, feeds: dict[str, Feed], plan: Plan, note: str, say: Callable[[str], None], beside: bool = False) -> list[dict]:
         """Columns of the step with each feed. beside: whether the feeds work beside the step; those that do not are timed alone as well."""
-        batch = next(iter(feeds.values())).next_batch()
-        constant = ConstantFeed(torch.empty_strided(batch.shape, batch.stride(), dtype=batch.dtype, device=batch.device).copy_(batch))
+        img = next(iter(feeds.values())).next_batch().img
+        constant = ConstantFeed(torch.empty_strided(img.shape, img.stride(), dtype=img.dtype, device=img.device).copy_(img))
         engines = {name: self.engine_on(feed) for name, feed in {CONSTANT: constant, **feeds}.items()}
         calls = {name: launching(engines[name], feed) for name, feed in {CONSTANT: constant, **feeds}.items()}
         if not beside:

@@ -5,6 +5,7 @@ The names are loaded on first use, so that what only decodes images (`fastgan pa
 import importlib
 
 _PUBLIC = {
+    "Batch": "fastgan.data.feed",
     "Feed": "fastgan.data.feed",
     "GaussianFeed": "fastgan.data.synthetic",
     "ImageSet": "fastgan.data.image_set",
@@ -12,7 +13,7 @@ _PUBLIC = {
     "Source": "fastgan.data.source",
     "open_source": "fastgan.data.sources",
 }
-__all__ = ["Feed", "GaussianFeed", "ImageSet", "ResidentFeed", "Source", "open_source"]
+__all__ = ["Batch", "Feed", "GaussianFeed", "ImageSet", "ResidentFeed", "Source", "open_source"]
 
 
 def __getattr__(name: str):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from fastgan.data.feed import Feed, Window
+from fastgan.data.feed import Batch, Feed, Window
 from fastgan.data.streams import InOrder, SlotStream
 
 MAX_STEPS = 8
@@ -18,6 +18,7 @@ class RingFeed(Feed):
 
     A subclass says how a slot is filled, and calls `seek(0)` at the end of its __init__, which starts the filling.
     img_shape: (H, W, C) of the images, uint8. max_steps: the most steps that can be reserved at once.
+    has_labels: batches come with class numbers, which lie in slots of their own beside the images.
     threaded: fill in a thread, ahead of the steps; otherwise `reserve` fills what it needs. None = on CUDA, where the host has time while the
     device computes. Without a GPU the thread takes the cores from the step: 28x28 images beside the mlp's step of 2.8 ms on 2 cores cost 150 us a
     step without it (half of that for `read`) and 110 us with it, but then the step itself takes 150 us longer.
@@ -25,25 +26,30 @@ class RingFeed(Feed):
     """
 
     def __init__(self, img_shape: tuple[int, int, int], batch_size: int, device: str | torch.device, max_steps: int = MAX_STEPS,
-                 threaded: bool | None = None):
+                 threaded: bool | None = None, has_labels: bool = False):
         super().__init__(batch_size)
         self._max_steps, self.stall_s = max_steps, 0.0
         num_slots = 2 * max_steps
         rows = torch.empty(num_slots * batch_size, *img_shape, dtype=torch.uint8, device=device)
+        labels = torch.zeros(len(rows), dtype=torch.int64, device=device) if has_labels else None
         self.device, on_cuda = rows.device, rows.is_cuda
-        self._slots = rows.view(num_slots, batch_size, *img_shape).unbind()
-        self._window = Window(rows, torch.arange(len(rows), device=self.device), batch_size)
+        self._slots = [Batch(rows[start:start + batch_size], None if labels is None else labels[start:start + batch_size])
+                       for start in range(0, len(rows), batch_size)]
+        self._window = Window(rows, torch.arange(len(rows), device=self.device), batch_size, labels)
         self._streams = SlotStream(self.device, num_slots) if on_cuda else InOrder()
-        if on_cuda:
-            rows.record_stream(self._streams.stream)  # its memory is nobody else's before the last copy is done
+        for filled in (rows, labels) if on_cuda else ():
+            if filled is not None:
+                filled.record_stream(self._streams.stream)  # its memory is nobody else's before the last copy is done
         self._ledger = _Ledger(num_slots)
         self._thread = threading.Thread(target=_fill_ahead, args=(weakref.ref(self), self._ledger), name="fastgan-feed", daemon=True)
         self._threaded = on_cuda if threaded is None else threaded
         self._finalizer = weakref.finalize(self, _end, self._ledger, self._thread)  # runs at the end of the interpreter too
 
     @abstractmethod
-    def _fill(self, target: torch.Tensor, slot: int, nimg: int) -> None:
-        """Write the batch that begins with image number `nimg` of the run into `target`, uint8 [batch_size, H, W, C] on the device: slot `slot`.
+    def _fill(self, target: Batch, slot: int, nimg: int) -> None:
+        """Write the batch that begins with image number `nimg` of the run into slot `slot`.
+
+        target: the slot, on the device: img uint8 [batch_size, H, W, C], as rows lie; labels int64 [batch_size], None without `has_labels`.
 
         On CUDA the current stream is the ring's own and already waits for the steps that read the slot before: give it copies, and let them wait
         for whatever else they need. The copies into this slot of the last time round are done, so memory that is kept per slot can be used again.
@@ -75,8 +81,11 @@ class RingFeed(Feed):
             self._wait(num_batches)
         self._streams.wait_filled((num_batches - 1) % len(self._slots))
 
-    def read(self) -> torch.Tensor:
+    def read(self) -> Batch:
         return self._window.read()
+
+    def reread(self) -> Batch:
+        return self._window.reread()
 
     def launched(self, num_steps: int) -> None:
         super().launched(num_steps)

@@ -99,10 +99,10 @@ def test_every_backend_gives_the_same_batches(tmp_path):
     assert list(opened) == ["resident", "stream", *(["dali PNG"] if feeds.has_dali() else [])]
     assert [name for name in opened if not feeds.works_beside(name, CPU)] == ["resident", "stream"]
     assert [name for name in opened if not feeds.works_beside(name, torch.device("cuda"))] == ["resident"]
-    expected = [opened["resident"].next_batch() for _ in range(20)]
+    expected = [opened["resident"].next_batch().img for _ in range(20)]
     for name, feed in opened.items():
         if name != "resident":
-            assert all(torch.equal(feed.next_batch(), batch) for batch in expected), name
+            assert all(torch.equal(feed.next_batch().img, batch) for batch in expected), name
         feed.close()
 
 
@@ -113,7 +113,7 @@ def test_a_normalised_batch_is_the_feeds_in_floats(compile):
     next_batch = feeding.normalised(feed, compile)
     for _ in range(9):
         batch = next_batch()
-        torch.testing.assert_close(batch, scale_images(other.next_batch(), -1.0), atol=1e-6, rtol=0)
+        torch.testing.assert_close(batch, scale_images(other.next_batch().img, -1.0), atol=1e-6, rtol=0)
     assert batch.is_contiguous(memory_format=torch.channels_last)
     assert feed.nimg == 9 * 4
 
@@ -121,13 +121,13 @@ def test_a_normalised_batch_is_the_feeds_in_floats(compile):
 def test_a_constant_feed_and_a_dataloader_are_feeds():
     batch = torch.zeros(4, 3, 8, 8)
     constant = feeds.ConstantFeed(batch)
-    assert constant.next_batch() is constant.next_batch() is batch
+    assert constant.next_batch().img is constant.next_batch().img is batch
     assert constant.nimg == 8
     loader = feeds.LoaderFeed(iter_with_close([batch, batch + 1, batch + 2]), 4)
     for index in range(3):
         loader.reserve(1)
         loader.reserve(1)
-        assert torch.equal(loader.next_batch(), batch + index)
+        assert torch.equal(loader.next_batch().img, batch + index)
     assert loader.nimg == 12
     loader.close()
 
@@ -184,7 +184,7 @@ def test_a_step_uses_the_batch_of_its_feed():
     launch()
     launch()
     assert feed.nimg == 16
-    assert torch.equal(torch.cat(given), images.permute(0, 3, 1, 2)[epoch_order(40, 0, 0)[:16]])
+    assert torch.equal(torch.cat([batch.img for batch in given]), images.permute(0, 3, 1, 2)[epoch_order(40, 0, 0)[:16]])
 
 
 def test_the_ratio_is_to_the_fastest_dataloader_of_the_round():

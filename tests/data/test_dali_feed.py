@@ -36,18 +36,20 @@ def opened(source, batch_size=7, img_resolution=16, **options) -> DaliFeed:
 
 def batches(feed, num) -> torch.Tensor:
     """So many batches behind each other; `next_batch` may give the same memory again."""
-    return torch.cat([feed.next_batch().clone() for _ in range(num)])
+    return torch.cat([feed.next_batch().img.clone() for _ in range(num)])
 
 
 @pytest.mark.parametrize("threaded", [False, True])
 @pytest.mark.parametrize("batch_size", [1, 7, NUM_IMAGES])
 def test_the_images_are_those_of_every_other_feed(folder, batch_size, threaded):
-    other = ResidentFeed(open_source(folder).read(16, 3).images, batch_size, seed=5)
-    feed = opened(folder, batch_size, threaded=threaded)
+    labels = torch.arange(NUM_IMAGES)
+    other = ResidentFeed(open_source(folder).read(16, 3).images, batch_size, seed=5, labels=labels)
+    feed = opened(folder, batch_size, threaded=threaded, labels=labels)
     for _ in range(min(40, 3 * NUM_IMAGES // batch_size + 1)):
         batch = feed.next_batch()
-        assert torch.equal(batch, other.next_batch())
-        assert batch.is_contiguous(memory_format=torch.channels_last)
+        assert all(map(torch.equal, batch, other.next_batch()))
+        assert all(map(torch.equal, batch, feed.reread()))
+        assert batch.img.is_contiguous(memory_format=torch.channels_last)
     assert feed.nimg == other.nimg
     feed.close()
 
@@ -111,6 +113,20 @@ def test_files_of_no_use_are_left_out_and_listed(folder, tmp_path):
     assert torch.equal(batches(feed, 14), batches(ResidentFeed(image_set.images, 7, seed=5), 14))
 
 
+def test_labels_are_those_of_the_files_that_are_left(folder, tmp_path):
+    source = broken(folder, tmp_path)
+    feed = opened(source, skip_bad=True, labels=torch.arange(NUM_IMAGES))
+    assert feed.rows.tolist() == [row for row in range(NUM_IMAGES) if row not in (4, 6, 8)]
+    other = ResidentFeed(open_source(source).read(16, 3, skip_bad=True).images, 7, seed=5, labels=torch.from_numpy(feed.rows))
+    for _ in range(14):
+        assert all(map(torch.equal, feed.next_batch(), other.next_batch()))
+
+
+def test_labels_that_do_not_fit_are_refused(folder):
+    with pytest.raises(UserError, match=rf"give int64 \[{NUM_IMAGES}\]"):
+        opened(folder, labels=torch.zeros(NUM_IMAGES - 1, dtype=torch.int64))
+
+
 @pytest.mark.parametrize("threaded", [False, True])
 def test_otherwise_they_are_named(folder, tmp_path, threaded):
     feed = opened(broken(folder, tmp_path), threaded=threaded)
@@ -161,9 +177,9 @@ def test_the_end_of_the_program_is_quiet(folder):
 def test_on_the_gpu_the_ring_gets_the_images_of_the_cpu(folder):
     feed, other = opened(folder, device="cuda"), opened(folder)
     for _ in range(3 * NUM_IMAGES // 7):
-        batch = feed.next_batch()
+        batch = feed.next_batch().img
         assert batch.is_cuda
-        assert (batch.cpu().int() - other.next_batch().int()).abs().float().mean() <= 1
+        assert (batch.cpu().int() - other.next_batch().img.int()).abs().float().mean() <= 1
     feed.close()
 
 

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fastgan.data.feed import Batch
 from fastgan.data.ring import RingFeed
 from fastgan.errors import UserError
 
@@ -16,17 +17,21 @@ both = pytest.mark.parametrize("threaded", [False, True], ids=["inline", "thread
 
 
 class Numbered(RingFeed):
-    """Image number n of the run is filled with n % 256. on_fill: called with the number of the first image of a batch before it is filled."""
+    """Image number n of the run is filled with n % 256, its label is 3 n. on_fill: takes the first number of a batch that is filled next."""
 
-    def __init__(self, batch_size: int = 2, max_steps: int = 3, threaded: bool = False, on_fill=lambda nimg: None):
+    def __init__(self, batch_size: int = 2, max_steps: int = 3, threaded: bool = False, on_fill=lambda nimg: None,
+                 has_labels: bool = True):
         self.on_fill = on_fill
-        super().__init__((1, 2, 1), batch_size, "cpu", max_steps, threaded)
+        super().__init__((1, 2, 1), batch_size, "cpu", max_steps, threaded, has_labels)
         self.seek(0)
 
-    def _fill(self, target: torch.Tensor, slot: int, nimg: int) -> None:
-        assert target.data_ptr() == self._slots[slot].data_ptr()
+    def _fill(self, target: Batch, slot: int, nimg: int) -> None:
+        assert target.img.data_ptr() == self._slots[slot].img.data_ptr()
         self.on_fill(nimg)
-        target.copy_((torch.arange(nimg, nimg + self.batch_size) % 256).view(-1, 1, 1, 1).expand(target.shape))
+        images = torch.arange(nimg, nimg + self.batch_size)
+        target.img.copy_((images % 256).view(-1, 1, 1, 1).expand(target.img.shape))
+        if target.labels is not None:
+            target.labels.copy_(3 * images)
 
 
 @pytest.fixture
@@ -42,9 +47,12 @@ def feeds():
         feed.close()
 
 
-def numbers(batch: torch.Tensor) -> list[int]:
-    assert (batch == batch[:, :, :, :1]).all()
-    return batch[:, 0, 0, 0].tolist()
+def numbers(batch: Batch) -> list[int]:
+    """The numbers of the images, modulo 256, of a batch whose labels are theirs."""
+    found = batch.img[:, 0, 0, 0]
+    assert (batch.img == found.view(-1, 1, 1, 1)).all()
+    assert batch.labels is None or torch.equal(batch.labels // 3 % 256, found.long())
+    return found.tolist()
 
 
 def wait_until_full(feed: Numbered) -> None:
@@ -65,7 +73,10 @@ def test_batches_follow_each_other_from_any_position(threaded, batch_size, max_s
         for num_steps in (min(num, max_steps) for num in turns):
             feed.reserve(num_steps)
             for _ in range(num_steps):
-                assert numbers(feed.read()) == [number % 256 for number in range(nimg, nimg + batch_size)]
+                batch = feed.read()
+                assert numbers(batch) == [number % 256 for number in range(nimg, nimg + batch_size)]
+                assert batch.labels.tolist() == list(range(3 * nimg, 3 * (nimg + batch_size), 3))
+                assert all(map(torch.equal, feed.reread(), batch))
                 nimg += batch_size
             feed.launched(num_steps)
             assert feed.nimg == feed.state()["position"] == nimg
@@ -88,13 +99,21 @@ def test_batches_stay_until_their_steps_are_launched_however_often_they_are_read
 
 
 @both
+def test_without_labels_there_are_none(feeds, threaded):
+    feed = feeds(threaded=threaded, has_labels=False)
+    assert numbers(feed.next_batch()) == [0, 1]
+    assert feed.next_batch().labels is None
+    assert feed.reread().labels is None
+
+
+@both
 def test_memory_stays_where_it_is(feeds, threaded):
     feed = feeds(threaded=threaded)
-    addresses = [tensor.data_ptr() for tensor in (feed._window.rows, feed._window.order, feed.state()["position"])]
+    addresses = [tensor.data_ptr() for tensor in (feed._window.rows, feed._window.order, feed._window.labels, feed.state()["position"])]
     feed.next_batch()
     feed.seek(5)
     feed.next_batch()
-    assert [tensor.data_ptr() for tensor in (feed._window.rows, feed._window.order, feed.state()["position"])] == addresses
+    assert [tensor.data_ptr() for tensor in (feed._window.rows, feed._window.order, feed._window.labels, feed.state()["position"])] == addresses
 
 
 def test_a_thread_fills_what_is_free_and_no_more(feeds):
