@@ -35,3 +35,8 @@ def _updates(n_critic: int, fresh_fakes: bool) -> dict[str, Rhythm]:
 def phases_of(cadence: Cadence) -> list[str]:
     """The phases that occur in a cadence."""
     return list(dict.fromkeys([*cadence.intro_rhythms, *cadence.rhythms]))
+
+
+def batches_per_step(config: Config) -> int:
+    """Batches that a step reads: one for D, and where G's loss compares its fakes with real images, one for G."""
+    return 2 if config.loss.name == "relativistic" else 1
