@@ -105,7 +105,8 @@ class ImageNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(num_channels))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        centred = x.float() - x.float().mean(self.dims, keepdim=True)
+        wide = _at_least_float32(x)
+        centred = wide - wide.mean(self.dims, keepdim=True)
         scale = (centred.square().mean(self.dims, keepdim=True) + self.eps).rsqrt()
         return (centred * scale * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)).to(x.dtype)
 
@@ -124,7 +125,7 @@ class ClassBatchNorm2d(nn.BatchNorm2d):
         self.class_gain, self.class_bias = gain, bias
 
     def forward(self, x: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
-        gain, bias = 1 + self.class_gain(condition), self.class_bias(condition)
+        gain, bias = 1 + _at_least_float32(self.class_gain(condition)), _at_least_float32(self.class_bias(condition))
         return (super().forward(x) * gain[:, :, None, None] + bias[:, :, None, None]).to(x.dtype)
 
 
@@ -145,3 +146,7 @@ def normalisation(name: str, num_channels: int) -> nn.Module:
         "layer": lambda: ImageNorm(num_channels, (1, 2, 3)),
     }
     return makers[name]()
+
+
+def _at_least_float32(x: torch.Tensor) -> torch.Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
