@@ -4,6 +4,7 @@ import math
 import torch
 from torch import nn
 
+from fastgan.errors import UserError
 from fastgan.layers import SLOPES, ClassProjection, Deconv, Head, Projection, StridedConv, dcgan_init
 from fastgan.norms import ClassBatchNorm2d, class_batch_norm, normalisation, normalise_weights
 
@@ -16,10 +17,12 @@ class Generator(nn.Sequential):
 
     1x1 -> 4x4 by a transposed convolution (4,1,0), then doubled by transposed convolutions (4,2,1); BatchNorm and ReLU between, tanh at the end.
     norm: batch | instance | layer | none | spectral | weight, in BatchNorm's place. c_dim: the number of classes where BatchNorm's gain and bias
-    depend on the class; then forward takes c int64 [N] as well.
+    depend on the class; then forward takes c int64 [N] as well. Raises UserError for classes with another norm than batch.
     """
 
     def __init__(self, img_resolution: int, img_channels: int, z_dim: int = 100, ngf: int = 64, norm: str = "batch", c_dim: int = 0):
+        if c_dim and norm != "batch":
+            raise UserError(f"G's normalisation {norm!r} knows no classes: take 'batch', or conditioning by 'concat'")
         widths = _widths(img_resolution, ngf)[::-1]
         bias = norm in WITHOUT_BIAS
         layers = [Projection(z_dim, widths[0], bias=bias)]
@@ -73,9 +76,7 @@ class Discriminator(nn.Sequential):
 class ConcatGenerator(nn.Module):
     """A Generator that takes z [N, z_dim] beside an embedding of the class [N, embed_dim] (Mirza and Osindero, 2014, arXiv 1411.1784)."""
 
-    def __init__(
-        self, img_resolution: int, img_channels: int, z_dim: int, ngf: int, c_dim: int, norm: str = "batch", embed_dim: int = 100
-    ):
+    def __init__(self, img_resolution: int, img_channels: int, z_dim: int, ngf: int, c_dim: int, norm: str = "batch", embed_dim: int = 100):
         super().__init__()
         self.embed = nn.Embedding(c_dim, embed_dim)  # from N(0, 1), like z
         self.layers = Generator(img_resolution, img_channels, z_dim + embed_dim, ngf, norm)
