@@ -8,6 +8,8 @@ Nothing calls backward() or changes requires_grad, so every phase is one graph f
 `update` is D's update and then G's; `d_update` and `g_update` are the two of them where one is more often due than the other; `d_penalty_update` and
 `g_penalty_update` are penalties with an update of their own, now and then (fastgan/phases.py).
 """
+from collections.abc import Callable
+
 import torch
 
 from fastgan import augment, penalties
@@ -18,32 +20,6 @@ from fastgan.objectives import d_loss, g_loss, penalties_alone
 from fastgan.precision import Precision
 
 Statistics = dict[str, torch.Tensor]  # name -> [], detached
-
-
-class StepInputs(NamedTuple):
-    """What one phase reads and does not change; None: it needs none. Random numbers are inputs, so that every rung sees the same ones."""
-
-    real_img: torch.Tensor | None = None  # uint8 [N, C, H, W], or float32 [N, features]; None where the step is to read them itself
-    z: torch.Tensor | None = None  # float32 [N, *z_shape]
-    fresh_z: torch.Tensor | None = None  # float32 [N, *z_shape]: the G step's own, where fakes are not reused
-    flips: torch.Tensor | None = None  # float32 [2, N, 1], U(0,1): D is told the wrong label where it is below flip_labels: real, fake
-    noise: torch.Tensor | None = None  # float32 [3, N, C, H, W], N(0,1): real, fake, fake of the G step
-    mirror: torch.Tensor | None = None  # float32 [N, 1, 1, 1], U(0,1): a real image is mirrored where it is below 1/2
-    labels: torch.Tensor | None = None  # int64 [N]: the classes of the real images, which the fakes of the batch take as well
-    g_real_img: torch.Tensor | None = None  # like real_img: what a relativistic G step compares its fakes with
-    g_labels: torch.Tensor | None = None  # int64 [N]: the classes of these
-    augment: torch.Tensor | None = None  # float32 [3, N, K], U(0,1): of the augmentation: real, fake, fake of the G step
-    between: torch.Tensor | None = None  # float32 [N, 1, 1, 1], U(0,1): where between real and fake the gradient penalty is taken
-    margin: torch.Tensor | None = None  # float32 [2, N, 1], U(0,1): of the hinge: real, fake
-    path_noise: torch.Tensor | None = None  # float32 [n, C, H, W], N(0,1): the direction of path lengths
-
-    def part(self, index: int, num_parts: int) -> "StepInputs":
-        """One of num_parts equal parts of the batch."""
-        return StepInputs(*(None if each is None else each.chunk(num_parts, dim=int(name in _STACKED))[index]
-                            for name, each in zip(self._fields, self, strict=True)))  # fmt: skip
-
-
-_STACKED = ("flips", "noise", "augment", "margin")  # their images are in dimension 1
 
 
 # --- phases --------------------------------------------------------------------------------------------------------------------------------------
@@ -78,7 +54,7 @@ def g_update(networks: Networks, precision: Precision, inputs: StepInputs) -> St
 def d_penalty_update(networks: Networks, precision: Precision, inputs: StepInputs) -> Statistics:
     """One update of D by its penalties alone, D_every times as strong (lazy regularisation, arXiv 1912.04958, appendix B)."""
 
-    def gradients(part: StepInputs) -> tuple[list[torch.Tensor], Statistics]:
+    def gradients(part):
         real_img, fake_img = _real_images(networks, part, part.real_img), None
         if networks.penalty.gp_weight or networks.penalty.r2_gamma:
             fake_img = _fakes_for_D(networks, precision, part, None)
@@ -116,7 +92,7 @@ def _d_step(networks: Networks, precision: Precision, inputs: StepInputs, fake_i
     if networks.penalty.clip:
         penalties.clip(networks.optimizer_D.parameters, networks.penalty.clip)
 
-    def gradients(part: StepInputs) -> tuple[list[torch.Tensor], Statistics]:
+    def gradients(part):
         real_img = _real_images(networks, part, part.real_img)
         loss, statistics = d_loss(networks, precision, part, real_img, _fakes_for_D(networks, precision, part, fake_img))
         return gradients_of(loss, networks.optimizer_D.parameters), statistics
@@ -132,7 +108,7 @@ def _d_step(networks: Networks, precision: Precision, inputs: StepInputs, fake_i
 def _g_step(networks: Networks, precision: Precision, inputs: StepInputs, fake_img: torch.Tensor | None) -> Statistics:
     """Update G and its moving average in place. fake_img: made already, with its graph, or None."""
 
-    def gradients(part: StepInputs) -> tuple[list[torch.Tensor], Statistics]:
+    def gradients(part):
         if fake_img is not None:
             labels, img = part.labels, _as_D_sees_it(networks, fake_img, part, 1, 2)
         else:
@@ -189,8 +165,11 @@ def gradients_of(loss: torch.Tensor, parameters: list[torch.Tensor]) -> list[tor
     return list(torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True))
 
 
-def _over_parts(networks: Networks, inputs: StepInputs, gradients) -> tuple[list[torch.Tensor], Statistics]:
-    """(gradients, statistics) of a batch: of all of it at once, or means over its parts, of which one at a time needs memory."""
+def _over_parts(networks: Networks, inputs: StepInputs, gradients: Callable) -> tuple[list[torch.Tensor], Statistics]:
+    """(gradients, statistics) of a batch: of all of it at once, or means over its parts, of which one at a time needs memory.
+
+    gradients: StepInputs -> (gradients, statistics); its annotations are here, since the compiler cannot read them on an inner function.
+    """
     if networks.num_parts == 1:
         return gradients(inputs)
     total, sums = gradients(inputs.part(0, networks.num_parts))
