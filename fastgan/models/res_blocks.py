@@ -53,6 +53,33 @@ class DownBlock(nn.Module):
         return self.conv2(self.between(self.conv1(self.before(x)))) + self.shortcut(self.pool(x))
 
 
+def down_blocks(widths: tuple[int, ...], num_down: int, norm: Norm = nn.Identity, wide: bool = False) -> list[DownBlock]:
+    """Blocks from an image of widths[0] channels through the other widths; the first num_down of them halve it.
+
+    wide: channels grow in a block's first convolution, not in its second.
+    """
+    pairs = enumerate(zip(widths[:-1], widths[1:], strict=True))
+    return [
+        DownBlock(fan_in, fan_out, fan_out if wide or index == 0 else fan_in, index < num_down, norm, first=index == 0)
+        for index, (fan_in, fan_out) in pairs
+    ]
+
+
+def flat_widths(img_resolution: int, width: int) -> tuple[int, ...]:
+    """The same width from 4x4 to the full image, as CIFAR's generators have it: 32, 256 -> (256, 256, 256, 256)."""
+    return (width,) * (img_resolution.bit_length() - 2)
+
+
+def tapered_widths(img_resolution: int, base: int, widest: int = 16) -> tuple[int, ...]:
+    """From 4x4 to the full image: doubled at every halving from `base`, up to widest * base: 64, 64, 8 -> (512, 512, 256, 128, 64)."""
+    return tuple(base * min(2**level, widest) for level in reversed(range(img_resolution.bit_length() - 2)))
+
+
+def small_image(features: torch.Tensor) -> torch.Tensor:
+    """Features [N, 16 C] as an image [N, C, 4, 4], in channels_last."""
+    return features.unflatten(1, (-1, 4, 4)).contiguous(memory_format=torch.channels_last)
+
+
 def xavier_init(network: nn.Module) -> None:
     """Uniform weights of variance 2 / (fan_in + fan_out), twice that in the 3x3 convolutions of blocks, and zero biases (Gulrajani et al., 2017)."""
     blocks = [module for module in network.modules() if isinstance(module, UpBlock | DownBlock)]

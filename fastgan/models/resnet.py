@@ -1,7 +1,7 @@
 """Residual G and D for square images of 4 * 2^k pixels: WGAN-GP's (Gulrajani et al., 2017, arXiv 1704.00028), SNGAN's (Miyato et al., 2018,
 arXiv 1802.05957) and its conditional forms, by class-conditional BatchNorm with projection (arXiv 1802.05637) or an auxiliary classifier.
 
-Widths are channels; flat_widths and tapered_widths give those of the papers.
+Widths are channels; res_blocks.flat_widths and tapered_widths give those of the papers.
 """
 import functools
 
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from fastgan.layers import ClassProjection
-from fastgan.models.res_blocks import DownBlock, UpBlock, xavier_init
+from fastgan.models.res_blocks import DownBlock, UpBlock, down_blocks, small_image, tapered_widths, xavier_init
 from fastgan.norms import class_batch_norm, normalisation, normalise_weights
 
 
@@ -40,8 +40,8 @@ class Discriminator(nn.Module):
     """Images [N, img_channels, R, R] -> logits [N].
 
     widths: of what each block makes; the first num_down of them halve the image. norm: none | layer | spectral (of every weight, no bias at the end).
-    pool: mean | sum of the last features over the pixels is h. c_dim: the number of classes where the logit is l(h) + <embed(c), h>, c int64 [N]; with
-    `classifier` the result is (logits l(h) [N], class_logits [N, c_dim]) instead, and c is ignored.
+    pool: mean | sum of the last features over the pixels is h. c_dim: the number of classes where the logit is l(h) + <embed(c), h>, c int64 [N];
+    with `classifier` the result is (logits l(h) [N], class_logits [N, c_dim]) instead, and c is ignored.
     """
 
     def __init__(
@@ -56,7 +56,8 @@ class Discriminator(nn.Module):
     ):
         super().__init__()
         self.pool = pool
-        self.blocks = _down_blocks(widths, num_down, img_channels, norm)
+        norms = functools.partial(normalisation, "none" if norm == "spectral" else norm)
+        self.blocks = nn.Sequential(*down_blocks((img_channels, *widths), num_down, norms))
         make_head = ClassifierHead if classifier else ClassProjection
         self.head = make_head(widths[-1], c_dim, bias=norm != "spectral")
         xavier_init(self)
@@ -134,31 +135,6 @@ class ConvDiscriminator(nn.Module):
 
     def forward(self, img: torch.Tensor, c: torch.Tensor | None = None) -> torch.Tensor:
         return self.layers(img)
-
-
-# --- widths, blocks, initialisation --------------------------------------------------------------------------------------------------------------
-
-
-def flat_widths(img_resolution: int, width: int) -> tuple[int, ...]:
-    """The same width from 4x4 to the full image, as CIFAR's generators have it: 32, 256 -> (256, 256, 256, 256)."""
-    return (width,) * (img_resolution.bit_length() - 2)
-
-
-def tapered_widths(img_resolution: int, base: int, widest: int = 16) -> tuple[int, ...]:
-    """From 4x4 to the full image: doubled at every halving from `base`, up to widest * base: 64, 64, 8 -> (512, 512, 256, 128, 64)."""
-    return tuple(base * min(2**level, widest) for level in reversed(range(img_resolution.bit_length() - 2)))
-
-
-def small_image(features: torch.Tensor) -> torch.Tensor:
-    """Features [N, 16 C] as an image [N, C, 4, 4], in channels_last."""
-    return features.unflatten(1, (-1, 4, 4)).contiguous(memory_format=torch.channels_last)
-
-
-def _down_blocks(widths: tuple[int, ...], num_down: int, img_channels: int, norm: str) -> nn.Sequential:
-    norms = functools.partial(normalisation, "none" if norm == "spectral" else norm)
-    first = DownBlock(img_channels, widths[0], widths[0], first=True, norm=norms)
-    pairs = enumerate(zip(widths[:-1], widths[1:], strict=True), start=1)
-    return nn.Sequential(first, *(DownBlock(fan_in, fan_out, fan_in, index < num_down, norms) for index, (fan_in, fan_out) in pairs))
 
 
 def _strided_xavier_init(network: nn.Module) -> None:
