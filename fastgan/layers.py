@@ -96,6 +96,34 @@ class StridedConv(nn.Conv2d):
         return strided_conv(x, self.weight, self.bias)
 
 
+class UpConv(nn.Conv2d):
+    """Conv2d(C, K, 3, padding=1) of the image doubled by repeating pixels, [N, C, H, W] -> [N, K, 2H, 2W]; its state is that layer's.
+
+    As the transposed convolution (4, 2, 1) that both are together: 4 products a pixel instead of 9, and no doubled image in memory.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__(in_channels, out_channels, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        # A tap of the wide kernel is the sum of the 2x2 taps that meet the same small pixel.
+        wide = 4 * F.avg_pool2d(self.weight.flip(2, 3).transpose(0, 1), 2, stride=1, padding=1)
+        return deconv(x, wide, self.bias)
+
+
+class ConvDown(nn.Conv2d):
+    """The 2x2 means of Conv2d(C, K, 3, padding=1), [N, C, H, W] -> [N, K, H // 2, W // 2]; its state is that layer's.
+
+    As the strided convolution (4, 2, 1) that both are together: 4 products a pixel of the input instead of 9, and no full image of K channels.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__(in_channels, out_channels, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return strided_conv(x, F.avg_pool2d(self.weight, 2, stride=1, padding=1), self.bias)
+
+
 class ClassProjection(nn.Module):
     """The end of a conditional discriminator (Miyato and Koyama, 2018, arXiv 1802.05637): features h [N, F], c int64 [N] -> logits [N].
 

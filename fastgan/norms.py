@@ -65,16 +65,16 @@ class WeightNorm(nn.Module):
         return functional_call(self.layer, {"weight": weight * scale}, (x,))
 
 
-def normalise_weights(network: nn.Module, name: str, eps: float = 1e-12) -> nn.Module:
+def normalise_weights(network: nn.Module, name: str, eps: float = 1e-12, embeddings: bool = True) -> nn.Module:
     """Wrap every layer in a network, or a layer itself, in place: `spectral` (with this eps) or `weight`. Returns the network, or the wrapper.
 
-    Initialise it before. Layers that are wrapped already are left as they are.
+    Initialise it before. Layers that are wrapped already are left as they are, and embeddings with embeddings=False.
     """
     if isinstance(network, LAYERS):
         return Spectral(network, eps) if name == "spectral" else WeightNorm(network)
     for child_name, child in list(network.named_children()):
-        if not isinstance(child, Spectral | WeightNorm):
-            setattr(network, child_name, normalise_weights(child, name, eps))
+        if not isinstance(child, Spectral | WeightNorm) and (embeddings or not isinstance(child, nn.Embedding)):
+            setattr(network, child_name, normalise_weights(child, name, eps, embeddings))
     return network
 
 

@@ -157,6 +157,9 @@ def test_every_layer_of_a_network_is_wrapped_once(name, kind):
     assert [type(network[i]) for i in (0, 4)] == [type(network[2][1])] * 2 == [kind] * 2
     assert isinstance(network[0].layer, nn.Conv2d)
     assert isinstance(normalise_weights(nn.Linear(2, 2), name), kind)
+    embedding = nn.Sequential(nn.Embedding(2, 2))
+    assert isinstance(normalise_weights(embedding, name, embeddings=False)[0], nn.Embedding)
+    assert isinstance(normalise_weights(embedding, name)[0], kind)
 
 
 # --- features ------------------------------------------------------------------------------------------------------------------------------------
