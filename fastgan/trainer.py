@@ -2,7 +2,6 @@
 import contextlib
 import dataclasses
 import math
-import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +11,11 @@ from torch import nn
 
 from fastgan import adapt, models, plots
 from fastgan.assembly import make_engine
-from fastgan.config import Config, DataConfig, LossConfig, ModelConfig, OptimConfig, RunConfig, validate
+from fastgan.config import DENSITIES, Config, DataConfig, LossConfig, ModelConfig, OptimConfig, RunConfig, validate
 from fastgan.data import open_source
 from fastgan.errors import DivergedError, UserError
 from fastgan.feeds import fit_to_data, open_feed
+from fastgan.gallery import Gallery
 from fastgan.memory import full_gpu_said
 from fastgan.networks import make_networks
 from fastgan.ops import choice
@@ -27,11 +27,9 @@ from fastgan.progress import Progress, memory_gb
 from fastgan.readout import Readout
 from fastgan.recorder import Recorder
 from fastgan.run_folder import RunFolder
-from fastgan.sample import draw_z, generate_chunks
 from fastgan.stats import refuse_existing_run
+from fastgan.stopwatch import Stopwatch
 from fastgan.training_state import load_state
-
-GRID_SEED = 1_000_003  # added to the run's seed: the grid's z come from another random stream than training's
 
 
 class Trainer:
@@ -98,7 +96,7 @@ class Trainer:
     def from_config(cls, config: Config, out: str | Path | None = None, resume: bool = False, progress: bool = True) -> "Trainer":
         """The trainer of a preset: networks and data as the configuration names them."""
         trainer = cls.__new__(cls)
-        data = None if config.data.source == "gaussian" else open_source(config.data.source)
+        data = None if config.data.source in DENSITIES else open_source(config.data.source)
         config = validate(fit_to_data(config, data))
         torch.manual_seed(config.run.seed)
         G, D = models.build(config.model)
@@ -126,8 +124,9 @@ class Trainer:
         self.feed, self.real_set = opened.feed, opened.real_set
         self.networks = make_networks(G, D, config, self.signature.img_shape, self.device, self.signature.one_pass, self.signature.one_hot)
         self.engine = make_engine(config, self.signature, self.networks, self.feed, self.generator, self.precision, self._say)
+        img_shape = None if self.real_set is None else self._channels_first(self.real_set.img_shape)
+        self.gallery = Gallery(config, self.signature, self.networks, self.precision, img_shape)
         self.readout, self.pace = Readout(self.networks.totals.tensor), Pace(self.device)
-        self.grid_z = self._draw_z(run.grid, torch.Generator(self.device).manual_seed(run.seed + GRID_SEED))
         self.nimg, self.stop_requested, self.last_finite = 0, False, {}
         self.notes = [*self.signature.notes, self.precision.describe(), *opened.notes]
         if self.real_set is not None and self.real_set.skipped:
@@ -142,7 +141,7 @@ class Trainer:
         self.recorder = None
         if out is not None:
             folder = RunFolder(Path(out), config, resume_nimg=self.nimg if resume else None)
-            self.recorder = Recorder(folder, config, self.networks, self._generate_grid, self._some_real_images(run.grid))
+            self.recorder = Recorder(folder, config, self.networks, self.gallery, self._some_real_images(run.grid))
 
     # --- the public surface ----------------------------------------------------------------------------------------------------------------------
 
@@ -151,12 +150,12 @@ class Trainer:
         last_tick = deque(self.ticks(kimg=kimg, epochs=epochs, steps=steps), maxlen=1)
         return last_tick[0] if last_tick else {}
 
-    @torch.no_grad()
-    def sample(self, num: int, seed: int | None = None) -> torch.Tensor:
-        """float32 [num, C, H, W] from G_ema (or G, where there is no average), in evaluation mode, on the CPU. seed: None = fresh randomness."""
-        generator = torch.Generator(self.device)
-        generator.seed() if seed is None else generator.manual_seed(seed)
-        return self._generate(self._draw_z(num, generator)).cpu()
+    def sample(self, num: int, seed: int | None = None, c: torch.Tensor | int | None = None) -> torch.Tensor:
+        """float32 [num, C, H, W] from G_ema (or G, where there is no average), in evaluation mode, on the CPU. seed: None = fresh randomness.
+
+        c: one class, or int64 [num]; None = all classes in turn, for a conditional G.
+        """
+        return self.gallery.samples(num, seed, c).cpu()
 
     def ticks(self, *, kimg: float | None = None, epochs: float | None = None, steps: int | None = None) -> Iterator[dict]:
         """Train, and yield the statistics of every tick; leaving the loop early leaves a run that `fit` or `ticks` can go on with."""
@@ -234,10 +233,7 @@ class Trainer:
     @property
     def is_density(self) -> bool:
         """Whether the real data are fresh samples of a known density."""
-        return self.config.data.source == "gaussian"
-
-    def _draw_z(self, num: int, generator: torch.Generator) -> torch.Tensor:
-        return draw_z(num, self.signature.z_shape, self.config.model.z_distribution, generator, self.device)
+        return self.config.data.source in DENSITIES
 
     def _prepare_step(self, progress: Progress, steps_per_tick: int) -> None:
         """Climb the ladder, once; afterwards the first trained step is still the first. A launch of several steps has to fit into a tick."""
@@ -267,7 +263,7 @@ class Trainer:
         if self.recorder:
             self.recorder.say(text)
 
-    def _read_statistics(self, stopwatch: "Stopwatch") -> dict:
+    def _read_statistics(self, stopwatch: Stopwatch) -> dict:
         """The means over a tick, and its speed. Raises DivergedError if one is NaN or infinite."""
         num_images = self.nimg - stopwatch.start_nimg
         means = self.networks.totals.means(self.readout.take())  # waits for the device
@@ -299,18 +295,10 @@ class Trainer:
 
     # --- images ----------------------------------------------------------------------------------------------------------------------------------
 
-    def _generate(self, z: torch.Tensor) -> torch.Tensor:
-        """Images [num, C, H, W], flat ones unfolded, or samples [num, features]."""
-        chunk = len(z) if self.real_set is None else self.config.run.batch_size  # samples of a density are small: all at once
-        images = generate_chunks(self.networks.G_ema, z, self.precision.autocast, chunk)
-        if self.real_set is None:
-            return images
-        height, width, channels = self.real_set.img_shape
-        return images.view(len(z), channels, height, width)
-
-    def _generate_grid(self) -> torch.Tensor:
-        """The fixed-noise images; for a density, enough samples for a histogram."""
-        return self.sample(100_000, seed=self.config.run.seed) if self.is_density else self._generate(self.grid_z)
+    @staticmethod
+    def _channels_first(img_shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        height, width, channels = img_shape
+        return channels, height, width
 
     def _some_real_images(self, num: int) -> torch.Tensor | None:
         """`num` real images, uint8 [num, C, H, W], spread over the set."""
@@ -321,30 +309,3 @@ def _pair(name: str, values) -> tuple[float, float]:
     if not isinstance(values, tuple | list) or len(values) != 2:
         raise UserError(f"{name} is {values!r}; it is a pair of numbers")
     return tuple(values)
-
-
-class Stopwatch:
-    """Wall time of a tick, and how much of it was spent in steps. A CUDA step returns before it is done: there `step_s` is the time to launch."""
-
-    def __init__(self, start_nimg: int):
-        self.start_nimg = start_nimg
-        self.step_s = 0.0
-        self._started = time.perf_counter()
-
-    @contextlib.contextmanager
-    def stepping(self) -> Iterator[None]:
-        """Counts the time inside as step time."""
-        started = time.perf_counter()
-        yield
-        self.step_s += time.perf_counter() - started
-
-    @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
-        """Leaves the time inside out: it is the caller's."""
-        started = time.perf_counter()
-        yield
-        self._started += time.perf_counter() - started
-
-    def seconds(self) -> float:
-        """Since the tick began."""
-        return time.perf_counter() - self._started
