@@ -12,7 +12,7 @@ from torch import nn
 
 from fastgan import adapt, models, plots
 from fastgan.assembly import make_engine
-from fastgan.config import Config, DataConfig, LossConfig, ModelConfig, OptimConfig, RunConfig, validate
+from fastgan.config import DCGAN_RESOLUTIONS, Config, DataConfig, LossConfig, ModelConfig, OptimConfig, RunConfig, validate
 from fastgan.data import open_source
 from fastgan.errors import DivergedError, UserError
 from fastgan.feeds import fit_to_data, open_feed
@@ -98,7 +98,7 @@ class Trainer:
         """The trainer of a preset: networks and data as the configuration names them."""
         trainer = cls.__new__(cls)
         data = None if config.data.source == "gaussian" else open_source(config.data.source)
-        config = validate(fit_to_data(config, data))
+        config = validate(fit_to_data(config, data, DCGAN_RESOLUTIONS if config.model.architecture == "dcgan" else None))
         torch.manual_seed(config.run.seed)
         G, D = models.build(config.model)
         trainer._build(G, D, data, config, config.model.z_dim, out, resume, progress)
