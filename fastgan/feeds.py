@@ -7,40 +7,49 @@ import numpy as np
 import torch
 
 from fastgan.adapt import Signature
-from fastgan.config import DCGAN_RESOLUTIONS, Config
-from fastgan.data import Feed, GaussianFeed, ResidentFeed, Source, open_source
+from fastgan.config import DENSITIES, Config
+from fastgan.data import Batch, Feed, GaussianFeed, ResidentFeed, Source, open_source
+from fastgan.data.arrays import checked_labels
+from fastgan.data.classes import check_classes, classes_of
+from fastgan.data.folder import FileSource
 from fastgan.data.real_set import EncodedSet, RealSet
 from fastgan.data.ring import MAX_STEPS
+from fastgan.data.sources import with_labels_apart
 from fastgan.data.stream import StreamFeed
+from fastgan.data.synthetic import GRID_STD, RING_STD, MixtureFeed, grid, ring
 from fastgan.errors import UserError
+from fastgan.phases import batches_per_step
 
-OWN_RESOLUTION = 64  # dcgan's and mlp's, where the images are larger and no size is asked for
+OWN_RESOLUTION = 64  # where the images are larger and no size is asked for
 RESIDENT_SHARE = 0.6  # of the free memory of the device: the most that a set takes there unless it is told to; networks and their work need the rest
 
 
 @dataclass(frozen=True)
 class OpenedData:
-    """feed: the batches. real_set: the images behind it, or None where samples are no images. notes: how they are fed, for the log."""
+    """feed: the batches. real_set: the images behind it, or None where samples are no images. notes: how they are fed, and which classes are hard
+    to learn, for the log."""
 
     feed: Feed
     real_set: RealSet | None = None
     notes: tuple[str, ...] = ()
 
 
-def fit_to_data(config: Config, source) -> Config:
-    """The configuration with resolution and channels filled in: what was asked for, else the data's own, at most 64 pixels.
+def fit_to_data(config: Config, source: Source | None, sizes: tuple[int, ...] | None) -> Config:
+    """The configuration with resolution, channels and number of classes filled in: what was asked for, else the data's own, at most 64 pixels.
 
-    dcgan takes the largest of its sizes that the images reach, a frame of black included (28 -> 32, 40 -> 32, 48 -> 64).
+    sizes: those that the networks can have, of which the largest is taken that the images reach, a frame of black included (of dcgan's 28 -> 32,
+    40 -> 32, 48 -> 64), or the smallest where they reach none of at most 64 pixels; None = any size. source: None = samples of a density.
     """
-    if source is None:  # samples of a density
+    if source is None:
         return config
     model = config.model
     resolution, channels = model.img_resolution, model.img_channels or source.native_channels
     if resolution is None:
-        reached = [size for size in DCGAN_RESOLUTIONS if size <= OWN_RESOLUTION and 3 * size <= 4 * source.native_resolution]
-        own = max(reached, default=DCGAN_RESOLUTIONS[0])
-        resolution = own if model.architecture == "dcgan" else min(source.native_resolution, OWN_RESOLUTION)
-    return dataclasses.replace(config, model=dataclasses.replace(model, img_resolution=resolution, img_channels=channels))
+        native = source.native_resolution
+        reached = [size for size in sizes or (native,) if size <= OWN_RESOLUTION and 3 * size <= 4 * native]
+        resolution = max(reached, default=min(sizes or (OWN_RESOLUTION,)))
+    c_dim = classes_of(source)[0] if model.cond and not model.c_dim else model.c_dim
+    return dataclasses.replace(config, model=dataclasses.replace(model, img_resolution=resolution, img_channels=channels, c_dim=c_dim))
 
 
 def open_feed(data, signature: Signature, config: Config, generator: torch.Generator, progress: bool = True) -> OpenedData:
@@ -48,24 +57,23 @@ def open_feed(data, signature: Signature, config: Config, generator: torch.Gener
 
     data: as fastgan.data.open_source takes it, or an opened source; [num, features] floats = samples, which always lie on the device; of no account
     where the configuration's data are the Gaussian. generator: the run's own, on the device that the batches are for. progress: a bar while images
-    are read. Raises UserError where the data and G's images do not fit each other, and where the images cannot be fed as config.data.backend asks.
+    are read. The batches come with labels where config.model.c_dim says how many classes the networks are told. Raises UserError where the data and
+    G's images do not fit each other, where the images cannot be fed as config.data.backend asks, and where labels are missing or beyond c_dim.
     """
-    run = config.run
-    if config.data.source == "gaussian":
-        return OpenedData(GaussianFeed(config.data.mean, config.data.std, run.batch_size, generator))
-    if isinstance(data, np.ndarray | torch.Tensor) and data.ndim == 2 and torch.as_tensor(data[:1]).is_floating_point():
-        samples = torch.as_tensor(data, dtype=torch.float32)
-        if samples.shape[1:] != signature.img_shape:
-            raise UserError(f"the data has samples of {samples.shape[1]} features, but G makes {list(signature.img_shape)}")
-        return OpenedData(ResidentFeed(samples, run.batch_size, run.seed, generator.device))
+    if config.data.source in DENSITIES:
+        return OpenedData(_open_density(config, generator))
+    samples = _as_samples(data)
+    if samples is not None:
+        return _open_samples(samples, signature, config, generator.device)
     source = data if isinstance(data, Source) else open_source(data)
     channels, resolution = _image_size(signature.img_shape)
     if config.data.backend == "dali":
         return _open_encoded(source, resolution, channels, config, generator.device, progress)
     image_set = source.read(resolution, channels, skip_bad=config.data.skip_bad, progress=progress)
     backend, note = _choose_backend(config.data.backend, image_set.images.nbytes, _free_bytes(generator.device))
+    labels, on_classes = _labels_to_tell(image_set.labels, image_set.class_names, image_set.name, config)
     open_images = _open_resident if backend == "resident" else _open_stream
-    return OpenedData(open_images(image_set.images, config, generator.device), image_set, (note,))
+    return OpenedData(open_images(image_set.images, labels, config, generator.device), image_set, (note, *on_classes))
 
 
 def _image_size(img_shape: tuple[int, ...]) -> tuple[int, int]:
@@ -78,6 +86,51 @@ def _image_size(img_shape: tuple[int, ...]) -> tuple[int, int]:
             if channels * side * side == img_shape[0]:
                 return channels, side
     raise UserError(f"G makes images of shape {list(img_shape)}; square images of 1 or 3 channels are supported, or flat ones of such a size")
+
+
+def _labels_to_tell(
+    labels: torch.Tensor | None, class_names: tuple[str, ...] | None, name: str, config: Config
+) -> tuple[torch.Tensor | None, tuple[str, ...]]:
+    """(the labels where the networks are to be told them, else None; notes on them). Raises UserError where they are missing or beyond c_dim."""
+    c_dim = config.model.c_dim
+    return (labels, check_classes(labels, class_names, name, c_dim)) if c_dim else (None, ())
+
+
+def _batch_size(config: Config) -> int:
+    """Images that a step reads at once."""
+    return config.run.batch_size * batches_per_step(config)
+
+
+# --- samples of a density ------------------------------------------------------------------------------------------------------------------------
+
+
+def centres_of(source: str) -> tuple[torch.Tensor, float]:
+    """(centres of the modes [M, 2], standard deviation of each) of "ring8" or "grid25"."""
+    return (ring(), RING_STD) if source == "ring8" else (grid(), GRID_STD)
+
+
+def _open_density(config: Config, generator: torch.Generator) -> Feed:
+    if config.data.source == "gaussian":
+        return GaussianFeed(config.data.mean, config.data.std, _batch_size(config), generator)
+    centres, std = centres_of(config.data.source)
+    return MixtureFeed(centres, std, _batch_size(config), generator)
+
+
+def _as_samples(data) -> Batch | None:
+    """Data of floats [num, features], alone or with labels, as float32 and int64 [num]; None for images."""
+    samples, labels = with_labels_apart(data)
+    if not isinstance(samples, np.ndarray | torch.Tensor) or samples.ndim != 2 or not torch.as_tensor(samples[:1]).is_floating_point():
+        return None
+    if labels is not None:
+        labels = torch.from_numpy(checked_labels(labels, len(samples), "the samples").astype(np.int64))
+    return Batch(torch.as_tensor(samples, dtype=torch.float32), labels)
+
+
+def _open_samples(samples: Batch, signature: Signature, config: Config, device: torch.device) -> OpenedData:
+    if samples.img.shape[1:] != signature.img_shape:
+        raise UserError(f"the data has samples of {samples.img.shape[1]} features, but G makes {list(signature.img_shape)}")
+    labels, notes = _labels_to_tell(samples.labels, None, "the samples", config)
+    return OpenedData(ResidentFeed(samples.img, _batch_size(config), config.run.seed, device, labels), notes=notes)
 
 
 # --- the ways to feed decoded images -------------------------------------------------------------------------------------------------------------
@@ -100,15 +153,15 @@ def _choose_backend(asked: str, set_bytes: int, free_bytes: int | None) -> tuple
     return "resident", f"{images} lie in the memory of the GPU, which had {_size(free_bytes)} free"
 
 
-def _open_resident(images: torch.Tensor, config: Config, device: torch.device) -> ResidentFeed:
+def _open_resident(images: torch.Tensor, labels: torch.Tensor | None, config: Config, device: torch.device) -> ResidentFeed:
     try:
-        return ResidentFeed(images, config.run.batch_size, config.run.seed, device)
+        return ResidentFeed(images, _batch_size(config), config.run.seed, device, labels)
     except torch.cuda.OutOfMemoryError as error:
         raise _too_large(images.nbytes, _free_bytes(device) or 0) from error
 
 
-def _open_stream(images: torch.Tensor, config: Config, device: torch.device) -> StreamFeed:
-    return StreamFeed(images, config.run.batch_size, config.run.seed, device, _ring_steps(config))
+def _open_stream(images: torch.Tensor, labels: torch.Tensor | None, config: Config, device: torch.device) -> StreamFeed:
+    return StreamFeed(images, _batch_size(config), config.run.seed, device, _ring_steps(config), labels=labels)
 
 
 def _ring_steps(config: Config) -> int:
@@ -136,7 +189,11 @@ def _open_encoded(source: Source, resolution: int, channels: int, config: Config
     from fastgan.data.dali_feed import DaliFeed  # here, since few need it; it refuses sources that it cannot decode, and machines without DALI
 
     run = config.run
-    feed = DaliFeed(source, resolution, channels, run.batch_size, run.seed, device, config.data.skip_bad, config.data.random_crop, progress,
-                    max_steps=_ring_steps(config))
-    real_set = EncodedSet(source, source.num_images - len(feed.skipped), (resolution, resolution, channels), feed.skipped)
-    return OpenedData(feed, real_set, (f"the {real_set.num_images} images are decoded by DALI as they are needed",))
+    labels = torch.from_numpy(source.labels) if isinstance(source, FileSource) and source.labels is not None else None
+    to_tell, _ = _labels_to_tell(labels, source.class_names, source.name, config)
+    feed = DaliFeed(source, resolution, channels, _batch_size(config), run.seed, device, config.data.skip_bad, config.data.random_crop, progress,
+                    max_steps=_ring_steps(config), labels=to_tell)
+    of_usable = None if labels is None else labels[torch.from_numpy(feed.rows)]
+    real_set = EncodedSet(source, len(feed.rows), (resolution, resolution, channels), feed.skipped, of_usable)
+    _, on_classes = _labels_to_tell(of_usable, source.class_names, source.name, config)
+    return OpenedData(feed, real_set, (f"the {real_set.num_images} images are decoded by DALI as they are needed", *on_classes))

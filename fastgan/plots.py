@@ -123,6 +123,29 @@ def save_histogram(samples: torch.Tensor, mean: float, std: float, path: str | o
     _save_figure(figure, path)
 
 
+def save_points(samples: torch.Tensor, centres: torch.Tensor, path: str | os.PathLike) -> None:
+    """PNG of samples [num, 2] in the plane, over the centres [num_modes, 2] of the modes that they should come from.
+
+    The plot reaches as far beyond the centres as a quarter of their width, at least 1; the share of the samples outside, NaN included, is said in
+    the legend. Raises DiskError.
+    """
+    figure, axes = _figure(1, 1, height=8.4)
+    samples, centres = samples.detach().double().cpu(), centres.double().cpu()
+    middle = (centres.amin(0) + centres.amax(0)) / 2
+    width = (centres.amax(0) - centres.amin(0)).max().item()
+    reach = width / 2 + max(width / 4, 1.0)
+    inside = samples[((samples - middle).abs() <= reach).all(1)]
+    outside = 1 - len(inside) / len(samples)
+    axes.scatter(*centres.T.numpy(), s=260, facecolors="none", edgecolors=_ORANGE, linewidths=1.6, zorder=3, label=f"modes ({len(centres)})")
+    axes.scatter(*inside.T.numpy(), s=4, color=_BLUE, alpha=0.35, linewidths=0,
+                 label=f"G(z): {len(samples)} samples" + (f", {outside:.1%} outside this plot" if outside else ""))
+    xlim, ylim = ((centre - reach, centre + reach) for centre in middle.tolist())
+    axes.set(xlim=xlim, ylim=ylim, aspect="equal")
+    legend = axes.legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))  # above the points
+    legend.legend_handles[1].set(sizes=[30], alpha=1)  # a point of the plot's size would not be seen there
+    _save_figure(figure, path)
+
+
 def save_moments(rows: Sequence[dict], mean: float, std: float, path: str | os.PathLike) -> None:
     """PNG of the four moments of the samples over kimg, each with its target (skewness and excess kurtosis: 0) as a dashed line.
 

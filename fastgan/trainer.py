@@ -11,7 +11,18 @@ from torch import nn
 
 from fastgan import adapt, models, plots
 from fastgan.assembly import make_engine
-from fastgan.config import DENSITIES, Config, DataConfig, LossConfig, ModelConfig, OptimConfig, RunConfig, validate
+from fastgan.config import (
+    DENSITIES,
+    AugmentConfig,
+    Config,
+    DataConfig,
+    LossConfig,
+    ModelConfig,
+    OptimConfig,
+    PenaltyConfig,
+    RunConfig,
+    validate,
+)
 from fastgan.data import open_source
 from fastgan.errors import DivergedError, UserError
 from fastgan.feeds import fit_to_data, open_feed
@@ -35,14 +46,20 @@ from fastgan.training_state import load_state
 class Trainer:
     """Trains a pair of plain nn.Modules: G(z) -> images [N, C, H, W] in [-1, 1] and D(images) -> one logit (or a map of logits) an image.
 
-    data: a name, a path, an array, a tensor, a torch Dataset or DataLoader (fastgan.data.open_source), converted to G's size and channels;
-    a 2-D float array or tensor [num, features] is taken as samples of a density. z: float32 [N, z_dim] or [N, z_dim, 1, 1], whichever G takes.
-    loss: non_saturating | saturating. lr: of both optimisers, or (lr_G, lr_D). betas: Adam's. ema_kimg: half-life of G's moving average.
-    amp: bf16 compute where the chip has it. compile: the whole step as one graph, used if it agrees with eager. device: None = CUDA if there is one.
-    cuda_graph: auto | on | off: on CUDA the host launches whole steps as one CUDA graph, graph_steps of them at once (None = measured).
-    data_backend: auto | resident (on the device) | stream (from host memory) | dali (decoded as needed). mirror: show images mirrored at random.
-    out: a run folder to write grids, statistics and resumable snapshots into; None writes nothing. resume: go on from the state in `out`.
-    G and D are trained in place. Raises UserError, in one sentence, for what cannot be trained.
+    data: a name, a path, an array, a tensor, a torch Dataset or DataLoader (fastgan.data.open_source), or a pair (images, labels), converted to G's
+    size and channels; a 2-D float array or tensor [num, features] is taken as samples of a density. z: float32 [N, z_dim] or [N, z_dim, 1, 1],
+    whichever G takes. c_dim: classes of the data; above 0 the networks are called G(z, c), D(images, c) with c int64 [N] or one-hot float32 [N,
+    c_dim], whichever they take. class_weight: (D's, G's) weight of an auxiliary classifier; D then returns (logits, class_logits).
+
+    loss: non_saturating | saturating | wasserstein | hinge | least_squares | relativistic. n_critic: updates of D for one of G. gp_weight: WGAN-GP's
+    penalty; r1_gamma, r2_gamma: of D's slope at real and fake images; D_every: penalties in every k-th step alone, k times as strong; clip: WGAN's.
+    lr: of both optimisers, or (lr_G, lr_D). betas: Adam's. ema_kimg: half-life of G's moving average. augment: none | diff | ada.
+
+    amp: bf16 compute where the chip has it. compile: every phase of the step as one graph, used if it agrees with eager. device: None = CUDA if there
+    is one. cuda_graph: auto | on | off: on CUDA the host launches whole steps as one CUDA graph, graph_steps of them at once (None = measured).
+    batch_gpu: images at a time, where a batch needs too much memory. data_backend: auto | resident (on the device) | stream (from host memory) | dali
+    (decoded as needed). mirror: show images mirrored at random. out: a run folder to write grids, statistics and resumable snapshots into; None writes
+    nothing. resume: go on from the state in `out`. G and D are trained in place. Raises UserError, in one sentence, for what cannot be trained.
     """
 
     def __init__(
@@ -54,15 +71,25 @@ class Trainer:
         loss: str = "non_saturating",
         z_dim: int | None = None,
         z_distribution: str = "normal",
+        c_dim: int = 0,
+        class_weight: tuple[float, float] = (0.0, 0.0),
         batch_size: int = 64,
+        batch_gpu: int | None = None,
+        n_critic: int = 1,
         lr: float | tuple[float, float] = 2e-4,
         betas: tuple[float, float] = (0.5, 0.999),
         optimizer: str = "adam",
         ema_kimg: float | None = None,
+        gp_weight: float = 0.0,
+        r1_gamma: float = 0.0,
+        r2_gamma: float = 0.0,
+        D_every: int = 1,
+        clip: float = 0.0,
         smooth_real: float = 0.0,
         smooth_fake: float = 0.0,
         flip_labels: float = 0.0,
         instance_noise: float = 0.0,
+        augment: str = "none",
         fresh_fakes: bool = False,
         img_low: float = -1.0,
         amp: bool = True,
@@ -79,17 +106,23 @@ class Trainer:
     ):
         lr_G, lr_D = _pair("lr", lr) if isinstance(lr, tuple | list) else (lr, lr)
         beta1, beta2 = _pair("betas", betas)
+        class_D, class_G = _pair("class_weight", class_weight)
         config = Config(
             preset="custom",
-            model=ModelConfig("custom", z_dim=z_dim or 1, z_distribution=z_distribution, img_low=img_low),
-            loss=LossConfig(loss, fresh_fakes, smooth_real, smooth_fake, flip_labels, instance_noise),
+            model=ModelConfig("custom", z_dim=z_dim or 1, z_distribution=z_distribution, img_low=img_low, cond=c_dim > 0, c_dim=c_dim),
+            loss=LossConfig(
+                loss, fresh_fakes, n_critic, class_D=class_D, class_G=class_G, smooth_real=smooth_real, smooth_fake=smooth_fake,
+                flip_labels=flip_labels, instance_noise=instance_noise,
+            ),
+            penalty=PenaltyConfig(gp_weight=gp_weight, r1_gamma=r1_gamma, r2_gamma=r2_gamma, D_every=D_every, clip=clip),
             optim=OptimConfig(optimizer, lr_G, lr_D, beta1, beta2, ema_kimg=ema_kimg),
+            augment=AugmentConfig(augment),
             data=DataConfig(str(data) if isinstance(data, str | Path) else type(data).__name__, backend=data_backend, mirror=mirror),
             run=RunConfig(
-                batch_size=batch_size, kimg=1, seed=seed, amp=amp, compile=compile, cuda_graph=cuda_graph, graph_steps=graph_steps,
-                device=None if device is None else str(device),
-            ),  # fmt: skip
-        )
+                batch_size=batch_size, batch_gpu=batch_gpu, kimg=1, seed=seed, amp=amp, compile=compile, cuda_graph=cuda_graph,
+                graph_steps=graph_steps, device=None if device is None else str(device),
+            ),
+        )  # fmt: skip
         self._build(G, D, data, validate(config), z_dim, out, resume, progress)
 
     @classmethod
@@ -97,7 +130,7 @@ class Trainer:
         """The trainer of a preset: networks and data as the configuration names them."""
         trainer = cls.__new__(cls)
         data = None if config.data.source in DENSITIES else open_source(config.data.source)
-        config = validate(fit_to_data(config, data))
+        config = validate(fit_to_data(config, data, models.sizes(config.model)))
         torch.manual_seed(config.run.seed)
         G, D = models.build(config.model)
         trainer._build(G, D, data, config, config.model.z_dim, out, resume, progress)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from fastgan import feeds
 from fastgan.adapt import Signature
-from fastgan.config import replace
+from fastgan.config import DCGAN_RESOLUTIONS, replace
 from fastgan.data import GaussianFeed, ResidentFeed, Source, open_source
 from fastgan.data.stream import StreamFeed
 from fastgan.errors import UserError
@@ -38,19 +38,24 @@ def feed_for(data, *img_shape: int, batch_size: int = 4, backend: str = "auto") 
 )
 def test_images_get_their_own_size_as_far_as_the_networks_have_it(native, dcgan, mlp):
     source = open_source(images(side=native))
-    assert fit_to_data(preset("dcgan"), source).model.img_resolution == dcgan
-    assert fit_to_data(preset("mlp"), source).model.img_resolution == mlp
+    assert fit_to_data(preset("dcgan"), source, DCGAN_RESOLUTIONS).model.img_resolution == dcgan
+    assert fit_to_data(preset("mlp"), source, None).model.img_resolution == mlp
+
+
+@pytest.mark.parametrize(("sizes", "expected"), [((32,), 32), ((8, 20), 20), ((64, 48), 48), ((8,), 8), ((128, 256), 128)])
+def test_networks_of_given_sizes_get_the_largest_that_the_images_reach(sizes, expected):
+    assert fit_to_data(preset("mlp"), open_source(images(side=40)), sizes).model.img_resolution == expected
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_channels_come_from_the_data(channels):
-    assert fit_to_data(preset("dcgan"), open_source(images(channels=channels))).model.img_channels == channels
+    assert fit_to_data(preset("dcgan"), open_source(images(channels=channels)), None).model.img_channels == channels
 
 
 def test_what_was_asked_for_goes_before_the_data():
     config = replace(replace(preset("dcgan"), "model.img_resolution", 128), "model.img_channels", 3)
-    assert fit_to_data(config, open_source(images())) == config
-    assert fit_to_data(preset("gaussian1d"), None) == preset("gaussian1d")
+    assert fit_to_data(config, open_source(images()), DCGAN_RESOLUTIONS) == config
+    assert fit_to_data(preset("gaussian1d"), None, None) == preset("gaussian1d")
 
 
 @pytest.mark.parametrize(
@@ -107,7 +112,7 @@ def test_the_gaussian_of_the_configuration():
     assert samples.std().item() == pytest.approx(1.25, abs=0.05)
 
 
-@pytest.mark.parametrize("data", [None, 3, {"images": 1}])
+@pytest.mark.parametrize("data", [None, 3])
 def test_no_data_is_not_taken_for_a_gaussian(data):
     with pytest.raises(UserError, match="give a name, a path, an array"):
         feed_for(data, 1, 16, 16)
@@ -201,7 +206,7 @@ def folder(tmp_path):
 
 def test_dali_gets_the_files_and_nothing_else_is_decoded(monkeypatch, folder):
     class DaliFeed:
-        skipped = ("2.png: is cut short",)
+        skipped, rows = ("2.png: is cut short",), np.array([0, 1, 3, 4])
 
         def __init__(self, *arguments, **options):
             self.arguments, self.options = arguments, options
@@ -209,9 +214,91 @@ def test_dali_gets_the_files_and_nothing_else_is_decoded(monkeypatch, folder):
     monkeypatch.setattr(Source, "read", lambda *_: pytest.fail("the whole set was decoded"))
     opened = feed_for(str(folder), 1, 16, 16, backend="dali")
     assert opened.feed.arguments[1:] == (16, 1, 4, 7, CPU, False, 1.0, False)
-    assert opened.feed.options == {"max_steps": 8}
+    assert opened.feed.options == {"max_steps": 8, "labels": None}
     assert opened.notes == ("the 4 images are decoded by DALI as they are needed",)
     assert (opened.real_set.num_images, opened.real_set.img_shape, opened.real_set.skipped) == (4, (16, 16, 1), DaliFeed.skipped)
+
+
+# --- labels --------------------------------------------------------------------------------------------------------------------------------------
+
+
+def conditional(c_dim: int, backend: str = "auto") -> SimpleNamespace:
+    """A configuration whose networks are told so many classes."""
+    config = preset("mlp")
+    run = SimpleNamespace(batch_size=4, seed=7, graph_steps=None)
+    return SimpleNamespace(model=SimpleNamespace(c_dim=c_dim), data=replace(config, "data.backend", backend).data, run=run)
+
+
+def labelled(data, c_dim: int, *img_shape: int, backend: str = "auto") -> OpenedData:
+    return open_feed(data, signature(*img_shape), conditional(c_dim, backend), torch.Generator(CPU), progress=False)
+
+
+def numbered_images(num: int = 6) -> np.ndarray:
+    return np.arange(num, dtype=np.uint8)[:, None, None] * np.ones((1, 8, 8), np.uint8)
+
+
+@pytest.mark.parametrize("on_gpu", [False, True])
+def test_batches_have_the_labels_of_their_images_where_the_networks_are_told_classes(monkeypatch, on_gpu):
+    monkeypatch.setattr(feeds, "_free_bytes", lambda device: 100 if on_gpu else None)
+    opened = labelled((numbered_images(), [1, 0, 1, 0, 1, 0]), 2, 1, 8, 8)
+    assert isinstance(opened.feed, StreamFeed if on_gpu else ResidentFeed)
+    for _ in range(5):
+        batch = opened.feed.next_batch()
+        assert torch.equal(batch.labels, 1 - batch.img[:, 0, 0, 0].long() % 2)
+    assert len(opened.notes) == 1
+
+
+def test_networks_that_are_told_nothing_get_no_labels():
+    opened = labelled((numbered_images(), [1, 0, 1, 0, 1, 0]), 0, 1, 8, 8)
+    assert opened.feed.next_batch().labels is None
+    assert opened.real_set.labels.tolist() == [1, 0, 1, 0, 1, 0]
+    assert labelled(numbered_images(), 0, 1, 8, 8).real_set.labels is None
+
+
+def test_classes_that_cannot_be_learnt_are_noted():
+    _, *notes = labelled((numbered_images(), [3, 3, 3, 0, 1, 1]), 4, 1, 8, 8).notes
+    assert notes == ["the class 2 has no image: what is generated of it is not learnt", "the class 0 has a single image"]
+
+
+@pytest.mark.parametrize("data", [numbered_images(), np.zeros((6, 3), np.float32)])
+def test_labels_that_are_missing_or_too_many(data):
+    img_shape = (3,) if data.ndim == 2 else (1, 8, 8)
+    with pytest.raises(UserError, match="has no labels, which conditional training needs"):
+        labelled(data, 2, *img_shape)
+    with pytest.raises(UserError, match="has 3 classes, the network 2: give it 3"):
+        labelled((data, [0, 1, 2, 0, 1, 2]), 2, *img_shape)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.tensor])
+def test_samples_have_labels_too(kind):
+    samples = np.arange(6, dtype=np.float32)[:, None] * np.ones((1, 3), np.float32)
+    for data in ((kind(samples), kind([0, 1, 2, 0, 1, 2])), {"x": kind(samples), "y": [0.0, 1, 2, 0, 1, 2]}):
+        opened = labelled(data, 3, 3)
+        batch = opened.feed.next_batch()
+        assert torch.equal(batch.labels, batch.img[:, 0].long() % 3)
+        assert opened.notes == ()
+        assert labelled(data, 0, 3).feed.next_batch().labels is None
+    with pytest.raises(UserError, match=r"the samples: the labels are .* one integer an image, \[6\], is needed"):
+        labelled((samples, [0, 1]), 3, 3)
+
+
+def test_files_that_dali_decodes_come_with_their_class_folder(tmp_path):
+    pytest.importorskip("nvidia.dali")
+    for index, pixels in enumerate(numbered_images(9)):
+        (tmp_path / "abc"[index % 3]).mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / "abc"[index % 3] / f"{index}.png")
+    (tmp_path / "b" / "1.png").write_bytes(b"")
+    config = conditional(3, "dali")
+    config.data = replace(replace(preset("mlp"), "data.skip_bad", True), "data.backend", "dali").data
+    opened = open_feed(str(tmp_path), signature(1, 8, 8), config, torch.Generator(CPU), progress=False)
+    for _ in range(5):
+        batch = opened.feed.next_batch()
+        assert torch.equal(batch.labels, batch.img[:, 0, 0, 0].long() % 3)
+    assert opened.real_set.labels.tolist() == [0, 0, 0, 1, 1, 2, 2, 2]
+    assert opened.real_set.class_names == ("a", "b", "c")
+    opened.feed.close()
+    with pytest.raises(UserError, match="has 3 classes, the network 2"):
+        labelled(str(tmp_path), 2, 1, 8, 8, backend="dali")
 
 
 @pytest.mark.gpu

@@ -120,12 +120,46 @@ def test_nulls_absent_values_and_empty_runs_are_no_obstacle(tmp_path):
     assert _num_pixels(path, ORANGE) > legend_only + 500
 
 
+def test_points_are_drawn_over_their_modes(tmp_path):
+    centres = torch.tensor([[-2.0, 0], [2, 0], [0, 2]])
+    pixels = []
+    for shown in ([0], [0, 1], [0, 1, 2]):
+        samples = centres[shown].repeat(200, 1) + 0.05 * torch.randn(200 * len(shown), 2)
+        plots.save_points(samples, centres, tmp_path / "points.png")
+        pixels.append(_bluish(tmp_path / "points.png"))
+        assert _num_pixels(tmp_path / "points.png", ORANGE) > 300
+    assert pixels[0] > 50
+    assert pixels[1] > 1.5 * pixels[0]
+    assert pixels[2] > 1.2 * pixels[1]
+
+
+def _bluish(path) -> int:
+    """Pixels of a blue that may be mixed with white."""
+    red, green, blue = _pixels(path).int().movedim(2, 0)[:3]
+    return ((blue - red > 60) & (blue > green)).sum().item()
+
+
+@pytest.mark.parametrize("stray", [1e30, math.nan, math.inf])
+def test_points_beyond_the_plot_are_counted_and_do_not_change_it(tmp_path, monkeypatch, stray):
+    figures = []
+    monkeypatch.setattr(plots, "_save_figure", lambda figure, path: figures.append(figure))
+    samples = torch.randn(8, 2) * 0.1
+    for points in (samples, torch.cat([samples[:6], torch.tensor([[stray, 0.0], [0.0, stray]])])):
+        plots.save_points(points.requires_grad_(), torch.zeros(1, 2), tmp_path / "points.png")
+    (axes,), (strayed,) = (figure.axes for figure in figures)
+    assert axes.get_xlim() == strayed.get_xlim() == (-1, 1)
+    assert axes.get_ylim() == strayed.get_ylim() == (-1, 1)
+    labels = [[text.get_text() for text in each.get_legend().get_texts()] for each in (axes, strayed)]
+    assert labels == [["modes (1)", "G(z): 8 samples"], ["modes (1)", "G(z): 8 samples, 25.0% outside this plot"]]
+
+
 def test_plots_need_no_pyplot(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)  # importing it now raises
     plots.save_losses(_rows(3), tmp_path / "losses.png")
     plots.save_histogram(torch.randn(100), 0, 1, tmp_path / "histogram.png")
     plots.save_moments(_rows(3), 0, 1, tmp_path / "moments.png")
-    assert len(list(tmp_path.iterdir())) == 3
+    plots.save_points(torch.randn(9, 2), torch.zeros(1, 2), tmp_path / "points.png")
+    assert len(list(tmp_path.iterdir())) == 4
 
 
 def _save_frames(folder, num):

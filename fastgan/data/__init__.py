@@ -11,9 +11,10 @@ _PUBLIC = {
     "ImageSet": "fastgan.data.image_set",
     "ResidentFeed": "fastgan.data.resident",
     "Source": "fastgan.data.source",
+    "classes_of": "fastgan.data.classes",
     "open_source": "fastgan.data.sources",
 }
-__all__ = ["Batch", "Feed", "GaussianFeed", "ImageSet", "ResidentFeed", "Source", "open_source"]
+__all__ = ["Batch", "Feed", "GaussianFeed", "ImageSet", "ResidentFeed", "Source", "classes_of", "open_source"]
 
 
 def __getattr__(name: str):

@@ -14,8 +14,8 @@ from fastgan.data.archive import open_zip
 from fastgan.data.arrays import ArraySource, Blocks, array_source, block_slices, checked_labels, with_labels
 from fastgan.errors import UserError
 
-_IMAGE_KEYS = ("images", "x_train", "x", "arr_0", "data")
-_LABEL_KEYS = ("labels", "y_train", "y")
+IMAGE_KEYS = ("images", "x_train", "x", "arr_0", "data")
+LABEL_KEYS = ("labels", "y_train", "y")
 _DAMAGE = (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error, struct.error)
 _IDX_UINT8 = 0x08
 
@@ -33,16 +33,18 @@ def npz_source(path: Path, class_names: tuple[str, ...] | None = None) -> ArrayS
     """The images of an npz file under images, x_train, x, arr_0 or data, else its only array of 3 or 4 axes; labels under labels, y_train or y."""
     headers = _npz_headers(path)
     image_key = _image_key(headers, path)
-    label_key = next((key for key in _LABEL_KEYS if key in headers), None)
+    label_key = next((key for key in LABEL_KEYS if key in headers), None)
     shape, fortran_order, dtype = headers[image_key]
 
+    def labels() -> np.ndarray | None:
+        return None if label_key is None else checked_labels(_load_member(path, label_key), shape[0], str(path))
+
     def blocks() -> Blocks:
-        labels = None if label_key is None else checked_labels(_load_member(path, label_key), shape[0], str(path))
         if fortran_order:  # its images do not lie one after another
             array = _load_member(path, image_key)
-            return with_labels((array[rows] for rows in block_slices(shape, dtype)), labels)
-        return with_labels(_npz_blocks(path, image_key, shape, dtype), labels)
-    return ArraySource(path.name, str(path), shape, dtype, blocks, class_names)
+            return with_labels((array[rows] for rows in block_slices(shape, dtype)), labels())
+        return with_labels(_npz_blocks(path, image_key, shape, dtype), labels())
+    return ArraySource(path.name, str(path), shape, dtype, blocks, class_names, labels=labels)
 
 
 def idx_source(path: Path, class_names: tuple[str, ...] | None = None) -> ArraySource:
@@ -52,10 +54,12 @@ def idx_source(path: Path, class_names: tuple[str, ...] | None = None) -> ArrayS
     labels_path = path.with_name(path.name.replace("images-idx3", "labels-idx1"))
     has_labels = labels_path != path and labels_path.exists()
 
+    def labels() -> np.ndarray | None:
+        return checked_labels(_idx_array(labels_path), shape[0], str(labels_path)) if has_labels else None
+
     def blocks() -> Blocks:
-        labels = checked_labels(_idx_array(labels_path), shape[0], str(labels_path)) if has_labels else None
-        return with_labels(_idx_blocks(path, shape), labels)
-    return ArraySource(path.name, str(path), shape, np.dtype(np.uint8), blocks, class_names)
+        return with_labels(_idx_blocks(path, shape), labels())
+    return ArraySource(path.name, str(path), shape, np.dtype(np.uint8), blocks, class_names, labels=labels)
 
 
 def read_rows(stream: BinaryIO, shape: tuple[int, ...], dtype: np.dtype, path: Path) -> Iterator[np.ndarray]:
@@ -93,7 +97,7 @@ def _read_npy_header(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]
 
 def _image_key(headers: dict, path: Path) -> str:
     image_like = [key for key, (shape, _, dtype) in headers.items() if len(shape) in (3, 4) or dtype.hasobject]
-    key = next((key for key in _IMAGE_KEYS if key in image_like), image_like[0] if len(image_like) == 1 else None)
+    key = next((key for key in IMAGE_KEYS if key in image_like), image_like[0] if len(image_like) == 1 else None)
     if key is None:
         raise UserError(f"{path} holds the arrays {', '.join(sorted(headers)) or '(none)'}, and which are the images is unclear: name them 'images'")
     if headers[key][2].hasobject:

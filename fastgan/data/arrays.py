@@ -3,13 +3,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fastgan.data.images import BadImage, check_num_pixels
-from fastgan.data.source import Piece, Source
+from fastgan.data.source import Piece, Source, join_labels
 from fastgan.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,13 +27,15 @@ class ArraySource(Source):
     shape: [num_images, H, W] or [num_images, H, W, C] or [num_images, C, H, W], C from 1 (grey) to 4 (RGBA); where both fit, the
     last axis is taken for the channels, or the second with `torch_order`.
     dtype: uint8, or floats in [0, 1] or in [-1, 1]; one negative value in the set makes it [-1, 1].
-    blocks: called for every pass, gives (images, labels or None) in order.
+    blocks: called for every pass, gives (images, labels or None) in order. labels: gives those of all images, [num_images] integers or None;
+    None = they come with the blocks alone.
     """
 
     def __init__(self, name: str, origin: str, shape: tuple[int, ...], dtype: np.dtype, blocks: Callable[[], Blocks],
-                 class_names: tuple[str, ...] | None = None, torch_order: bool = False):
+                 class_names: tuple[str, ...] | None = None, torch_order: bool = False,
+                 labels: Callable[[], np.ndarray | None] | None = None):
         self.name, self.origin, self.class_names = name, origin, class_names
-        self.blocks, self._dtype, self._torch_order = blocks, dtype, torch_order
+        self.blocks, self._dtype, self._torch_order, self._labels = blocks, dtype, torch_order, labels
         try:
             check_dtype(dtype)
             _, *self._image_shape = nhwc_shape(shape, torch_order)
@@ -48,6 +50,10 @@ class ArraySource(Source):
     @property
     def native_channels(self) -> int:
         return 1 if self._image_shape[2] <= 2 else 3
+
+    @cached_property
+    def labels(self) -> np.ndarray | None:
+        return super().labels if self._labels is None else join_labels(self, [self._labels()])
 
     def pieces(self) -> Iterator[Piece]:
         lowest = 0.0 if self._dtype == np.uint8 else self._lowest()
@@ -64,20 +70,23 @@ class ArraySource(Source):
             raise UserError(f"{self.origin}: {reason}") from reason
 
 
-def array_source(array: np.ndarray, name: str = "array", origin: str = "the array") -> ArraySource:
-    """A source of the images of a numpy array (see ArraySource for its shape and dtype)."""
+def array_source(array: np.ndarray, name: str = "array", origin: str = "the array", labels: np.ndarray | None = None) -> ArraySource:
+    """A source of the images of a numpy array (see ArraySource for its shape and dtype). labels: one an image (see checked_labels)."""
+    labels = None if labels is None else checked_labels(labels, len(array), origin)
+
     def blocks() -> Blocks:
-        return ((array[rows], None) for rows in block_slices(array.shape, array.dtype))
-    return ArraySource(name, origin, array.shape, array.dtype, blocks)
+        return with_labels((array[rows] for rows in block_slices(array.shape, array.dtype)), labels)
+    return ArraySource(name, origin, array.shape, array.dtype, blocks, labels=lambda: labels)
 
 
-def tensor_source(tensor: torch.Tensor) -> ArraySource:
-    """A source of the images of a torch tensor on any device, [num_images, C, H, W] as torch has it (see ArraySource)."""
+def tensor_source(tensor: torch.Tensor, labels: np.ndarray | None = None) -> ArraySource:
+    """A source of the images of a torch tensor on any device, [num_images, C, H, W] as torch has it (see ArraySource). labels: see array_source."""
     dtype = np.dtype(np.float32) if tensor.is_floating_point() else np.dtype(str(tensor.dtype).removeprefix("torch."))
+    labels = None if labels is None else checked_labels(labels, len(tensor), "the tensor")
 
     def blocks() -> Blocks:
-        return ((as_numpy(tensor[rows]), None) for rows in block_slices(tuple(tensor.shape), dtype))
-    return ArraySource("tensor", "the tensor", tuple(tensor.shape), dtype, blocks, torch_order=True)
+        return with_labels((as_numpy(tensor[rows]) for rows in block_slices(tuple(tensor.shape), dtype)), labels)
+    return ArraySource("tensor", "the tensor", tuple(tensor.shape), dtype, blocks, torch_order=True, labels=lambda: labels)
 
 
 def as_numpy(tensor: torch.Tensor) -> np.ndarray:
@@ -101,10 +110,11 @@ def with_labels(blocks: Iterable[np.ndarray], labels: np.ndarray | None) -> Bloc
 
 
 def checked_labels(labels: np.ndarray, num_images: int, origin: str) -> np.ndarray:
-    """The labels as [num_images] integers; anything else is a UserError."""
-    if labels.dtype.kind not in "iu" or labels.shape not in ((num_images,), (num_images, 1)):
+    """The labels as [num_images] integers, of integers or of floats that are whole numbers; anything else is a UserError."""
+    numbers = labels.astype(np.int64) if labels.dtype.kind == "f" and np.isfinite(labels).all() else labels
+    if numbers.dtype.kind not in "iu" or (numbers != labels).any() or labels.shape not in ((num_images,), (num_images, 1)):
         raise UserError(f"{origin}: the labels are {labels.dtype} {list(labels.shape)}, but one integer an image, [{num_images}], is needed")
-    return labels.reshape(-1)
+    return numbers.reshape(-1)
 
 
 def check_dtype(dtype: np.dtype) -> None:

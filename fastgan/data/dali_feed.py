@@ -68,8 +68,8 @@ class DaliFeed(RingFeed):
             part.copy_(next(self._decoded))  # at once: on CUDA it is DALI's memory
         self._decoded_to = nimg + self.batch_size
         if self._labels is not None:
-            chosen = self._endless.rows(nimg, self.batch_size)
-            target.labels.copy_(self._labels[chosen], non_blocking=True)
+            gathered = self._labels[self._endless.rows(nimg, self.batch_size)]
+            target.labels.copy_(gathered, non_blocking=True)  # from pageable memory, which CUDA is done with when this returns
 
 
 def _chunks(endless: EndlessOrder, rows: np.ndarray, seed: int, batch_size: int, size: int, nimg: int) -> Iterator[Chunk]:

@@ -106,7 +106,7 @@ def class_labels(members: Sequence[PurePosixPath]) -> tuple[np.ndarray | None, t
         return None, None
     class_names = tuple(sorted({parts[depth] for parts in folders}))
     number = {class_name: label for label, class_name in enumerate(class_names)}
-    return np.array([number[member.parts[depth]] for member in members]), class_names
+    return np.array([number[member.parts[depth]] for member in members], np.int64), class_names
 
 
 def _files_below(folder: Path) -> list[PurePosixPath]:

@@ -104,7 +104,7 @@ class PackedSource(Source):
         self._check(zlib.crc32(details) == details_crc32, "its details were altered")
         self._contents = self._read_details(bytes(details), labels)
         self.name, self.num_images = self._contents.name, self._shape[0]
-        self.class_names, self.skipped = self._contents.class_names, self._contents.skipped
+        self.class_names, self.labels, self.skipped = self._contents.class_names, self._contents.labels, self._contents.skipped
 
     @property
     def native_resolution(self) -> int:

@@ -15,8 +15,20 @@ class RealSet(Protocol):
     """A set of images of one size. An ImageSet is one."""
 
     @property
+    def name(self) -> str:
+        """What the set is called in logs."""
+
+    @property
     def num_images(self) -> int:
         """Without those that were left out."""
+
+    @property
+    def labels(self) -> torch.Tensor | None:
+        """int64 [num_images] on the CPU, class numbers from 0, or None for a set without classes."""
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """The name of each class number, or None where the source gives none."""
 
     @property
     def img_shape(self) -> tuple[int, int, int]:
@@ -30,14 +42,26 @@ class RealSet(Protocol):
         """`num` images, or all where there are fewer, spread over the set: uint8 [num, H, W, C]."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EncodedSet:
-    """A RealSet whose images are decoded when they are asked for. source: of `num_images` files that can be used, and of the `skipped` ones."""
+    """A RealSet whose images are decoded when they are asked for.
+
+    source: of `num_images` files that can be used, and of the `skipped` ones. labels: of those that can be used.
+    """
 
     source: Source
     num_images: int
     img_shape: tuple[int, int, int]
     skipped: tuple[str, ...] = ()
+    labels: torch.Tensor | None = None
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        return self.source.class_names
 
     def sample(self, num: int) -> torch.Tensor:
         """See RealSet. In place of a file that cannot be decoded comes the next one that can, if there is one."""

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -66,6 +66,11 @@ class Source(ABC):
     @abstractmethod
     def pieces(self) -> Iterator[Piece]:
         """Every image, in an order that never changes; called after `prepare`."""
+
+    @cached_property
+    def labels(self) -> np.ndarray | None:
+        """The class numbers of all images as found, int64 [num_images], or None for a set without; called after `prepare`, decodes nothing."""
+        return join_labels(self, [piece.labels for piece in self.pieces()])
 
     def prepare(self, progress: bool) -> None:  # noqa: B027  most sources have everything at hand
         """Bring to this machine what is not there yet."""

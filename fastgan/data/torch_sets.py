@@ -18,7 +18,7 @@ class DatasetSource(Source):
     """The items of a map-style Dataset: img or (img, label), read one after another, since a dataset need not be thread-safe.
 
     img: a Pillow image; or a tensor [C, H, W] or [H, W]; or an array [H, W, C] or [H, W]; uint8, or floats in [0, 1] or [-1, 1]:
-    a negative value in the first 64 items says [-1, 1] for all. label: an integer.
+    a negative value in the first 64 items says [-1, 1] for all. label: an integer, or a float that is one.
     """
 
     remedy = "; mend the dataset, or leave such items out with skip_bad"
@@ -65,7 +65,7 @@ class DatasetSource(Source):
         if label is None:
             return None
         number = np.asarray(label)
-        if number.dtype.kind not in "iu" or number.size != 1:
+        if number.size != 1 or not (number.dtype.kind in "iu" or (number.dtype.kind == "f" and float(number.item()).is_integer())):
             raise UserError(f"{self._where(index)} has a {type(label).__name__} for a label: make the items img or (img, class number)")
         return int(number.item())
 

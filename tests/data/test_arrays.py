@@ -117,6 +117,52 @@ def test_impossible_targets_are_refused(img_resolution, img_channels):
         open_source(GREY).read(img_resolution, img_channels)
 
 
+LABELS = [3, 0, 1, 1, 2]
+
+
+@pytest.mark.parametrize("data", [
+    (GREY, np.array(LABELS)), (GREY, LABELS), (GREY, torch.tensor(LABELS)), (torch.from_numpy(GREY), np.array(LABELS)),
+    (torch.from_numpy(GREY)[:, None], torch.tensor(LABELS, dtype=torch.float32)), (GREY, np.array(LABELS, np.uint8)[:, None]),
+    {"images": GREY, "labels": LABELS}, {"x_train": torch.from_numpy(GREY), "y_train": torch.tensor(LABELS), "x_test": None},
+    {"arr_0": GREY, "y": np.array(LABELS, np.float64)},
+])
+def test_images_with_labels(data):
+    source = open_source(data)
+    image_set = source.read(8, 1)
+    np.testing.assert_array_equal(image_set.images[..., 0].numpy(), GREY)
+    assert image_set.labels.dtype == torch.int64
+    assert image_set.labels.tolist() == source.labels.tolist() == LABELS
+
+
+@pytest.mark.parametrize("data", [GREY, (GREY, None), {"images": GREY}, {"data": GREY, "labels": None}])
+def test_images_without_labels(data):
+    assert open_source(data).labels is None
+    assert open_source(data).read(8, 1).labels is None
+
+
+def test_a_pair_of_images_is_no_set_with_labels():
+    assert open_source((COLOUR[0], COLOUR[1])).read(8, 3).labels is None
+
+
+@pytest.mark.parametrize("labels", [LABELS[:4], [0.5] * 5, list("abcde"), [np.nan] * 5, np.eye(5, dtype=int)])
+@pytest.mark.parametrize("images", [GREY, torch.from_numpy(GREY)])
+def test_labels_that_do_not_fit_are_refused(images, labels):
+    with pytest.raises(UserError, match=r"one integer an image, \[5\], is needed"):
+        open_source((images, labels))
+
+
+def test_negative_labels_are_refused():
+    for look in (lambda source: source.labels, lambda source: source.read(8, 1)):
+        with pytest.raises(UserError, match="the label -1 is negative"):
+            look(open_source((GREY, [-1, 0, 0, 0, 0])))
+
+
+@pytest.mark.parametrize(("data", "keys"), [({}, "nothing"), ({"pictures": GREY, 3: 1}, "pictures, 3"), ({"images": "folder"}, "images")])
+def test_dicts_without_images_are_refused(data, keys):
+    with pytest.raises(UserError, match=f"data is a dict of {keys}: give an array or tensor of images under 'images'"):
+        open_source(data)
+
+
 def test_the_set_is_a_copy():
     mine = GREY.copy()
     image_set = open_source(mine).read(8, 1)

@@ -41,6 +41,16 @@ def test_without_bad_files_both_show_the_same(folder):
         assert len(decoded.sample(num)) == min(num, 6)
 
 
+def test_classes_are_those_of_the_source(tmp_path):
+    for index in range(6):
+        (tmp_path / "ab"[index % 2]).mkdir(exist_ok=True)
+        Image.new("L", (8, 8)).save(tmp_path / "ab"[index % 2] / f"{index}.png")
+    source = open_source(tmp_path)
+    decoded, encoded = source.read(8, 1), EncodedSet(source, 6, (8, 8, 1), labels=torch.from_numpy(source.labels))
+    assert torch.equal(encoded.labels, decoded.labels)
+    assert (encoded.class_names, encoded.name) == (decoded.class_names, decoded.name) == (("a", "b"), tmp_path.name)
+
+
 def test_a_sample_is_spread_from_the_first_to_the_last():
     assert spread(9, 3) == [0, 4, 8]
     assert spread(9, 1) == [0]

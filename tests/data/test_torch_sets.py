@@ -54,6 +54,11 @@ def test_tensor_datasets_subsets_and_loaders():
     assert open_source(TensorDataset(PLANES)).read(8, 3).labels is None
 
 
+def test_labels_may_be_whole_floats():
+    source = open_source(TensorDataset(PLANES, torch.tensor([0.0, 1, 2, 0, 1])))
+    assert source.labels.tolist() == source.read(8, 3).labels.tolist() == [0, 1, 2, 0, 1]
+
+
 def test_one_negative_item_among_the_first_makes_the_range_signed():
     items = [torch.ones(1, 8, 8), torch.zeros(1, 8, 8), -torch.ones(1, 8, 8)]
     assert read(items, 1).images[:, 0, 0, 0].tolist() == [255, 128, 0]
@@ -103,6 +108,6 @@ def test_iterable_datasets_and_strangers_are_refused():
             return PLANES[0]
 
     for data, message in ((Stream(), "IterableDataset"), (DataLoader(Stream()), "IterableDataset"), (Endless(), "no length"),
-                          (3, "data is a int"), ({"images": PLANES}, "data is a dict"), (None, "data is a NoneType")):
+                          (3, "data is a int"), (b"bytes", "data is a bytes"), (None, "data is a NoneType")):
         with pytest.raises(UserError, match=message):
             open_source(data)
