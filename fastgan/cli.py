@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from fastgan import __version__, presets
-from fastgan.config import Config, override, replace, to_json, validate, without_length
+from fastgan.config import Config, override, replace, to_json, without_length
 from fastgan.errors import DiskError, DivergedError, UserError
 from fastgan.files import cache_folder
+from fastgan.validation import validate
 
 EXIT_FAILED, EXIT_USER = 1, 2
 

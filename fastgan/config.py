@@ -1,12 +1,10 @@
-"""What a run is made of: frozen dataclasses, typed overrides, validation, to and from JSON.
+"""What a run is made of: frozen dataclasses, typed overrides, to and from JSON; fastgan/validation.py says what is allowed.
 
 Every section is flat, so that `--set SECTION.KEY=VALUE` reaches everything and `training_options.json` reads like the command line.
 """
 import dataclasses
 import difflib
 import json
-import math
-import re
 import types
 import typing
 from dataclasses import dataclass, field
@@ -267,97 +265,7 @@ def _parse(text: str, key: str):
         raise _wrong_type(f"--set {key}", kind, text) from None
 
 
-# --- validation ----------------------------------------------------------------------------------------------------------------------------------
-
-CHOICES = {
-    "model.architecture": ("dcgan", "mlp", "samples", "custom"),
-    "model.z_distribution": ("normal", "uniform", "unit_uniform"),
-    "model.img_channels": (None, 1, 3),
-    "model.img_low": (-1, 0),
-    "model.G_activation": ("relu", "leaky_relu", "elu"),
-    "model.D_activation": ("relu", "leaky_relu", "elu"),
-    "model.init": ("torch", "xavier_relu"),
-    "loss.name": ("non_saturating", "saturating", "wasserstein", "hinge", "least_squares", "relativistic"),
-    "optim.decay": ("none", "linear", "cosine"),
-    "augment.kind": ("none", "diff", "ada"),
-    "optim.name": ("adam", "rmsprop"),
-    "data.backend": ("auto", "resident", "stream", "dali"),
-    "run.cuda_graph": ("auto", "on", "off"),
-}
-ABOVE_0 = (
-    "model.z_dim", "model.img_resolution", "model.ngf", "model.ndf", "optim.lr_G", "optim.lr_D", "optim.eps", "optim.ema_kimg", "data.std",
-    "run.batch_size", "run.graph_steps", *LENGTHS, "run.tick_kimg", "run.image_ticks", "run.snapshot_ticks", "run.grid",
-)  # fmt: skip
-# At least 0 and below this.
-FROM_0 = {"optim.beta1": 1, "optim.beta2": 1, "loss.instance_noise": math.inf, "loss.instance_noise_kimg": math.inf, "run.seed": 2**32}
-UP_TO_1 = ("loss.smooth_real", "loss.smooth_fake", "loss.flip_labels")
-
-
-def validate(config: Config) -> Config:
-    """The same configuration, or a UserError that names the option. What depends on machine or data is checked where these are looked at."""
-    config = from_dict(dataclasses.asdict(config))  # every value has its type, from whichever side it came
-    _check_each_option(config)
-    model, run = config.model, config.run
-    if not all(width > 0 for width in (*model.G_hidden, *model.D_hidden)):
-        raise UserError("model.G_hidden and model.D_hidden hold widths, which must be above 0")
-    if run.device is not None and not re.fullmatch(r"cpu|cuda(:\d+)?", str(run.device)):
-        raise UserError(f"--device {run.device!r} is not supported; give cpu, cuda, or cuda:1 for the second GPU")
-    if not config.data.source:
-        raise UserError("--data is empty; give the name of a set or the path of images")
-    if sum(length is not None for length in (run.epochs, run.kimg, run.steps)) != 1:
-        raise UserError("give exactly one of --kimg, --epochs and --steps")
-    if model.architecture == "dcgan":
-        _check_dcgan(model)
-    if model.architecture == "samples" or config.data.source == "gaussian":
-        _check_density(config)
-    if not 0 < config.data.random_crop <= 1:
-        raise UserError(f"data.random_crop is {config.data.random_crop}; it must be above 0 and at most 1")
-    if config.data.random_crop < 1 and config.data.backend != "dali":
-        raise UserError("data.random_crop cuts squares out of the images at their full size, which only --data-backend dali has")
-    return config
-
-
-def _check_each_option(config: Config) -> None:
-    for key, allowed in CHOICES.items():
-        if _value(config, key) not in allowed:
-            raise UserError(f"{key} is {_value(config, key)!r}; it can be {', '.join(str(choice) for choice in allowed if choice is not None)}")
-    for key in ABOVE_0:
-        if _value(config, key) is not None and not 0 < _value(config, key) < math.inf:
-            raise UserError(f"{key} is {_value(config, key)}; it must be above 0 and finite")
-    for key, end in FROM_0.items():
-        if not 0 <= _value(config, key) < end:
-            raise UserError(f"{key} is {_value(config, key)}; it must be at least 0 and {'finite' if end == math.inf else f'below {end}'}")
-    for key in UP_TO_1:
-        if not 0 <= _value(config, key) <= 1:
-            raise UserError(f"{key} is {_value(config, key)}; it must lie between 0 and 1")
-    if not math.isfinite(config.data.mean):
-        raise UserError(f"data.mean is {config.data.mean}; it must be finite")
-
-
-def _check_dcgan(model: ModelConfig) -> None:
-    if model.img_resolution not in (None, *DCGAN_RESOLUTIONS):
-        raise UserError(f"--resolution {model.img_resolution} is not one of dcgan's: {', '.join(map(str, DCGAN_RESOLUTIONS))}")
-    if model.img_low != -1:
-        raise UserError("model.img_low must be -1 for dcgan, whose G ends in tanh")
-
-
-def _check_density(config: Config) -> None:
-    """The 1-D GAN and its samples, which have neither pixels nor epochs nor labels, belong to each other."""
-    model, data, run = config.model, config.data, config.run
-    if model.architecture != "samples":
-        raise UserError("the data 'gaussian' are numbers, not images; take --preset gaussian1d, or other --data")
-    if data.source != "gaussian":
-        raise UserError(f"{config.preset} learns the numbers of a Gaussian and takes no --data {data.source}; leave it out, or take another --preset")
-    if run.batch_size % SET_SIZE:
-        raise UserError(f"--batch-size {run.batch_size} is not a multiple of {SET_SIZE}; so many samples are judged together by D of {config.preset}")
-    if run.epochs is not None:
-        raise UserError(f"--epochs needs a set of images, and {config.preset} draws new numbers for ever; give --kimg or --steps")
-    for name, given in (("--resolution", model.img_resolution), ("model.img_channels", model.img_channels), ("--skip-bad", data.skip_bad),
-                        ("--mirror", data.mirror), ("loss.flip_labels", config.loss.flip_labels)):  # fmt: skip
-        if given:
-            raise UserError(f"{name} is for images, and {config.preset} learns numbers; leave it out")
-
-
-def _value(config: Config, key: str):
+def value_of(config: Config, key: str):
+    """The value of `section.name`."""
     section, name = key.split(".")
     return getattr(getattr(config, section), name)

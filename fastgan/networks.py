@@ -159,10 +159,9 @@ def _probes(config: Config, img_shape: tuple[int, ...], num: int, one_pass: bool
     """Zeros of as many images as penalties are taken of at once, in the memory format of images."""
     if not _has_penalty(config.penalty):
         return {}
-    probes = {count: torch.zeros(count, *img_shape, device=device) for count in ((num, 2 * num) if one_pass else (num,))}
-    if len(img_shape) == 3:
-        probes = {count: probe.contiguous(memory_format=torch.channels_last) for count, probe in probes.items()}
-    return {count: probe.requires_grad_() for count, probe in probes.items()}
+    memory_format = torch.channels_last if len(img_shape) == 3 else torch.contiguous_format
+    return {count: torch.zeros_like(torch.empty(count, *img_shape, device=device), memory_format=memory_format, requires_grad=True)
+            for count in ((num, 2 * num) if one_pass else (num,))}  # fmt: skip
 
 
 def _statistics_of(config: Config) -> tuple[str, ...]:

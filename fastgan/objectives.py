@@ -45,7 +45,7 @@ def _d_loss_of_cross_entropy(networks: Networks, precision: Precision, inputs: S
 
 
 def _d_loss_of_logits(networks: Networks, precision: Precision, inputs: StepInputs, real_img, fake_img, slopes: tuple[bool, bool]):
-    """(loss, statistics, judgements of real and fake) of any kind; slopes: whether R1 and R2 are taken, from the passes that the loss needs anyway."""
+    """(loss, statistics, judgements of real and fake) of any kind. slopes: whether R1 and R2 are taken, from the passes that the loss needs."""
     real, fake, r1, r2 = _judge_both(networks, precision, inputs, real_img, fake_img, slopes)
     if networks.loss.name == "relativistic":
         loss = losses.relativistic(real.logits, fake.logits).mean()

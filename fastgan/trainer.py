@@ -21,7 +21,6 @@ from fastgan.config import (
     OptimConfig,
     PenaltyConfig,
     RunConfig,
-    validate,
 )
 from fastgan.data import open_source
 from fastgan.errors import DivergedError, UserError
@@ -41,6 +40,7 @@ from fastgan.run_folder import RunFolder
 from fastgan.stats import refuse_existing_run
 from fastgan.stopwatch import Stopwatch
 from fastgan.training_state import load_state
+from fastgan.validation import validate
 
 
 class Trainer:
@@ -58,8 +58,8 @@ class Trainer:
     amp: bf16 compute where the chip has it. compile: every phase of the step as one graph, used if it agrees with eager. device: None = CUDA if there
     is one. cuda_graph: auto | on | off: on CUDA the host launches whole steps as one CUDA graph, graph_steps of them at once (None = measured).
     batch_gpu: images at a time, where a batch needs too much memory. data_backend: auto | resident (on the device) | stream (from host memory) | dali
-    (decoded as needed). mirror: show images mirrored at random. out: a run folder to write grids, statistics and resumable snapshots into; None writes
-    nothing. resume: go on from the state in `out`. G and D are trained in place. Raises UserError, in one sentence, for what cannot be trained.
+    (decoded as needed). mirror: show images mirrored at random. out: a run folder to write grids, statistics and resumable snapshots into; None
+    writes nothing. resume: go on from the state in `out`. G and D are trained in place. Raises UserError, in one sentence, for what cannot be trained.
     """
 
     def __init__(
