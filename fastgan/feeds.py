@@ -90,8 +90,13 @@ def _labels_to_tell(
     labels: torch.Tensor | None, class_names: tuple[str, ...] | None, name: str, config: Config
 ) -> tuple[torch.Tensor | None, tuple[str, ...]]:
     """(the labels where the networks are to be told them, else None; notes on them). Raises UserError where they are missing or beyond c_dim."""
-    c_dim = getattr(config.model, "c_dim", 0)
+    c_dim = _c_dim(config)
     return (labels, check_classes(labels, class_names, name, c_dim)) if c_dim else (None, ())
+
+
+def _c_dim(config: Config) -> int:
+    """The number of classes that the networks are told, 0 = none."""
+    return getattr(config.model, "c_dim", 0)
 
 
 # --- samples of a density ------------------------------------------------------------------------------------------------------------------------
@@ -171,9 +176,8 @@ def _open_encoded(source: Source, resolution: int, channels: int, config: Config
 
     run = config.run
     labels = torch.from_numpy(source.labels) if isinstance(source, FileSource) and source.labels is not None else None
-    to_tell, _ = _labels_to_tell(labels, source.class_names, source.name, config)
     feed = DaliFeed(source, resolution, channels, run.batch_size, run.seed, device, config.data.skip_bad, config.data.random_crop, progress,
-                    max_steps=_ring_steps(config), labels=to_tell)
+                    max_steps=_ring_steps(config), labels=labels if _c_dim(config) else None)
     of_usable = None if labels is None else labels[torch.from_numpy(feed.rows)]
     real_set = EncodedSet(source, len(feed.rows), (resolution, resolution, channels), feed.skipped, of_usable)
     _, on_classes = _labels_to_tell(of_usable, source.class_names, source.name, config)

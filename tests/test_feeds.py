@@ -280,6 +280,14 @@ def test_samples_have_labels_too(kind):
         assert labelled(data, 0, 3).feed.next_batch().labels is None
     with pytest.raises(UserError, match=r"the samples: the labels are .* one integer an image, \[6\], is needed"):
         labelled((samples, [0, 1]), 3, 3)
+    with pytest.raises(UserError, match="the samples: the label -1 is negative"):
+        labelled((samples, [0, 1, 2, -1, 1, 2]), 3, 3)
+
+
+def test_what_dali_cannot_decode_is_refused_for_that_reason():
+    pytest.importorskip("nvidia.dali")
+    with pytest.raises(UserError, match="holds no image files for DALI"):
+        labelled((numbered_images(), [0, 1] * 3), 2, 1, 8, 8, backend="dali")
 
 
 def test_files_that_dali_decodes_come_with_their_class_folder(tmp_path):
