@@ -1,17 +1,20 @@
 """Fits a user's G and D to the step by looking at what they do, not at what they are called: plain nn.Modules, no base class.
 
-Found out on one random batch, without leaving a trace in the networks: the shape of z that G takes, the shape of its images,
-whether D ends in a Sigmoid, and whether D treats every image by itself.
+Found out on one random batch, without leaving a trace in the networks: the shape of z that G takes, the shape of its images, how the two take
+classes, whether D ends in a Sigmoid, and whether D treats every image by itself.
 """
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from fastgan.errors import UserError
+from fastgan.norms import Spectral
 
-SUPPORTED = "fastgan trains G(z) -> images and D(images) -> logits, one tensor each; labels and several outputs are not supported yet"
+SUPPORTED = "fastgan trains G(z) -> images and D(images) -> logits, or with c_dim=... G(z, c) and D(images, c), one tensor each"
 # What a network raises at inputs that it is not made for.
 NETWORK_ERRORS = (RuntimeError, ValueError, TypeError, IndexError, AssertionError)
 # Autograd's nodes of operations that keep every value, without their "Backward0": what comes before them computed it.
@@ -19,6 +22,9 @@ VIEWS = {
     "View", "ReshapeAlias", "UnsafeView", "Squeeze", "Unsqueeze", "Permute", "Transpose", "T", "Select", "Slice", "Expand", "AsStrided", "Alias",
     "Clone", "ToCopy",
 }  # fmt: skip
+
+
+Judge = Callable[[torch.Tensor], torch.Tensor]  # images -> logits
 
 
 @dataclass(frozen=True)
@@ -30,12 +36,16 @@ class Signature:
     one_pass: bool  # D treats every image by itself, so real and fake may share one pass
     notes: tuple[str, ...]  # what the user should be told
     num_judged: int  # judgements that D gives for a batch: as many as images, or fewer where it judges sets of them
+    one_hot: bool = False  # classes are given as float32 [N, c_dim]; otherwise as int64 [N]
 
 
-def inspect(G: nn.Module, D: nn.Module, z_dim: int | None, batch_size: int, device: torch.device) -> Signature:
+def inspect(
+    G: nn.Module, D: nn.Module, z_dim: int | None, batch_size: int, device: torch.device, c_dim: int = 0, classifies: bool = False
+) -> Signature:
     """The signature of G and D, which are moved to `device`. A last nn.Sigmoid of D is replaced by nn.Identity, in place, and a note says so.
 
-    z_dim None is read off G's first layer. Raises UserError where the pair cannot be trained.
+    z_dim None is read off G's first layer. c_dim: classes; above 0 both are called with them. classifies: D returns (logits, class_logits [N, c_dim]).
+    Raises UserError where the pair cannot be trained.
     """
     for name, network in (("G", G), ("D", D)):
         if not isinstance(network, nn.Module):
@@ -46,11 +56,22 @@ def inspect(G: nn.Module, D: nn.Module, z_dim: int | None, batch_size: int, devi
     with untouched(G, D), torch.no_grad():
         G.train()
         D.train()
-        z_shape, fake_img = _probe_generator(G, _first_width(G) if z_dim is None else z_dim, batch_size, device)
-        num_judged = _probe_discriminator(D, fake_img)
-        notes = _take_sigmoid_off(D, fake_img)
-        one_pass = _is_per_sample(D, fake_img)
-    return Signature(z_shape, tuple(fake_img.shape[1:]), one_pass, notes, num_judged)
+        z_dim = _first_width(G) if z_dim is None else z_dim
+        conditions = _possible_conditions(batch_size, c_dim, device)
+        z_shape, fake_img, condition = _probe_generator(G, z_dim, batch_size, conditions, device)
+        judge = _probe_discriminator(D, fake_img, condition, classifies)
+        num_judged = len(judge(fake_img))
+        notes = _take_sigmoid_off(D, judge, fake_img)
+        one_pass = _is_per_sample(D, judge, fake_img)
+    return Signature(z_shape, tuple(fake_img.shape[1:]), one_pass, notes, num_judged, bool(condition) and condition[0].is_floating_point())
+
+
+def _possible_conditions(num: int, c_dim: int, device: torch.device) -> list[tuple[torch.Tensor, ...]]:
+    """What G and D may take beside z and images: nothing, or `num` classes as numbers or one-hot."""
+    if not c_dim:
+        return [()]
+    labels = torch.arange(num, device=device) % c_dim
+    return [(labels,), (F.one_hot(labels, c_dim).float(),)]
 
 
 @contextlib.contextmanager
@@ -78,48 +99,66 @@ def _first_width(G: nn.Module) -> int:
     return width
 
 
-def _probe_generator(G: nn.Module, z_dim: int, num: int, device: torch.device) -> tuple[tuple[int, ...], torch.Tensor]:
-    """(z_shape, images) for the first shape of z that G takes."""
+def _probe_generator(G: nn.Module, z_dim: int, num: int, conditions: list[tuple[torch.Tensor, ...]], device: torch.device):
+    """(z_shape, images, condition) for the first shape of z and form of classes that G takes."""
     failures = []
-    for z_shape in ((z_dim,), (z_dim, 1, 1)):
-        try:
-            output = G(torch.randn(num, *z_shape, device=device))
-        except NETWORK_ERRORS as error:
-            failures.append(f"{[num, *z_shape]}: {_first_line(error)}")
-            continue
-        if not isinstance(output, torch.Tensor):
-            raise UserError(f"G returns a {type(output).__name__}; {SUPPORTED}")
-        if output.shape[0] == num and output.dim() in (2, 4):
-            return z_shape, output
-        failures.append(f"{[num, *z_shape]} gives {list(output.shape)}")
-    raise UserError(f"G takes z neither as [N, {z_dim}] nor as [N, {z_dim}, 1, 1] (is z_dim right?): {'; '.join(failures)}. {SUPPORTED}")
+    for condition in conditions:
+        for z_shape in ((z_dim,), (z_dim, 1, 1)):
+            try:
+                output = G(torch.randn(num, *z_shape, device=device), *condition)
+            except NETWORK_ERRORS as error:
+                failures.append(f"{[num, *z_shape]}{_named(condition)}: {_first_line(error)}")
+                continue
+            if not isinstance(output, torch.Tensor):
+                raise UserError(f"G returns a {type(output).__name__}; {SUPPORTED}")
+            if output.shape[0] == num and output.dim() in (2, 4):
+                return z_shape, output, condition
+            failures.append(f"{[num, *z_shape]}{_named(condition)} gives {list(output.shape)}")
+    with_classes = " with classes" if conditions[0] else ""
+    raise UserError(f"G takes z{with_classes} neither as [N, {z_dim}] nor as [N, {z_dim}, 1, 1] (is z_dim right?): {'; '.join(failures)}. {SUPPORTED}")
 
 
-def _probe_discriminator(D: nn.Module, img: torch.Tensor) -> int:
-    """The number of D's judgements of these images."""
+def _named(condition: tuple[torch.Tensor, ...]) -> str:
+    return "" if not condition else " and one-hot classes" if condition[0].is_floating_point() else " and class numbers"
+
+
+def _probe_discriminator(D: nn.Module, img: torch.Tensor, condition: tuple[torch.Tensor, ...], classifies: bool) -> Judge:
+    """D's judgement of images as a function of these alone."""
     try:
-        output = D(img)
+        output = D(img, *condition)
     except NETWORK_ERRORS as error:
-        raise UserError(f"D does not take G's images {list(img.shape)}: {_first_line(error)}. {SUPPORTED}") from error
-    if not isinstance(output, torch.Tensor):
-        raise UserError(f"D returns a {type(output).__name__}; {SUPPORTED}")
-    if output.dim() == 0:
+        raise UserError(f"D does not take G's images {list(img.shape)}{_named(condition)}: {_first_line(error)}. {SUPPORTED}") from error
+    if classifies and (not isinstance(output, tuple) or len(output) != 2):
+        raise UserError("loss.class_D and class_G need a D that returns a pair: logits, and the logits of an auxiliary classifier [N, c_dim]")
+    if not classifies and not isinstance(output, torch.Tensor):
+        raise UserError(f"D returns a {type(output).__name__}; {SUPPORTED}, and with class_D=... a pair of logits and class logits")
+    if (output[0] if classifies else output).dim() == 0:
         raise UserError("D returns a single number for the whole batch; let it return one logit (or a map of logits) an image")
-    return len(output)
+
+    def judge(img: torch.Tensor) -> torch.Tensor:
+        times = -(-len(img) // max(1, len(condition[0]))) if condition else 1
+        output = D(img, *(each.repeat(times, *[1] * (each.dim() - 1))[:len(img)] for each in condition))
+        return output[0] if classifies else output
+
+    return judge
 
 
-def _is_per_sample(D: nn.Module, img: torch.Tensor) -> bool:
-    """Whether D gives an image the same logit in any company: no BatchNorm, spectral norm (buffers), minibatch statistics or dropout."""
+def _is_per_sample(D: nn.Module, judge: Judge, img: torch.Tensor) -> bool:
+    """Whether D gives an image the same logit in any company: no BatchNorm, minibatch statistics or dropout; no buffers but those of spectral norms,
+    which do not depend on images and stand still here."""
     kept = len(img) // 2
-    if kept == 0 or next(D.buffers(), None) is not None:
+    if kept == 0 or any(True for module in D.modules() if not isinstance(module, Spectral) for _ in module.buffers(recurse=False)):
         return False
+    for module in D.modules():
+        if isinstance(module, Spectral):
+            module.eval()
     # As many images in both passes: other kernels would round otherwise. Noise beside them: a copy has the statistics of the original.
     company = torch.cat([img[:kept], torch.randn_like(img[kept:])])
-    logits, in_company = D(img), D(company)
+    logits, in_company = judge(img), judge(company)
     if len(logits) != len(img) or not torch.allclose(logits[:kept], in_company[:kept], rtol=1e-4, atol=1e-4 * float(logits.abs().max())):
         return False
     try:
-        return len(D(torch.cat([img, img]))) == 2 * len(img)
+        return len(judge(torch.cat([img, img]))) == 2 * len(img)
     except NETWORK_ERRORS:
         return False  # D takes this batch size alone
 
@@ -127,13 +166,13 @@ def _is_per_sample(D: nn.Module, img: torch.Tensor) -> bool:
 # --- a Sigmoid at the end of D -------------------------------------------------------------------------------------------------------------------
 
 
-def _take_sigmoid_off(D: nn.Module, img: torch.Tensor) -> tuple[str, ...]:
+def _take_sigmoid_off(D: nn.Module, judge: Judge, img: torch.Tensor) -> tuple[str, ...]:
     """Replace the nn.Sigmoid that computes D's output, if there is one; a sigmoid inside forward() is refused."""
     runs: list[tuple[torch.autograd.graph.Node, nn.Module]] = []
     sigmoids = [module for module in D.modules() if isinstance(module, nn.Sigmoid)]
     hooks = [module.register_forward_hook(lambda module, args, output: runs.append((output.grad_fn, module))) for module in sigmoids]
     with torch.enable_grad():
-        last = _last_operation(D(img))
+        last = _last_operation(judge(img))
     for hook in hooks:
         hook.remove()
     if last is None or not last.name().startswith("Sigmoid"):

@@ -1,34 +1,48 @@
-"""Parts of a step that are due only now and then, and how steps are put together into launches.
+"""Of which phases a step is made, and how steps are put together into launches.
 
-A penalty may be computed every 16 steps instead of every step (lazy regularisation: Karras et al., 2020, arXiv 1912.04958, appendix B). Which parts
-are due depends on the number of the step alone, so a resumed run goes on in the same rhythm, and every launch is known beforehand.
+A phase is what is compiled as one graph: D's update, G's, both together, a penalty with an update of its own. Not every phase is due in every step: G
+may be updated once for five updates of D, a penalty be computed every 16 steps (lazy regularisation: Karras et al., 2020, arXiv 1912.04958, appendix
+B). What is due depends on the number of the step alone, so a resumed run goes on in the same rhythm, and every launch is known beforehand.
 """
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
-Variant = tuple[str, ...]  # the names of the parts that are due in a step; () = none but the update itself
+Variant = tuple[str, ...]  # the phases that are due in a step, in their order
 Launch = tuple[Variant, ...]  # steps that are launched together
 
 
-class Cadence:
-    """every: name of a part -> it is due in the steps 0, every, 2 * every, ..."""
+class Rhythm(NamedTuple):
+    """When a phase is due: in the steps whose number leaves a remainder among `at` when it is divided by `every`."""
 
-    def __init__(self, every: Mapping[str, int] | None = None):
-        self.every = dict(every or {})
-        assert all(period >= 1 for period in self.every.values()), "a period is a number of steps"
+    every: int = 1
+    at: tuple[int, ...] = (0,)
+
+
+class Cadence:
+    """rhythms: phase -> when it is due, in the order in which phases follow each other within a step.
+
+    intro: (number of steps, their rhythms) of a beginning that is otherwise; these steps are launched one by one.
+    """
+
+    def __init__(self, rhythms: Mapping[str, Rhythm], intro: tuple[int, Mapping[str, Rhythm]] = (0, {})):
+        self.rhythms, (self.intro_steps, self.intro_rhythms) = dict(rhythms), intro
+        for every, at in [*self.rhythms.values(), *self.intro_rhythms.values()]:
+            assert every >= 1 and all(0 <= place < every for place in at), "a period is a number of steps, and a phase is due within it"
 
     def due(self, step: int) -> Variant:
-        """The variant of step number `step`."""
-        return tuple(name for name, period in self.every.items() if step % period == 0)
+        """The phases of step number `step`."""
+        return _due(self.intro_rhythms if step < self.intro_steps else self.rhythms, step)
 
     def variants(self) -> list[Variant]:
         """Every variant that occurs, in the order of its first step."""
-        return list(dict.fromkeys(map(self.due, range(self.period))))
+        intro = (_due(self.intro_rhythms, step) for step in range(min(self.intro_steps, _period(self.intro_rhythms))))
+        return list(dict.fromkeys([*intro, *(_due(self.rhythms, step) for step in range(self.period))]))
 
-    def count(self, first: int, num: int) -> Counter[Variant]:
-        """How often each variant occurs in the steps first to first + num - 1."""
-        return Counter(map(self.due, range(first, first + num))) if self.every else Counter({(): num})
+    def count(self, first: int, num: int) -> Counter[str]:
+        """How often each phase occurs in the steps first to first + num - 1."""
+        return Counter(phase for step in range(first, first + num) for phase in self.due(step))
 
     def launches(self, first: int, num: int, size: int) -> Iterator[Launch]:
         """The steps first to first + num - 1 as launches of `size` steps, and of single steps where none fits.
@@ -37,21 +51,32 @@ class Cadence:
         """
         step, end, grid = first, first + num, math.gcd(size, self.period)
         while step < end:
-            length = size if step % grid == 0 and step + size <= end else 1
+            length = size if step % grid == 0 and step >= self.intro_steps and step + size <= end else 1
             yield tuple(map(self.due, range(step, step + length)))
             step += length
 
     def at_once(self, first: int, most: int, size: int) -> int:
         """How many steps from `first` on, at most `most`, should be asked for so that the following ones begin where a launch may."""
         grid = math.gcd(size, self.period)
+        if first < self.intro_steps:
+            return min(most, self.intro_steps - first, size)
         return min(most, size if first % grid == 0 else grid - first % grid)
 
     def launches_of(self, size: int) -> list[Launch]:
         """Every launch that `launches` can give: the single steps first, then those of `size` steps."""
-        together = self.launches(0, math.lcm(self.period, size), size)
+        after_intro = math.ceil(self.intro_steps / self.period) * self.period
+        together = self.launches(after_intro, math.lcm(self.period, size), size)
         return list(dict.fromkeys([*((variant,) for variant in self.variants()), *together]))
 
     @property
     def period(self) -> int:
         """Steps until the rhythm begins anew."""
-        return math.lcm(1, *self.every.values())
+        return _period(self.rhythms)
+
+
+def _due(rhythms: Mapping[str, Rhythm], step: int) -> Variant:
+    return tuple(phase for phase, (every, at) in rhythms.items() if step % every in at)
+
+
+def _period(rhythms: Mapping[str, Rhythm]) -> int:
+    return math.lcm(1, *(rhythm.every for rhythm in rhythms.values()))

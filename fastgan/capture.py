@@ -4,6 +4,7 @@ A launch is one or more whole steps (cadence.py): draw the random numbers, gathe
 the next but the state that steps change in place, whose memory lies outside of the pool, so all graphs share one pool of memory and may be replayed
 in any order, one after the other. The host's part of a launch is the replay; the Python of its K steps runs once, while they are recorded.
 """
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -51,29 +52,30 @@ class CapturedSteps:
         self._replays[launch]()
 
 
-def best_size(candidates: list[CapturedSteps], period: int, synchronize: Call) -> CapturedSteps:
-    """The candidate with the most steps in a launch that is no slower than the fastest and can be stopped in time. period: of the cadence.
+def best_size(candidates: list[CapturedSteps], cadence: Cadence, synchronize: Call) -> CapturedSteps:
+    """The candidate with the most steps in a launch that is no slower than the fastest and can be stopped in time.
 
     candidates: smallest first. Fewer launches leave the host its time, also where the device is busy all the while.
     """
-    seconds = _seconds_per_step(candidates, period, synchronize)
+    seconds = _seconds_per_step(candidates, cadence, synchronize)
     limit = NO_SLOWER * min(seconds.values())
     good = [candidate for candidate in candidates if seconds[candidate.size] <= limit and candidate.size * seconds[candidate.size] <= MAX_LAUNCH_S]
     return good[-1] if good else candidates[0]
 
 
-def _seconds_per_step(candidates: list[CapturedSteps], period: int, synchronize: Call) -> dict[int, float]:
+def _seconds_per_step(candidates: list[CapturedSteps], cadence: Cadence, synchronize: Call) -> dict[int, float]:
     """Medians over rounds in which the candidates take turns, by size."""
-    num = period * max(candidate.size for candidate in candidates)
-    num *= max(1, round(ROUND_S / _seconds(candidates[0], num, synchronize)))
-    rounds = [{candidate.size: _seconds(candidate, num, synchronize) / num for candidate in candidates} for _ in range(ROUNDS)]
+    first = math.ceil(cadence.intro_steps / cadence.period) * cadence.period
+    num = cadence.period * max(candidate.size for candidate in candidates)
+    num *= max(1, round(ROUND_S / _seconds(candidates[0], first, num, synchronize)))
+    rounds = [{candidate.size: _seconds(candidate, first, num, synchronize) / num for candidate in candidates} for _ in range(ROUNDS)]
     return {candidate.size: statistics.median(each[candidate.size] for each in rounds) for candidate in candidates}
 
 
-def _seconds(candidate: CapturedSteps, num: int, synchronize: Call) -> float:
+def _seconds(candidate: CapturedSteps, first: int, num: int, synchronize: Call) -> float:
     synchronize()
     started = time.perf_counter()
-    candidate.run(0, num)
+    candidate.run(first, num)
     synchronize()
     return time.perf_counter() - started
 

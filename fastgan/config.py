@@ -36,14 +36,23 @@ class ModelConfig:
     G_activation: str = "relu"  # relu | leaky_relu (slope 0.2) | elu
     D_activation: str = "relu"
     init: str = "torch"  # torch: the layers' own | xavier_relu: N(0, 2/fan_in), zero biases
+    cond: bool = False  # train by class labels, which the data must have
+    c_dim: int = 0  # classes; filled in from the data
 
 
 @dataclass(frozen=True)
 class LossConfig:
-    """What D and G minimise, and the tricks on D's targets and inputs."""
+    """What D and G minimise, how often, and the tricks on D's targets and inputs."""
 
-    name: str = "non_saturating"  # non_saturating | saturating
+    name: str = "non_saturating"  # non_saturating | saturating | wasserstein | hinge | least_squares | relativistic
     fresh_fakes: bool = False  # draw a new z for the G step instead of reusing the D step's fakes
+    n_critic: int = 1  # updates of D for one of G
+    n_critic_intro: int = 0  # the same at the very beginning, for so many updates of G; see intro_updates
+    intro_updates: int = 0  # updates of G that are preceded by n_critic_intro updates of D each
+    hinge_margin: float = 1.0  # below 1: the margin of every image is drawn from U(hinge_margin, 1)
+    class_D: float = 0.0  # weight of the auxiliary classifier's cross-entropy in D's loss (real images), and below in G's
+    class_G: float = 0.0
+    reconstruction: float = 0.0  # weight of D's reconstruction of real images, for a D that has decoders
     smooth_real: float = 0.0  # one-sided label smoothing: the target of real images is 1 - smooth_real
     smooth_fake: float = 0.0  # with it, two-sided: the target of fake images is smooth_fake
     flip_labels: float = 0.0  # probability that D is told the wrong label of an image
@@ -52,8 +61,25 @@ class LossConfig:
 
 
 @dataclass(frozen=True)
+class PenaltyConfig:
+    """What keeps the slopes of D and G in bounds. 0 = not used."""
+
+    gp_weight: float = 0.0  # (|grad D| - 1)^2 between real and fake images: WGAN-GP's is 10
+    r1_gamma: float = 0.0  # gamma / 2 |grad D|^2 at real images
+    r2_gamma: float = 0.0  # gamma / 2 |grad D|^2 at fake images
+    gamma_end: float = 1.0  # both gammas go to so many times themselves while optim.decay_kimg are shown
+    D_every: int = 1  # 1 = in every update of D; k = in an update of its own after every k-th one, k times as strong
+    pl_weight: float = 0.0  # path length of G, for a G with `mapping` and `synthesis`: StyleGAN2's is 2
+    pl_decay: float = 0.01  # share of the present path lengths in their running mean
+    pl_batch: float = 0.5  # share of the batch that path lengths are taken of
+    G_every: int = 4  # as D_every, for the path length
+    clip: float = 0.0  # D's weights are clipped to [-clip, clip] before every update: WGAN's is 0.01
+    orthogonal: float = 0.0  # off-diagonal products of the filters of G: BigGAN's is 1e-4
+
+
+@dataclass(frozen=True)
 class OptimConfig:
-    """The two optimisers and the moving average of G."""
+    """The two optimisers, their schedules, and the moving average of G."""
 
     name: str = "adam"  # adam | rmsprop
     lr_G: float = 2e-4
@@ -61,7 +87,26 @@ class OptimConfig:
     beta1: float = 0.5
     beta2: float = 0.999  # rmsprop: its smoothing constant
     eps: float = 1e-8
+    beta2_end: float | None = None  # adam: beta2 goes there while decay_kimg are shown
+    decay: str = "none"  # how lr goes to lr_end times itself: none | linear | cosine
+    decay_kimg: float = 0.0  # while so many thousand images are shown
+    lr_end: float = 0.0
+    warmup_kimg: float = 0.0  # lr rises linearly from 0
     ema_kimg: float | None = None  # half-life of the moving average of G; None = no average, samples come from G itself
+    ema_start_kimg: float | None = None  # the half-life goes from here to ema_kimg while decay_kimg are shown
+    ema_share: float | None = None  # the half-life is at most this share of what was shown so far: StyleGAN2-ADA's is 0.05
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """What is done at random to every image that D sees, real and fake, so that few images last longer."""
+
+    kind: str = "none"  # none | diff: DiffAugment, always | ada: with probability p, which adapts itself
+    policy: str = "colour,translation,cutout"  # diff: of colour, translation, cutout; ada: of blit, geometry, colour, cutout
+    p: float = 0.0  # ada: the probability to begin with
+    p_end: float | None = None  # ada: p goes there while optim.decay_kimg are shown, instead of adapting itself
+    target: float = 0.6  # ada: mean sign of D's logits of real images, which p is moved to keep
+    ada_kimg: float = 500.0  # ada: thousands of images in which p moves by at most 1
 
 
 @dataclass(frozen=True)
@@ -82,6 +127,7 @@ class RunConfig:
     """How long, how fast, and what is written down on the way."""
 
     batch_size: int = 64
+    batch_gpu: int | None = None  # images at a time: gradients are added up over a batch; None = all at once
     epochs: float | None = None  # exactly one of epochs, kimg and steps is given
     kimg: float | None = None  # thousands of real images shown
     steps: int | None = None  # optimiser updates of G
@@ -115,7 +161,9 @@ class Config:
     preset: str = "dcgan"
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    penalty: PenaltyConfig = field(default_factory=PenaltyConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     data: DataConfig = field(default_factory=DataConfig)
     run: RunConfig = field(default_factory=RunConfig)
     ops: OpsConfig = field(default_factory=OpsConfig)

@@ -11,7 +11,7 @@ from functools import partial
 
 import torch
 
-from fastgan.cadence import Cadence, Launch, Variant
+from fastgan.cadence import Cadence, Launch, Rhythm, Variant
 from fastgan.capture import SIZES, CapturedSteps, Graphs, best_size
 from fastgan.compiling import compile_step
 from fastgan.counters import BatchCounters
@@ -20,7 +20,7 @@ from fastgan.ops import choice
 from fastgan.parity import PARITY_STEPS, State, Trials, Yardstick
 
 Inputs = tuple
-Step = Callable[[Inputs], torch.Tensor]  # changes the state in place, returns statistics
+Step = Callable[[Inputs], object]  # changes the state in place
 
 
 class RecompilationError(RuntimeError):
@@ -49,20 +49,36 @@ class Rung:
 
 
 @dataclass
-class System:
-    """What is run.
+class Phase:
+    """What becomes one compiled graph.
 
-    draw: gives the inputs of the next step, by device work alone. steps: the eager step of every variant of `cadence`; precise_steps: the same in
-    fp32, where the steps' own precision is lower. state: what draw and steps change, by group, parity.TOTALS among them. generators: draw's.
+    draw: gives the inputs, by device work alone. step: the eager code. precise_step: the same in fp32, where `step` computes in a lower precision.
+    careful_step: the same with its penalty in fp32, for compilers that cannot differentiate twice in the lower precision.
     """
 
     draw: Callable[[], Inputs]
-    steps: Mapping[Variant, Step]
+    step: Step
+    precise_step: Step | None = None
+    careful_step: Step | None = None
+
+
+@dataclass
+class System:
+    """What is run: phases by name, in the rhythm of `cadence`.
+
+    state: what they change, by group, parity.TOTALS among them. generators: what they draw from.
+    """
+
+    phases: Mapping[str, Phase]
     state: State
     generators: list[torch.Generator]
-    precise_steps: Mapping[Variant, Step] | None = None
-    cadence: Cadence = field(default_factory=Cadence)
+    cadence: Cadence
     counters: BatchCounters = field(default_factory=lambda: BatchCounters([]))
+
+
+def single_phase(phase: Phase, state: State, generators: list[torch.Generator], counters: BatchCounters | None = None) -> System:
+    """The system of one phase that is due in every step."""
+    return System({"update": phase}, state, generators, Cadence({"update": Rhythm()}), counters or BatchCounters([]))
 
 
 class Engine:
@@ -76,7 +92,7 @@ class Engine:
         self.prepared = False
         self.compiled: list[torch.fx.GraphModule] = []  # graphs that were compiled, for counting and for tests
         self._num_compiled = 0  # of them, those of the start-up
-        self._steps = dict(system.steps)  # the fastest of each variant, below the captured rung
+        self._steps = {name: phase.step for name, phase in system.phases.items()}  # the fastest of each, below the captured rung
         self._trials = Trials(system.state, system.generators)
         self.rung = Rung("eager", self._run_one_by_one)
 
@@ -94,7 +110,7 @@ class Engine:
         sizes = self._launch_sizes() if captures else []
         with self.system.counters.off():
             with choice.measuring():
-                yardsticks = {variant: self._measure_eager(variant) for variant in self.system.steps}
+                yardsticks = {name: self._measure_eager(name) for name in self.system.phases}
             if self.ladder.compile and self._compile_all(yardsticks):
                 self.rung = Rung("compiled", self._run_one_by_one, 1, time.perf_counter() - started)
             if captures:
@@ -115,8 +131,8 @@ class Engine:
         """Launch the training steps number first to first + num - 1 on the chosen rung."""
         with self.system.counters.off():
             self.rung.run(first, num)
-        for variant, times in self.system.cadence.count(first, num).items():
-            self.system.counters.add(variant, times)
+        for phase, times in self.system.cadence.count(first, num).items():
+            self.system.counters.add(phase, times)
 
     def check_no_recompilation(self) -> None:
         """Raise RecompilationError if a compiled step was compiled more than once."""
@@ -128,40 +144,74 @@ class Engine:
             self._call(self.system.cadence.due(step))
 
     def _call(self, variant: Variant) -> None:
-        self._steps[variant](self.system.draw())
+        """A step on the highest rung below the captured one."""
+        for name in variant:
+            self._steps[name](self.system.phases[name].draw())
 
-    def _measure_eager(self, variant: Variant) -> Yardstick:
-        """What the eager step does, which is what the rungs above are held to."""
-        draw, step, precise_steps = self.system.draw, self.system.steps[variant], self.system.precise_steps
-        with self.system.counters.watching(variant, PARITY_STEPS):
-            return Yardstick(self._trials, lambda: step(draw()), precise_steps and (lambda: precise_steps[variant](draw())))
+    def _call_eager(self, variant: Variant) -> None:
+        for name in variant:
+            self.system.phases[name].step(self.system.phases[name].draw())
+
+    def _call_precise(self, variant: Variant) -> None:
+        for name in variant:
+            phase = self.system.phases[name]
+            (phase.precise_step or phase.step)(phase.draw())
+
+    def _measure_eager(self, name: str) -> Yardstick:
+        """What the eager phase does, which is what the rungs above are held to."""
+        with self.system.counters.watching(name, PARITY_STEPS):
+            return self._yardstick((name,))
+
+    def _yardstick(self, variant: Variant) -> Yardstick:
+        is_lower = any(self.system.phases[name].precise_step for name in variant)
+        return Yardstick(self._trials, partial(self._call_eager, variant), partial(self._call_precise, variant) if is_lower else None)
 
     # --- the compiled rung -----------------------------------------------------------------------------------------------------------------------
 
-    def _compile_all(self, yardsticks: Mapping[Variant, Yardstick]) -> bool:
-        """Compile every variant that can be; the others stay eager, with the reason. Returns whether any was."""
-        for variant, yardstick in yardsticks.items():
-            eager, before = self._steps[variant], len(self.compiled)
-            problem = self._compile(variant, yardstick)
-            if problem is None:
-                self._num_compiled += 1
-            else:
-                self._steps[variant], self.compiled[before:] = eager, []
-                self.report(f"the compiled step{_of(variant)} is not used, the eager one is: {problem}")
+    def _compile_all(self, yardsticks: dict[str, Yardstick]) -> bool:
+        """Compile every phase that can be; the others stay eager, with the reason. Returns whether any was."""
+        for name in self.system.phases:
+            problem = self._compile(name, yardsticks[name])
+            if problem is not None and self.system.phases[name].careful_step is not None:
+                problem = self._compile_carefully(name, yardsticks, problem)
+            if problem is not None:
+                self.report(f"the compiled step{self._of(name)} is not used, the eager one is: {problem}")
         return self._num_compiled > 0
 
-    def _compile(self, variant: Variant, yardstick: Yardstick) -> str | None:
-        """Put the compiled step in the place of the eager one. Returns what speaks against it, or None."""
-        before = len(self.compiled)
+    def _compile(self, name: str, yardstick: Yardstick) -> str | None:
+        """Put the compiled phase in the place of the eager one. Returns what speaks against it, or None; then everything is as before."""
+        eager, before = self._steps[name], len(self.compiled)
+        problem = self._try_to_compile(name, yardstick)
+        graphs = len(self.compiled) - before
+        problem = problem or (None if graphs == 1 else f"it became {graphs} graphs instead of one")
+        if problem is None:
+            self._num_compiled += 1
+        else:
+            self._steps[name], self.compiled[before:] = eager, []
+        return problem
+
+    def _try_to_compile(self, name: str, yardstick: Yardstick) -> str | None:
         try:
-            self._steps[variant] = compile_step(self._steps[variant], self.compiled, self._compiler_options())
-            problem = yardstick.disagreement(partial(self._call, variant))
+            self._steps[name] = compile_step(self._steps[name], self.compiled, self._compiler_options())
+            return yardstick.disagreement(partial(self._call, (name,)))
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # whatever the compiler cannot do: the reason is reported, the eager rung goes on
             return _first_line(error)
-        graphs = len(self.compiled) - before
-        return problem or (None if graphs == 1 else f"it became {graphs} graphs instead of one")
+
+    def _compile_carefully(self, name: str, yardsticks: dict[str, Yardstick], problem: str) -> str | None:
+        """The same with the penalty in fp32, on every rung where that can be compiled."""
+        phase = self.system.phases[name]
+        self.system.phases = {**self.system.phases, name: replace(phase, step=phase.careful_step, careful_step=None)}
+        self._steps[name] = phase.careful_step
+        careful_yardstick = self._measure_eager(name)
+        if self._compile(name, careful_yardstick) is None:
+            yardsticks[name] = careful_yardstick
+            self.report(f"the penalty{self._of(name)} computes in fp32 inside the compiled step: {problem}")
+            return None
+        self.system.phases = {**self.system.phases, name: phase}
+        self._steps[name] = phase.step
+        return problem
 
     def _compiler_options(self) -> dict:
         """Inductor's options. Random numbers of the networks' own (dropout) are drawn as eager PyTorch draws them, so that the rungs agree."""
@@ -171,7 +221,7 @@ class Engine:
 
     # --- the captured rung -----------------------------------------------------------------------------------------------------------------------
 
-    def _capture_or_say_why(self, yardsticks: Mapping[Variant, Yardstick], sizes: list[int]) -> CapturedSteps | None:
+    def _capture_or_say_why(self, yardsticks: Mapping[str, Yardstick], sizes: list[int]) -> CapturedSteps | None:
         """The steps as graphs; None, with the reason, where they cannot be or differ. Raises UserError then if they have to be."""
         try:
             candidates = self._capture(sizes)
@@ -187,11 +237,11 @@ class Engine:
         if self.ladder.graph_steps is not None:
             return candidates[-1]
         with self._trials.undone():
-            return best_size(candidates, self.system.cadence.period, self.graphs.synchronize)
+            return best_size(candidates, self.system.cadence, self.graphs.synchronize)
 
     def _capture(self, sizes: list[int]) -> list[CapturedSteps]:
         """Record what every size of a launch takes, the single steps first; the state is left as it was."""
-        calls = {variant: partial(self._call, variant) for variant in self._steps}
+        calls = {variant: partial(self._call, variant) for variant in self.system.cadence.variants()}
         with self._trials.undone():
             for call in calls.values():
                 self.graphs.warm_up(call)
@@ -212,12 +262,13 @@ class Engine:
                 return [CapturedSteps(self.graphs, calls, self.system.cadence, 1)]
         return candidates
 
-    def _disagreement(self, single: CapturedSteps, yardsticks: Mapping[Variant, Yardstick]) -> str | None:
+    def _disagreement(self, single: CapturedSteps, yardsticks: Mapping[str, Yardstick]) -> str | None:
         """What the graphs of single steps do otherwise than the eager steps, in words, or None."""
-        for variant, yardstick in yardsticks.items():
+        for variant in self.system.cadence.variants():
+            yardstick = yardsticks[variant[0]] if len(variant) == 1 else self._yardstick(variant)
             problem = yardstick.disagreement(partial(single.replay, (variant,)))
             if problem:
-                return problem + _of(variant)
+                return problem + self._of(*variant)
         return None
 
     def _is_like(self, single: CapturedSteps, candidate: CapturedSteps) -> bool:
@@ -236,13 +287,17 @@ class Engine:
 
         def precisely() -> None:
             for variant in launch:
-                self.system.precise_steps[variant](self.system.draw())
+                self._call_precise(variant)
 
-        precise = None if self.system.precise_steps is None else precisely
+        precise = precisely if any(phase.precise_step for phase in self.system.phases.values()) else None
         return Yardstick(self._trials, one_by_one, precise, num_calls=1).disagreement(partial(candidate.replay, launch))
 
     def _say_size_is_not_used(self, size: int, problem: str) -> None:
         self.report(f"{size} steps in one CUDA graph are not used: {problem}")
+
+    def _of(self, *phases: str) -> str:
+        """Which phases are meant, where there are several."""
+        return f" ({', '.join(phases)})" if len(self.system.phases) > 1 else ""
 
     def _launch_sizes(self) -> list[int]:
         """Steps in a launch that are worth recording: single ones for what is left over, then what was asked for or may be faster."""
@@ -250,10 +305,6 @@ class Engine:
         if wanted is not None and most is not None and wanted > most:
             raise UserError(f"--graph-steps {wanted} is more than the {most} batches that the data can have ready at once: give fewer")
         return sorted({1, wanted}) if wanted else [size for size in SIZES if most is None or size <= most]
-
-
-def _of(variant: Variant) -> str:
-    return f" with {' and '.join(variant)}" if variant else ""
 
 
 def _first_line(error: Exception) -> str:

@@ -30,10 +30,10 @@ class Adam:
         """From now on a step also updates the moving average of the parameters (in their order), in the same pass over memory. beta: float32 []."""
         self.average, self.ema_beta = list(average), beta
 
-    def step(self, gradients: list[torch.Tensor]) -> None:
-        """One update in place; gradients: like the parameters, in their order."""
-        scalars = self.beta1_power, self.beta2_power, self.lr, self.beta1, self.beta2, self.ema_beta, self.eps
-        adam_ema(gradients, AdamState(self.parameters, self.exp_avg, self.exp_avg_sq, self.average, *scalars))
+    def step(self, gradients: list[torch.Tensor], is_extra: bool = False) -> None:
+        """One update in place; gradients: like the parameters, in their order. is_extra: another one in the same step, which the average skips."""
+        scalars = self.beta1_power, self.beta2_power, self.lr, self.beta1, self.beta2, None if is_extra else self.ema_beta, self.eps
+        adam_ema(gradients, AdamState(self.parameters, self.exp_avg, self.exp_avg_sq, [] if is_extra else self.average, *scalars))
 
     def state(self) -> dict[str, torch.Tensor]:
         """Every tensor that a step changes or reads, by name, for checkpoints and for restoring in place; the average is G_ema's."""
@@ -57,8 +57,8 @@ class RMSprop:
         self.square_avg = [torch.zeros_like(parameter) for parameter in self.parameters]
 
     @torch.no_grad()
-    def step(self, gradients: list[torch.Tensor]) -> None:
-        """One update in place; gradients: like the parameters, in their order."""
+    def step(self, gradients: list[torch.Tensor], is_extra: bool = False) -> None:
+        """One update in place; gradients: like the parameters, in their order. is_extra: of no account here."""
         torch._foreach_mul_(self.square_avg, self.alpha)
         torch._foreach_add_(self.square_avg, torch._foreach_mul(torch._foreach_mul(gradients, gradients), 1 - self.alpha))
         denominator = torch._foreach_sqrt(self.square_avg)

@@ -16,10 +16,14 @@ class Precision:
     device_type: str
     compute_dtype: torch.dtype
     reason: str  # why this dtype and not the other
+    careful: bool = False  # what is differentiated twice computes in fp32
 
-    def autocast(self) -> torch.autocast:
-        """The context in which G and D run. Weights are cast inside the graph and never cached, which a captured step relies on."""
-        enabled = self.compute_dtype != torch.float32
+    def autocast(self, twice: bool = False) -> torch.autocast:
+        """The context in which G and D run. twice: the pass is differentiated twice, for a penalty.
+
+        Weights are cast inside the graph and never cached, which a captured step relies on.
+        """
+        enabled = self.compute_dtype != torch.float32 and not (twice and self.careful)
         return torch.autocast(self.device_type, dtype=self.compute_dtype if enabled else torch.bfloat16, enabled=enabled, cache_enabled=False)
 
     @property
@@ -32,7 +36,7 @@ class Precision:
     def describe(self) -> str:
         """The table of parts in one line."""
         rest = "TF32 matrix work in fp32 parts" if self.device_type == "cuda" else "fp32 elsewhere"
-        parts = "fp32 master weights, BatchNorm statistics, losses, penalties and optimiser"
+        parts = "fp32 master weights, BatchNorm statistics, losses and optimiser"
         return f"precision: G and D compute in {self.name} ({self.reason}); {parts}; {rest}"
 
 

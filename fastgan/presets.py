@@ -4,6 +4,7 @@ Sources: mlp, mlp-tf, mlp-mnist are the fully connected GANs of the usual PyTorc
 al., 2014); gaussian1d is the "50 lines" GAN that learns N(4, 1.25), whose D judges a set of 100 samples at a time; dcgan is Radford et al., 2015
 (arXiv 1511.06434) as in the PyTorch example. Where a source is open about the length of a run, the length here is ours.
 """
+import dataclasses
 import difflib
 
 from fastgan.config import Config, DataConfig, LossConfig, ModelConfig, OptimConfig, RunConfig
@@ -38,5 +39,4 @@ def preset(name: str) -> Config:
     if name not in PRESETS:
         nearest = difflib.get_close_matches(name.lower(), PRESETS, n=1, cutoff=0.0)[0]
         raise UserError(f"there is no preset {name!r}; the nearest is {nearest!r} (all: {', '.join(PRESETS)})")
-    row = PRESETS[name]
-    return Config(name, row.model, row.loss, row.optim, row.data, row.run, row.ops)
+    return dataclasses.replace(PRESETS[name], preset=name)

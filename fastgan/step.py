@@ -1,104 +1,163 @@
-"""The GAN update: D's step and G's step as plain functions of tensors.
+"""The GAN update, in phases: plain functions of tensors.
 
 Real images come in as uint8, parameters and optimiser state are updated in place, statistics are added to a tensor on the device.
 Gradients come from torch.autograd.grad, for the parameters that are asked for and no others: D's weight gradients are never computed in G's step,
-G's are never computed in D's, and where the recipe reuses its fakes G runs forward once. Nothing calls backward() or changes requires_grad, so the
-whole step is one graph for the compiler and one recording for a CUDA graph.
+G's are never computed in D's, and where the recipe reuses its fakes G runs forward once. Penalties are differentiated inside the same function.
+Nothing calls backward() or changes requires_grad, so every phase is one graph for the compiler and part of one recording for a CUDA graph.
+
+`update` is D's update and then G's; `d_update` and `g_update` are the two of them where one is more often due than the other; `d_penalty_update` and
+`g_penalty_update` are penalties with an update of their own, now and then (fastgan/phases.py).
 """
-from typing import NamedTuple
+from collections.abc import Callable
 
 import torch
-from torch import nn
 
-from fastgan import augment, losses
-from fastgan.config import LossConfig
-from fastgan.layers import Head
+from fastgan import augment, penalties
+from fastgan.inputs import StepInputs
+from fastgan.judging import generate
 from fastgan.networks import Networks
+from fastgan.objectives import d_loss, g_loss, penalties_alone
 from fastgan.precision import Precision
 
-
-class StepInputs(NamedTuple):
-    """What one step reads and does not change. Random numbers are inputs, so that every rung sees the same ones."""
-
-    real_img: torch.Tensor | None  # uint8 [N, C, H, W], or float32 [N, features]; None where the step is to read them itself
-    z: torch.Tensor  # float32 [N, *z_shape]
-    fresh_z: torch.Tensor | None = None  # float32 [N, *z_shape]: the G step's own, where fakes are not reused
-    flips: torch.Tensor | None = None  # float32 [2, N, 1], U(0,1): D is told the wrong label where it is below flip_labels: real, fake
-    noise: torch.Tensor | None = None  # float32 [3, N, C, H, W], N(0,1): real, fake, fake of the G step
-    mirror: torch.Tensor | None = None  # float32 [N, 1, 1, 1], U(0,1): a real image is mirrored where it is below 1/2
+Statistics = dict[str, torch.Tensor]  # name -> [], detached
 
 
-def gan_step(networks: Networks, precision: Precision, inputs: StepInputs) -> torch.Tensor:
-    """One update of D, then one of G. Returns float32 [4], the STATISTICS of this step; their sum is kept in `networks.totals`."""
-    # Fake and real images of one shape, the fakes for both steps where the recipe reuses them.
-    fake_img = generate(networks.G, precision, inputs.z)
-    real_img = inputs.real_img if inputs.mirror is None else augment.mirror(inputs.real_img, inputs.mirror)
-    real_img = augment.scale_images(real_img, networks.img_low).reshape(fake_img.shape)
+# --- phases --------------------------------------------------------------------------------------------------------------------------------------
 
-    # D learns to tell them apart; G's graph stays for the G step.
-    d_statistics = d_step(networks, precision, real_img, fake_img.detach(), inputs)
 
-    # G learns from the D that was just updated.
-    if inputs.fresh_z is not None:
-        fake_img = generate(networks.G, precision, inputs.fresh_z)
-    g_loss = g_step(networks, precision, fake_img, inputs)
+def update(networks: Networks, precision: Precision, inputs: StepInputs) -> Statistics:
+    """One update of D, then one of G."""
+    # Fake images, for both steps where the recipe reuses them: G's graph stays for its own step.
+    shares_fakes = inputs.fresh_z is None and networks.num_parts == 1
+    fake_img = generate(networks, precision, inputs.z, inputs.labels) if shares_fakes else None
 
-    # The moving average follows, and the statistics stay on the device until the tick.
-    if networks.average is not None:
-        networks.average.step()
-    statistics = torch.stack([d_statistics[0], g_loss, d_statistics[1], d_statistics[2]])
-    networks.totals.add_(statistics)
-    if networks.has_schedule:
-        networks.nimg.add_(len(inputs.z))
+    # D learns to tell real from fake.
+    networks.schedules.update(networks.nimg)
+    statistics = _d_step(networks, precision, inputs, fake_img)
+
+    # G learns from the D that was just updated, and its moving average follows.
+    statistics |= _g_step(networks, precision, inputs, fake_img)
+    return _counted(networks, statistics, len(inputs.z))
+
+
+def d_update(networks: Networks, precision: Precision, inputs: StepInputs) -> Statistics:
+    """One update of D alone."""
+    networks.schedules.update(networks.nimg)
+    return _counted(networks, _d_step(networks, precision, inputs, None), len(inputs.z))
+
+
+def g_update(networks: Networks, precision: Precision, inputs: StepInputs) -> Statistics:
+    """One update of G alone, on fakes of its own; its images were counted by D's updates."""
+    return _counted(networks, _g_step(networks, precision, inputs, None), 0)
+
+
+def d_penalty_update(networks: Networks, precision: Precision, inputs: StepInputs) -> Statistics:
+    """One update of D by its penalties alone, D_every times as strong (lazy regularisation, arXiv 1912.04958, appendix B)."""
+
+    def gradients(part):
+        real_img, fake_img = _real_images(networks, part, part.real_img), None
+        if networks.penalty.gp_weight or networks.penalty.r2_gamma:
+            fake_img = _fakes_for_D(networks, precision, part, None)
+        penalty, statistics = penalties_alone(networks, precision, part, real_img, fake_img)
+        return gradients_of(networks.penalty.D_every * penalty, networks.optimizer_D.parameters), statistics
+
+    d_gradients, statistics = _over_parts(networks, inputs, gradients)
+    networks.optimizer_D.step(d_gradients, is_extra=True)
+    return _counted(networks, statistics, 0)
+
+
+def g_penalty_update(networks: Networks, precision: Precision, inputs: StepInputs) -> Statistics:
+    """One update of G by the path length alone, G_every times as strong (Karras et al., 2020, arXiv 1912.04958, equation 4)."""
+    # Images, and how much they move with the styles in a random direction.
+    with precision.autocast(twice=True):
+        ws = networks.G.mapping(inputs.z, *networks.condition(inputs.labels))
+        fake_img = networks.G.synthesis(ws)
+    noise = inputs.path_noise / (fake_img.shape[2] * fake_img.shape[3]) ** 0.5
+    (gradient,) = torch.autograd.grad((fake_img.float() * noise).sum(), ws, create_graph=True)
+    lengths = penalties.path_lengths(gradient)
+
+    # Everywhere as much as on the average so far.
+    mean = torch.lerp(networks.path_mean, lengths.detach().mean(), networks.penalty.pl_decay)
+    penalty = networks.penalty.pl_weight * (lengths - mean).square().mean()
+    networks.path_mean.copy_(mean)
+    networks.optimizer_G.step(gradients_of(networks.penalty.G_every * penalty, networks.optimizer_G.parameters), is_extra=True)
+    return _counted(networks, {"path_length": lengths.mean()}, 0)
+
+
+# --- D's step ------------------------------------------------------------------------------------------------------------------------------------
+
+
+def _d_step(networks: Networks, precision: Precision, inputs: StepInputs, fake_img: torch.Tensor | None) -> Statistics:
+    """Update D in place. fake_img: made already, or None."""
+    if networks.penalty.clip:
+        penalties.clip(networks.optimizer_D.parameters, networks.penalty.clip)
+
+    def gradients(part):
+        real_img = _real_images(networks, part, part.real_img)
+        loss, statistics = d_loss(networks, precision, part, real_img, _fakes_for_D(networks, precision, part, fake_img))
+        return gradients_of(loss, networks.optimizer_D.parameters), statistics
+
+    d_gradients, statistics = _over_parts(networks, inputs, gradients)
+    networks.optimizer_D.step(d_gradients)
     return statistics
 
 
-def d_step(networks: Networks, precision: Precision, real_img: torch.Tensor, fake_img: torch.Tensor, inputs: StepInputs) -> tuple[torch.Tensor, ...]:
-    """Update D in place on real_img and fake_img [N, ...] (no graph behind them). Returns (d_loss, mean real logit, mean fake logit), each []."""
-    real_img, fake_img = _noised(networks, real_img, inputs.noise, 0), _noised(networks, fake_img, inputs.noise, 1)
-    real_target, fake_target = _targets(networks.loss, inputs.flips)
-    if networks.one_pass:  # the same numbers from half the launches, and one weight gradient over 2N images
-        both_img = torch.cat([real_img, fake_img.to(real_img.dtype)])
-        loss, logits = judge_loss(networks.D, precision, both_img, _one_each(real_target, fake_target, real_img))
-        (real_loss, fake_loss), (real_logits, fake_logits) = loss.chunk(2), logits.chunk(2)
-    else:  # BatchNorm sees them separately
-        real_loss, real_logits = judge_loss(networks.D, precision, real_img, real_target)
-        fake_loss, fake_logits = judge_loss(networks.D, precision, fake_img, fake_target)
-    d_loss = (real_loss + fake_loss).mean()
-    networks.optimizer_D.step(gradients_of(d_loss, networks.optimizer_D.parameters))
-    return d_loss.detach(), real_logits.detach().mean(), fake_logits.detach().mean()
+# --- G's step ------------------------------------------------------------------------------------------------------------------------------------
 
 
-def g_step(networks: Networks, precision: Precision, fake_img: torch.Tensor, inputs: StepInputs) -> torch.Tensor:
-    """Update G in place through fake_img [N, ...], which carries its graph. Returns g_loss []."""
-    target, sign = losses.G_OBJECTIVES[networks.loss.name]
-    fake_loss, _ = judge_loss(networks.D, precision, _noised(networks, fake_img, inputs.noise, 2), target)
-    g_loss = sign * fake_loss.mean()
-    networks.optimizer_G.step(gradients_of(g_loss, networks.optimizer_G.parameters))
-    return g_loss.detach()
+def _g_step(networks: Networks, precision: Precision, inputs: StepInputs, fake_img: torch.Tensor | None) -> Statistics:
+    """Update G and its moving average in place. fake_img: made already, with its graph, or None."""
+
+    def gradients(part):
+        if fake_img is not None:
+            labels, img = part.labels, _as_D_sees_it(networks, fake_img, part, 1, 2)
+        else:
+            labels = part.labels if part.fresh_z is None or part.g_labels is None else part.g_labels
+            img = generate(networks, precision, part.z if part.fresh_z is None else part.fresh_z, labels)
+            img = _as_D_sees_it(networks, img, part, 2, 2)
+        real_img = None if part.g_real_img is None else _real_images(networks, part, part.g_real_img)
+        loss, statistics = g_loss(networks, precision, img, labels, real_img, part.g_labels)
+        return gradients_of(loss, networks.optimizer_G.parameters), statistics
+
+    g_gradients, statistics = _over_parts(networks, inputs, gradients)
+    networks.optimizer_G.step(g_gradients)
+    if networks.average is not None:
+        networks.average.step()
+    return statistics
 
 
-def generate(G: nn.Module, precision: Precision, z: torch.Tensor) -> torch.Tensor:
-    """G(z) in the compute precision."""
-    with precision.autocast():
-        return G(z)
+# --- images, as D sees them ----------------------------------------------------------------------------------------------------------------------
 
 
-def judge_loss(D: nn.Module, precision: Precision, img: torch.Tensor, target: torch.Tensor | float) -> tuple[torch.Tensor, torch.Tensor]:
-    """(cross-entropy with the target, D's logits), both float32 [N, L]: L is 1 for one logit an image, more for a map of them.
+def _real_images(networks: Networks, inputs: StepInputs, real_img: torch.Tensor) -> torch.Tensor:
+    """Real images in G's shape and range: mirrored, scaled, augmented, with instance noise."""
+    if inputs.mirror is not None:
+        real_img = augment.mirror(real_img, inputs.mirror)
+    real_img = augment.scale_images(real_img, networks.img_low).reshape(-1, *networks.img_shape)
+    return _as_D_sees_it(networks, real_img, inputs, 0, 0)
 
-    target: one number or [N, 1], in [0, 1]. A D that ends in a layers.Head computes both in one kernel; any other is simply called.
-    """
-    head = getattr(D, "head", None)
-    if isinstance(head, Head):
-        with precision.autocast():
-            features = D.features(img)
-        loss, logits = head.loss(features, target.squeeze(1) if isinstance(target, torch.Tensor) else target)
-        return loss.unsqueeze(1), logits.unsqueeze(1)
-    with precision.autocast():
-        logits = D(img)
-    logits = logits.float().reshape(logits.shape[0], -1)
-    return losses.bce_with_logits(logits, target), logits
+
+def _fakes_for_D(networks: Networks, precision: Precision, inputs: StepInputs, fake_img: torch.Tensor | None) -> torch.Tensor:
+    """Fake images without a graph: those that were made already, or new ones."""
+    if fake_img is None:
+        with torch.no_grad():
+            fake_img = generate(networks, precision, inputs.z, inputs.labels)
+    return _as_D_sees_it(networks, fake_img.detach(), inputs, 1, 1)
+
+
+def _as_D_sees_it(networks: Networks, img: torch.Tensor, inputs: StepInputs, augment_index: int, noise_index: int) -> torch.Tensor:
+    """img augmented, and with its share of the instance noise, which falls linearly to 0 over instance_noise_kimg, or stays."""
+    if inputs.augment is not None:
+        img = networks.augmentation(img, inputs.augment[augment_index])
+    if inputs.noise is None:
+        return img
+    std = networks.loss.instance_noise
+    if networks.loss.instance_noise_kimg:
+        std = std * (1 - networks.nimg.double() / (1000 * networks.loss.instance_noise_kimg)).clamp(min=0).float()
+    return augment.instance_noise(img, inputs.noise[noise_index], std)
+
+
+# --- what the steps share ------------------------------------------------------------------------------------------------------------------------
 
 
 def gradients_of(loss: torch.Tensor, parameters: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -106,26 +165,26 @@ def gradients_of(loss: torch.Tensor, parameters: list[torch.Tensor]) -> list[tor
     return list(torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True))
 
 
-def _targets(loss: LossConfig, flips: torch.Tensor | None) -> tuple[torch.Tensor | float, torch.Tensor | float]:
-    """D's targets for real and fake: smoothed, then swapped where a label is flipped ([N, 1])."""
-    real_target, fake_target = 1.0 - loss.smooth_real, loss.smooth_fake
-    if flips is None:
-        return real_target, fake_target
-    real_flips, fake_flips = (flips < loss.flip_labels).float()
-    return real_target + (fake_target - real_target) * real_flips, fake_target + (real_target - fake_target) * fake_flips
+def _over_parts(networks: Networks, inputs: StepInputs, gradients: Callable) -> tuple[list[torch.Tensor], Statistics]:
+    """(gradients, statistics) of a batch: of all of it at once, or means over its parts, of which one at a time needs memory.
+
+    gradients: StepInputs -> (gradients, statistics); its annotations are here, since the compiler cannot read them on an inner function.
+    """
+    if networks.num_parts == 1:
+        return gradients(inputs)
+    total, sums = gradients(inputs.part(0, networks.num_parts))
+    for index in range(1, networks.num_parts):
+        more, statistics = gradients(inputs.part(index, networks.num_parts))
+        torch._foreach_add_(total, more)
+        sums = {name: value + statistics[name] for name, value in sums.items()}
+    torch._foreach_div_(total, networks.num_parts)
+    return total, {name: value / networks.num_parts for name, value in sums.items()}
 
 
-def _one_each(real_target: torch.Tensor | float, fake_target: torch.Tensor | float, real_img: torch.Tensor) -> torch.Tensor:
-    """The targets of a batch of real images and one of fakes behind each other, float32 [2N, 1]."""
-    column = real_img.new_ones(len(real_img), 1, dtype=torch.float32)
-    return torch.cat([real_target * column, fake_target * column])
-
-
-def _noised(networks: Networks, img: torch.Tensor, noise: torch.Tensor | None, index: int) -> torch.Tensor:
-    """img with its share of the instance noise, which falls linearly to 0 over instance_noise_kimg, or stays."""
-    if noise is None:
-        return img
-    std = networks.loss.instance_noise
-    if networks.has_schedule:
-        std = std * (1 - networks.nimg.double() / (1000 * networks.loss.instance_noise_kimg)).clamp(min=0).float()
-    return augment.instance_noise(img, noise[index], std)
+def _counted(networks: Networks, statistics: Statistics, num_images: int) -> Statistics:
+    """The statistics, which stay on the device until the tick, and the images that were shown."""
+    statistics = {name: value.detach() for name, value in statistics.items()}
+    networks.totals.add(statistics)
+    if num_images and networks.counts_images:
+        networks.nimg.add_(num_images)
+    return statistics

@@ -17,10 +17,11 @@ from fastgan.data import open_source
 from fastgan.errors import DivergedError, UserError
 from fastgan.feeds import fit_to_data, open_feed
 from fastgan.memory import full_gpu_said
-from fastgan.networks import STATISTICS, make_networks
+from fastgan.networks import make_networks
 from fastgan.ops import choice
 from fastgan.pace import Pace
 from fastgan.parity import PARITY_STEPS
+from fastgan.phases import batches_per_step
 from fastgan.precision import choose_precision
 from fastgan.progress import Progress, memory_gb
 from fastgan.readout import Readout
@@ -117,15 +118,15 @@ class Trainer:
         if self.device.type == "cuda" and self.device.index is not None:
             torch.cuda.set_device(self.device)  # kernels that Triton launches, and figures of memory, mean the current device
         choice.force(dataclasses.asdict(config.ops))
-        self.signature = adapt.inspect(G, D, z_dim, run.batch_size, self.device)
+        self.signature = adapt.inspect(G, D, z_dim, run.batch_size, self.device, config.model.c_dim, classifies=config.loss.class_D > 0)
         if config.loss.flip_labels and self.signature.num_judged != run.batch_size:
             raise UserError(f"flip_labels is for labels of images, and D gives {self.signature.num_judged} judgements for {run.batch_size} of them")
         self.generator = torch.Generator(self.device).manual_seed(run.seed)
         opened = open_feed(data, self.signature, config, self.generator, progress)
         self.feed, self.real_set = opened.feed, opened.real_set
-        self.networks = make_networks(G, D, config, self.signature.one_pass, self.device)
+        self.networks = make_networks(G, D, config, self.signature.img_shape, self.device, self.signature.one_pass, self.signature.one_hot)
         self.engine = make_engine(config, self.signature, self.networks, self.feed, self.generator, self.precision, self._say)
-        self.readout, self.pace = Readout(self.networks.totals), Pace(self.device)
+        self.readout, self.pace = Readout(self.networks.totals.tensor), Pace(self.device)
         self.grid_z = self._draw_z(run.grid, torch.Generator(self.device).manual_seed(run.seed + GRID_SEED))
         self.nimg, self.stop_requested, self.last_finite = 0, False, {}
         self.notes = [*self.signature.notes, self.precision.describe(), *opened.notes]
@@ -134,8 +135,8 @@ class Trainer:
         if resume:
             header, notes = load_state(Path(out), self.networks, self.generator)
             self.nimg = header["nimg"]
-            self.feed.seek(self.nimg)
-            if self.networks.has_schedule:
+            self.feed.seek(self.nimg * batches_per_step(config))
+            if self.networks.counts_images:
                 self.networks.nimg.fill_(self.nimg)
             self.notes += notes
         self.recorder = None
@@ -269,20 +270,20 @@ class Trainer:
     def _read_statistics(self, stopwatch: "Stopwatch") -> dict:
         """The means over a tick, and its speed. Raises DivergedError if one is NaN or infinite."""
         num_images = self.nimg - stopwatch.start_nimg
-        means = [total * self.config.run.batch_size / num_images for total in self.readout.take()]  # waits for the device
+        means = self.networks.totals.means(self.readout.take())  # waits for the device
         self.networks.counters.write()
         seconds = stopwatch.seconds()
         statistics = {
             "nimg": self.nimg,
             "kimg": self.nimg / 1000,
-            **dict(zip(STATISTICS, means, strict=True)),
+            **means,
             "imgs_per_sec": num_images / seconds,
             "sec_per_kimg": 1000 * seconds / num_images,
             "outside_step": 1 - stopwatch.step_s / seconds,
             "memory_gb": memory_gb(),
             "rung": self.engine.rung.name,
         }
-        bad = [name for name in STATISTICS if not math.isfinite(statistics[name])]
+        bad = [name for name, mean in means.items() if not math.isfinite(mean)]
         if bad:
             raise self._diverged(f"{' and '.join(bad)} became NaN or infinite before {self.nimg / 1000:g} kimg", statistics)
         if self.is_density:
@@ -292,7 +293,7 @@ class Trainer:
 
     def _diverged(self, what: str, statistics: dict) -> DivergedError:
         """The end of the run: what was last finite, and where the last good snapshot is."""
-        values = ", ".join(f"{name} {self.last_finite[name]:.4g}" for name in ("kimg", *STATISTICS) if name in self.last_finite)
+        values = ", ".join(f"{name} {self.last_finite[name]:.4g}" for name in ("kimg", *self.networks.totals.names) if name in self.last_finite)
         what = f"{what}; last finite: {values or 'nothing, it was the first tick'}"
         return self.recorder.diverged(what, statistics) if self.recorder else DivergedError(what)
 

@@ -6,10 +6,11 @@ import torch
 
 from fastgan import adapt, models, presets
 from fastgan.config import Config, replace
-from fastgan.engine import Engine, Ladder, System
+from fastgan.engine import Engine, Ladder, Phase, single_phase
+from fastgan.inputs import StepInputs
 from fastgan.networks import Networks, make_networks
 from fastgan.precision import Precision
-from fastgan.step import StepInputs, gan_step
+from fastgan.step import update
 
 CPU = torch.device("cpu")
 FP32 = Precision("cpu", torch.float32, "test")
@@ -39,8 +40,8 @@ def tiny_config(preset: str, **overrides) -> Config:
 def tiny_networks(config: Config, seed: int = 0) -> Networks:
     torch.manual_seed(seed)
     G, D = models.build(config.model)
-    one_pass = adapt.inspect(G, D, config.model.z_dim, config.run.batch_size, CPU).one_pass
-    return make_networks(G, D, config, one_pass, CPU)
+    signature = adapt.inspect(G, D, config.model.z_dim, config.run.batch_size, CPU, config.model.c_dim, config.loss.class_D > 0)
+    return make_networks(G, D, config, signature.img_shape, CPU, signature.one_pass)
 
 
 def random_inputs(config: Config, seed: int | torch.Generator = 0) -> StepInputs:
@@ -63,20 +64,13 @@ def make_engine(config: Config, networks: Networks, precision: Precision = FP32,
     generator = torch.Generator().manual_seed(7)
 
     def step(inputs):
-        return gan_step(networks, precision, inputs)
+        return update(networks, precision, inputs)
 
     def precise_step(inputs):
-        return gan_step(networks, FP32, inputs)
+        return update(networks, FP32, inputs)
 
-    system = System(
-        draw=lambda: random_inputs(config, generator),
-        steps={(): step},
-        state=networks.state(),
-        generators=[generator],
-        precise_steps=None if precision.compute_dtype == torch.float32 else {(): precise_step},
-        counters=networks.counters,
-    )
-    return Engine(system, ladder, graphs, ([] if report is None else report).append)
+    phase = Phase(lambda: random_inputs(config, generator), step, None if precision.compute_dtype == torch.float32 else precise_step)
+    return Engine(single_phase(phase, networks.state(), [generator], networks.counters), ladder, graphs, ([] if report is None else report).append)
 
 
 class SilentProgress:

@@ -10,7 +10,7 @@ from recorded_graphs import RecordedGraphs
 from torch import nn
 
 from fastgan import Trainer
-from fastgan.cadence import Cadence
+from fastgan.cadence import Cadence, Rhythm
 from fastgan.capture import CapturedSteps, best_size
 from fastgan.config import replace
 from fastgan.cuda_graphs import CudaGraphs, waiting_forbidden
@@ -45,14 +45,14 @@ def test_the_best_size_of_a_launch(monkeypatch, seconds, size):
     clock = [0.0]
     monkeypatch.setattr("fastgan.capture.time.perf_counter", lambda: clock[0])
     candidates = [FakeSteps(each, per_step, clock) for each, per_step in zip((1, 4, 16), seconds, strict=True)]
-    assert best_size(candidates, 3, lambda: None).size == size
+    assert best_size(candidates, Cadence({"update": Rhythm(3, (0, 1, 2))}), lambda: None).size == size
 
 
 def test_single_steps_are_recorded_once_for_all_sizes():
     graphs, weight = RecordedGraphs(), torch.zeros(())
-    steps = {(): lambda: weight.add_(1)}
-    single = CapturedSteps(graphs, steps, Cadence(), 1)
-    CapturedSteps(graphs, steps, Cadence(), 4, other=single)
+    steps, cadence = {("update",): lambda: weight.add_(1)}, Cadence({"update": Rhythm()})
+    single = CapturedSteps(graphs, steps, cadence, 1)
+    CapturedSteps(graphs, steps, cadence, 4, other=single)
     assert [len(operators) for operators in graphs.recordings] == [1, 4]
 
 

@@ -8,13 +8,13 @@ from recorded_graphs import RecordedGraphs
 from torch import nn
 
 from fastgan import UserError, ops
-from fastgan.cadence import Cadence
+from fastgan.cadence import Cadence, Rhythm
 from fastgan.compiling import compile_step
-from fastgan.engine import Engine, Ladder, RecompilationError, System
+from fastgan.engine import Engine, Ladder, Phase, RecompilationError, System, single_phase
 from fastgan.ops import choice
 from fastgan.parity import snapshot
 from fastgan.precision import Precision
-from fastgan.step import gan_step
+from fastgan.step import update
 
 EVERYTHING = {"loss__fresh_fakes": True, "loss__smooth_real": 0.1, "loss__flip_labels": 0.2, "loss__instance_noise": 0.1, "optim__ema_kimg": 1.0,
               "loss__instance_noise_kimg": 0.05}  # fmt: skip
@@ -45,7 +45,7 @@ def test_compiled_equals_eager_in_one_graph(preset, overrides):
     for step in range(5):
         compiled.run(step, 1)
         eager.run(step, 1)
-        torch.testing.assert_close(compiled_networks.totals, eager_networks.totals, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(compiled_networks.totals.tensor, eager_networks.totals.tensor, rtol=1e-3, atol=1e-4)
     assert_close(compiled_networks, eager_networks)
     compiled_networks.optimizer_D.lr.fill_(1e-5)  # a schedule
     compiled.run(5, 3)
@@ -80,7 +80,7 @@ def test_a_second_compilation_is_noticed():
     engine.prepare()
     engine.check_no_recompilation()
     larger = gans.random_inputs(gans.tiny_config("mlp", run__batch_size=12))
-    engine.system.draw = lambda: larger
+    engine.system.phases["update"].draw = lambda: larger
     engine.run(0, 1)
     with pytest.raises(RecompilationError, match="2 times"):
         engine.check_no_recompilation()
@@ -172,7 +172,7 @@ def test_what_cannot_be_recorded_is_left_with_its_reason(cuda_graph):
         assert len(reports) == 1
         assert "the captured step is not used, the eager one is: RuntimeError: the host waits for" in reports[0]
         engine.run(0, 2)
-        assert networks.totals.any()
+        assert networks.totals.tensor.any()
     assert engine.rung.name == "eager"
     assert before.keys() == networks.state().keys()
 
@@ -236,54 +236,73 @@ def test_a_graph_of_several_steps_that_differs_from_single_ones_is_not_used():
 
 
 def toy_system(cadence: Cadence) -> System:
-    """A weight that every step changes in its own way: the update adds 1, `double` doubles, `triple` triples, in the order of their names."""
+    """A weight that every phase changes in its own way: `add` adds 1, `double` doubles, `triple` triples."""
     weight, totals, generator = torch.ones(1), torch.zeros(1), torch.Generator()
+    changes = {"add": lambda: weight.add_(1), "double": lambda: weight.mul_(2), "triple": lambda: weight.mul_(3)}
 
-    def step_of(variant):
+    def phase_of(name):
         def step(inputs):
-            weight.add_(1)
-            for name in variant:
-                weight.mul_({"double": 2, "triple": 3}[name])
+            changes[name]()
             totals.add_(weight)
-            return totals
 
-        return step
+        return Phase(lambda: (), step)
 
     state = {"D": {"weight": weight}, "totals": {"totals": totals}}
-    return System(lambda: (), {variant: step_of(variant) for variant in cadence.variants()}, state, [generator], cadence=cadence)
+    return System({name: phase_of(name) for name in cadence.rhythms}, state, [generator], cadence)
 
 
+@pytest.mark.parametrize("intro", [(0, {}), (5, {"add": Rhythm(), "triple": Rhythm(2)})], ids=str)
 @pytest.mark.parametrize("size", [1, 2, 3, 8])
-def test_parts_that_are_due_now_and_then_come_in_their_rhythm(size):
-    cadence = Cadence({"double": 4, "triple": 6})
+def test_phases_that_are_due_now_and_then_come_in_their_rhythm(size, intro):
+    cadence = Cadence({"add": Rhythm(), "double": Rhythm(4), "triple": Rhythm(6)}, intro)
     captured = Engine(toy_system(cadence), Ladder(compile=False, graph_steps=size), RecordedGraphs())
     assert captured.prepare().name == "captured"
     expected, step = 1.0, 0
     for num in (1, 3, 8, 17):
         captured.run(step, num)
         for number in range(step, step + num):
-            expected = (expected + 1) * (2 if number % 4 == 0 else 1) * (3 if number % 6 == 0 else 1)
+            doubles, triples = (number % 4 == 0, number % 6 == 0) if number >= intro[0] else (False, number % 2 == 0)
+            expected = (expected + 1) * (2 if doubles else 1) * (3 if triples else 1)
         step += num
         assert captured.system.state["D"]["weight"].item() == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.slow
-def test_a_variant_that_cannot_be_compiled_stays_eager_alone():
-    cadence, reports = Cadence({"double": 2}), []
+def test_a_phase_that_cannot_be_compiled_stays_eager_alone():
+    cadence, reports = Cadence({"add": Rhythm(), "double": Rhythm(2)}), []
     system = toy_system(cadence)
-    plain = system.steps[("double",)]
+    plain = system.phases["double"].step
 
     def breaks(inputs):
         torch._dynamo.graph_break()
         return plain(inputs)
 
-    system.steps = {**system.steps, ("double",): breaks}
+    system.phases["double"].step = breaks
     engine = Engine(system, Ladder(), report=reports.append)
     assert engine.prepare().name == "compiled"
     assert len(reports) == 1
-    assert "the compiled step with double is not used" in reports[0]
+    assert "the compiled step (double) is not used" in reports[0]
     engine.run(0, 3)
     assert system.state["D"]["weight"].item() == ((1 + 1) * 2 + 1 + 1) * 2
+    engine.check_no_recompilation()
+
+
+@pytest.mark.slow
+def test_a_penalty_that_cannot_be_compiled_in_the_lower_precision_computes_in_fp32():
+    system, reports = toy_system(Cadence({"add": Rhythm()})), []
+    careful = system.phases["add"].step
+
+    def breaks(inputs):
+        torch._dynamo.graph_break()
+        return careful(inputs)
+
+    system.phases["add"].step, system.phases["add"].precise_step, system.phases["add"].careful_step = breaks, careful, careful
+    engine = Engine(system, Ladder(), report=reports.append)
+    assert engine.prepare().name == "compiled"
+    assert len(reports) == 1
+    assert reports[0].startswith("the penalty computes in fp32 inside the compiled step: ")
+    engine.run(0, 3)
+    assert system.state["D"]["weight"].item() == 4
     engine.check_no_recompilation()
 
 
@@ -337,7 +356,7 @@ def test_a_rung_that_differs_is_left_with_its_reason(change, reason):
     reports = []
     state = {"D": dict(network.named_parameters()), "optimizer": optimizer.state(), "totals": {"totals": totals}}
     before = snapshot(state)
-    engine = Engine(System(lambda: (), {(): step}, state, []), Ladder(), report=reports.append)
+    engine = Engine(single_phase(Phase(lambda: (), step), state, []), Ladder(), report=reports.append)
     engine.prepare()
     assert engine.rung.name == "eager"
     assert len(reports) == 1
@@ -374,7 +393,7 @@ def test_the_compiled_graph_holds_no_wasted_convolution(monkeypatch):
         return graph.forward
 
     def step(inputs):
-        return gan_step(networks, gans.FP32, inputs)
+        return update(networks, gans.FP32, inputs)
 
     with torch._dynamo.config.patch(trace_autograd_ops=True):
         torch.compile(step, backend=aot_autograd(fw_compiler=count), fullgraph=True)(inputs)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fastgan.parity import PARITY_STEPS, Trial, Trials, Yardstick, compare, restore, snapshot
-from fastgan.step import gan_step
+from fastgan.step import update
 
 
 def trial(statistics: float = 1.0, weights=(1.0, 2.0), moments=(1.0, 1.0)) -> Trial:
@@ -41,7 +41,7 @@ def test_the_yardstick_widens_what_is_allowed():
 def trials_of(config, networks):
     """(trials, the call of an eager step on random inputs)."""
     generator = torch.Generator().manual_seed(0)
-    return Trials(networks.state(), [generator]), lambda: gan_step(networks, gans.FP32, gans.random_inputs(config, generator))
+    return Trials(networks.state(), [generator]), lambda: update(networks, gans.FP32, gans.random_inputs(config, generator))
 
 
 @pytest.mark.parametrize("preset", ["mlp", "dcgan", "gaussian1d"])
@@ -131,7 +131,7 @@ def test_restore_puts_values_back_in_place():
     networks = gans.tiny_networks(config)
     state = networks.state()
     before, addresses = snapshot(state), [t.data_ptr() for named in state.values() for t in named.values()]
-    gan_step(networks, gans.FP32, gans.random_inputs(config))
+    update(networks, gans.FP32, gans.random_inputs(config))
     assert any(not torch.equal(before["G"][name], tensor) for name, tensor in state["G"].items())
     restore(state, before)
     assert all(torch.equal(before[group][name], tensor) for group, named in networks.state().items() for name, tensor in named.items())

@@ -11,9 +11,10 @@ from torch.utils._pytree import tree_leaves
 
 from fastgan import adapt, models, ops, presets, step
 from fastgan.data.feed import Window
-from fastgan.networks import STATISTICS, make_networks
+from fastgan.judging import cross_entropy
+from fastgan.networks import make_networks
 from fastgan.ops import choice
-from fastgan.step import gan_step, judge_loss
+from fastgan.step import update
 
 LOSSES = [
     {},
@@ -86,7 +87,7 @@ def check_against_plain(config):
     optimizer_D = torch.optim.Adam(D.parameters(), config.optim.lr_D, betas, config.optim.eps)
     for seed in range(3):
         inputs = gans.random_inputs(config, seed)
-        statistics = dict(zip(STATISTICS, gan_step(networks, gans.FP32, inputs).tolist(), strict=True))
+        statistics = {name: value.item() for name, value in update(networks, gans.FP32, inputs).items()}
         d_loss, g_loss = plain_step(G, D, optimizer_G, optimizer_D, config, inputs)
         assert statistics["d_loss"] == pytest.approx(d_loss, rel=1e-3, abs=1e-4)
         assert statistics["g_loss"] == pytest.approx(g_loss, rel=1e-3, abs=1e-4)
@@ -121,7 +122,7 @@ def test_real_and_fake_in_one_pass_gives_the_same_update():
     one, two = gans.tiny_networks(config), gans.tiny_networks(config)
     assert one.one_pass
     two = type(two)(**{**vars(two), "one_pass": False})
-    torch.testing.assert_close(gan_step(one, gans.FP32, inputs), gan_step(two, gans.FP32, inputs))
+    torch.testing.assert_close(update(one, gans.FP32, inputs), update(two, gans.FP32, inputs))
     for a, b in zip(one.D.parameters(), two.D.parameters(), strict=True):
         assert (a - b).abs().mean() < 1e-6
 
@@ -131,7 +132,7 @@ def test_batchnorm_sees_real_and_fake_separately():
     config = gans.tiny_config("dcgan")
     networks = gans.tiny_networks(config)
     assert not networks.one_pass
-    gan_step(networks, gans.FP32, gans.random_inputs(config))
+    update(networks, gans.FP32, gans.random_inputs(config))
     batchnorms = [module for module in networks.D.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     assert batchnorms
     assert all(module.num_batches_tracked == 3 for module in batchnorms)
@@ -150,7 +151,7 @@ def test_no_wasted_convolutions(native_head):
     config = gans.tiny_config("dcgan")
     networks, inputs = gans.tiny_networks(config), gans.random_inputs(config)
     with CountOperations() as operations:
-        gan_step(networks, gans.FP32, inputs)
+        update(networks, gans.FP32, inputs)
     assert {name: count for name, count in operations.counts.items() if "conv" in name or name == "mm"} == gans.NO_WASTE
     assert operations.counts["leaky_relu_bce"] == 3
     assert operations.counts["leaky_relu_bce_backward input=True weight=True"] == 2  # D: real and fake
@@ -161,7 +162,7 @@ def test_real_and_fake_in_one_pass_end_in_one_call(native_head):
     config = gans.tiny_config("mlp")
     networks, inputs = gans.tiny_networks(config), gans.random_inputs(config)
     with CountOperations() as operations:
-        gan_step(networks, gans.FP32, inputs)
+        update(networks, gans.FP32, inputs)
     assert operations.counts["leaky_relu_bce"] == 2
     assert operations.counts["leaky_relu_bce_backward input=True weight=True"] == 1
     assert operations.counts["leaky_relu_bce_backward input=True weight=False"] == 1
@@ -171,7 +172,7 @@ def test_fresh_fakes_cost_one_more_forward_pass_of_g(native_head):
     config = gans.tiny_config("dcgan", loss__fresh_fakes=True)
     networks, inputs = gans.tiny_networks(config), gans.random_inputs(config)
     with CountOperations() as operations:
-        gan_step(networks, gans.FP32, inputs)
+        update(networks, gans.FP32, inputs)
     expected = gans.NO_WASTE | {"convolution transposed": gans.NO_WASTE["convolution transposed"] + 2, "mm": gans.NO_WASTE["mm"] + 1}
     assert {name: count for name, count in operations.counts.items() if name in expected} == expected
 
@@ -179,8 +180,9 @@ def test_fresh_fakes_cost_one_more_forward_pass_of_g(native_head):
 def test_totals_are_the_sum_of_the_steps():
     config = gans.tiny_config("mlp")
     networks = gans.tiny_networks(config)
-    steps = [gan_step(networks, gans.FP32, gans.random_inputs(config, seed)) for seed in range(4)]
-    torch.testing.assert_close(networks.totals, torch.stack(steps).sum(0))
+    steps = [update(networks, gans.FP32, gans.random_inputs(config, seed)) for seed in range(4)]
+    expected = {name: sum(each[name].item() for each in steps) / 4 for name in steps[0]}
+    assert networks.totals.means(networks.totals.tensor.tolist()) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "rmsprop"])
@@ -188,7 +190,7 @@ def test_the_average_follows_g_inside_the_step(optimizer):
     config = gans.tiny_config("mlp", optim__name=optimizer, optim__ema_kimg=0.008)  # a half-life of one batch: beta = 0.5
     networks = gans.tiny_networks(config)
     before = [parameter.clone() for parameter in networks.G_ema.parameters()]
-    gan_step(networks, gans.FP32, gans.random_inputs(config))
+    update(networks, gans.FP32, gans.random_inputs(config))
     for old, average, source in zip(before, networks.G_ema.parameters(), networks.G.parameters(), strict=True):
         torch.testing.assert_close(average, (old + source) / 2)
     assert any(not torch.equal(old, new) for old, new in zip(before, networks.G_ema.parameters(), strict=True))
@@ -198,7 +200,8 @@ def test_the_average_follows_g_inside_the_step(optimizer):
 def test_a_map_of_logits_is_a_loss_over_all_of_them(target):
     D = torch.nn.Conv2d(1, 1, 4, 4)
     img = torch.randn(2, 1, 16, 16)
-    loss, logits = judge_loss(D, gans.FP32, img, target)
+    loss, judgement = cross_entropy(D, gans.FP32, img, target)
+    logits = judgement.logits
     assert loss.shape == logits.shape == (2, 16)
     assert loss.dtype == logits.dtype == torch.float32
     assert torch.equal(logits, D(img).flatten(1))
@@ -225,9 +228,9 @@ def test_the_fused_end_gives_what_the_plain_one_gives(preset, target):
     fake_img = gans.tiny_networks(config).G(gans.random_inputs(config).z).detach()
     if target == "vector":
         target = torch.rand(len(D(fake_img)), 1)
-    fused, plain = (judge_loss(each, gans.FP32, fake_img, target) for each in (D, PlainEnd(D)))
-    for ours, theirs in zip(fused, plain, strict=True):
-        torch.testing.assert_close(ours, theirs)
+    fused, plain = (cross_entropy(each, gans.FP32, fake_img, target) for each in (D, PlainEnd(D)))
+    torch.testing.assert_close(fused[0], plain[0])
+    torch.testing.assert_close(fused[1].logits, plain[1].logits)
     parameters = list(D.parameters())
     for ours, theirs in zip(*(torch.autograd.grad(loss.mean(), parameters) for loss, _ in (fused, plain)), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
@@ -240,21 +243,19 @@ def test_instance_noise_falls_to_zero_by_the_images_shown():
     img, noise = torch.zeros(8, 1, 16, 16), torch.ones(3, 8, 1, 16, 16)
     levels = []
     for _ in range(6):
-        levels.append(step._noised(networks, img, noise, 0).mean().item())
-        gan_step(networks, gans.FP32, inputs)
+        levels.append(step._as_D_sees_it(networks, img, inputs._replace(noise=noise), 0, 0).mean().item())
+        update(networks, gans.FP32, inputs)
     assert levels == pytest.approx([0.4, 0.3, 0.2, 0.1, 0.0, 0.0], abs=1e-6)
     assert networks.nimg == 48
 
 
-def test_mirrored_real_images(monkeypatch):
-    seen = []
+def test_mirrored_real_images():
     config = gans.tiny_config("mlp")
     inputs = gans.random_inputs(config)
     uniform = torch.linspace(0, 1, 8).view(8, 1, 1, 1)
-    monkeypatch.setattr(step, "d_step", lambda networks, precision, real_img, *_: seen.append(real_img) or (torch.zeros(()),) * 3)
-    gan_step(gans.tiny_networks(config), gans.FP32, inputs._replace(mirror=uniform))
+    seen = step._real_images(gans.tiny_networks(config), inputs._replace(mirror=uniform), inputs.real_img)
     plain = inputs.real_img / 127.5 - 1
-    torch.testing.assert_close(seen[0].view(8, 1, 16, 16), torch.cat([plain[:4].flip(3), plain[4:]]))
+    torch.testing.assert_close(seen, torch.cat([plain[:4].flip(3), plain[4:]]))
 
 
 class OnlyOn(TorchDispatchMode):
@@ -279,10 +280,10 @@ def test_everything_stays_on_the_device(monkeypatch, preset, optimizer, changes)
     config = gans.with_loss(gans.tiny_config(preset, optim__ema_kimg=1.0, optim__name=optimizer), **changes)
     torch.manual_seed(0)
     G, D = models.build(config.model)
-    one_pass = adapt.inspect(G, D, config.model.z_dim, config.run.batch_size, gans.CPU).one_pass
-    networks = make_networks(G, D, config, one_pass, torch.device("meta"))
+    signature = adapt.inspect(G, D, config.model.z_dim, config.run.batch_size, gans.CPU)
+    networks = make_networks(G, D, config, signature.img_shape, torch.device("meta"), signature.one_pass)
     inputs = gans.random_inputs(config)
     rows = Window(torch.zeros(20, 16, 16, 1, dtype=torch.uint8, device="meta"), torch.zeros(40, dtype=torch.int64, device="meta"), 8)
     inputs = type(inputs)(*(None if x is None else x.to("meta") for x in inputs))._replace(mirror=torch.zeros(8, 1, 1, 1, device="meta"))
     with OnlyOn("meta"), networks.counters.off():
-        gan_step(networks, gans.FP32, inputs._replace(real_img=rows.read().img))
+        update(networks, gans.FP32, inputs._replace(real_img=rows.read().img))

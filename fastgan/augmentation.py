@@ -1,0 +1,44 @@
+"""The augmentation of a run: which one, how likely, and how it adapts to D."""
+import torch
+
+ada = diff_augment = None
+from fastgan.config import AugmentConfig
+
+
+class Augmentation:
+    """img [N, C, H, W], uniform [N, num_uniforms] U(0,1) -> img of the same shape: DiffAugment, or ADA with probability `p`, float32 []."""
+
+    def __init__(self, config: AugmentConfig, device: torch.device):
+        self._policy = tuple(part.strip() for part in config.policy.split(","))
+        self._is_ada = config.kind == "ada"
+        self._controller = ada.AdaController(device, config.p, config.target, config.ada_kimg) if self._is_ada else None
+        self._adapts = self._is_ada and config.p_end is None and config.target > 0
+
+    @property
+    def num_uniforms(self) -> int:
+        """Random numbers that an image takes."""
+        return (ada if self._is_ada else diff_augment).num_uniforms(self._policy)
+
+    @property
+    def p(self) -> torch.Tensor | None:
+        """The probability of every part, float32 []; None where all are always done."""
+        return self._controller.p if self._controller else None
+
+    def __call__(self, img: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+        if self._is_ada:
+            return ada.ada_augment(img, uniform, self._controller.p, self._policy)
+        return diff_augment.diff_augment(img, uniform, self._policy)
+
+    def observe(self, real_logits: torch.Tensor) -> None:
+        """Move p by what D says of real images."""
+        if self._adapts:
+            self._controller.update(real_logits)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """What a step changes."""
+        return self._controller.state() if self._controller else {}
+
+
+def make_augmentation(config: AugmentConfig, device: torch.device) -> Augmentation | None:
+    """The augmentation that is configured, or None."""
+    return None if config.kind == "none" else Augmentation(config, device)

@@ -1,0 +1,42 @@
+"""Which phases a configuration trains in, and in which rhythm."""
+from fastgan import step
+from fastgan.cadence import Cadence, Rhythm
+from fastgan.config import Config
+
+FUNCTIONS = {
+    "update": step.update, "D": step.d_update, "G": step.g_update, "D_penalty": step.d_penalty_update, "G_penalty": step.g_penalty_update,
+}  # fmt: skip
+READS_IMAGES = ("update", "D")  # the phases of which every step has one: they move on in the data
+
+
+def cadence_of(config: Config) -> Cadence:
+    """The rhythm of a run: a step is one update of D on one batch, with what else is due after it."""
+    loss, penalty = config.loss, config.penalty
+    has_D_penalty = penalty.D_every > 1 and (penalty.gp_weight or penalty.r1_gamma or penalty.r2_gamma)
+    rhythms = _updates(loss.n_critic, loss.fresh_fakes)
+    if has_D_penalty:
+        rhythms["D_penalty"] = Rhythm(penalty.D_every)
+    if penalty.pl_weight:
+        rhythms["G_penalty"] = Rhythm(loss.n_critic * penalty.G_every, (loss.n_critic - 1,))
+    intro = {**rhythms, **_updates(loss.n_critic_intro, loss.fresh_fakes)} if loss.intro_updates else {}
+    return Cadence(rhythms, (loss.n_critic_intro * loss.intro_updates, intro))
+
+
+def _updates(n_critic: int, fresh_fakes: bool) -> dict[str, Rhythm]:
+    """n_critic updates of D for one of G. Where G takes fakes of its own its update is a graph of its own; otherwise it shares D's last ones."""
+    last = n_critic - 1
+    if n_critic == 1:
+        return {"update": Rhythm()}
+    if fresh_fakes:
+        return {"D": Rhythm(), "G": Rhythm(n_critic, (last,))}
+    return {"D": Rhythm(n_critic, tuple(range(last))), "update": Rhythm(n_critic, (last,))}
+
+
+def phases_of(cadence: Cadence) -> list[str]:
+    """The phases that occur in a cadence."""
+    return list(dict.fromkeys([*cadence.intro_rhythms, *cadence.rhythms]))
+
+
+def batches_per_step(config: Config) -> int:
+    """Batches that a step reads: one for D, and where G's loss compares its fakes with real images, one for G."""
+    return 2 if config.loss.name == "relativistic" else 1

@@ -1,0 +1,70 @@
+"""Values that change during training: 0-D tensors that the step itself writes, from the number of images shown, so that nothing is compiled again."""
+import math
+from dataclasses import dataclass
+
+import torch
+
+SHAPES = ("linear", "cosine")
+
+
+@dataclass(frozen=True)
+class Ramp:
+    """From `start` to `end` while the first `over_kimg` thousand images are shown; afterwards it stays. warmup_kimg: rises linearly from 0 before."""
+
+    start: float
+    end: float
+    over_kimg: float
+    shape: str = "linear"  # linear | cosine (half a wave: slow, fast, slow)
+    warmup_kimg: float = 0.0
+
+    def at(self, nimg: torch.Tensor) -> torch.Tensor:
+        """The value where nimg images have been shown, float32 []. nimg: int64 []."""
+        kimg = nimg.double() / 1000
+        progress = (kimg / self.over_kimg).clamp(max=1) if self.over_kimg else torch.ones_like(kimg)
+        if self.shape == "cosine":
+            progress = 0.5 - 0.5 * torch.cos(math.pi * progress)
+        value = self.start + (self.end - self.start) * progress
+        if self.warmup_kimg:
+            value = value * (kimg / self.warmup_kimg).clamp(max=1)
+        return value.float()
+
+
+@dataclass(frozen=True)
+class HalfLife:
+    """The decay of a moving average from its half-life in thousands of images, a number or a Ramp.
+
+    num_images: shown between two updates of the average. share: the half-life is at most this share of the images shown so far, so that the first
+    weights are soon forgotten (Karras et al., 2020, arXiv 2006.06676, "ramp-up"); None = no such limit.
+    """
+
+    kimg: float | Ramp
+    num_images: int
+    share: float | None = None
+
+    def at(self, nimg: torch.Tensor) -> torch.Tensor:
+        """0.5 ** (num_images / half-life), float32 []; 0 for a half-life of 0."""
+        shown = nimg.double() / 1000
+        kimg = self.kimg.at(nimg).double() if isinstance(self.kimg, Ramp) else torch.full_like(shown, self.kimg)
+        if self.share is not None:
+            kimg = torch.minimum(kimg, shown * self.share)
+        return torch.exp2(-self.num_images / (1000 * kimg).clamp(min=1e-6)).float()
+
+
+class Schedules:
+    """Targets, float32 [], with what they follow."""
+
+    def __init__(self):
+        self._followed: list[tuple[torch.Tensor, Ramp | HalfLife]] = []
+
+    def add(self, target: torch.Tensor, schedule: Ramp | HalfLife) -> None:
+        """From now on `update` writes the value of `schedule` into target."""
+        self._followed.append((target, schedule))
+
+    def __len__(self) -> int:
+        return len(self._followed)
+
+    @torch.no_grad()
+    def update(self, nimg: torch.Tensor) -> None:
+        """Write the values for where nimg images (int64 []) have been shown."""
+        for target, schedule in self._followed:
+            target.copy_(schedule.at(nimg))
