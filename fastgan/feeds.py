@@ -10,7 +10,7 @@ from fastgan.adapt import Signature
 from fastgan.config import Config
 from fastgan.data import Batch, Feed, GaussianFeed, ResidentFeed, Source, open_source
 from fastgan.data.arrays import checked_labels
-from fastgan.data.classes import check_classes
+from fastgan.data.classes import check_classes, classes_of
 from fastgan.data.folder import FileSource
 from fastgan.data.real_set import EncodedSet, RealSet
 from fastgan.data.ring import MAX_STEPS
@@ -33,10 +33,11 @@ class OpenedData:
 
 
 def fit_to_data(config: Config, source: Source | None, sizes: tuple[int, ...] | None) -> Config:
-    """The configuration with resolution and channels filled in: what was asked for, else the data's own, at most 64 pixels.
+    """The configuration with resolution, channels and, where it is conditional, classes filled in: what was asked for, else the data's own.
 
-    sizes: those that the networks can have, of which the largest is taken that the images reach, a frame of black included (of dcgan's 28 -> 32,
-    40 -> 32, 48 -> 64), or the smallest where they reach none of at most 64 pixels; None = any size. source: None = samples of a density.
+    The data's own resolution is at most 64 pixels. sizes: those that the networks can have, of which the largest is taken that the images reach, a
+    frame of black included (of dcgan's 28 -> 32, 40 -> 32, 48 -> 64), or the smallest where they reach none; None = any size.
+    source: None = samples of a density. Raises UserError for conditional training on data without labels.
     """
     if source is None:
         return config
@@ -46,7 +47,8 @@ def fit_to_data(config: Config, source: Source | None, sizes: tuple[int, ...] | 
         native = source.native_resolution
         reached = [size for size in sizes or (native,) if size <= OWN_RESOLUTION and 3 * size <= 4 * native]
         resolution = max(reached, default=min(sizes or (OWN_RESOLUTION,)))
-    return dataclasses.replace(config, model=dataclasses.replace(model, img_resolution=resolution, img_channels=channels))
+    c_dim = classes_of(source)[0] if model.cond and not model.c_dim else model.c_dim
+    return dataclasses.replace(config, model=dataclasses.replace(model, img_resolution=resolution, img_channels=channels, c_dim=c_dim))
 
 
 def open_feed(data, signature: Signature, config: Config, generator: torch.Generator, progress: bool = True) -> OpenedData:
@@ -90,13 +92,8 @@ def _labels_to_tell(
     labels: torch.Tensor | None, class_names: tuple[str, ...] | None, name: str, config: Config
 ) -> tuple[torch.Tensor | None, tuple[str, ...]]:
     """(the labels where the networks are to be told them, else None; notes on them). Raises UserError where they are missing or beyond c_dim."""
-    c_dim = _c_dim(config)
+    c_dim = config.model.c_dim
     return (labels, check_classes(labels, class_names, name, c_dim)) if c_dim else (None, ())
-
-
-def _c_dim(config: Config) -> int:
-    """The number of classes that the networks are told, 0 = none."""
-    return getattr(config.model, "c_dim", 0)
 
 
 # --- samples of a density ------------------------------------------------------------------------------------------------------------------------
@@ -177,7 +174,7 @@ def _open_encoded(source: Source, resolution: int, channels: int, config: Config
     run = config.run
     labels = torch.from_numpy(source.labels) if isinstance(source, FileSource) and source.labels is not None else None
     feed = DaliFeed(source, resolution, channels, run.batch_size, run.seed, device, config.data.skip_bad, config.data.random_crop, progress,
-                    max_steps=_ring_steps(config), labels=labels if _c_dim(config) else None)
+                    max_steps=_ring_steps(config), labels=labels if config.model.c_dim else None)
     of_usable = None if labels is None else labels[torch.from_numpy(feed.rows)]
     real_set = EncodedSet(source, len(feed.rows), (resolution, resolution, channels), feed.skipped, of_usable)
     _, on_classes = _labels_to_tell(of_usable, source.class_names, source.name, config)
