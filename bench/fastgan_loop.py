@@ -26,7 +26,7 @@ class FastganLoop:
             self.feed = GaussianFeed(config.data.mean, config.data.std, num, generator)
         else:
             self.feed = ResidentFeed(images.permute(0, 2, 3, 1), num, 0, device)
-        self.networks = networks = make_networks(G, D, config, signature.one_pass, device)
+        self.networks = networks = make_networks(G, D, config, signature.img_shape, device, signature.one_pass)
         self.G, self.D = networks.G, networks.D
         self.precision = choose_precision(config.run.amp, device)
         self.reasons: list[str] = []

@@ -15,6 +15,7 @@ from fastgan.errors import UserError
 
 DCGAN_RESOLUTIONS = (16, 32, 64, 128)
 SET_SIZE = 100  # samples that D of the 1-D GAN judges together
+DENSITIES = ("gaussian", "ring8", "grid25")  # sources whose samples are numbers, drawn as they are needed
 LENGTHS = ("run.epochs", "run.kimg", "run.steps")
 BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
@@ -276,7 +277,9 @@ CHOICES = {
     "model.G_activation": ("relu", "leaky_relu", "elu"),
     "model.D_activation": ("relu", "leaky_relu", "elu"),
     "model.init": ("torch", "xavier_relu"),
-    "loss.name": ("non_saturating", "saturating"),
+    "loss.name": ("non_saturating", "saturating", "wasserstein", "hinge", "least_squares", "relativistic"),
+    "optim.decay": ("none", "linear", "cosine"),
+    "augment.kind": ("none", "diff", "ada"),
     "optim.name": ("adam", "rmsprop"),
     "data.backend": ("auto", "resident", "stream", "dali"),
     "run.cuda_graph": ("auto", "on", "off"),

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from fastgan.adapt import Signature
-from fastgan.config import Config
+from fastgan.config import DENSITIES, Config
 from fastgan.data import Batch, Feed, GaussianFeed, ResidentFeed, Source, open_source
 from fastgan.data.arrays import checked_labels
 from fastgan.data.classes import check_classes, classes_of
@@ -16,7 +16,9 @@ from fastgan.data.real_set import EncodedSet, RealSet
 from fastgan.data.ring import MAX_STEPS
 from fastgan.data.sources import with_labels_apart
 from fastgan.data.stream import StreamFeed
+from fastgan.data.synthetic import GRID_STD, RING_STD, MixtureFeed, grid, ring
 from fastgan.errors import UserError
+from fastgan.phases import batches_per_step
 
 OWN_RESOLUTION = 64  # where the images are larger and no size is asked for
 RESIDENT_SHARE = 0.6  # of the free memory of the device: the most that a set takes there unless it is told to; networks and their work need the rest
@@ -59,9 +61,8 @@ def open_feed(data, signature: Signature, config: Config, generator: torch.Gener
     are read. The batches come with labels where config.model.c_dim says how many classes the networks are told. Raises UserError where the data and
     G's images do not fit each other, where the images cannot be fed as config.data.backend asks, and where labels are missing or beyond c_dim.
     """
-    run = config.run
-    if config.data.source == "gaussian":
-        return OpenedData(GaussianFeed(config.data.mean, config.data.std, run.batch_size, generator))
+    if config.data.source in DENSITIES:
+        return OpenedData(_open_density(config, generator))
     samples = _as_samples(data)
     if samples is not None:
         return _open_samples(samples, signature, config, generator.device)
@@ -96,7 +97,24 @@ def _labels_to_tell(
     return (labels, check_classes(labels, class_names, name, c_dim)) if c_dim else (None, ())
 
 
+def _batch_size(config: Config) -> int:
+    """Images that a step reads at once."""
+    return config.run.batch_size * batches_per_step(config)
+
+
 # --- samples of a density ------------------------------------------------------------------------------------------------------------------------
+
+
+def centres_of(source: str) -> tuple[torch.Tensor, float]:
+    """(centres of the modes [M, 2], standard deviation of each) of "ring8" or "grid25"."""
+    return (ring(), RING_STD) if source == "ring8" else (grid(), GRID_STD)
+
+
+def _open_density(config: Config, generator: torch.Generator) -> Feed:
+    if config.data.source == "gaussian":
+        return GaussianFeed(config.data.mean, config.data.std, _batch_size(config), generator)
+    centres, std = centres_of(config.data.source)
+    return MixtureFeed(centres, std, _batch_size(config), generator)
 
 
 def _as_samples(data) -> Batch | None:
@@ -113,7 +131,7 @@ def _open_samples(samples: Batch, signature: Signature, config: Config, device: 
     if samples.img.shape[1:] != signature.img_shape:
         raise UserError(f"the data has samples of {samples.img.shape[1]} features, but G makes {list(signature.img_shape)}")
     labels, notes = _labels_to_tell(samples.labels, None, "the samples", config)
-    return OpenedData(ResidentFeed(samples.img, config.run.batch_size, config.run.seed, device, labels), notes=notes)
+    return OpenedData(ResidentFeed(samples.img, _batch_size(config), config.run.seed, device, labels), notes=notes)
 
 
 # --- the ways to feed decoded images -------------------------------------------------------------------------------------------------------------
@@ -138,13 +156,13 @@ def _choose_backend(asked: str, set_bytes: int, free_bytes: int | None) -> tuple
 
 def _open_resident(images: torch.Tensor, labels: torch.Tensor | None, config: Config, device: torch.device) -> ResidentFeed:
     try:
-        return ResidentFeed(images, config.run.batch_size, config.run.seed, device, labels)
+        return ResidentFeed(images, _batch_size(config), config.run.seed, device, labels)
     except torch.cuda.OutOfMemoryError as error:
         raise _too_large(images.nbytes, _free_bytes(device) or 0) from error
 
 
 def _open_stream(images: torch.Tensor, labels: torch.Tensor | None, config: Config, device: torch.device) -> StreamFeed:
-    return StreamFeed(images, config.run.batch_size, config.run.seed, device, _ring_steps(config), labels=labels)
+    return StreamFeed(images, _batch_size(config), config.run.seed, device, _ring_steps(config), labels=labels)
 
 
 def _ring_steps(config: Config) -> int:
@@ -173,7 +191,7 @@ def _open_encoded(source: Source, resolution: int, channels: int, config: Config
 
     run = config.run
     labels = torch.from_numpy(source.labels) if isinstance(source, FileSource) and source.labels is not None else None
-    feed = DaliFeed(source, resolution, channels, run.batch_size, run.seed, device, config.data.skip_bad, config.data.random_crop, progress,
+    feed = DaliFeed(source, resolution, channels, _batch_size(config), run.seed, device, config.data.skip_bad, config.data.random_crop, progress,
                     max_steps=_ring_steps(config), labels=labels if config.model.c_dim else None)
     of_usable = None if labels is None else labels[torch.from_numpy(feed.rows)]
     real_set = EncodedSet(source, len(feed.rows), (resolution, resolution, channels), feed.skipped, of_usable)

@@ -1,11 +1,10 @@
 """What a run writes down, and when: pictures at the start, statistics every tick, grids and snapshots every few, a summary at the end."""
-from collections.abc import Callable
-
 import torch
 
 from fastgan import checkpoint, plots
 from fastgan.config import Config
 from fastgan.errors import DivergedError
+from fastgan.gallery import Gallery
 from fastgan.networks import Networks
 from fastgan.run_folder import RunFolder
 from fastgan.training_state import state_tensors, weight_tensors
@@ -14,13 +13,13 @@ from fastgan.training_state import state_tensors, weight_tensors
 class Recorder:
     """Fills a run folder.
 
-    generate: grid -> the fixed-noise images, float32 [num, C, H, W] (or samples [num, 1] of a density).
+    gallery: the fixed-noise images (or samples of a density).
     real_img: uint8 [num, C, H, W] of the real set, or None where the data are samples of a density.
     """
 
-    def __init__(self, folder: RunFolder, config: Config, networks: Networks, generate: Callable[[], torch.Tensor], real_img: torch.Tensor | None):
+    def __init__(self, folder: RunFolder, config: Config, networks: Networks, gallery: Gallery, real_img: torch.Tensor | None):
         self.folder, self.config, self.networks = folder, config, networks
-        self.generate, self.real_img = generate, real_img
+        self.gallery, self.real_img = gallery, real_img
         self.saved_nimg: int | None = None
 
     def say(self, text: str) -> None:
@@ -69,7 +68,7 @@ class Recorder:
             self.save(nimg, generator)
         self.folder.write_summary()
         if self.config.model.architecture == "samples":
-            self.folder.write_density(self.generate(), self.config.data.mean, self.config.data.std)
+            self.folder.write_density(self.gallery.grid(), self.config.data.mean, self.config.data.std)
 
     def _write_fakes(self, name: str) -> None:
-        self.folder.write_image_grid(name, plots.to_uint8(self.generate(), self.config.model.img_low, 1.0))
+        self.folder.write_image_grid(name, plots.to_uint8(self.gallery.grid(), self.config.model.img_low, 1.0), self.gallery.columns)

@@ -24,9 +24,9 @@ class RunFolder:
         self.log = RunLog(self.path, tensorboard=config.run.tensorboard, resume_nimg=resume_nimg)
         write_text(self.path / "training_options.json", to_json(config) + "\n")
 
-    def write_image_grid(self, name: str, images: torch.Tensor) -> None:
+    def write_image_grid(self, name: str, images: torch.Tensor, columns: int | None = None) -> None:
         """A PNG of uint8 images [num, C, H, W]."""
-        plots.save_grid(images, self.path / name)
+        plots.save_grid(images, self.path / name, columns)
 
     def write_snapshot(self, networks: dict[str, torch.Tensor], nimg: int) -> Path:
         """The weights of G, D and G_ema, with the configuration that rebuilds them."""

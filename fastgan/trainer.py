@@ -2,7 +2,6 @@
 import contextlib
 import dataclasses
 import math
-import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +11,22 @@ from torch import nn
 
 from fastgan import adapt, models, plots
 from fastgan.assembly import make_engine
-from fastgan.config import DCGAN_RESOLUTIONS, Config, DataConfig, LossConfig, ModelConfig, OptimConfig, RunConfig, validate
+from fastgan.config import (
+    DENSITIES,
+    AugmentConfig,
+    Config,
+    DataConfig,
+    LossConfig,
+    ModelConfig,
+    OptimConfig,
+    PenaltyConfig,
+    RunConfig,
+    validate,
+)
 from fastgan.data import open_source
 from fastgan.errors import DivergedError, UserError
 from fastgan.feeds import fit_to_data, open_feed
+from fastgan.gallery import Gallery
 from fastgan.memory import full_gpu_said
 from fastgan.networks import make_networks
 from fastgan.ops import choice
@@ -27,24 +38,28 @@ from fastgan.progress import Progress, memory_gb
 from fastgan.readout import Readout
 from fastgan.recorder import Recorder
 from fastgan.run_folder import RunFolder
-from fastgan.sample import draw_z, generate_chunks
 from fastgan.stats import refuse_existing_run
+from fastgan.stopwatch import Stopwatch
 from fastgan.training_state import load_state
-
-GRID_SEED = 1_000_003  # added to the run's seed: the grid's z come from another random stream than training's
 
 
 class Trainer:
     """Trains a pair of plain nn.Modules: G(z) -> images [N, C, H, W] in [-1, 1] and D(images) -> one logit (or a map of logits) an image.
 
-    data: a name, a path, an array, a tensor, a torch Dataset or DataLoader (fastgan.data.open_source), converted to G's size and channels;
-    a 2-D float array or tensor [num, features] is taken as samples of a density. z: float32 [N, z_dim] or [N, z_dim, 1, 1], whichever G takes.
-    loss: non_saturating | saturating. lr: of both optimisers, or (lr_G, lr_D). betas: Adam's. ema_kimg: half-life of G's moving average.
-    amp: bf16 compute where the chip has it. compile: the whole step as one graph, used if it agrees with eager. device: None = CUDA if there is one.
-    cuda_graph: auto | on | off: on CUDA the host launches whole steps as one CUDA graph, graph_steps of them at once (None = measured).
-    data_backend: auto | resident (on the device) | stream (from host memory) | dali (decoded as needed). mirror: show images mirrored at random.
-    out: a run folder to write grids, statistics and resumable snapshots into; None writes nothing. resume: go on from the state in `out`.
-    G and D are trained in place. Raises UserError, in one sentence, for what cannot be trained.
+    data: a name, a path, an array, a tensor, a torch Dataset or DataLoader (fastgan.data.open_source), or a pair (images, labels), converted to G's
+    size and channels; a 2-D float array or tensor [num, features] is taken as samples of a density. z: float32 [N, z_dim] or [N, z_dim, 1, 1],
+    whichever G takes. c_dim: classes of the data; above 0 the networks are called G(z, c), D(images, c) with c int64 [N] or one-hot float32 [N,
+    c_dim], whichever they take. class_weight: (D's, G's) weight of an auxiliary classifier; D then returns (logits, class_logits).
+
+    loss: non_saturating | saturating | wasserstein | hinge | least_squares | relativistic. n_critic: updates of D for one of G. gp_weight: WGAN-GP's
+    penalty; r1_gamma, r2_gamma: of D's slope at real and fake images; D_every: penalties in every k-th step alone, k times as strong; clip: WGAN's.
+    lr: of both optimisers, or (lr_G, lr_D). betas: Adam's. ema_kimg: half-life of G's moving average. augment: none | diff | ada.
+
+    amp: bf16 compute where the chip has it. compile: every phase of the step as one graph, used if it agrees with eager. device: None = CUDA if there
+    is one. cuda_graph: auto | on | off: on CUDA the host launches whole steps as one CUDA graph, graph_steps of them at once (None = measured).
+    batch_gpu: images at a time, where a batch needs too much memory. data_backend: auto | resident (on the device) | stream (from host memory) | dali
+    (decoded as needed). mirror: show images mirrored at random. out: a run folder to write grids, statistics and resumable snapshots into; None writes
+    nothing. resume: go on from the state in `out`. G and D are trained in place. Raises UserError, in one sentence, for what cannot be trained.
     """
 
     def __init__(
@@ -56,15 +71,25 @@ class Trainer:
         loss: str = "non_saturating",
         z_dim: int | None = None,
         z_distribution: str = "normal",
+        c_dim: int = 0,
+        class_weight: tuple[float, float] = (0.0, 0.0),
         batch_size: int = 64,
+        batch_gpu: int | None = None,
+        n_critic: int = 1,
         lr: float | tuple[float, float] = 2e-4,
         betas: tuple[float, float] = (0.5, 0.999),
         optimizer: str = "adam",
         ema_kimg: float | None = None,
+        gp_weight: float = 0.0,
+        r1_gamma: float = 0.0,
+        r2_gamma: float = 0.0,
+        D_every: int = 1,
+        clip: float = 0.0,
         smooth_real: float = 0.0,
         smooth_fake: float = 0.0,
         flip_labels: float = 0.0,
         instance_noise: float = 0.0,
+        augment: str = "none",
         fresh_fakes: bool = False,
         img_low: float = -1.0,
         amp: bool = True,
@@ -81,25 +106,31 @@ class Trainer:
     ):
         lr_G, lr_D = _pair("lr", lr) if isinstance(lr, tuple | list) else (lr, lr)
         beta1, beta2 = _pair("betas", betas)
+        class_D, class_G = _pair("class_weight", class_weight)
         config = Config(
             preset="custom",
-            model=ModelConfig("custom", z_dim=z_dim or 1, z_distribution=z_distribution, img_low=img_low),
-            loss=LossConfig(loss, fresh_fakes, smooth_real, smooth_fake, flip_labels, instance_noise),
+            model=ModelConfig("custom", z_dim=z_dim or 1, z_distribution=z_distribution, img_low=img_low, cond=c_dim > 0, c_dim=c_dim),
+            loss=LossConfig(
+                loss, fresh_fakes, n_critic, class_D=class_D, class_G=class_G, smooth_real=smooth_real, smooth_fake=smooth_fake,
+                flip_labels=flip_labels, instance_noise=instance_noise,
+            ),
+            penalty=PenaltyConfig(gp_weight=gp_weight, r1_gamma=r1_gamma, r2_gamma=r2_gamma, D_every=D_every, clip=clip),
             optim=OptimConfig(optimizer, lr_G, lr_D, beta1, beta2, ema_kimg=ema_kimg),
+            augment=AugmentConfig(augment),
             data=DataConfig(str(data) if isinstance(data, str | Path) else type(data).__name__, backend=data_backend, mirror=mirror),
             run=RunConfig(
-                batch_size=batch_size, kimg=1, seed=seed, amp=amp, compile=compile, cuda_graph=cuda_graph, graph_steps=graph_steps,
-                device=None if device is None else str(device),
-            ),  # fmt: skip
-        )
+                batch_size=batch_size, batch_gpu=batch_gpu, kimg=1, seed=seed, amp=amp, compile=compile, cuda_graph=cuda_graph,
+                graph_steps=graph_steps, device=None if device is None else str(device),
+            ),
+        )  # fmt: skip
         self._build(G, D, data, validate(config), z_dim, out, resume, progress)
 
     @classmethod
     def from_config(cls, config: Config, out: str | Path | None = None, resume: bool = False, progress: bool = True) -> "Trainer":
         """The trainer of a preset: networks and data as the configuration names them."""
         trainer = cls.__new__(cls)
-        data = None if config.data.source == "gaussian" else open_source(config.data.source)
-        config = validate(fit_to_data(config, data, DCGAN_RESOLUTIONS if config.model.architecture == "dcgan" else None))
+        data = None if config.data.source in DENSITIES else open_source(config.data.source)
+        config = validate(fit_to_data(config, data, models.sizes(config.model)))
         torch.manual_seed(config.run.seed)
         G, D = models.build(config.model)
         trainer._build(G, D, data, config, config.model.z_dim, out, resume, progress)
@@ -126,8 +157,9 @@ class Trainer:
         self.feed, self.real_set = opened.feed, opened.real_set
         self.networks = make_networks(G, D, config, self.signature.img_shape, self.device, self.signature.one_pass, self.signature.one_hot)
         self.engine = make_engine(config, self.signature, self.networks, self.feed, self.generator, self.precision, self._say)
+        img_shape = None if self.real_set is None else self._channels_first(self.real_set.img_shape)
+        self.gallery = Gallery(config, self.signature, self.networks, self.precision, img_shape)
         self.readout, self.pace = Readout(self.networks.totals.tensor), Pace(self.device)
-        self.grid_z = self._draw_z(run.grid, torch.Generator(self.device).manual_seed(run.seed + GRID_SEED))
         self.nimg, self.stop_requested, self.last_finite = 0, False, {}
         self.notes = [*self.signature.notes, self.precision.describe(), *opened.notes]
         if self.real_set is not None and self.real_set.skipped:
@@ -142,7 +174,7 @@ class Trainer:
         self.recorder = None
         if out is not None:
             folder = RunFolder(Path(out), config, resume_nimg=self.nimg if resume else None)
-            self.recorder = Recorder(folder, config, self.networks, self._generate_grid, self._some_real_images(run.grid))
+            self.recorder = Recorder(folder, config, self.networks, self.gallery, self._some_real_images(run.grid))
 
     # --- the public surface ----------------------------------------------------------------------------------------------------------------------
 
@@ -151,12 +183,12 @@ class Trainer:
         last_tick = deque(self.ticks(kimg=kimg, epochs=epochs, steps=steps), maxlen=1)
         return last_tick[0] if last_tick else {}
 
-    @torch.no_grad()
-    def sample(self, num: int, seed: int | None = None) -> torch.Tensor:
-        """float32 [num, C, H, W] from G_ema (or G, where there is no average), in evaluation mode, on the CPU. seed: None = fresh randomness."""
-        generator = torch.Generator(self.device)
-        generator.seed() if seed is None else generator.manual_seed(seed)
-        return self._generate(self._draw_z(num, generator)).cpu()
+    def sample(self, num: int, seed: int | None = None, c: torch.Tensor | int | None = None) -> torch.Tensor:
+        """float32 [num, C, H, W] from G_ema (or G, where there is no average), in evaluation mode, on the CPU. seed: None = fresh randomness.
+
+        c: one class, or int64 [num]; None = all classes in turn, for a conditional G.
+        """
+        return self.gallery.samples(num, seed, c).cpu()
 
     def ticks(self, *, kimg: float | None = None, epochs: float | None = None, steps: int | None = None) -> Iterator[dict]:
         """Train, and yield the statistics of every tick; leaving the loop early leaves a run that `fit` or `ticks` can go on with."""
@@ -234,10 +266,7 @@ class Trainer:
     @property
     def is_density(self) -> bool:
         """Whether the real data are fresh samples of a known density."""
-        return self.config.data.source == "gaussian"
-
-    def _draw_z(self, num: int, generator: torch.Generator) -> torch.Tensor:
-        return draw_z(num, self.signature.z_shape, self.config.model.z_distribution, generator, self.device)
+        return self.config.data.source in DENSITIES
 
     def _prepare_step(self, progress: Progress, steps_per_tick: int) -> None:
         """Climb the ladder, once; afterwards the first trained step is still the first. A launch of several steps has to fit into a tick."""
@@ -267,7 +296,7 @@ class Trainer:
         if self.recorder:
             self.recorder.say(text)
 
-    def _read_statistics(self, stopwatch: "Stopwatch") -> dict:
+    def _read_statistics(self, stopwatch: Stopwatch) -> dict:
         """The means over a tick, and its speed. Raises DivergedError if one is NaN or infinite."""
         num_images = self.nimg - stopwatch.start_nimg
         means = self.networks.totals.means(self.readout.take())  # waits for the device
@@ -299,18 +328,10 @@ class Trainer:
 
     # --- images ----------------------------------------------------------------------------------------------------------------------------------
 
-    def _generate(self, z: torch.Tensor) -> torch.Tensor:
-        """Images [num, C, H, W], flat ones unfolded, or samples [num, features]."""
-        chunk = len(z) if self.real_set is None else self.config.run.batch_size  # samples of a density are small: all at once
-        images = generate_chunks(self.networks.G_ema, z, self.precision.autocast, chunk)
-        if self.real_set is None:
-            return images
-        height, width, channels = self.real_set.img_shape
-        return images.view(len(z), channels, height, width)
-
-    def _generate_grid(self) -> torch.Tensor:
-        """The fixed-noise images; for a density, enough samples for a histogram."""
-        return self.sample(100_000, seed=self.config.run.seed) if self.is_density else self._generate(self.grid_z)
+    @staticmethod
+    def _channels_first(img_shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        height, width, channels = img_shape
+        return channels, height, width
 
     def _some_real_images(self, num: int) -> torch.Tensor | None:
         """`num` real images, uint8 [num, C, H, W], spread over the set."""
@@ -321,30 +342,3 @@ def _pair(name: str, values) -> tuple[float, float]:
     if not isinstance(values, tuple | list) or len(values) != 2:
         raise UserError(f"{name} is {values!r}; it is a pair of numbers")
     return tuple(values)
-
-
-class Stopwatch:
-    """Wall time of a tick, and how much of it was spent in steps. A CUDA step returns before it is done: there `step_s` is the time to launch."""
-
-    def __init__(self, start_nimg: int):
-        self.start_nimg = start_nimg
-        self.step_s = 0.0
-        self._started = time.perf_counter()
-
-    @contextlib.contextmanager
-    def stepping(self) -> Iterator[None]:
-        """Counts the time inside as step time."""
-        started = time.perf_counter()
-        yield
-        self.step_s += time.perf_counter() - started
-
-    @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
-        """Leaves the time inside out: it is the caller's."""
-        started = time.perf_counter()
-        yield
-        self._started += time.perf_counter() - started
-
-    def seconds(self) -> float:
-        """Since the tick began."""
-        return time.perf_counter() - self._started

@@ -10,14 +10,18 @@ import fastgan
 ROOT = Path(fastgan.__file__).parent
 
 SERVICES = {"data", "metrics", "sample", "plots", "export", "checkpoint", "stats", "info", "progress"}
-FOUNDATIONS = [{"__init__", "errors", "kernels"}, {"files", "config"}, {"presets"}, {"ops", "distributed", "precision", "cadence"}]
+FOUNDATIONS = [{"__init__", "errors", "kernels"}, {"files", "config"}, {"presets"}, {"ops", "precision", "cadence", "inputs"}]
 METHOD = [
-    {"layers", "norms", "losses", "penalties", "augment", "optim", "ema", "schedules", "parity"}
+    {"layers", "norms", "losses", "penalties", "augment", "optim", "ema", "schedules", "parity", "norms", "totals", "diff_augment", "ada"}
     | {"counters", "compiling", "capture", "cuda_graphs", "pace", "readout"},
-    {"models", "networks"},
+    {"models", "augmentation"},
+    {"networks"},
+    {"judging"},
+    {"objectives"},
     {"step", "engine", "adapt"},
+    {"phases"},
 ]
-HARNESS = [{"run_folder", "feeds", "training_state", "snapshots", "assembly", "memory"}, {"recorder"}, {"trainer"}, {"cli"}, {"__main__"}]
+HARNESS = [{"run_folder", "feeds", "training_state", "snapshots", "assembly", "memory", "gallery", "stopwatch"}, {"recorder"}, {"trainer"}, {"cli"}, {"__main__"}]
 
 # A folder is one unit: its files may import each other.
 FLOORS = [*FOUNDATIONS, *METHOD, SERVICES, *HARNESS]

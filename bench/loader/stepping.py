@@ -65,7 +65,7 @@ class FedSteps:
         model, device = case.config.model, case.device
         G, D = models.build(model)
         self._signature = adapt.inspect(G.to(device), D.to(device), model.z_dim, case.config.run.batch_size, device)
-        self._networks = make_networks(G, D, self._config, self._signature.one_pass, device)
+        self._networks = make_networks(G, D, self._config, self._signature.img_shape, device, self._signature.one_pass)
         self._generator = torch.Generator(device).manual_seed(0)
         self._precision = choose_precision(True, device)
         self._reasons: list[str] = []

@@ -1,7 +1,7 @@
 """The networks of the presets, built by name. Plain nn.Modules: z -> image, image -> logits."""
 from torch import nn
 
-from fastgan.config import ModelConfig
+from fastgan.config import DCGAN_RESOLUTIONS, ModelConfig
 from fastgan.models import dcgan, mlp
 
 
@@ -15,3 +15,8 @@ def build(model: ModelConfig) -> tuple[nn.Module, nn.Module]:
     img_shape = (model.img_channels, model.img_resolution, model.img_resolution)
     G = mlp.Generator(img_shape, model.z_dim, model.G_hidden, model.G_activation, model.init, tanh=model.img_low < 0)
     return G, mlp.Discriminator(img_shape, model.D_hidden, model.D_activation, model.init)
+
+
+def sizes(model: ModelConfig) -> tuple[int, ...] | None:
+    """The resolutions that an architecture can have; None = any."""
+    return DCGAN_RESOLUTIONS if model.architecture == "dcgan" else None

@@ -15,7 +15,7 @@ from bench.switches import present
 from fastgan import models
 from fastgan.config import replace
 from fastgan.presets import PRESETS
-from fastgan.step import StepInputs
+from fastgan.inputs import StepInputs
 
 CPU = torch.device("cpu")
 
@@ -138,7 +138,7 @@ def compare_steps(preset, make_loop):
     our_noise, theirs.draw_z = iter([z.flatten(1) for z in noise]), iter(noise).__next__
     for index in range(2):
         z, fresh_z = next(our_noise), next(our_noise) if case.config.loss.fresh_fakes else None
-        ours.engine.system.draw = partial(StepInputs, case.uint8_batches[index], z, fresh_z)
+        ours.engine.system.phases["update"].draw = partial(StepInputs, case.uint8_batches[index], z, fresh_z)
         ours.run()
         theirs.step(case.float_batches[index])
     for before, our, their in zip(start, both_networks(ours), both_networks(theirs), strict=True):

@@ -1,0 +1,57 @@
+"""Pictures of what G makes while it is trained: always the same noise, a class a row, and samples on demand."""
+import torch
+
+from fastgan.adapt import Signature
+from fastgan.config import DENSITIES, Config
+from fastgan.networks import Networks
+from fastgan.precision import Precision
+from fastgan.sample import draw_z, generate_chunks, labels_for_grid
+
+GRID_SEED = 1_000_003  # added to the run's seed: the grid's z come from another random stream than training's
+DENSITY_SAMPLES = 100_000  # for a histogram
+
+
+class Gallery:
+    """Samples of a run's G_ema (or G, where there is no average), in evaluation mode.
+
+    img_shape: (C, H, W) of the images; None where the samples are no images.
+    """
+
+    def __init__(self, config: Config, signature: Signature, networks: Networks, precision: Precision, img_shape: tuple[int, int, int] | None):
+        self._config, self._signature, self._networks, self._precision = config, signature, networks, precision
+        self._img_shape, self._device = img_shape, networks.totals.tensor.device
+        self._grid_c, self.columns = labels_for_grid(config.run.grid, config.model.c_dim)
+        num = config.run.grid if self._grid_c is None else len(self._grid_c)
+        self._grid_z = self._draw_z(num, self._generator(config.run.seed + GRID_SEED))
+
+    def grid(self) -> torch.Tensor:
+        """The fixed-noise images, float32 [num, C, H, W], a class a row; for a density, samples enough for a histogram."""
+        if self._config.data.source in DENSITIES:
+            return self.samples(DENSITY_SAMPLES, self._config.run.seed)
+        return self._generate(self._grid_z, self._grid_c)
+
+    def samples(self, num: int, seed: int | None = None, labels: torch.Tensor | int | None = None) -> torch.Tensor:
+        """float32 [num, ...] on the device. seed: None = fresh randomness. labels: one class, or int64 [num]; None = all classes in turn."""
+        generator = self._generator(seed)
+        c_dim = self._config.model.c_dim
+        if c_dim and labels is None:
+            labels = torch.arange(num) % c_dim
+        if isinstance(labels, int):
+            labels = torch.full((num,), labels)
+        return self._generate(self._draw_z(num, generator), labels)
+
+    def _generator(self, seed: int | None) -> torch.Generator:
+        generator = torch.Generator(self._device)
+        generator.seed() if seed is None else generator.manual_seed(seed)
+        return generator
+
+    def _draw_z(self, num: int, generator: torch.Generator) -> torch.Tensor:
+        return draw_z(num, self._signature.z_shape, self._config.model.z_distribution, generator, self._device)
+
+    @torch.no_grad()
+    def _generate(self, z: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
+        """Images [num, C, H, W], flat ones unfolded, or samples [num, features]."""
+        chunk = len(z) if self._img_shape is None else self._config.run.batch_size  # samples of a density are small: all at once
+        condition = () if labels is None else self._networks.condition(labels.to(self._device))
+        images = generate_chunks(self._networks.G_ema, z, self._precision.autocast, chunk, condition)
+        return images if self._img_shape is None else images.view(len(z), *self._img_shape)
