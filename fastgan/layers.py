@@ -66,34 +66,78 @@ def linear(fan_in: int, fan_out: int, init: str) -> nn.Linear:
 
 
 class Deconv(nn.ConvTranspose2d):
-    """ConvTranspose2d(C, K, 4, stride=2, padding=1, bias=False) and an activation, [N, C, H, W] -> [N, K, 2H, 2W]; its state is that layer's."""
+    """ConvTranspose2d(C, K, 4, stride=2, padding=1) and an activation, [N, C, H, W] -> [N, K, 2H, 2W]; its state is that layer's."""
 
-    def __init__(self, in_channels: int, out_channels: int, act: str = "linear"):
-        super().__init__(in_channels, out_channels, 4, 2, 1, bias=False)
+    def __init__(self, in_channels: int, out_channels: int, act: str = "linear", bias: bool = False):
+        super().__init__(in_channels, out_channels, 4, 2, 1, bias=bias)
         self.act = act
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return deconv(x, self.weight, act=self.act)
+        return deconv(x, self.weight, self.bias, act=self.act)
 
 
 class Projection(nn.ConvTranspose2d):
-    """ConvTranspose2d(C, K, 4, stride=1, padding=0, bias=False) of one pixel, [N, C, 1, 1] -> [N, K, 4, 4]; its state is that layer's."""
+    """ConvTranspose2d(C, K, 4, stride=1, padding=0) of one pixel, [N, C, 1, 1] -> [N, K, 4, 4]; its state is that layer's."""
 
-    def __init__(self, in_channels: int, out_channels: int):
-        super().__init__(in_channels, out_channels, 4, bias=False)
+    def __init__(self, in_channels: int, out_channels: int, bias: bool = False):
+        super().__init__(in_channels, out_channels, 4, bias=bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return project(x, self.weight)
+        return project(x, self.weight, self.bias)
 
 
 class StridedConv(nn.Conv2d):
-    """Conv2d(C, K, 4, stride=2, padding=1, bias=False), [N, C, H, W] -> [N, K, H // 2, W // 2]; its state is that layer's."""
+    """Conv2d(C, K, 4, stride=2, padding=1), [N, C, H, W] -> [N, K, H // 2, W // 2]; its state is that layer's."""
 
-    def __init__(self, in_channels: int, out_channels: int):
-        super().__init__(in_channels, out_channels, 4, 2, 1, bias=False)
+    def __init__(self, in_channels: int, out_channels: int, bias: bool = False):
+        super().__init__(in_channels, out_channels, 4, 2, 1, bias=bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return strided_conv(x, self.weight)
+        return strided_conv(x, self.weight, self.bias)
+
+
+class UpConv(nn.Conv2d):
+    """Conv2d(C, K, 3, padding=1) of the image doubled by repeating pixels, [N, C, H, W] -> [N, K, 2H, 2W]; its state is that layer's.
+
+    As the transposed convolution (4, 2, 1) that both are together: 4 products a pixel instead of 9, and no doubled image in memory.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__(in_channels, out_channels, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        # A tap of the wide kernel is the sum of the 2x2 taps that meet the same small pixel.
+        wide = 4 * F.avg_pool2d(self.weight.flip(2, 3).transpose(0, 1), 2, stride=1, padding=1)
+        return deconv(x, wide, self.bias)
+
+
+class ConvDown(nn.Conv2d):
+    """The 2x2 means of Conv2d(C, K, 3, padding=1), [N, C, H, W] -> [N, K, H // 2, W // 2]; its state is that layer's.
+
+    As the strided convolution (4, 2, 1) that both are together: 4 products a pixel of the input instead of 9, and no full image of K channels.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__(in_channels, out_channels, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return strided_conv(x, F.avg_pool2d(self.weight, 2, stride=1, padding=1), self.bias)
+
+
+class ClassProjection(nn.Module):
+    """The end of a conditional discriminator (Miyato and Koyama, 2018, arXiv 1802.05637): features h [N, F], c int64 [N] -> logits [N].
+
+    l(h) + <embed(c), h>: how real the features are, and how much they are of their class. c_dim 0: l(h) alone, c is ignored.
+    """
+
+    def __init__(self, num_features: int, c_dim: int, bias: bool = True):
+        super().__init__()
+        self.linear = nn.Linear(num_features, 1, bias=bias)
+        self.embed = nn.Embedding(c_dim, num_features) if c_dim else None
+
+    def forward(self, h: torch.Tensor, c: torch.Tensor | None = None) -> torch.Tensor:
+        logits = self.linear(h).squeeze(1)
+        return logits if self.embed is None else logits + (self.embed(c) * h).sum(1)
 
 
 def dcgan_init(network: nn.Module) -> None:
@@ -101,6 +145,8 @@ def dcgan_init(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | Head):
             nn.init.normal_(module.weight, 0.0, 0.02)
-        elif isinstance(module, nn.BatchNorm2d):
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.BatchNorm2d) and module.affine:
             nn.init.normal_(module.weight, 1.0, 0.02)
             nn.init.zeros_(module.bias)

@@ -12,7 +12,7 @@ ROOT = Path(fastgan.__file__).parent
 SERVICES = {"data", "metrics", "sample", "plots", "export", "checkpoint", "stats", "info", "progress"}
 FOUNDATIONS = [{"__init__", "errors", "kernels"}, {"files", "config"}, {"presets"}, {"ops", "distributed", "precision", "cadence"}]
 METHOD = [
-    {"layers", "losses", "penalties", "augment", "optim", "ema", "schedules", "parity"}
+    {"layers", "norms", "losses", "penalties", "augment", "optim", "ema", "schedules", "parity"}
     | {"counters", "compiling", "capture", "cuda_graphs", "pace", "readout"},
     {"models", "networks"},
     {"step", "engine", "adapt"},

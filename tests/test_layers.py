@@ -1,9 +1,24 @@
 """Blocks that several models share."""
 import pytest
 import torch
+from checking import check_gradients
 from torch import nn
 
-from fastgan.layers import SLOPES, Head, activation, dcgan_init, linear, linear_critic, linear_stack
+from fastgan.layers import (
+    SLOPES,
+    ClassProjection,
+    ConvDown,
+    Deconv,
+    Head,
+    Projection,
+    StridedConv,
+    UpConv,
+    activation,
+    dcgan_init,
+    linear,
+    linear_critic,
+    linear_stack,
+)
 
 
 @pytest.mark.parametrize(("name", "at_minus_one"), [("relu", 0.0), ("leaky_relu", -0.2), ("elu", torch.expm1(torch.tensor(-1.0)).item())])
@@ -81,3 +96,58 @@ def test_dcgan_init_is_about_convolutions_and_batchnorm():
     assert network[1].weight.mean().item() == pytest.approx(1, abs=0.02)
     assert not network[1].bias.any()
     assert torch.equal(network[2].weight, before)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_layers_of_the_convolutions_that_they_are(bias):
+    torch.manual_seed(0)
+    for layer, plain, x in (
+        (Deconv(3, 5, bias=bias), nn.ConvTranspose2d(3, 5, 4, 2, 1, bias=bias), torch.randn(2, 3, 2, 3)),
+        (StridedConv(3, 5, bias=bias), nn.Conv2d(3, 5, 4, 2, 1, bias=bias), torch.randn(2, 3, 4, 6)),
+        (Projection(3, 5, bias=bias), nn.ConvTranspose2d(3, 5, 4, bias=bias), torch.randn(2, 3, 1, 1)),
+    ):
+        plain.load_state_dict(layer.state_dict())
+        torch.testing.assert_close(layer(x), plain(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_class_projection(bias):
+    torch.manual_seed(0)
+    head, h, c = ClassProjection(4, 3, bias), torch.randn(2, 4), torch.tensor([2, 0])
+    plain = head.linear(h).squeeze(1)
+    torch.testing.assert_close(head(h, c), plain + (head.embed.weight[c] * h).sum(1))
+    assert (head.linear.bias is not None) == bias
+    without = ClassProjection(4, 0, bias)
+    assert without(h).shape == (2,)
+    assert torch.equal(without(h, c), without(h))
+
+
+def test_dcgan_init_has_zero_biases_and_leaves_norms_without_weights_alone():
+    network = nn.Sequential(StridedConv(2, 3, bias=True), nn.BatchNorm2d(3, affine=False))
+    dcgan_init(network)
+    assert not network[0].bias.any()
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 2, 4), (1, 1, 6, 2), (3, 5, 4, 4)])
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_a_convolution_together_with_doubling_or_halving(shape, channels_last):
+    torch.manual_seed(0)
+    format = torch.channels_last if channels_last else torch.contiguous_format
+    x = torch.randn(shape).to(memory_format=format)
+    up, down, plain = (kind(shape[1], 4).to(memory_format=format) for kind in (UpConv, ConvDown, lambda *sizes: nn.Conv2d(*sizes, 3, padding=1)))
+    for layer in (up, down):
+        assert list(layer.state_dict()) == list(plain.state_dict())
+        layer.load_state_dict(plain.state_dict())
+    torch.testing.assert_close(up(x), plain(nn.functional.interpolate(x, scale_factor=2)), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(down(x), nn.functional.avg_pool2d(plain(x), 2), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [UpConv, ConvDown])
+def test_gradients_of_a_convolution_together_with_doubling_or_halving(kind):
+    torch.manual_seed(0)
+    layer = kind(1, 2).double()
+
+    def call(x, weight, bias):
+        return torch.func.functional_call(layer, {"weight": weight, "bias": bias}, (x,))
+
+    check_gradients(call, (torch.randn(2, 1, 2, 2), *layer.parameters()))

@@ -1,45 +1,63 @@
-"""DCGAN (Radford et al., 2015, arXiv 1511.06434) for square images of 16, 32, 64 or 128 pixels."""
+"""DCGAN (Radford et al., 2015, arXiv 1511.06434) for square images of 16, 32, 64 or 128 pixels, with labels or without, under any normalisation."""
 import math
 
 import torch
 from torch import nn
 
-from fastgan.layers import SLOPES, Deconv, Head, Projection, StridedConv, dcgan_init
+from fastgan.errors import UserError
+from fastgan.layers import SLOPES, ClassProjection, Deconv, Head, Projection, StridedConv, dcgan_init
+from fastgan.norms import ClassBatchNorm2d, class_batch_norm, normalisation, normalise_weights
+
+OF_WEIGHTS = ("spectral", "weight")  # normalisations that are no layer of their own
+WITHOUT_BIAS = ("none", *OF_WEIGHTS)  # normalisations that bring no bias: the convolutions have one instead
 
 
 class Generator(nn.Sequential):
     """z [N, z_dim] -> images [N, img_channels, R, R] in [-1, 1].
 
     1x1 -> 4x4 by a transposed convolution (4,1,0), then doubled by transposed convolutions (4,2,1); BatchNorm and ReLU between, tanh at the end.
+    norm: batch | instance | layer | none | spectral | weight, in BatchNorm's place. c_dim: the number of classes where BatchNorm's gain and bias
+    depend on the class; then forward takes c int64 [N] as well. Raises UserError for classes with another norm than batch.
     """
 
-    def __init__(self, img_resolution: int, img_channels: int, z_dim: int = 100, ngf: int = 64):
+    def __init__(self, img_resolution: int, img_channels: int, z_dim: int = 100, ngf: int = 64, norm: str = "batch", c_dim: int = 0):
+        if c_dim and norm != "batch":
+            raise UserError(f"G's normalisation {norm!r} knows no classes: take 'batch', or conditioning by 'concat'")
         widths = _widths(img_resolution, ngf)[::-1]
-        blocks = [_up_block(Projection(z_dim, widths[0]))]
-        blocks += [_up_block(Deconv(fan_in, fan_out)) for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True)]
+        bias = norm in WITHOUT_BIAS
+        layers = [Projection(z_dim, widths[0], bias=bias)]
+        layers += [Deconv(fan_in, fan_out, bias=bias) for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True)]
+        blocks = [_up_block(layer, norm, c_dim) for layer in layers]
         super().__init__(*blocks, nn.Sequential(Deconv(widths[-1], img_channels, act="tanh")))
         dcgan_init(self)
+        if norm in OF_WEIGHTS:
+            normalise_weights(self, norm)
 
-    def forward(self, z: torch.Tensor) -> torch.Tensor:
-        return super().forward(z.reshape(z.shape[0], -1, 1, 1))
+    def forward(self, z: torch.Tensor, c: torch.Tensor | None = None) -> torch.Tensor:
+        x = z.reshape(z.shape[0], -1, 1, 1)
+        for block in self:
+            for layer in block:
+                x = layer(x, c) if isinstance(layer, ClassBatchNorm2d) else layer(x)
+        return x
 
 
 class Discriminator(nn.Sequential):
     """Images [N, img_channels, R, R] -> logits [N].
 
-    Halved by convolutions (4,2,1) down to 4x4, then (4,1,0) to one logit; LeakyReLU 0.2, BatchNorm from the second layer.
+    Halved by convolutions (4,2,1) down to 4x4, then (4,1,0) to one logit; LeakyReLU 0.2, BatchNorm from the second layer, or another norm there:
+    instance | layer | none | spectral | weight.
     """
 
-    def __init__(self, img_resolution: int, img_channels: int, ndf: int = 64):
-        widths = _widths(img_resolution, ndf)
-        first = nn.Sequential(StridedConv(img_channels, widths[0]), nn.LeakyReLU(0.2))
-        blocks = [_down_block(fan_in, fan_out) for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True)]
-        last = blocks.pop()[:-1]  # its activation is in the head
-        super().__init__(first, *blocks, last, Head(nn.Conv2d(widths[-1], 1, 4, 1, 0, bias=False), SLOPES["leaky_relu"]))
+    def __init__(self, img_resolution: int, img_channels: int, ndf: int = 64, norm: str = "batch"):
+        blocks, width = _down_blocks(img_resolution, img_channels, ndf, norm)
+        super().__init__(*blocks, _head(nn.Conv2d(width, 1, 4, 1, 0, bias=False), norm))
         dcgan_init(self)
+        if norm in OF_WEIGHTS:
+            normalise_weights(self, norm)
 
     @property
-    def head(self) -> Head:
+    def head(self) -> nn.Module:
+        """What makes logits of features: a Head, except where weights are normalised."""
         return self[-1]
 
     def features(self, img: torch.Tensor) -> torch.Tensor:
@@ -48,8 +66,58 @@ class Discriminator(nn.Sequential):
             img = block(img)
         return img
 
-    def forward(self, img: torch.Tensor) -> torch.Tensor:
+    def forward(self, img: torch.Tensor, c: torch.Tensor | None = None) -> torch.Tensor:
         return self.head(self.features(img))
+
+
+# --- with labels: c is int64 [N], class numbers below c_dim --------------------------------------------------------------------------------------
+
+
+class ConcatGenerator(nn.Module):
+    """A Generator that takes z [N, z_dim] beside an embedding of the class [N, embed_dim] (Mirza and Osindero, 2014, arXiv 1411.1784)."""
+
+    def __init__(self, img_resolution: int, img_channels: int, z_dim: int, ngf: int, c_dim: int, norm: str = "batch", embed_dim: int = 100):
+        super().__init__()
+        self.embed = nn.Embedding(c_dim, embed_dim)  # from N(0, 1), like z
+        self.layers = Generator(img_resolution, img_channels, z_dim + embed_dim, ngf, norm)
+
+    def forward(self, z: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+        return self.layers(torch.cat([z.flatten(1), self.embed(c)], 1))
+
+
+class ConcatDiscriminator(nn.Module):
+    """A Discriminator that sees an image and one more channel, which its class has learnt: a plane instead of c_dim constant ones."""
+
+    def __init__(self, img_resolution: int, img_channels: int, ndf: int, c_dim: int, norm: str = "batch"):
+        super().__init__()
+        self.plane = nn.Embedding(c_dim, img_resolution**2)
+        self.layers = Discriminator(img_resolution, img_channels + 1, ndf, norm)
+
+    def forward(self, img: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+        plane = self.plane(c).view(-1, 1, *img.shape[2:])
+        return self.layers(torch.cat([img, plane.to(img.dtype)], 1))
+
+
+class ProjectionDiscriminator(nn.Module):
+    """A Discriminator whose logit is l(h) + <embed(c), h>, h [N, C] the sum over its last 4x4 features."""
+
+    def __init__(self, img_resolution: int, img_channels: int, ndf: int, c_dim: int, norm: str = "batch"):
+        super().__init__()
+        blocks, width = _down_blocks(img_resolution, img_channels, ndf, norm)
+        self.layers = nn.Sequential(*blocks, nn.LeakyReLU(SLOPES["leaky_relu"]))
+        self.projection = ClassProjection(width, c_dim)
+        dcgan_init(self)
+        for layer in (self.projection.linear, self.projection.embed):
+            nn.init.normal_(layer.weight, 0.0, 0.02)
+        nn.init.zeros_(self.projection.linear.bias)
+        if norm in OF_WEIGHTS:
+            normalise_weights(self, norm)
+
+    def forward(self, img: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+        return self.projection(self.layers(img).sum((2, 3)), c)
+
+
+# --- blocks --------------------------------------------------------------------------------------------------------------------------------------
 
 
 def _widths(img_resolution: int, base: int) -> list[int]:
@@ -57,9 +125,29 @@ def _widths(img_resolution: int, base: int) -> list[int]:
     return [base << level for level in range(int(math.log2(img_resolution)) - 2)]
 
 
-def _up_block(layer: Projection | Deconv) -> nn.Sequential:
-    return nn.Sequential(layer, nn.BatchNorm2d(layer.out_channels), nn.ReLU())
+def _norm(name: str, num_channels: int) -> list[nn.Module]:
+    """The layers of a normalisation, if it has some."""
+    return [] if name in WITHOUT_BIAS else [normalisation(name, num_channels)]
 
 
-def _down_block(fan_in: int, fan_out: int) -> nn.Sequential:
-    return nn.Sequential(StridedConv(fan_in, fan_out), nn.BatchNorm2d(fan_out), nn.LeakyReLU(0.2))
+def _up_block(layer: Projection | Deconv, norm: str, c_dim: int) -> nn.Sequential:
+    norms = [class_batch_norm(layer.out_channels, c_dim)] if c_dim else _norm(norm, layer.out_channels)
+    return nn.Sequential(layer, *norms, nn.ReLU())
+
+
+def _down_blocks(img_resolution: int, img_channels: int, ndf: int, norm: str) -> tuple[list[nn.Sequential], int]:
+    """(convolutions with what follows them, the last without its activation; the channels that they end in)."""
+    widths = _widths(img_resolution, ndf)
+    bias = norm in WITHOUT_BIAS
+    blocks = [nn.Sequential(StridedConv(img_channels, widths[0], bias), nn.LeakyReLU(0.2))]
+    for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True):
+        blocks.append(nn.Sequential(StridedConv(fan_in, fan_out, bias), *_norm(norm, fan_out), nn.LeakyReLU(0.2)))
+    blocks[-1] = blocks[-1][:-1]  # its activation is the head's
+    return blocks, widths[-1]
+
+
+def _head(layer: nn.Conv2d, norm: str) -> nn.Module:
+    """The last activation and layer: features [N, C, 4, 4] -> logits [N]; a Head where the layer's weight is used as it is."""
+    if norm in OF_WEIGHTS:
+        return nn.Sequential(nn.LeakyReLU(SLOPES["leaky_relu"]), layer, nn.Flatten(0))
+    return Head(layer, SLOPES["leaky_relu"])

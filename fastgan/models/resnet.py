@@ -1,0 +1,153 @@
+"""Residual G and D for square images of 4 * 2^k pixels: WGAN-GP's (Gulrajani et al., 2017, arXiv 1704.00028), SNGAN's (Miyato et al., 2018,
+arXiv 1802.05957) and its conditional forms, by class-conditional BatchNorm with projection (arXiv 1802.05637) or an auxiliary classifier.
+
+Widths are channels; res_blocks.flat_widths and tapered_widths give those of the papers.
+"""
+import functools
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from fastgan.layers import ClassProjection
+from fastgan.models.res_blocks import DownBlock, UpBlock, down_blocks, small_image, tapered_widths, xavier_init
+from fastgan.norms import class_batch_norm, normalisation, normalise_weights
+
+
+class Generator(nn.Module):
+    """z [N, z_dim] (and c int64 [N] where c_dim > 0) -> images [N, img_channels, R, R] in [-1, 1].
+
+    widths: of the 4x4 image and of what each block makes of it, so R is 4 << (len(widths) - 1). c_dim: the number of classes where BatchNorm in the
+    blocks depends on them.
+    """
+
+    def __init__(self, widths: tuple[int, ...], img_channels: int = 3, z_dim: int = 128, c_dim: int = 0):
+        super().__init__()
+        norm = functools.partial(class_batch_norm, num_classes=c_dim) if c_dim else nn.BatchNorm2d
+        self.input = nn.Linear(z_dim, widths[0] * 16)
+        self.blocks = nn.ModuleList(UpBlock(fan_in, fan_out, norm) for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True))
+        self.output = nn.Sequential(nn.BatchNorm2d(widths[-1]), nn.ReLU(), nn.Conv2d(widths[-1], img_channels, 3, padding=1), nn.Tanh())
+        xavier_init(self)
+
+    def forward(self, z: torch.Tensor, c: torch.Tensor | None = None) -> torch.Tensor:
+        x = small_image(self.input(z))
+        for block in self.blocks:
+            x = block(x, c)
+        return self.output(x)
+
+
+class Discriminator(nn.Module):
+    """Images [N, img_channels, R, R] -> logits [N].
+
+    widths: of what each block makes; the first num_down of them halve the image. norm: none | layer | spectral (of every weight, no bias at the end).
+    pool: mean | sum of the last features over the pixels is h. c_dim: the number of classes where the logit is l(h) + <embed(c), h>, c int64 [N];
+    with `classifier` the result is (logits l(h) [N], class_logits [N, c_dim]) instead, and c is ignored.
+    """
+
+    def __init__(
+        self,
+        widths: tuple[int, ...],
+        num_down: int,
+        img_channels: int = 3,
+        norm: str = "none",
+        pool: str = "mean",
+        c_dim: int = 0,
+        classifier: bool = False,
+    ):
+        super().__init__()
+        self.pool = pool
+        norms = functools.partial(normalisation, "none" if norm == "spectral" else norm)
+        self.blocks = nn.Sequential(*down_blocks((img_channels, *widths), num_down, norms))
+        make_head = ClassifierHead if classifier else ClassProjection
+        self.head = make_head(widths[-1], c_dim, bias=norm != "spectral")
+        xavier_init(self)
+        if c_dim and not classifier:
+            nn.init.xavier_uniform_(self.head.embed.weight)
+        if norm == "spectral":
+            normalise_weights(self, "spectral")
+
+    def forward(self, img: torch.Tensor, c: torch.Tensor | None = None) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        features = F.relu(self.blocks(img))
+        return self.head(features.mean((2, 3)) if self.pool == "mean" else features.sum((2, 3)), c)
+
+
+class ClassifierHead(nn.Module):
+    """The end of an auxiliary classifier (Odena et al., 2017, arXiv 1610.09585): h [N, F] -> (logits [N], class_logits [N, c_dim])."""
+
+    def __init__(self, num_features: int, c_dim: int, bias: bool):
+        super().__init__()
+        self.linear, self.classify = nn.Linear(num_features, 1, bias=bias), nn.Linear(num_features, c_dim, bias=bias)
+
+    def forward(self, h: torch.Tensor, c: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.linear(h).squeeze(1), self.classify(h)
+
+
+class StemDiscriminator(nn.Module):
+    """Images [N, img_channels, R, R] -> logits [N]: a convolution, halving blocks with layer normalisation, a linear map of the 4x4 features.
+
+    WGAN-GP's for 64x64. widths: of the convolution and of what each block makes, so R is 4 << (len(widths) - 1).
+    """
+
+    def __init__(self, widths: tuple[int, ...], img_channels: int = 3, norm: str = "layer"):
+        super().__init__()
+        norms = functools.partial(normalisation, norm)
+        blocks = [DownBlock(fan_in, fan_out, fan_in, norm=norms) for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True)]
+        stem, last = nn.Conv2d(img_channels, widths[0], 3, padding=1), nn.Linear(16 * widths[-1], 1)
+        self.layers = nn.Sequential(stem, *blocks, nn.Flatten(), last, nn.Flatten(0))
+        xavier_init(self)
+
+    def forward(self, img: torch.Tensor, c: torch.Tensor | None = None) -> torch.Tensor:
+        return self.layers(img)
+
+
+# --- without shortcuts: WGAN-GP's plain convolutions for CIFAR-10 --------------------------------------------------------------------------------
+
+
+class ConvGenerator(nn.Module):
+    """z [N, z_dim] -> images [N, img_channels, R, R] in [-1, 1]: linear to 4x4, then transposed convolutions (5,2,2) with BatchNorm and ReLU."""
+
+    def __init__(self, img_resolution: int = 32, img_channels: int = 3, z_dim: int = 128, ngf: int = 64):
+        super().__init__()
+        widths = tapered_widths(img_resolution // 2, ngf)
+        self.input = nn.Linear(z_dim, widths[0] * 16)
+        self.input_norm = nn.BatchNorm1d(widths[0] * 16)
+        layers: list[nn.Module] = []
+        for fan_in, fan_out in zip(widths, (*widths[1:], img_channels), strict=True):
+            layers += [nn.ReLU(), nn.ConvTranspose2d(fan_in, fan_out, 5, 2, 2, 1), nn.BatchNorm2d(fan_out)]
+        self.layers = nn.Sequential(*layers[:-1], nn.Tanh())
+        _strided_xavier_init(self)
+
+    def forward(self, z: torch.Tensor, c: torch.Tensor | None = None) -> torch.Tensor:
+        return self.layers(small_image(self.input_norm(self.input(z))))
+
+
+class ConvDiscriminator(nn.Module):
+    """Images [N, img_channels, R, R] -> logits [N]: convolutions (5,2,2) and LeakyReLU 0.2 down to 4x4, then a linear map."""
+
+    def __init__(self, img_resolution: int = 32, img_channels: int = 3, ndf: int = 64):
+        super().__init__()
+        widths = tapered_widths(img_resolution // 2, ndf)[::-1]
+        layers: list[nn.Module] = []
+        for fan_in, fan_out in zip((img_channels, *widths[:-1]), widths, strict=True):
+            layers += [nn.Conv2d(fan_in, fan_out, 5, 2, 2), nn.LeakyReLU(0.2)]
+        self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(16 * widths[-1], 1), nn.Flatten(0))
+        _strided_xavier_init(self)
+
+    def forward(self, img: torch.Tensor, c: torch.Tensor | None = None) -> torch.Tensor:
+        return self.layers(img)
+
+
+def _strided_xavier_init(network: nn.Module) -> None:
+    """Uniform weights of variance 4 / (fan_in + fan_out) in the convolutions, where a stride of 2 divides the fan of the larger image by 4; half that
+    in the linear maps; zero biases (as Gulrajani et al., 2017, did)."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            up = isinstance(module, nn.ConvTranspose2d)
+            taps = module.weight[0, 0].numel()
+            fan_in, fan_out = module.in_channels * taps / (4 if up else 1), module.out_channels * taps / (1 if up else 4)
+            bound = (12 / (fan_in + fan_out)) ** 0.5
+            nn.init.uniform_(module.weight, -bound, bound)
+            nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            nn.init.zeros_(module.bias)
