@@ -12,7 +12,9 @@ ROOT = Path(fastgan.__file__).parent
 SERVICES = {"data", "metrics", "sample", "plots", "export", "checkpoint", "stats", "info", "progress"}
 FOUNDATIONS = [{"__init__", "errors", "kernels"}, {"files", "config"}, {"presets"}, {"ops", "distributed", "precision", "cadence"}]
 METHOD = [
+    {"transforms"},
     {"layers", "losses", "penalties", "augment", "optim", "ema", "schedules", "parity"}
+    | {"diff_augment", "ada", "ada_controller"}
     | {"counters", "compiling", "capture", "cuda_graphs", "pace", "readout"},
     {"models", "networks"},
     {"step", "engine", "adapt"},
