@@ -12,7 +12,9 @@ ROOT = Path(fastgan.__file__).parent
 SERVICES = {"data", "metrics", "sample", "plots", "export", "checkpoint", "stats", "info", "progress"}
 FOUNDATIONS = [{"__init__", "errors", "kernels"}, {"files", "config"}, {"presets", "validation"}, {"ops", "precision", "cadence", "inputs"}]
 METHOD = [
-    {"layers", "norms", "losses", "penalties", "augment", "optim", "ema", "schedules", "parity", "totals", "diff_augment", "ada"}
+{"transforms"},
+    {"layers", "norms", "losses", "penalties", "augment", "optim", "ema", "schedules", "parity", "totals"}
+    | {"diff_augment", "ada", "ada_controller"}
     | {"counters", "compiling", "capture", "cuda_graphs", "pace", "readout"},
     {"models", "augmentation"},
     {"networks"},
@@ -22,7 +24,7 @@ METHOD = [
     {"phases"},
 ]
 HARNESS = [
-    {"run_folder", "feeds", "training_state", "snapshots", "assembly", "memory", "gallery", "stopwatch"},
+    {"run_folder", "feeds", "training_state", "snapshots", "assembly", "memory", "gallery", "stopwatch", "signs"},
     {"recorder"},
     {"trainer"},
     {"cli"},
