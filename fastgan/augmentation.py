@@ -32,10 +32,11 @@ class Augmentation:
             return ada.ada_augment(img, uniform, self._controller.p, self._policy)
         return diff_augment.diff_augment(img, uniform, self._policy)
 
-    def observe(self, real_logits: torch.Tensor) -> None:
-        """Move p by what D says of real images."""
+    def observed(self, real_logits: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Move p by what D says of real images, [N, L], where it adapts. Returns it as a statistic, where there is one."""
         if self._adapts:
             self._controller.update(real_logits)
+        return {"augment_p": self._controller.p.clone()} if self._controller else {}
 
     def state(self) -> dict[str, torch.Tensor]:
         """What a step changes."""

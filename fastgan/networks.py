@@ -68,11 +68,6 @@ class Networks:
         """Zeros like `num` images that require grad: what penalties are differentiated by (penalties.py)."""
         return self.probes[num]
 
-    def observe(self, real_logits: torch.Tensor) -> None:
-        """Let the augmentation adapt to D's logits of real images, [N, L]."""
-        if self.augmentation is not None:
-            self.augmentation.observe(real_logits.detach())
-
     def state(self) -> dict[str, dict[str, torch.Tensor]]:
         """Every tensor that a step changes: group -> name -> tensor. Groups of parameters are named G, D, G_ema."""
         groups = {

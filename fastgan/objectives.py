@@ -26,7 +26,8 @@ def d_loss(networks: Networks, precision: Precision, inputs: StepInputs, real_im
     if penalty.gp_weight and not is_lazy:
         between = _gradient_penalty(networks, precision, inputs, real_img, fake_img)
         loss, statistics = loss + penalty.gp_weight * between, statistics | {"gradient_penalty": between}
-    networks.observe(real.logits)
+    if networks.augmentation is not None:
+        statistics |= networks.augmentation.observed(real.logits.detach())
     return loss, {"d_loss": statistics.pop("adversarial"), "real_logits": real.logits.mean(), "fake_logits": fake.logits.mean(), **statistics}
 
 
