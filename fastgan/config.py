@@ -22,21 +22,38 @@ BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "n
 class ModelConfig:
     """The two networks. Sizes that a preset does not fix come from the data (None)."""
 
-    architecture: str = "dcgan"  # dcgan | mlp | samples (1-D densities) | custom (a user's own networks, from Python)
+    architecture: str = "dcgan"  # a name of fastgan/models; samples: a 1-D density | points: a 2-D one | custom: a user's own networks, from Python
     z_dim: int = 100
     z_distribution: str = "normal"  # normal: N(0,1) | uniform: U(-1,1) | unit_uniform: U(0,1)
     img_resolution: int | None = None  # pixels a side; None = the data's, at most the preset's own
     img_channels: int | None = None  # 1 or 3; None = the data's
     img_low: float = -1.0  # the value of a black pixel inside the networks, -1 or 0; white is 1
-    ngf: int = 64  # dcgan: channels of G's last hidden layer
-    ndf: int = 64  # dcgan: channels of D's first layer
-    G_hidden: tuple[int, ...] = (256,)  # mlp and samples: hidden widths
+    ngf: int = 64  # dcgan, conv: channels of G's last hidden layer, doubled at every halving; resnet, biggan: of its blocks, see taper
+    ndf: int = 64  # the same of D
+    taper: bool = False  # resnet, biggan: channels are doubled at every halving, up to 16 times; otherwise all blocks have as many
+    G_norm: str = "batch"  # dcgan: batch | instance | layer | none | spectral | weight
+    D_norm: str = "batch"  # dcgan: the same; resnet: none | layer | spectral
+    G_hidden: tuple[int, ...] = (256,)  # mlp, samples, points: hidden widths
     D_hidden: tuple[int, ...] = (256,)
     G_activation: str = "relu"  # relu | leaky_relu (slope 0.2) | elu
     D_activation: str = "relu"
     init: str = "torch"  # torch: the layers' own | xavier_relu: N(0, 2/fan_in), zero biases
     cond: bool = False  # train by class labels, which the data must have
     c_dim: int = 0  # classes; filled in from the data
+    conditioning: str = "projection"  # how D and G are told the class: concat (dcgan, mlp) | projection | classifier (resnet)
+    attention: int = 0  # biggan: the resolution that has self-attention; 0 = none
+    shared_dim: int = 0  # biggan: width of the one class embedding that conditions every block, beside its own part of z; 0 = a table a block
+    w_dim: int = 512  # stylegan2: width of a style
+    mapping_layers: int = 8  # stylegan2: from z to styles
+    channel_base: int = 16384  # stylegan2: a layer of R x R pixels has channel_base / R channels
+    channel_max: int = 512  # stylegan2: at most
+    style_mixing: float = 0.9  # stylegan2: share of the images whose finer layers take their styles from another z
+    mbstd_group: int = 4  # stylegan2: images that D compares with each other
+    D_skips: bool = True  # stylegan2: D's blocks are residual
+    widths: tuple[int, ...] = ()  # r3gan: channels of the stages, from 4x4 pixels up
+    cardinalities: tuple[int, ...] = ()  # r3gan: groups of their 3x3 convolutions
+    blocks: tuple[int, ...] = ()  # r3gan: blocks of each stage
+    width: float = 1.0  # lightweight: times the channels of the paper
 
 
 @dataclass(frozen=True)
