@@ -1,4 +1,4 @@
-"""Fully connected G and D: for images (Goodfellow et al., 2014), by class too (Mirza and Osindero, 2014), for samples of a 1-D density and for points."""
+"""Fully connected G and D: images (Goodfellow et al., 2014), images by class (Mirza and Osindero, 2014), samples of a 1-D density, points."""
 import math
 
 import torch

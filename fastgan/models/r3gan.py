@@ -96,8 +96,8 @@ class Discriminator(nn.Module):
 class ResidualBlock(nn.Module):
     """[N, width, H, W] -> the same shape: 1x1 to twice the width, grouped 3x3, 1x1 back, added to the input.
 
-    Fix-up (Zhang et al., 2019): the last convolution starts at 0, the other two from He's normal times num_blocks^(-1/4), num_blocks being those of the
-    whole network. A network of any depth starts as its transitions alone, and its updates keep their size.
+    Fix-up (Zhang et al., 2019): the last convolution starts at 0, the other two from He's normal times num_blocks^(-1/4), of the whole network's
+    blocks. A network of any depth starts as its transitions alone, and its updates keep their size.
     """
 
     def __init__(self, width: int, cardinality: int, num_blocks: int):
