@@ -17,7 +17,11 @@ METHOD = [
     {"models", "networks"},
     {"step", "engine", "adapt"},
 ]
-HARNESS = [{"run_folder", "feeds", "training_state", "snapshots", "assembly", "memory"}, {"recorder"}, {"trainer"}, {"cli"}, {"__main__"}]
+HARNESS = [
+    {"run_folder", "feeds", "training_state", "snapshots", "assembly", "memory"},
+    {"recorder", "evaluation"},
+    {"trainer"}, {"cli"}, {"__main__"},
+]  # fmt: skip
 
 # A folder is one unit: its files may import each other.
 FLOORS = [*FOUNDATIONS, *METHOD, SERVICES, *HARNESS]
