@@ -51,7 +51,7 @@ def image_maker(G: torch.nn.Module, config: Config, real: ImageSet, seed: int, d
     Classes come as often as in the real set, or equally often where it has no labels. The same seed gives the same images, portion by portion.
     """
     generator, model = torch.Generator().manual_seed(seed), config.model
-    num_classes = getattr(G, "c_dim", 0)
+    num_classes = model.c_dim
 
     @torch.no_grad()
     def generate(num: int) -> tuple[torch.Tensor, torch.Tensor | None]:

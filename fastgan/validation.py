@@ -146,8 +146,8 @@ def _check_density(config: Config) -> None:
     if model.architecture not in DENSITY_OF:
         raise UserError(f"the data {data.source!r} are numbers, not images; take --preset gaussian1d or --preset ring8, or other --data")
     if data.source not in DENSITY_OF[model.architecture]:
-        raise UserError(f"{config.preset} learns {' or '.join(DENSITY_OF[model.architecture])} and takes no --data {data.source}; "
-                        "leave it out, or take another --preset")  # fmt: skip
+        numbers = "the numbers of a Gaussian" if model.architecture == "samples" else "points in the plane"
+        raise UserError(f"{config.preset} learns {numbers} and takes no --data {data.source}; leave it out, or take another --preset")
     if model.architecture == "samples" and run.batch_size % SET_SIZE:
         raise UserError(f"--batch-size {run.batch_size} is not a multiple of {SET_SIZE}; so many samples are judged together by D of {config.preset}")
     if run.epochs is not None:
