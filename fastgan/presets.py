@@ -100,7 +100,8 @@ PRESETS = {
         penalty=PenaltyConfig(r1_gamma=0.1, D_every=16, pl_weight=2, G_every=4),
         optim=OptimConfig(lr_G=0.0025, lr_D=0.0025, beta1=0.0, beta2=0.99, ema_kimg=10, ema_share=0.05), run=RunConfig(batch_size=32, kimg=25_000)),
     "stylegan2-tiny": Config(
-        model=ModelConfig("stylegan2", z_dim=64, w_dim=64, mapping_layers=2, channel_base=512, channel_max=64), loss=LossConfig(fresh_fakes=True),
+        model=ModelConfig("stylegan2", z_dim=64, w_dim=64, mapping_layers=2, channel_base=512, channel_max=64, D_skips=False),
+        loss=LossConfig(fresh_fakes=True),
         penalty=PenaltyConfig(r1_gamma=0.05, D_every=16, pl_weight=2, G_every=4),
         optim=OptimConfig(lr_G=0.0025, lr_D=0.0025, beta1=0.0, beta2=0.99, ema_kimg=5, ema_share=0.05), run=RunConfig(batch_size=32, kimg=150)),
 
