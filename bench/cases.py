@@ -5,10 +5,11 @@ from functools import cached_property
 import torch
 import torch.nn.functional as F
 
-from fastgan.config import Config, replace, validate
+from fastgan.config import Config, replace
 from fastgan.data import open_source
 from fastgan.errors import UserError
 from fastgan.presets import preset
+from fastgan.validation import validate
 
 POOL_BATCHES = 8  # distinct batches of real images, made beforehand: loading data is not part of a step
 SIZES = {"mlp": (28, 1), "dcgan": (64, 3)}  # (resolution, channels) where none are asked for

@@ -44,8 +44,8 @@ def inspect(
 ) -> Signature:
     """The signature of G and D, which are moved to `device`. A last nn.Sigmoid of D is replaced by nn.Identity, in place, and a note says so.
 
-    z_dim None is read off G's first layer. c_dim: classes; above 0 both are called with them. classifies: D returns (logits, class_logits [N, c_dim]).
-    Raises UserError where the pair cannot be trained.
+    z_dim None is read off G's first layer. c_dim: classes; above 0 both are called with them. classifies: D returns (logits, class_logits
+    [N, c_dim]). Raises UserError where the pair cannot be trained.
     """
     for name, network in (("G", G), ("D", D)):
         if not isinstance(network, nn.Module):
@@ -114,8 +114,8 @@ def _probe_generator(G: nn.Module, z_dim: int, num: int, conditions: list[tuple[
             if output.shape[0] == num and output.dim() in (2, 4):
                 return z_shape, output, condition
             failures.append(f"{[num, *z_shape]}{_named(condition)} gives {list(output.shape)}")
-    with_classes = " with classes" if conditions[0] else ""
-    raise UserError(f"G takes z{with_classes} neither as [N, {z_dim}] nor as [N, {z_dim}, 1, 1] (is z_dim right?): {'; '.join(failures)}. {SUPPORTED}")
+    z, forms = "z with classes" if conditions[0] else "z", f"neither as [N, {z_dim}] nor as [N, {z_dim}, 1, 1] (is z_dim right?)"
+    raise UserError(f"G takes {z} {forms}: {'; '.join(failures)}. {SUPPORTED}")
 
 
 def _named(condition: tuple[torch.Tensor, ...]) -> str:

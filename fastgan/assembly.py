@@ -75,7 +75,7 @@ class InputSource:
 
     def draw(self, phase: str) -> StepInputs:
         """The inputs of the next step of a phase, by work on the device alone."""
-        has_D, has_G = phase in ("update", "D"), phase in ("update", "G")
+        has_D = phase in ("update", "D")
         inputs = StepInputs() if self._feed.traceable or not self._needs_real(phase) else self._with_images(StepInputs(), phase)
         if phase == "G_penalty":
             num = max(1, int(self._num * self._penalty.pl_batch))

@@ -1,7 +1,8 @@
 """The augmentation of a run: which one, how likely, and how it adapts to D."""
 import torch
 
-ada = diff_augment = None
+from fastgan import ada, diff_augment
+from fastgan.ada_controller import AdaController
 from fastgan.config import AugmentConfig
 
 
@@ -11,7 +12,9 @@ class Augmentation:
     def __init__(self, config: AugmentConfig, device: torch.device):
         self._policy = tuple(part.strip() for part in config.policy.split(","))
         self._is_ada = config.kind == "ada"
-        self._controller = ada.AdaController(device, config.p, config.target, config.ada_kimg) if self._is_ada else None
+        self._controller = AdaController(device, config.target, config.ada_kimg) if self._is_ada else None
+        if self._controller:
+            self._controller.p.fill_(config.p)
         self._adapts = self._is_ada and config.p_end is None and config.target > 0
 
     @property
@@ -29,10 +32,11 @@ class Augmentation:
             return ada.ada_augment(img, uniform, self._controller.p, self._policy)
         return diff_augment.diff_augment(img, uniform, self._policy)
 
-    def observe(self, real_logits: torch.Tensor) -> None:
-        """Move p by what D says of real images."""
+    def observed(self, real_logits: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Move p by what D says of real images, [N, L], where it adapts. Returns it as a statistic, where there is one."""
         if self._adapts:
             self._controller.update(real_logits)
+        return {"augment_p": self._controller.p.clone()} if self._controller else {}
 
     def state(self) -> dict[str, torch.Tensor]:
         """What a step changes."""

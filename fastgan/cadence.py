@@ -29,7 +29,8 @@ class Cadence:
     def __init__(self, rhythms: Mapping[str, Rhythm], intro: tuple[int, Mapping[str, Rhythm]] = (0, {})):
         self.rhythms, (self.intro_steps, self.intro_rhythms) = dict(rhythms), intro
         for every, at in [*self.rhythms.values(), *self.intro_rhythms.values()]:
-            assert every >= 1 and all(0 <= place < every for place in at), "a period is a number of steps, and a phase is due within it"
+            assert all(0 <= place < every for place in at), "a phase is due within its period"
+            assert every >= 1, "a period is a number of steps"
 
     def due(self, step: int) -> Variant:
         """The phases of step number `step`."""

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from fastgan import __version__, presets
-from fastgan.config import Config, override, replace, to_json, validate, without_length
+from fastgan.config import Config, override, replace, to_json, without_length
 from fastgan.errors import DiskError, DivergedError, UserError
 from fastgan.files import cache_folder
+from fastgan.validation import validate
 
 EXIT_FAILED, EXIT_USER = 1, 2
 
@@ -88,10 +89,13 @@ def _flags(options: argparse.Namespace) -> dict:
         "data.backend": options.data_backend,
         "data.mirror": options.mirror,
         "model.img_resolution": options.resolution,
+        "model.cond": options.cond,
+        "augment.kind": options.augment,
         "run.epochs": options.epochs,
         "run.kimg": options.kimg,
         "run.steps": options.steps,
         "run.batch_size": options.batch_size,
+        "run.batch_gpu": options.batch_gpu,
         "run.seed": options.seed,
         "run.amp": options.amp,
         "run.compile": options.compile,
@@ -185,7 +189,7 @@ def sample(options: argparse.Namespace) -> int:
         raise UserError(f"--num is {options.num}; it must be above 0")
     if not 0 <= options.seed < 2**32:
         raise UserError(f"--seed is {options.seed}; it must be at least 0 and below {2**32}")
-    print(snapshots.write_samples(Path(options.snapshot), Path(options.out), options.num, options.seed))
+    print(snapshots.write_samples(Path(options.snapshot), Path(options.out), options.num, options.seed, options.class_number, options.truncation))
     return 0
 
 
@@ -221,6 +225,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--out", default="samples.png", metavar="PNG", help="the picture to write (default: samples.png)")
     command.add_argument("-n", "--num", type=int, default=64, metavar="N", help="images in the grid (default: 64)")
     command.add_argument("--seed", type=int, default=0, metavar="N", help="of z (default: 0)")
+    command.add_argument("--class", dest="class_number", metavar="C", help="of a conditional G: one class, by number or name (default: a class a row)")
+    command.add_argument("--truncation", type=float, metavar="PSI", help="nearer to the average, with less variety: from 1 (none, the default) to 0")
     command.set_defaults(run=sample)
     command = commands.add_parser("info", help="what this machine offers, and what is missing")
     command.add_argument("--ops", action="store_true", help="the fused operators: what was measured here, and which implementation was chosen")
@@ -245,6 +251,10 @@ def _add_train(command: argparse.ArgumentParser) -> None:
     what.add_argument("--resolution", type=int, metavar="PIXELS", help="side of the images (default: the data's, at most 64)")
     what.add_argument("--skip-bad", action="store_true", default=None, help="leave out files that are no images, and list them")
     what.add_argument("--mirror", action=argparse.BooleanOptionalAction, help="show images left to right reversed at random (default: off)")
+    what.add_argument("--cond", action=argparse.BooleanOptionalAction, help="train by the class labels of the data: class folders, or an array of labels"
+                      " (default: the preset's)")  # fmt: skip
+    what.add_argument("--augment", choices=("none", "diff", "ada"), help="let D see every image changed at random: DiffAugment, or ADA, which adapts"
+                      " to D (default: the preset's)")  # fmt: skip
     length = command.add_argument_group("how long (one of them; default: the preset's)")
     length.add_argument("--kimg", type=float, metavar="N", help="thousands of real images")
     length.add_argument("--epochs", type=float, metavar="N", help="passes over the data")
@@ -260,6 +270,7 @@ def _add_train(command: argparse.ArgumentParser) -> None:
     speed.add_argument("--data-backend", choices=("auto", "resident", "stream", "dali"), help="where images are kept: on the device, in host memory,"
                        " or decoded by DALI as they are needed (default: auto, by their size)")  # fmt: skip
     speed.add_argument("--batch-size", type=int, metavar="N", help="images a step (default: the preset's)")
+    speed.add_argument("--batch-gpu", type=int, metavar="N", help="images at a time, where a batch needs too much memory (default: all at once)")
     speed.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 (default: cuda where there is one)")
     run = command.add_argument_group("the run")
     run.add_argument("--out", metavar="FOLDER", help="the run folder (default: runs/NNNNN-PRESET-DATA)")

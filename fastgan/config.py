@@ -1,12 +1,10 @@
-"""What a run is made of: frozen dataclasses, typed overrides, validation, to and from JSON.
+"""What a run is made of: frozen dataclasses, typed overrides, to and from JSON; fastgan/validation.py says what is allowed.
 
 Every section is flat, so that `--set SECTION.KEY=VALUE` reaches everything and `training_options.json` reads like the command line.
 """
 import dataclasses
 import difflib
 import json
-import math
-import re
 import types
 import typing
 from dataclasses import dataclass, field
@@ -24,21 +22,38 @@ BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "n
 class ModelConfig:
     """The two networks. Sizes that a preset does not fix come from the data (None)."""
 
-    architecture: str = "dcgan"  # dcgan | mlp | samples (1-D densities) | custom (a user's own networks, from Python)
+    architecture: str = "dcgan"  # a name of fastgan/models; samples: a 1-D density | points: a 2-D one | custom: a user's own networks, from Python
     z_dim: int = 100
     z_distribution: str = "normal"  # normal: N(0,1) | uniform: U(-1,1) | unit_uniform: U(0,1)
     img_resolution: int | None = None  # pixels a side; None = the data's, at most the preset's own
     img_channels: int | None = None  # 1 or 3; None = the data's
     img_low: float = -1.0  # the value of a black pixel inside the networks, -1 or 0; white is 1
-    ngf: int = 64  # dcgan: channels of G's last hidden layer
-    ndf: int = 64  # dcgan: channels of D's first layer
-    G_hidden: tuple[int, ...] = (256,)  # mlp and samples: hidden widths
+    ngf: int = 64  # dcgan, conv: channels of G's last hidden layer, doubled at every halving; resnet, biggan: of its blocks, see taper
+    ndf: int = 64  # the same of D
+    taper: bool = False  # resnet, biggan: channels are doubled at every halving, up to 16 times; otherwise all blocks have as many
+    G_norm: str = "batch"  # dcgan: batch | instance | layer | none | spectral | weight
+    D_norm: str = "batch"  # dcgan: the same; resnet: none | layer | spectral
+    G_hidden: tuple[int, ...] = (256,)  # mlp, samples, points: hidden widths
     D_hidden: tuple[int, ...] = (256,)
     G_activation: str = "relu"  # relu | leaky_relu (slope 0.2) | elu
     D_activation: str = "relu"
     init: str = "torch"  # torch: the layers' own | xavier_relu: N(0, 2/fan_in), zero biases
     cond: bool = False  # train by class labels, which the data must have
     c_dim: int = 0  # classes; filled in from the data
+    conditioning: str = "projection"  # how D and G are told the class: concat (dcgan, mlp) | projection | classifier (resnet)
+    attention: int = 0  # biggan: the resolution that has self-attention; 0 = none
+    shared_dim: int = 0  # biggan: width of the one class embedding that conditions every block, beside its own part of z; 0 = a table a block
+    w_dim: int = 512  # stylegan2: width of a style
+    mapping_layers: int = 8  # stylegan2: from z to styles
+    channel_base: int = 16384  # stylegan2: a layer of R x R pixels has channel_base / R channels
+    channel_max: int = 512  # stylegan2: at most
+    style_mixing: float = 0.9  # stylegan2: share of the images whose finer layers take their styles from another z
+    mbstd_group: int = 4  # stylegan2: images that D compares with each other
+    D_skips: bool = True  # stylegan2: D's blocks are residual
+    widths: tuple[int, ...] = ()  # r3gan: channels of the stages, from 4x4 pixels up
+    cardinalities: tuple[int, ...] = ()  # r3gan: groups of their 3x3 convolutions
+    blocks: tuple[int, ...] = ()  # r3gan: blocks of each stage
+    width: float = 1.0  # lightweight: times the channels of the paper
 
 
 @dataclass(frozen=True)
@@ -267,97 +282,7 @@ def _parse(text: str, key: str):
         raise _wrong_type(f"--set {key}", kind, text) from None
 
 
-# --- validation ----------------------------------------------------------------------------------------------------------------------------------
-
-CHOICES = {
-    "model.architecture": ("dcgan", "mlp", "samples", "custom"),
-    "model.z_distribution": ("normal", "uniform", "unit_uniform"),
-    "model.img_channels": (None, 1, 3),
-    "model.img_low": (-1, 0),
-    "model.G_activation": ("relu", "leaky_relu", "elu"),
-    "model.D_activation": ("relu", "leaky_relu", "elu"),
-    "model.init": ("torch", "xavier_relu"),
-    "loss.name": ("non_saturating", "saturating", "wasserstein", "hinge", "least_squares", "relativistic"),
-    "optim.decay": ("none", "linear", "cosine"),
-    "augment.kind": ("none", "diff", "ada"),
-    "optim.name": ("adam", "rmsprop"),
-    "data.backend": ("auto", "resident", "stream", "dali"),
-    "run.cuda_graph": ("auto", "on", "off"),
-}
-ABOVE_0 = (
-    "model.z_dim", "model.img_resolution", "model.ngf", "model.ndf", "optim.lr_G", "optim.lr_D", "optim.eps", "optim.ema_kimg", "data.std",
-    "run.batch_size", "run.graph_steps", *LENGTHS, "run.tick_kimg", "run.image_ticks", "run.snapshot_ticks", "run.grid",
-)  # fmt: skip
-# At least 0 and below this.
-FROM_0 = {"optim.beta1": 1, "optim.beta2": 1, "loss.instance_noise": math.inf, "loss.instance_noise_kimg": math.inf, "run.seed": 2**32}
-UP_TO_1 = ("loss.smooth_real", "loss.smooth_fake", "loss.flip_labels")
-
-
-def validate(config: Config) -> Config:
-    """The same configuration, or a UserError that names the option. What depends on machine or data is checked where these are looked at."""
-    config = from_dict(dataclasses.asdict(config))  # every value has its type, from whichever side it came
-    _check_each_option(config)
-    model, run = config.model, config.run
-    if not all(width > 0 for width in (*model.G_hidden, *model.D_hidden)):
-        raise UserError("model.G_hidden and model.D_hidden hold widths, which must be above 0")
-    if run.device is not None and not re.fullmatch(r"cpu|cuda(:\d+)?", str(run.device)):
-        raise UserError(f"--device {run.device!r} is not supported; give cpu, cuda, or cuda:1 for the second GPU")
-    if not config.data.source:
-        raise UserError("--data is empty; give the name of a set or the path of images")
-    if sum(length is not None for length in (run.epochs, run.kimg, run.steps)) != 1:
-        raise UserError("give exactly one of --kimg, --epochs and --steps")
-    if model.architecture == "dcgan":
-        _check_dcgan(model)
-    if model.architecture == "samples" or config.data.source == "gaussian":
-        _check_density(config)
-    if not 0 < config.data.random_crop <= 1:
-        raise UserError(f"data.random_crop is {config.data.random_crop}; it must be above 0 and at most 1")
-    if config.data.random_crop < 1 and config.data.backend != "dali":
-        raise UserError("data.random_crop cuts squares out of the images at their full size, which only --data-backend dali has")
-    return config
-
-
-def _check_each_option(config: Config) -> None:
-    for key, allowed in CHOICES.items():
-        if _value(config, key) not in allowed:
-            raise UserError(f"{key} is {_value(config, key)!r}; it can be {', '.join(str(choice) for choice in allowed if choice is not None)}")
-    for key in ABOVE_0:
-        if _value(config, key) is not None and not 0 < _value(config, key) < math.inf:
-            raise UserError(f"{key} is {_value(config, key)}; it must be above 0 and finite")
-    for key, end in FROM_0.items():
-        if not 0 <= _value(config, key) < end:
-            raise UserError(f"{key} is {_value(config, key)}; it must be at least 0 and {'finite' if end == math.inf else f'below {end}'}")
-    for key in UP_TO_1:
-        if not 0 <= _value(config, key) <= 1:
-            raise UserError(f"{key} is {_value(config, key)}; it must lie between 0 and 1")
-    if not math.isfinite(config.data.mean):
-        raise UserError(f"data.mean is {config.data.mean}; it must be finite")
-
-
-def _check_dcgan(model: ModelConfig) -> None:
-    if model.img_resolution not in (None, *DCGAN_RESOLUTIONS):
-        raise UserError(f"--resolution {model.img_resolution} is not one of dcgan's: {', '.join(map(str, DCGAN_RESOLUTIONS))}")
-    if model.img_low != -1:
-        raise UserError("model.img_low must be -1 for dcgan, whose G ends in tanh")
-
-
-def _check_density(config: Config) -> None:
-    """The 1-D GAN and its samples, which have neither pixels nor epochs nor labels, belong to each other."""
-    model, data, run = config.model, config.data, config.run
-    if model.architecture != "samples":
-        raise UserError("the data 'gaussian' are numbers, not images; take --preset gaussian1d, or other --data")
-    if data.source != "gaussian":
-        raise UserError(f"{config.preset} learns the numbers of a Gaussian and takes no --data {data.source}; leave it out, or take another --preset")
-    if run.batch_size % SET_SIZE:
-        raise UserError(f"--batch-size {run.batch_size} is not a multiple of {SET_SIZE}; so many samples are judged together by D of {config.preset}")
-    if run.epochs is not None:
-        raise UserError(f"--epochs needs a set of images, and {config.preset} draws new numbers for ever; give --kimg or --steps")
-    for name, given in (("--resolution", model.img_resolution), ("model.img_channels", model.img_channels), ("--skip-bad", data.skip_bad),
-                        ("--mirror", data.mirror), ("loss.flip_labels", config.loss.flip_labels)):  # fmt: skip
-        if given:
-            raise UserError(f"{name} is for images, and {config.preset} learns numbers; leave it out")
-
-
-def _value(config: Config, key: str):
+def value_of(config: Config, key: str):
+    """The value of `section.name`."""
     section, name = key.split(".")
     return getattr(getattr(config, section), name)

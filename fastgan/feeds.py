@@ -35,10 +35,11 @@ class OpenedData:
 
 
 def fit_to_data(config: Config, source: Source | None, sizes: tuple[int, ...] | None) -> Config:
-    """The configuration with resolution, channels and number of classes filled in: what was asked for, else the data's own, at most 64 pixels.
+    """The configuration with resolution, channels and, where it is conditional, classes filled in: what was asked for, else the data's own.
 
-    sizes: those that the networks can have, of which the largest is taken that the images reach, a frame of black included (of dcgan's 28 -> 32,
-    40 -> 32, 48 -> 64), or the smallest where they reach none of at most 64 pixels; None = any size. source: None = samples of a density.
+    The data's own resolution is at most 64 pixels. sizes: those that the networks can have, of which the largest is taken that the images reach, a
+    frame of black included (of dcgan's 28 -> 32, 40 -> 32, 48 -> 64), or the smallest where they reach none; None = any size.
+    source: None = samples of a density. Raises UserError for conditional training on data without labels.
     """
     if source is None:
         return config
@@ -190,9 +191,8 @@ def _open_encoded(source: Source, resolution: int, channels: int, config: Config
 
     run = config.run
     labels = torch.from_numpy(source.labels) if isinstance(source, FileSource) and source.labels is not None else None
-    to_tell, _ = _labels_to_tell(labels, source.class_names, source.name, config)
     feed = DaliFeed(source, resolution, channels, _batch_size(config), run.seed, device, config.data.skip_bad, config.data.random_crop, progress,
-                    max_steps=_ring_steps(config), labels=to_tell)
+                    max_steps=_ring_steps(config), labels=labels if config.model.c_dim else None)
     of_usable = None if labels is None else labels[torch.from_numpy(feed.rows)]
     real_set = EncodedSet(source, len(feed.rows), (resolution, resolution, channels), feed.skipped, of_usable)
     _, on_classes = _labels_to_tell(of_usable, source.class_names, source.name, config)

@@ -1,7 +1,7 @@
 """Adversarial losses: logits to per-image losses. D's output is a logit everywhere; no probability is ever formed.
 
-D minimises loss(real, 1) + loss(fake, 0) of one of the elementwise losses below, whose targets may be smoothed or flipped (Salimans et al., 2016, arXiv
-1606.03498, section 3.4); the relativistic loss compares real with fake instead. What G minimises is in G_OBJECTIVES.
+D minimises loss(real, 1) + loss(fake, 0) of one of the elementwise losses below, whose targets may be smoothed or flipped (Salimans et al., 2016,
+arXiv 1606.03498, section 3.4); the relativistic loss compares real with fake instead. What G minimises is in G_OBJECTIVES.
 """
 from collections.abc import Callable
 

@@ -68,11 +68,6 @@ class Networks:
         """Zeros like `num` images that require grad: what penalties are differentiated by (penalties.py)."""
         return self.probes[num]
 
-    def observe(self, real_logits: torch.Tensor) -> None:
-        """Let the augmentation adapt to D's logits of real images, [N, L]."""
-        if self.augmentation is not None:
-            self.augmentation.observe(real_logits.detach())
-
     def state(self) -> dict[str, dict[str, torch.Tensor]]:
         """Every tensor that a step changes: group -> name -> tensor. Groups of parameters are named G, D, G_ema."""
         groups = {
@@ -159,10 +154,9 @@ def _probes(config: Config, img_shape: tuple[int, ...], num: int, one_pass: bool
     """Zeros of as many images as penalties are taken of at once, in the memory format of images."""
     if not _has_penalty(config.penalty):
         return {}
-    probes = {count: torch.zeros(count, *img_shape, device=device) for count in ((num, 2 * num) if one_pass else (num,))}
-    if len(img_shape) == 3:
-        probes = {count: probe.contiguous(memory_format=torch.channels_last) for count, probe in probes.items()}
-    return {count: probe.requires_grad_() for count, probe in probes.items()}
+    memory_format = torch.channels_last if len(img_shape) == 3 else torch.contiguous_format
+    return {count: torch.zeros_like(torch.empty(count, *img_shape, device=device), memory_format=memory_format, requires_grad=True)
+            for count in ((num, 2 * num) if one_pass else (num,))}  # fmt: skip
 
 
 def _statistics_of(config: Config) -> tuple[str, ...]:

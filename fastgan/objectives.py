@@ -26,7 +26,8 @@ def d_loss(networks: Networks, precision: Precision, inputs: StepInputs, real_im
     if penalty.gp_weight and not is_lazy:
         between = _gradient_penalty(networks, precision, inputs, real_img, fake_img)
         loss, statistics = loss + penalty.gp_weight * between, statistics | {"gradient_penalty": between}
-    networks.observe(real.logits)
+    if networks.augmentation is not None:
+        statistics |= networks.augmentation.observed(real.logits.detach())
     return loss, {"d_loss": statistics.pop("adversarial"), "real_logits": real.logits.mean(), "fake_logits": fake.logits.mean(), **statistics}
 
 
@@ -45,7 +46,7 @@ def _d_loss_of_cross_entropy(networks: Networks, precision: Precision, inputs: S
 
 
 def _d_loss_of_logits(networks: Networks, precision: Precision, inputs: StepInputs, real_img, fake_img, slopes: tuple[bool, bool]):
-    """(loss, statistics, judgements of real and fake) of any kind; slopes: whether R1 and R2 are taken, from the passes that the loss needs anyway."""
+    """(loss, statistics, judgements of real and fake) of any kind. slopes: whether R1 and R2 are taken, from the passes that the loss needs."""
     real, fake, r1, r2 = _judge_both(networks, precision, inputs, real_img, fake_img, slopes)
     if networks.loss.name == "relativistic":
         loss = losses.relativistic(real.logits, fake.logits).mean()

@@ -14,7 +14,7 @@ def slope(logits: torch.Tensor, probe: torch.Tensor) -> torch.Tensor:
 
 
 def squared_norms(gradient: torch.Tensor) -> torch.Tensor:
-    """|gradient|^2 of every image, [N]. R1 and R2 (Mescheder et al., 2018, arXiv 1801.04406, equation 9) are gamma / 2 times this, at real and fake."""
+    """|gradient|^2 of every image, [N]. R1 and R2 are gamma / 2 times this at real and fake (Mescheder et al., 2018, arXiv 1801.04406, eq. 9)."""
     return gradient.square().flatten(1).sum(1)
 
 

@@ -2,8 +2,9 @@
 import torch
 
 from fastgan import checkpoint, plots
-from fastgan.config import Config
+from fastgan.config import DENSITIES, Config
 from fastgan.errors import DivergedError
+from fastgan.feeds import centres_of
 from fastgan.gallery import Gallery
 from fastgan.networks import Networks
 from fastgan.run_folder import RunFolder
@@ -67,8 +68,10 @@ class Recorder:
         if self.saved_nimg != nimg:
             self.save(nimg, generator)
         self.folder.write_summary()
-        if self.config.model.architecture == "samples":
+        if self.config.data.source == "gaussian":
             self.folder.write_density(self.gallery.grid(), self.config.data.mean, self.config.data.std)
+        elif self.config.data.source in DENSITIES:
+            self.folder.write_points(self.gallery.grid(), centres_of(self.config.data.source)[0])
 
     def _write_fakes(self, name: str) -> None:
         self.folder.write_image_grid(name, plots.to_uint8(self.gallery.grid(), self.config.model.img_low, 1.0), self.gallery.columns)

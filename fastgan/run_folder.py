@@ -54,6 +54,10 @@ class RunFolder:
         plots.save_histogram(samples, mean, std, self.path / "histogram.png")
         plots.save_moments(read_rows(self.path), mean, std, self.path / "moments.png")
 
+    def write_points(self, samples: torch.Tensor, centres: torch.Tensor) -> None:
+        """For a 2-D density: the samples [num, 2] over the modes."""
+        plots.save_points(samples, centres, self.path / "points.png")
+
     def last_snapshot(self) -> Path | None:
         """The newest snapshot that was completed."""
         return max(self.path.glob("network-snapshot-*.safetensors"), default=None)

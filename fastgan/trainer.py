@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections import deque
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from torch import nn
 
 from fastgan import adapt, models, plots
 from fastgan.assembly import make_engine
+from fastgan.augment import scale_images
 from fastgan.config import (
     DENSITIES,
     AugmentConfig,
@@ -21,12 +23,12 @@ from fastgan.config import (
     OptimConfig,
     PenaltyConfig,
     RunConfig,
-    validate,
 )
 from fastgan.data import open_source
 from fastgan.errors import DivergedError, UserError
 from fastgan.feeds import fit_to_data, open_feed
 from fastgan.gallery import Gallery
+from fastgan.losses import CROSS_ENTROPIES
 from fastgan.memory import full_gpu_said
 from fastgan.networks import make_networks
 from fastgan.ops import choice
@@ -38,9 +40,11 @@ from fastgan.progress import Progress, memory_gb
 from fastgan.readout import Readout
 from fastgan.recorder import Recorder
 from fastgan.run_folder import RunFolder
+from fastgan.signs import NUM_COMPARED, Signs
 from fastgan.stats import refuse_existing_run
 from fastgan.stopwatch import Stopwatch
 from fastgan.training_state import load_state
+from fastgan.validation import validate
 
 
 class Trainer:
@@ -58,8 +62,8 @@ class Trainer:
     amp: bf16 compute where the chip has it. compile: every phase of the step as one graph, used if it agrees with eager. device: None = CUDA if there
     is one. cuda_graph: auto | on | off: on CUDA the host launches whole steps as one CUDA graph, graph_steps of them at once (None = measured).
     batch_gpu: images at a time, where a batch needs too much memory. data_backend: auto | resident (on the device) | stream (from host memory) | dali
-    (decoded as needed). mirror: show images mirrored at random. out: a run folder to write grids, statistics and resumable snapshots into; None writes
-    nothing. resume: go on from the state in `out`. G and D are trained in place. Raises UserError, in one sentence, for what cannot be trained.
+    (decoded as needed). mirror: show images mirrored at random. out: a run folder to write grids, statistics and resumable snapshots into; None
+    writes nothing. resume: go on from the state in `out`. G and D are trained in place. Raises UserError, in one sentence, for what cannot be trained.
     """
 
     def __init__(
@@ -159,6 +163,7 @@ class Trainer:
         self.engine = make_engine(config, self.signature, self.networks, self.feed, self.generator, self.precision, self._say)
         img_shape = None if self.real_set is None else self._channels_first(self.real_set.img_shape)
         self.gallery = Gallery(config, self.signature, self.networks, self.precision, img_shape)
+        self.signs = Signs(self.networks, partial(self.gallery.samples, seed=config.run.seed), self._real_to_compare(), _has_probabilities(config))
         self.readout, self.pace = Readout(self.networks.totals.tensor), Pace(self.device)
         self.nimg, self.stop_requested, self.last_finite = 0, False, {}
         self.notes = [*self.signature.notes, self.precision.describe(), *opened.notes]
@@ -219,6 +224,8 @@ class Trainer:
                 statistics = self._read_statistics(stopwatch)
                 stopwatch = Stopwatch(self.nimg)  # what is written now counts as time outside the step in the next tick
                 progress.update(self.nimg, statistics)
+                for text in self.signs.said(statistics):
+                    self._say(progress, f"at {self.nimg / 1000:g} kimg {text}")
                 if self.recorder:
                     last = self.nimg >= total_nimg or self.stop_requested
                     self.recorder.tick(statistics, self.nimg // tick_nimg, last, self.generator)
@@ -308,6 +315,7 @@ class Trainer:
             **means,
             "imgs_per_sec": num_images / seconds,
             "sec_per_kimg": 1000 * seconds / num_images,
+            **self.signs.measure(),
             "outside_step": 1 - stopwatch.step_s / seconds,
             "memory_gb": memory_gb(),
             "rung": self.engine.rung.name,
@@ -333,9 +341,18 @@ class Trainer:
         height, width, channels = img_shape
         return channels, height, width
 
+    def _real_to_compare(self) -> torch.Tensor | None:
+        """A few real images as D sees them, float [num, C, H, W] on the device."""
+        images = self._some_real_images(NUM_COMPARED)
+        return None if images is None else scale_images(images.to(self.device), self.config.model.img_low)
+
     def _some_real_images(self, num: int) -> torch.Tensor | None:
         """`num` real images, uint8 [num, C, H, W], spread over the set."""
         return None if self.real_set is None else self.real_set.sample(num).permute(0, 3, 1, 2)
+
+
+def _has_probabilities(config: Config) -> bool:
+    return config.loss.name in CROSS_ENTROPIES
 
 
 def _pair(name: str, values) -> tuple[float, float]:

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastgan.config import SECTIONS, Config, find_key, from_dict, override, replace, to_json, validate
+from fastgan.config import SECTIONS, Config, find_key, from_dict, override, replace, to_json
 from fastgan.errors import UserError
 from fastgan.presets import PRESETS, preset
+from fastgan.validation import validate
 
 KEYS = [f"{section}.{field.name}" for section, kind in SECTIONS.items() for field in dataclasses.fields(kind)]
 
@@ -118,7 +119,7 @@ def test_a_length_takes_the_place_of_the_presets():
         ("model.G_activation", "gelu"),
         ("model.init", "zeros"),
         ("model.D_hidden", (256, 0)),
-        ("loss.name", "wasserstein"),
+        ("loss.name", "perceptual"),
         ("optim.name", "sgd"),
         ("data.source", ""),
         ("data.mean", math.inf),
@@ -173,7 +174,7 @@ def test_dcgan_draws_in_the_range_of_tanh():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ([], "sections model, loss, optim, data, run"),
+        ([], "sections model, loss, penalty, optim, augment, data, run"),
         (None, "sections"),
         ({"model": 3}, "sections"),
         ({"modell": {}}, "sections"),

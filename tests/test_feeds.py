@@ -9,7 +9,7 @@ from PIL import Image
 
 from fastgan import feeds
 from fastgan.adapt import Signature
-from fastgan.config import DCGAN_RESOLUTIONS, replace
+from fastgan.config import DCGAN_RESOLUTIONS, Config, replace
 from fastgan.data import GaussianFeed, ResidentFeed, Source, open_source
 from fastgan.data.stream import StreamFeed
 from fastgan.errors import UserError
@@ -107,7 +107,7 @@ def test_the_gaussian_of_the_configuration():
     opened = open_feed(None, signature(1), preset("gaussian1d"), torch.Generator(CPU))
     assert isinstance(opened.feed, GaussianFeed)
     assert opened.real_set is None
-    samples = torch.cat([opened.feed.next_batch().img for _ in range(200)])
+    samples = torch.cat([opened.feed.next_batch().img.clone() for _ in range(200)])
     assert samples.mean().item() == pytest.approx(4, abs=5 * 1.25 / 20_000**0.5)
     assert samples.std().item() == pytest.approx(1.25, abs=0.05)
 
@@ -222,11 +222,12 @@ def test_dali_gets_the_files_and_nothing_else_is_decoded(monkeypatch, folder):
 # --- labels --------------------------------------------------------------------------------------------------------------------------------------
 
 
-def conditional(c_dim: int, backend: str = "auto") -> SimpleNamespace:
+def conditional(c_dim: int, backend: str = "auto") -> Config:
     """A configuration whose networks are told so many classes."""
     config = preset("mlp")
-    run = SimpleNamespace(batch_size=4, seed=7, graph_steps=None)
-    return SimpleNamespace(model=SimpleNamespace(c_dim=c_dim), data=replace(config, "data.backend", backend).data, run=run)
+    for key, value in {"model.c_dim": c_dim, "data.backend": backend, "run.batch_size": 4}.items():
+        config = replace(config, key, value)
+    return config
 
 
 def labelled(data, c_dim: int, *img_shape: int, backend: str = "auto") -> OpenedData:
@@ -235,6 +236,16 @@ def labelled(data, c_dim: int, *img_shape: int, backend: str = "auto") -> Opened
 
 def numbered_images(num: int = 6) -> np.ndarray:
     return np.arange(num, dtype=np.uint8)[:, None, None] * np.ones((1, 8, 8), np.uint8)
+
+
+def test_classes_come_from_the_data_where_training_is_conditional():
+    labelled_source, bare = open_source((numbered_images(), [0, 1, 2] * 2)), open_source(numbered_images())
+    config = replace(preset("mlp"), "model.cond", True)
+    assert fit_to_data(config, labelled_source, None).model.c_dim == 3
+    assert fit_to_data(replace(config, "model.c_dim", 5), labelled_source, None).model.c_dim == 5
+    assert fit_to_data(preset("mlp"), labelled_source, None).model.c_dim == 0
+    with pytest.raises(UserError, match="has no labels, which conditional training needs"):
+        fit_to_data(config, bare, None)
 
 
 @pytest.mark.parametrize("on_gpu", [False, True])
@@ -280,6 +291,14 @@ def test_samples_have_labels_too(kind):
         assert labelled(data, 0, 3).feed.next_batch().labels is None
     with pytest.raises(UserError, match=r"the samples: the labels are .* one integer an image, \[6\], is needed"):
         labelled((samples, [0, 1]), 3, 3)
+    with pytest.raises(UserError, match="the samples: the label -1 is negative"):
+        labelled((samples, [0, 1, 2, -1, 1, 2]), 3, 3)
+
+
+def test_what_dali_cannot_decode_is_refused_for_that_reason():
+    pytest.importorskip("nvidia.dali")
+    with pytest.raises(UserError, match="holds no image files for DALI"):
+        labelled((numbered_images(), [0, 1] * 3), 2, 1, 8, 8, backend="dali")
 
 
 def test_files_that_dali_decodes_come_with_their_class_folder(tmp_path):
@@ -288,8 +307,7 @@ def test_files_that_dali_decodes_come_with_their_class_folder(tmp_path):
         (tmp_path / "abc"[index % 3]).mkdir(exist_ok=True)
         Image.fromarray(pixels).save(tmp_path / "abc"[index % 3] / f"{index}.png")
     (tmp_path / "b" / "1.png").write_bytes(b"")
-    config = conditional(3, "dali")
-    config.data = replace(replace(preset("mlp"), "data.skip_bad", True), "data.backend", "dali").data
+    config = replace(conditional(3, "dali"), "data.skip_bad", True)
     opened = open_feed(str(tmp_path), signature(1, 8, 8), config, torch.Generator(CPU), progress=False)
     for _ in range(5):
         batch = opened.feed.next_batch()

@@ -10,9 +10,11 @@ import fastgan
 ROOT = Path(fastgan.__file__).parent
 
 SERVICES = {"data", "metrics", "sample", "plots", "export", "checkpoint", "stats", "info", "progress"}
-FOUNDATIONS = [{"__init__", "errors", "kernels"}, {"files", "config"}, {"presets"}, {"ops", "precision", "cadence", "inputs"}]
+FOUNDATIONS = [{"__init__", "errors", "kernels"}, {"files", "config"}, {"presets", "validation"}, {"ops", "precision", "cadence", "inputs"}]
 METHOD = [
-    {"layers", "norms", "losses", "penalties", "augment", "optim", "ema", "schedules", "parity", "norms", "totals", "diff_augment", "ada"}
+    {"transforms"},
+    {"layers", "norms", "losses", "penalties", "augment", "optim", "ema", "schedules", "parity", "totals"}
+    | {"diff_augment", "ada", "ada_controller"}
     | {"counters", "compiling", "capture", "cuda_graphs", "pace", "readout"},
     {"models", "augmentation"},
     {"networks"},
@@ -21,7 +23,13 @@ METHOD = [
     {"step", "engine", "adapt"},
     {"phases"},
 ]
-HARNESS = [{"run_folder", "feeds", "training_state", "snapshots", "assembly", "memory", "gallery", "stopwatch"}, {"recorder"}, {"trainer"}, {"cli"}, {"__main__"}]
+HARNESS = [
+    {"run_folder", "feeds", "training_state", "snapshots", "assembly", "memory", "gallery", "stopwatch", "signs"},
+    {"recorder"},
+    {"trainer"},
+    {"cli"},
+    {"__main__"},
+]
 
 # A folder is one unit: its files may import each other.
 FLOORS = [*FOUNDATIONS, *METHOD, SERVICES, *HARNESS]

@@ -18,7 +18,7 @@ from fastgan.checkpoint import load_tensors
 from fastgan.config import replace
 from fastgan.data import ResidentFeed
 from fastgan.ops import choice
-from fastgan.trainer import Stopwatch
+from fastgan.stopwatch import Stopwatch
 
 
 def images(num=48, side=16, channels=1, seed=0):
@@ -85,7 +85,7 @@ def test_ticks_can_be_left_and_taken_up_again():
 
 def test_the_stopwatch_counts_steps_and_leaves_out_the_callers_time(monkeypatch):
     clock = [100.0]
-    monkeypatch.setattr("fastgan.trainer.time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("fastgan.stopwatch.time.perf_counter", lambda: clock[0])
     stopwatch = Stopwatch(0)
     for context, seconds in ((stopwatch.stepping, 3.0), (stopwatch.paused, 50.0), (contextlib.nullcontext, 1.0), (stopwatch.stepping, 4.0)):
         with context():
@@ -278,7 +278,7 @@ def test_a_stop_before_the_first_step_can_be_resumed(tmp_path):
         ({"lr": [1e-4]}, "lr is"),
         ({"betas": 0.5}, "betas is"),
         ({"batch_size": "8"}, "batch_size"),
-        ({"loss": "hinge"}, "loss.name"),
+        ({"loss": "perceptual"}, "loss.name"),
         ({"device": torch.device("cuda:7")}, "cuda:7"),
     ],
 )

@@ -37,10 +37,12 @@ def check_classes(labels: np.ndarray | torch.Tensor | None, class_names: tuple[s
     """Notes on classes that have too few images to be learnt.
 
     labels: int64 [num_images], on the CPU. name: of the set. c_dim: the number of classes that the networks know.
-    Raises UserError where there are no labels, or one that the networks do not know.
+    Raises UserError where there are no labels, a negative one, or one that the networks do not know.
     """
     if labels is None:
         raise _no_labels(name)
+    if labels.min() < 0:
+        raise UserError(f"{name}: the label {int(labels.min())} is negative; classes are numbered from 0")
     num_images = np.bincount(np.asarray(labels), minlength=c_dim)
     if len(num_images) > c_dim:
         num_classes = max(len(num_images), len(class_names or ()))

@@ -57,7 +57,10 @@ class Feed(ABC):
 
     @abstractmethod
     def reread(self) -> Batch:
-        """The batch of the last `read` again, in device operations alone; moves nothing. For the launch of that `read`: later it may be gone."""
+        """The batch of the last `read` again, in device operations alone; moves nothing.
+
+        For the launch of that `read`: later the batch may be gone. Before any `read` it gives some batch, of images that mean nothing.
+        """
 
     def launched(self, num_steps: int) -> None:
         """`num_steps` steps that read were launched on the current stream."""
@@ -67,7 +70,7 @@ class Feed(ABC):
         """End threads and give memory back; the feed is not used afterwards."""
 
     def next_batch(self) -> Batch:
-        """The next batch, outside of a step."""
+        """The next batch, outside of a step; samples of a density lie where the one before lay."""
         self.reserve(1)
         batch = self.read()
         self.launched(1)

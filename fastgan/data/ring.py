@@ -31,6 +31,7 @@ class RingFeed(Feed):
         self._max_steps, self.stall_s = max_steps, 0.0
         num_slots = 2 * max_steps
         rows = torch.empty(num_slots * batch_size, *img_shape, dtype=torch.uint8, device=device)
+        # Zeros: a phase that rereads is tried out before anything was read, and whatever a label picks must be there.
         labels = torch.zeros(len(rows), dtype=torch.int64, device=device) if has_labels else None
         self.device, on_cuda = rows.device, rows.is_cuda
         self._slots = [Batch(rows[start:start + batch_size], None if labels is None else labels[start:start + batch_size])

@@ -14,22 +14,23 @@ GRID_STD = 0.05  # of each mode of `grid`: a variance of 0.0025 in Lin et al., 2
 class DensityFeed(Feed):
     """Fresh samples of a density, float32 [batch_size, features], from a generator whose state is the position.
 
-    generator: on the device of the samples; who shares it sees to its state. A reread costs nothing: it gives the memory of the last read.
+    generator: on the device of the samples; who shares it sees to its state. They are drawn into memory that stays where it is: the next read
+    writes it again, and a reread costs nothing.
     """
 
     traceable = False  # the compiler takes no generators
 
-    def __init__(self, batch_size: int, generator: torch.Generator):
+    def __init__(self, features: int, batch_size: int, generator: torch.Generator):
         super().__init__(batch_size)
         self._generator = generator
-        self._last: Batch | None = None  # in a recording it keeps the graph's memory from being used again before the reread
+        self._samples = torch.zeros(batch_size, features, device=generator.device)
 
     @abstractmethod
-    def _draw(self) -> torch.Tensor:
-        """The next samples, float32 [batch_size, features], by device operations alone."""
+    def _draw(self, samples: torch.Tensor) -> None:
+        """Write the next samples into `samples`, float32 [batch_size, features], by device operations alone."""
 
     def state(self) -> dict[str, torch.Tensor]:
-        return {}
+        return {"samples": self._samples}
 
     def seek(self, nimg: int) -> None:
         self.nimg = nimg
@@ -38,12 +39,11 @@ class DensityFeed(Feed):
         pass
 
     def read(self) -> Batch:
-        self._last = Batch(self._draw())
-        return self._last
+        self._draw(self._samples)
+        return Batch(self._samples)
 
     def reread(self) -> Batch:
-        assert self._last is not None, "nothing was read yet"
-        return self._last
+        return Batch(self._samples)
 
 
 class GaussianFeed(DensityFeed):
@@ -51,12 +51,11 @@ class GaussianFeed(DensityFeed):
 
     def __init__(self, mean: float, std: float, batch_size: int, generator: torch.Generator):
         _check(std, batch_size)
-        super().__init__(batch_size, generator)
+        super().__init__(1, batch_size, generator)
         self._mean, self._std = mean, std
 
-    def _draw(self) -> torch.Tensor:
-        samples = torch.randn(self.batch_size, 1, generator=self._generator, device=self._generator.device)
-        return samples.mul_(self._std).add_(self._mean)
+    def _draw(self, samples: torch.Tensor) -> None:
+        torch.randn(samples.shape, generator=self._generator, out=samples).mul_(self._std).add_(self._mean)
 
 
 class MixtureFeed(DensityFeed):
@@ -69,14 +68,13 @@ class MixtureFeed(DensityFeed):
         _check(std, batch_size)
         if centres.dim() != 2 or centres.numel() == 0:
             raise UserError(f"centres of shape {list(centres.shape)} are those of no modes: give [num_modes, features]")
-        super().__init__(batch_size, generator)
+        super().__init__(centres.shape[1], batch_size, generator)
         self._centres, self._std = centres.to(generator.device, torch.float32), std
 
-    def _draw(self) -> torch.Tensor:
-        drawn = {"generator": self._generator, "device": self._generator.device}
-        modes = torch.randint(len(self._centres), (self.batch_size,), **drawn)
-        noise = torch.randn(self.batch_size, self._centres.shape[1], **drawn)
-        return noise.mul_(self._std).add_(self._centres.index_select(0, modes))
+    def _draw(self, samples: torch.Tensor) -> None:
+        modes = torch.randint(len(self._centres), (self.batch_size,), generator=self._generator, device=samples.device)
+        noise = torch.randn(samples.shape, generator=self._generator, out=samples).mul_(self._std)
+        noise.add_(self._centres.index_select(0, modes))
 
 
 def ring(num: int = 8, radius: float = 2.0) -> torch.Tensor:

@@ -1,11 +1,14 @@
-"""Fully connected G and D: for images (Goodfellow et al., 2014) and for samples of a 1-D density."""
+"""Fully connected G and D: images (Goodfellow et al., 2014), images by class (Mirza and Osindero, 2014), samples of a 1-D density, points."""
 import math
 
 import torch
 from torch import nn
 
 from fastgan.config import SET_SIZE
-from fastgan.layers import Head, linear_critic, linear_stack
+from fastgan.layers import SLOPES, Head, linear_critic, linear_stack
+
+POINT_DIM = 2  # numbers of a point
+DROPOUT = 0.4  # in D by class
 
 
 class Generator(nn.Module):
@@ -52,6 +55,47 @@ class Discriminator(_Critic):
         return super().features(img.flatten(1))
 
 
+class ConditionalGenerator(nn.Module):
+    """z [N, z_dim], c int64 [N] -> images [N, C, H, W] in [-1, 1]: z beside the class's embedding of c_dim numbers, through linear maps.
+
+    LeakyReLU 0.2 behind each hidden map, BatchNorm before it from the second on; tanh at the end.
+    """
+
+    def __init__(self, img_shape: tuple[int, int, int], z_dim: int, c_dim: int, hidden: tuple[int, ...] = (128, 256, 512, 1024)):
+        super().__init__()
+        self.img_shape = img_shape
+        self.embedding = nn.Embedding(c_dim, c_dim)
+        widths = (z_dim + c_dim, *hidden)
+        layers: list[nn.Module] = []
+        for level, (fan_in, fan_out) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+            norms = [nn.BatchNorm1d(fan_out)] if level else []
+            layers += [nn.Linear(fan_in, fan_out), *norms, nn.LeakyReLU(SLOPES["leaky_relu"])]
+        self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], math.prod(img_shape)), nn.Tanh())
+
+    def forward(self, z: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+        return self.layers(torch.cat([z, self.embedding(c)], 1)).view(-1, *self.img_shape)
+
+
+class ConditionalDiscriminator(nn.Module):
+    """Images [N, C, H, W], c int64 [N] -> logits [N]: the pixels beside the class's embedding of c_dim numbers, through linear maps.
+
+    LeakyReLU 0.2 behind each hidden map, dropout of 0.4 before it from the second on; no normalisation.
+    """
+
+    def __init__(self, img_shape: tuple[int, int, int], c_dim: int, hidden: tuple[int, ...] = (512, 512, 512)):
+        super().__init__()
+        self.embedding = nn.Embedding(c_dim, c_dim)
+        widths = (math.prod(img_shape) + c_dim, *hidden)
+        layers: list[nn.Module] = []
+        for level, (fan_in, fan_out) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+            dropouts = [nn.Dropout(DROPOUT)] if level else []
+            layers += [nn.Linear(fan_in, fan_out), *dropouts, nn.LeakyReLU(SLOPES["leaky_relu"])]
+        self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], 1))
+
+    def forward(self, img: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+        return self.layers(torch.cat([img.flatten(1), self.embedding(c)], 1)).squeeze(1)
+
+
 class SampleGenerator(nn.Module):
     """z [N, z_dim] -> samples [N, 1] of a 1-D density, unbounded."""
 
@@ -76,3 +120,21 @@ class SampleDiscriminator(_Critic):
         sets = samples.view(-1, SET_SIZE)
         squared_deviations = (sets - sets.mean(1, keepdim=True)).square()
         return super().features(torch.cat([sets, squared_deviations], 1))
+
+
+class PointGenerator(nn.Module):
+    """z [N, z_dim] -> points [N, 2] of the plane, unbounded."""
+
+    def __init__(self, z_dim: int, hidden: tuple[int, ...], activation: str):
+        super().__init__()
+        self.layers = linear_stack((z_dim, *hidden, POINT_DIM), activation, "torch")
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        return self.layers(z)
+
+
+class PointDiscriminator(_Critic):
+    """Points [N, 2] -> logits [N], each point judged by itself."""
+
+    def __init__(self, hidden: tuple[int, ...], activation: str):
+        super().__init__((POINT_DIM, *hidden), activation, "torch")

@@ -1,7 +1,7 @@
 """Resampling with a small filter: insert zeros, pad, filter, keep every so many-th sample.
 
 The operator is linear in the image, and its adjoint is the same operator with the filter reversed and `up` and `down` exchanged, so one definition
-gives gradients of every order. Filters are tuples of Python numbers: constants for the compiler, nothing to copy to a device, no buffers in a network.
+gives gradients of every order. Filters are tuples of Python numbers: constants for the compiler, and no buffers in a network.
 """
 import functools
 import math
@@ -127,14 +127,26 @@ def _by_convolution(x: torch.Tensor, resampling: _Resampling) -> torch.Tensor:
     kernel = torch.tensor(rows, dtype=x.dtype, device=x.device)
     if columns:
         kernel = torch.tensor(columns, dtype=x.dtype, device=x.device).unsqueeze(1) * kernel
-    channels = x.shape[1]
+    kernel, groups = kernel.expand(x.shape[1], 1, -1, -1), x.shape[1]
     with torch.autocast(x.device.type, enabled=False):
         if up == 1:
-            return F.conv2d(F.pad(x, padding), kernel.expand(channels, 1, -1, -1), stride=down, groups=channels)
-        y = F.conv_transpose2d(x, kernel.flip(0, 1).expand(channels, 1, -1, -1), stride=up, groups=channels)
+            both, rest = _split(padding)
+            return F.conv2d(_padded(x, rest), kernel, stride=down, padding=both, groups=groups)
         height, width = resampling.size  # a transposed convolution gives what the padding T - 1, T - up would
-        sides = (padding[0] - width + 1, padding[1] - width + up, padding[2] - height + 1, padding[3] - height + up)
-        return F.pad(y, sides)[:, :, ::down, ::down].contiguous(memory_format=format_of(x))
+        both, rest = _split((width - 1 - padding[0], width - up - padding[1], height - 1 - padding[2], height - up - padding[3]))
+        y = F.conv_transpose2d(x, kernel.flip(2, 3), stride=up, padding=both, groups=groups)
+        return _padded(y, [-side for side in rest])[:, :, ::down, ::down].contiguous(memory_format=format_of(x))
+
+
+def _split(sides: Sequence[int]) -> tuple[tuple[int, int], list[int]]:
+    """What a convolution takes by itself of left, right, top, bottom, the same above and below: (vertical, horizontal), and what is left."""
+    left, right, top, bottom = sides
+    vertical, horizontal = max(0, min(top, bottom)), max(0, min(left, right))
+    return (vertical, horizontal), [left - horizontal, right - horizontal, top - vertical, bottom - vertical]
+
+
+def _padded(x: torch.Tensor, sides: Sequence[int]) -> torch.Tensor:
+    return F.pad(x, sides) if any(sides) else x  # torch copies for nothing
 
 
 def _by_sums(x: torch.Tensor, resampling: _Resampling) -> torch.Tensor:
@@ -161,19 +173,14 @@ def _sum_along(x: torch.Tensor, dim: int, taps: Sequence[float], up: int, down: 
     shifts = [shift for phase in phases for shift, _ in phase] or [0]
     first = min(*shifts, 0)
     last = max(max(shifts) + num_each, length)
-    padded = _pad_along(x, dim, -first, last - length)
+    sides = (-first, last - length)
+    padded = _padded(x, sides if dim == 3 else (0, 0, *sides))
     step = down if up == 1 else 1
     sums = [_weighted(padded, dim, [(shift - first, tap) for shift, tap in phase], num_each, step) for phase in phases]
     if up == 1:
         return sums[0]
     y = torch.stack(sums, dim + 1).flatten(dim, dim + 1)
     return y.narrow(dim, 0, num)[(slice(None),) * dim + (slice(None, None, down),)]
-
-
-def _pad_along(x: torch.Tensor, dim: int, before: int, after: int) -> torch.Tensor:
-    if before == after == 0:
-        return x
-    return F.pad(x, (before, after) if dim == 3 else (0, 0, before, after))
 
 
 def _weighted(x: torch.Tensor, dim: int, terms: list[tuple[int, float]], num: int, step: int) -> torch.Tensor:

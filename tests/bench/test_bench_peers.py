@@ -14,8 +14,8 @@ from bench.peers.plain import PlainLoop
 from bench.switches import present
 from fastgan import models
 from fastgan.config import replace
-from fastgan.presets import PRESETS
 from fastgan.inputs import StepInputs
+from fastgan.presets import PRESETS
 
 CPU = torch.device("cpu")
 

@@ -175,11 +175,13 @@ def test_the_end_of_the_program_is_quiet(folder):
 
 @pytest.mark.gpu
 def test_on_the_gpu_the_ring_gets_the_images_of_the_cpu(folder):
-    feed, other = opened(folder, device="cuda"), opened(folder)
+    labels = torch.arange(NUM_IMAGES)
+    feed, other = opened(folder, device="cuda", labels=labels), opened(folder, labels=labels)
     for _ in range(3 * NUM_IMAGES // 7):
-        batch = feed.next_batch().img
-        assert batch.is_cuda
-        assert (batch.cpu().int() - other.next_batch().img.int()).abs().float().mean() <= 1
+        batch, expected = feed.next_batch(), other.next_batch()
+        assert batch.img.is_cuda
+        assert (batch.img.cpu().int() - expected.img.int()).abs().float().mean() <= 1
+        assert torch.equal(batch.labels.cpu(), expected.labels)
     feed.close()
 
 

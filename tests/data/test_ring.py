@@ -107,6 +107,14 @@ def test_without_labels_there_are_none(feeds, threaded):
 
 
 @both
+def test_a_reread_before_any_read_gives_a_label_that_is_there(feeds, threaded):
+    gate = threading.Event()
+    feed = feeds(threaded=threaded, on_fill=lambda nimg: gate.wait(30))
+    assert feed.reread().labels.tolist() == [0, 0]
+    gate.set()
+
+
+@both
 def test_memory_stays_where_it_is(feeds, threaded):
     feed = feeds(threaded=threaded)
     addresses = [tensor.data_ptr() for tensor in (feed._window.rows, feed._window.order, feed._window.labels, feed.state()["position"])]

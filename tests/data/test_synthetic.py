@@ -22,7 +22,7 @@ def test_the_state_of_the_generator_is_the_position():
     feed = GaussianFeed(0, 1, 16, generator := seeded(5))
     feed.next_batch()
     state = generator.get_state()
-    expected = feed.next_batch().img
+    expected = feed.next_batch().img.clone()
     assert feed.nimg == 32
     generator.set_state(state)
     assert torch.equal(feed.next_batch().img, expected)
@@ -36,6 +36,17 @@ def test_a_reread_is_the_last_read_and_draws_nothing():
         assert torch.equal(feed.reread().img, batch.img)
         assert torch.equal(generator.get_state(), state)
         assert batch.labels is None
+
+
+@pytest.mark.parametrize("make", [lambda generator: GaussianFeed(4, 1, 16, generator), lambda generator: MixtureFeed(ring(), 0.1, 16, generator)])
+def test_samples_stay_where_they_are_and_can_be_put_back(make):
+    feed = make(seeded(5))
+    assert not feed.reread().img.any()  # before any read there is something, too
+    samples = feed.read().img.clone()
+    (kept,) = feed.state().values()
+    assert feed.read().img.data_ptr() == feed.reread().img.data_ptr() == kept.data_ptr()
+    kept.copy_(samples)
+    assert torch.equal(feed.reread().img, samples)
 
 
 def test_the_modes_of_the_literature():
@@ -66,7 +77,7 @@ def test_modes_are_equally_likely_and_have_the_deviation(centres, std):
 def test_a_mixture_goes_on_from_the_state_of_the_generator():
     feed = MixtureFeed(ring(), RING_STD, 16, generator := seeded(5))
     state = generator.get_state()
-    first, second = feed.next_batch().img, feed.next_batch().img
+    first, second = (feed.next_batch().img.clone() for _ in range(2))
     assert feed.nimg == 32
     assert not torch.equal(first, second)
     assert torch.equal(feed.reread().img, second)

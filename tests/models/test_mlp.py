@@ -3,8 +3,19 @@ import math
 
 import pytest
 import torch
+from model_checks import check_gradients_reach_every_parameter, check_one_graph, check_penalty
+from torch import nn
 
-from fastgan.models.mlp import Discriminator, Generator, SampleDiscriminator, SampleGenerator
+from fastgan.models.mlp import (
+    ConditionalDiscriminator,
+    ConditionalGenerator,
+    Discriminator,
+    Generator,
+    PointDiscriminator,
+    PointGenerator,
+    SampleDiscriminator,
+    SampleGenerator,
+)
 
 
 def num_parameters(*widths: int) -> int:
@@ -85,3 +96,97 @@ def test_the_set_is_read_beside_its_squared_deviations():
         linear.bias.zero_()
     samples = torch.randn(200, 1) * torch.tensor([[3.0]]) + 5
     assert torch.allclose(D(samples), samples.view(2, 100).var(1, unbiased=False), rtol=1e-5)
+
+
+class Classless(nn.Module):
+    """A network as the checks call it, with a class that it does not know."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: torch.Tensor, c: None) -> torch.Tensor:
+        return self.network(x)
+
+
+def conditional_pair(img_shape: tuple[int, int, int] = (1, 4, 4), c_dim: int = 3) -> tuple:
+    """(G, D, z, c)."""
+    torch.manual_seed(0)
+    G, D = ConditionalGenerator(img_shape, 5, c_dim, (6, 8)), ConditionalDiscriminator(img_shape, c_dim, (7, 6))
+    return G, D, torch.randn(4, 5), torch.tensor([0, 2, 1, 2]) % c_dim
+
+
+@pytest.mark.parametrize("img_shape", [(1, 28, 28), (3, 5, 4), (1, 1, 1)])
+@pytest.mark.parametrize("c_dim", [1, 10])
+def test_images_and_logits_by_class(img_shape, c_dim):
+    G, D, z, c = conditional_pair(img_shape, c_dim)
+    img = G(z, c)
+    assert img.shape == (4, *img_shape)
+    assert -1 <= img.min() <= img.max() <= 1
+    assert D(img, c).shape == (4,)
+
+
+def test_the_class_changes_images_and_logits():
+    G, D, z, c = conditional_pair()
+    G.eval(), D.eval()
+    img, other = G(z, c), (c + 1) % 3
+    assert ((img - G(z, other)).abs().amax((1, 2, 3)) > 1e-3).all()
+    assert ((D(img, c) - D(img, other)).abs() > 1e-5).all()
+
+
+def test_the_sizes_of_the_conditional_recipe():
+    """28x28 digits of ten classes: an embedding of 10 beside z and pixels; BatchNorm behind all maps of G but the first and the last."""
+    G, D = ConditionalGenerator((1, 28, 28), 100, 10), ConditionalDiscriminator((1, 28, 28), 10)
+    norms = [module for module in G.modules() if isinstance(module, nn.BatchNorm1d)]
+    assert [norm.num_features for norm in norms] == [256, 512, 1024]
+    assert all(norm.eps == 1e-5 for norm in norms)
+    assert sum(p.numel() for p in G.parameters()) == 100 + num_parameters(110, 128, 256, 512, 1024, 784) + 2 * (256 + 512 + 1024)
+    assert sum(p.numel() for p in D.parameters()) == 100 + num_parameters(794, 512, 512, 512, 1)
+    assert [module.p for module in D.modules() if isinstance(module, nn.Dropout)] == [0.4, 0.4]
+
+
+def test_dropout_while_training_alone():
+    _, D, z, c = conditional_pair()
+    img = torch.randn(4, 1, 4, 4)
+    assert not torch.equal(D(img, c), D(img, c))
+    D.eval()
+    assert torch.equal(D(img, c), D(img, c))
+
+
+def test_every_parameter_of_the_conditional_pair_has_a_gradient():
+    G, D, z, c = conditional_pair()
+    check_gradients_reach_every_parameter(G, D.eval(), z, c)
+
+
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "elu"])
+def test_points_and_their_logits(activation):
+    torch.manual_seed(0)
+    G, D = PointGenerator(3, (8, 7), activation), PointDiscriminator((6, 5), activation)
+    points = G(100 * torch.randn(9, 3))
+    assert points.shape == (9, 2)
+    assert points.abs().max() > 1
+    logits = D(points)
+    assert logits.shape == (9,)
+    torch.testing.assert_close(D(points[3:4]), logits[3:4])
+    assert torch.equal(D.head(D.features(points)), logits)
+    assert sum(p.numel() for p in G.parameters()) == num_parameters(3, 8, 7, 2)
+    assert sum(p.numel() for p in D.parameters()) == num_parameters(2, 6, 5, 1)
+    check_gradients_reach_every_parameter(Classless(G), Classless(D), torch.randn(9, 3), None)
+
+
+@pytest.mark.parametrize(
+    ("make_D", "shape"),
+    [
+        (lambda: Classless(Discriminator((3, 4, 4), (8, 8, 8), "relu", "torch")), (3, 3, 4, 4)),
+        (lambda: Classless(PointDiscriminator((8, 8), "elu")), (5, 2)),
+        (lambda: ConditionalDiscriminator((1, 4, 4), 3, (7, 6)).eval(), (4, 1, 4, 4)),
+    ],
+)
+def test_ds_can_be_penalised(make_D, shape):
+    """The critics of WGAN-GP, without any normalisation."""
+    torch.manual_seed(0)
+    D, img = make_D(), torch.randn(shape)
+    c = torch.tensor([0, 2, 1, 2]) if isinstance(D, ConditionalDiscriminator) else None
+    check_penalty(D, img, c)
+    D.eval()
+    check_one_graph(D, img, c)

@@ -1,0 +1,152 @@
+"""What a configuration may be: each option by itself, and what does not go together. Every refusal names the option."""
+import dataclasses
+import math
+import re
+
+from fastgan.config import DCGAN_RESOLUTIONS, DENSITIES, LENGTHS, SET_SIZE, Config, ModelConfig, from_dict, value_of
+from fastgan.errors import UserError
+
+DENSITY_OF = {"samples": ("gaussian",), "points": ("ring8", "grid25")}  # architecture -> the densities that it can learn
+CHOICES = {
+    "model.architecture": ("dcgan", "mlp", "samples", "custom"),
+    "model.z_distribution": ("normal", "uniform", "unit_uniform"),
+    "model.img_channels": (None, 1, 3),
+    "model.img_low": (-1, 0),
+    "model.G_activation": ("relu", "leaky_relu", "elu"),
+    "model.D_activation": ("relu", "leaky_relu", "elu"),
+    "model.init": ("torch", "xavier_relu"),
+    "loss.name": ("non_saturating", "saturating", "wasserstein", "hinge", "least_squares", "relativistic"),
+    "optim.decay": ("none", "linear", "cosine"),
+    "augment.kind": ("none", "diff", "ada"),
+    "optim.name": ("adam", "rmsprop"),
+    "data.backend": ("auto", "resident", "stream", "dali"),
+    "run.cuda_graph": ("auto", "on", "off"),
+}
+ABOVE_0 = (
+    "model.z_dim", "model.img_resolution", "model.ngf", "model.ndf", "loss.n_critic", "penalty.D_every", "penalty.G_every", "penalty.pl_decay",
+    "penalty.pl_batch", "optim.lr_G", "optim.lr_D", "optim.eps", "optim.ema_kimg", "optim.ema_share", "augment.ada_kimg", "data.std",
+    "run.batch_size", "run.batch_gpu", "run.graph_steps", *LENGTHS, "run.tick_kimg", "run.image_ticks", "run.snapshot_ticks", "run.grid",
+)  # fmt: skip
+# At least 0 and below this.
+FROM_0 = {
+    "optim.beta1": 1, "optim.beta2": 1, "optim.beta2_end": 1, "run.seed": 2**32,
+    **dict.fromkeys((
+        "model.c_dim", "loss.n_critic_intro", "loss.intro_updates", "loss.class_D", "loss.class_G", "loss.reconstruction", "loss.instance_noise",
+        "loss.instance_noise_kimg", "penalty.gp_weight", "penalty.r1_gamma", "penalty.r2_gamma", "penalty.gamma_end", "penalty.pl_weight",
+        "penalty.clip", "penalty.orthogonal", "optim.decay_kimg", "optim.lr_end", "optim.warmup_kimg", "optim.ema_start_kimg",
+    ), math.inf),
+}  # fmt: skip
+UP_TO_1 = (
+    "loss.smooth_real", "loss.smooth_fake", "loss.flip_labels", "loss.hinge_margin", "penalty.pl_decay", "penalty.pl_batch", "augment.p",
+    "augment.p_end", "augment.target",
+)  # fmt: skip
+
+
+def validate(config: Config) -> Config:
+    """The same configuration, or a UserError that names the option. What depends on machine or data is checked where these are looked at."""
+    config = from_dict(dataclasses.asdict(config))  # every value has its type, from whichever side it came
+    _check_each_option(config)
+    model, run = config.model, config.run
+    if not all(width > 0 for width in (*model.G_hidden, *model.D_hidden)):
+        raise UserError("model.G_hidden and model.D_hidden hold widths, which must be above 0")
+    if run.device is not None and not re.fullmatch(r"cpu|cuda(:\d+)?", str(run.device)):
+        raise UserError(f"--device {run.device!r} is not supported; give cpu, cuda, or cuda:1 for the second GPU")
+    if not config.data.source:
+        raise UserError("--data is empty; give the name of a set or the path of images")
+    if sum(length is not None for length in (run.epochs, run.kimg, run.steps)) != 1:
+        raise UserError("give exactly one of --kimg, --epochs and --steps")
+    if model.architecture == "dcgan":
+        _check_dcgan(model)
+    if model.architecture in DENSITY_OF or config.data.source in DENSITIES:
+        _check_density(config)
+    _check_updates(config)
+    _check_conditions(config)
+    if not 0 < config.data.random_crop <= 1:
+        raise UserError(f"data.random_crop is {config.data.random_crop}; it must be above 0 and at most 1")
+    if config.data.random_crop < 1 and config.data.backend != "dali":
+        raise UserError("data.random_crop cuts squares out of the images at their full size, which only --data-backend dali has")
+    return config
+
+
+def _check_each_option(config: Config) -> None:
+    for key, allowed in CHOICES.items():
+        if value_of(config, key) not in allowed:
+            raise UserError(f"{key} is {value_of(config, key)!r}; it can be {', '.join(str(choice) for choice in allowed if choice is not None)}")
+    for key in ABOVE_0:
+        if value_of(config, key) is not None and not 0 < value_of(config, key) < math.inf:
+            raise UserError(f"{key} is {value_of(config, key)}; it must be above 0 and finite")
+    for key, end in FROM_0.items():
+        if value_of(config, key) is not None and not 0 <= value_of(config, key) < end:
+            raise UserError(f"{key} is {value_of(config, key)}; it must be at least 0 and {'finite' if end == math.inf else f'below {end}'}")
+    for key in UP_TO_1:
+        if value_of(config, key) is not None and not 0 <= value_of(config, key) <= 1:
+            raise UserError(f"{key} is {value_of(config, key)}; it must lie between 0 and 1")
+    if not math.isfinite(config.data.mean):
+        raise UserError(f"data.mean is {config.data.mean}; it must be finite")
+
+
+def _check_dcgan(model: ModelConfig) -> None:
+    if model.img_resolution not in (None, *DCGAN_RESOLUTIONS):
+        raise UserError(f"--resolution {model.img_resolution} is not one of dcgan's: {', '.join(map(str, DCGAN_RESOLUTIONS))}")
+    if model.img_low != -1:
+        raise UserError("model.img_low must be -1 for dcgan, whose G ends in tanh")
+
+
+def _check_updates(config: Config) -> None:
+    """Losses, penalties, schedules and the parts of a batch."""
+    loss, penalty, optim, run = config.loss, config.penalty, config.optim, config.run
+    if bool(loss.n_critic_intro) != bool(loss.intro_updates):
+        raise UserError("loss.n_critic_intro and loss.intro_updates belong together: so many updates of D for each of so many updates of G")
+    if run.batch_gpu is not None and run.batch_size % run.batch_gpu:
+        raise UserError(f"--batch-gpu {run.batch_gpu} does not divide --batch-size {run.batch_size}")
+    for key in ("penalty.gamma_end", "optim.beta2_end", "optim.ema_start_kimg", "augment.p_end"):
+        if value_of(config, key) not in (None, 1.0) and not optim.decay_kimg:
+            raise UserError(f"{key} is reached while optim.decay_kimg are shown: say how many")
+    if optim.decay != "none" and not optim.decay_kimg:
+        raise UserError(f"optim.decay={optim.decay} needs optim.decay_kimg, the thousands of images over which the learning rate falls")
+    if optim.name == "rmsprop" and (optim.beta2_end is not None or _is_lazy(config)):
+        raise UserError("optim.beta2_end and penalties in steps of their own (penalty.D_every, pl_weight) are made for adam, not for rmsprop")
+    if (optim.ema_start_kimg is not None or optim.ema_share is not None) and optim.ema_kimg is None:
+        raise UserError("optim.ema_start_kimg and optim.ema_share shape the moving average: give its half-life, optim.ema_kimg")
+    if loss.name == "relativistic" and (loss.smooth_real or loss.smooth_fake or loss.flip_labels):
+        raise UserError("the relativistic loss compares real with fake images and has no labels to smooth or flip")
+    if loss.hinge_margin < 1 and loss.name != "hinge":
+        raise UserError(f"loss.hinge_margin is for the hinge loss, and this run's is {loss.name}")
+    if penalty.D_every > 1 and not (penalty.gp_weight or penalty.r1_gamma or penalty.r2_gamma):
+        raise UserError("penalty.D_every says how often D's penalties are due, and there are none: give gp_weight, r1_gamma or r2_gamma")
+    if loss.reconstruction and (penalty.r1_gamma or penalty.r2_gamma) and penalty.D_every == 1:
+        raise UserError("loss.reconstruction and r1_gamma or r2_gamma do not share a pass of D: give penalty.D_every above 1")
+
+
+def _is_lazy(config: Config) -> bool:
+    return config.penalty.D_every > 1 or config.penalty.pl_weight > 0
+
+
+def _check_conditions(config: Config) -> None:
+    """Classes, and what is done to images."""
+    model, loss = config.model, config.loss
+    if model.c_dim and not model.cond:
+        raise UserError(f"model.c_dim is {model.c_dim}, but the run takes no labels: give --cond as well")
+    if (loss.class_D or loss.class_G) and not model.cond:
+        raise UserError("loss.class_D and loss.class_G train an auxiliary classifier, which needs labels: give --cond")
+    if config.augment.kind != "none" and (model.architecture in DENSITY_OF or model.img_low != -1):
+        raise UserError("augment.kind is for images from -1 to 1: leave it out")
+
+
+def _check_density(config: Config) -> None:
+    """Networks for numbers and densities, which have neither pixels nor epochs nor labels, belong to each other."""
+    model, data, run = config.model, config.data, config.run
+    if model.architecture not in DENSITY_OF:
+        raise UserError(f"the data {data.source!r} are numbers, not images; take --preset gaussian1d or --preset ring8, or other --data")
+    if data.source not in DENSITY_OF[model.architecture]:
+        raise UserError(f"{config.preset} learns {' or '.join(DENSITY_OF[model.architecture])} and takes no --data {data.source}; "
+                        "leave it out, or take another --preset")  # fmt: skip
+    if model.architecture == "samples" and run.batch_size % SET_SIZE:
+        raise UserError(f"--batch-size {run.batch_size} is not a multiple of {SET_SIZE}; so many samples are judged together by D of {config.preset}")
+    if run.epochs is not None:
+        raise UserError(f"--epochs needs a set of images, and {config.preset} draws new numbers for ever; give --kimg or --steps")
+    for name, given in (("--resolution", model.img_resolution), ("model.img_channels", model.img_channels), ("--skip-bad", data.skip_bad),
+                        ("--mirror", data.mirror), ("--cond", model.cond),
+                        ("loss.flip_labels", model.architecture == "samples" and config.loss.flip_labels)):  # fmt: skip
+        if given:
+            raise UserError(f"{name} is for images, and {config.preset} learns numbers; leave it out")
