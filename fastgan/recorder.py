@@ -15,12 +15,14 @@ class Recorder:
     """Fills a run folder.
 
     gallery: the fixed-noise images (or samples of a density).
-    real_img: uint8 [num, C, H, W] of the real set, or None where the data are samples of a density.
+    class_names: of a conditional run, where the data have names. real_img: uint8 [num, C, H, W] of the real set, or None where the data are samples of a density.
     """
 
-    def __init__(self, folder: RunFolder, config: Config, networks: Networks, gallery: Gallery, real_img: torch.Tensor | None):
+    def __init__(self, folder: RunFolder, config: Config, networks: Networks, gallery: Gallery, real_img: torch.Tensor | None,
+                 class_names: tuple[str, ...] | None = None):
         self.folder, self.config, self.networks = folder, config, networks
         self.gallery, self.real_img = gallery, real_img
+        self.class_names = class_names
         self.saved_nimg: int | None = None
 
     def say(self, text: str) -> None:
@@ -51,7 +53,7 @@ class Recorder:
         bad = [name for name, tensor in weights.items() if not bool(torch.isfinite(tensor).all())]
         if bad:
             raise self.diverged(f"the weight {bad[0]} became NaN or infinite before {nimg / 1000:g} kimg, with losses that were still finite")
-        self.folder.write_snapshot(weights, nimg)
+        self.folder.write_snapshot(weights, nimg, self.class_names)
         self.folder.write_state(state_tensors(self.networks, generator), {"nimg": nimg, "torch": torch.__version__})
         self.saved_nimg = nimg
 

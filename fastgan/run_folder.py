@@ -28,10 +28,11 @@ class RunFolder:
         """A PNG of uint8 images [num, C, H, W]."""
         plots.save_grid(images, self.path / name, columns)
 
-    def write_snapshot(self, networks: dict[str, torch.Tensor], nimg: int) -> Path:
-        """The weights of G, D and G_ema, with the configuration that rebuilds them."""
+    def write_snapshot(self, networks: dict[str, torch.Tensor], nimg: int, class_names: tuple[str, ...] | None = None) -> Path:
+        """The weights of G, D and G_ema, with the configuration that rebuilds them, and what its classes are called."""
         path = self.path / checkpoint.snapshot_name(nimg)
-        checkpoint.save_tensors(path, networks, {"kind": "snapshot", "nimg": nimg, "config": dataclasses.asdict(self.config)})
+        header = {"kind": "snapshot", "nimg": nimg, "config": dataclasses.asdict(self.config), "class_names": class_names}
+        checkpoint.save_tensors(path, networks, header)
         return path
 
     def write_state(self, tensors: dict[str, torch.Tensor], header: dict) -> None:

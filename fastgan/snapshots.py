@@ -5,9 +5,10 @@ from pathlib import Path
 import torch
 
 from fastgan import checkpoint, models, plots
-from fastgan.config import Config, from_dict
+from fastgan.config import Config, ModelConfig, from_dict
 from fastgan.errors import UserError
-from fastgan.sample import draw_z, generate_chunks
+from fastgan.feeds import centres_of
+from fastgan.sample import draw_z, generate_chunks, labels_for_grid
 
 
 def load_generator(path: Path) -> tuple[torch.nn.Module, Config]:
@@ -29,17 +30,70 @@ def load_generator(path: Path) -> tuple[torch.nn.Module, Config]:
     return G.eval(), config
 
 
-def write_samples(snapshot: Path, out: Path, num: int, seed: int) -> str:
-    """Write a grid of `num` images (for a 1-D density: a histogram) to `out`, and say so in a sentence."""
+def write_samples(snapshot: Path, out: Path, num: int, seed: int, class_name: str | None = None, truncation: float | None = None) -> str:
+    """Write a grid of `num` images (for a density: its picture) to `out`, and say so in a sentence.
+
+    class_name: of a conditional G, the number or the name of the one class to draw; None = a class a row. truncation: 0 to 1, 1 = none: styles that
+    much nearer to their average, where G has styles; otherwise z from a normal distribution cut off at 2 * truncation (arXiv 1809.11096, section 3.1).
+    """
     G, config = load_generator(snapshot)
-    model = config.model
-    z = draw_z(num, (model.z_dim,), model.z_distribution, torch.Generator().manual_seed(seed), torch.device("cpu"))
-    images = generate_chunks(G, z, contextlib.nullcontext)
-    if model.architecture == "samples":
-        plots.save_histogram(images, config.data.mean, config.data.std, out)
-        return f"wrote a histogram of {num} samples to {out}"
-    plots.save_grid(plots.to_uint8(images, model.img_low, 1.0), out)
+    model, generator = config.model, torch.Generator().manual_seed(seed)
+    labels, columns = _labels(snapshot, model, num, class_name)
+    num = num if labels is None else len(labels)
+    psi = 1.0 if truncation is None else truncation
+    if not 0 <= psi <= 1:
+        raise UserError(f"--truncation is {truncation}; it must lie between 0 and 1")
+    has_styles = hasattr(G, "truncated")
+    z = _truncated_normal(num, model, psi, generator) if psi < 1 and not has_styles else draw_z(
+        num, (model.z_dim,), model.z_distribution, generator, torch.device("cpu"))  # fmt: skip
+    draw = Truncated(G, psi) if psi < 1 and has_styles else G
+    images = generate_chunks(draw, z, contextlib.nullcontext, condition=() if labels is None else (labels,))
+    if model.architecture in ("samples", "points"):
+        return _write_density(images, config, out)
+    plots.save_grid(plots.to_uint8(images, model.img_low, 1.0), out, columns)
     return f"wrote {num} images to {out}"
+
+
+class Truncated(torch.nn.Module):
+    """A generator with styles, drawn nearer to their average: psi from 1 (as it is) to 0 (all alike)."""
+
+    def __init__(self, G: torch.nn.Module, psi: float):
+        super().__init__()
+        self.G, self.psi = G, psi
+
+    def forward(self, z: torch.Tensor, *condition: torch.Tensor) -> torch.Tensor:
+        return self.G.synthesis(self.G.truncated(self.G.mapping(z, *condition), self.psi))
+
+
+def _truncated_normal(num: int, model: ModelConfig, psi: float, generator: torch.Generator) -> torch.Tensor:
+    if model.z_distribution != "normal":
+        raise UserError(f"--truncation cuts the tails of a normal distribution off, and this G's z is {model.z_distribution}; leave it out")
+    limit = max(2 * psi, 1e-3)
+    return torch.nn.init.trunc_normal_(torch.empty(num, model.z_dim), a=-limit, b=limit, generator=generator)
+
+
+def _labels(snapshot: Path, model: ModelConfig, num: int, class_name: str | None) -> tuple[torch.Tensor | None, int | None]:
+    """(classes of the images in a grid, its columns), None where G knows of no classes."""
+    if not model.c_dim:
+        if class_name is not None:
+            raise UserError(f"--class {class_name}: {snapshot} was trained without classes; leave --class out")
+        return None, None
+    if class_name is None:
+        return labels_for_grid(num, model.c_dim)
+    names = checkpoint.load_tensors(_newest(snapshot), "snapshot")[1].get("class_names") or []
+    number = names.index(class_name) if class_name in names else int(class_name) if class_name.isdecimal() else -1
+    if not 0 <= number < model.c_dim:
+        known = f"0 to {model.c_dim - 1}" + (f", or {', '.join(names)}" if names else "")
+        raise UserError(f"--class {class_name} is none of the classes of {snapshot}: {known}")
+    return torch.full((num,), number), None
+
+
+def _write_density(samples: torch.Tensor, config: Config, out: Path) -> str:
+    if config.data.source == "gaussian":
+        plots.save_histogram(samples, config.data.mean, config.data.std, out)
+        return f"wrote a histogram of {len(samples)} samples to {out}"
+    plots.save_points(samples, centres_of(config.data.source)[0], out)
+    return f"wrote {len(samples)} samples to {out}"
 
 
 def _newest(path: Path) -> Path:

@@ -179,7 +179,7 @@ class Trainer:
         self.recorder = None
         if out is not None:
             folder = RunFolder(Path(out), config, resume_nimg=self.nimg if resume else None)
-            self.recorder = Recorder(folder, config, self.networks, self.gallery, self._some_real_images(run.grid))
+            self.recorder = Recorder(folder, config, self.networks, self.gallery, self._some_real_images(run.grid), self._class_names())
 
     # --- the public surface ----------------------------------------------------------------------------------------------------------------------
 
@@ -340,6 +340,9 @@ class Trainer:
     def _channels_first(img_shape: tuple[int, int, int]) -> tuple[int, int, int]:
         height, width, channels = img_shape
         return channels, height, width
+
+    def _class_names(self) -> tuple[str, ...] | None:
+        return self.real_set.class_names if self.config.model.c_dim and self.real_set is not None else None
 
     def _real_to_compare(self) -> torch.Tensor | None:
         """A few real images as D sees them, float [num, C, H, W] on the device."""

@@ -7,8 +7,14 @@ from fastgan.config import DCGAN_RESOLUTIONS, DENSITIES, LENGTHS, SET_SIZE, Conf
 from fastgan.errors import UserError
 
 DENSITY_OF = {"samples": ("gaussian",), "points": ("ring8", "grid25")}  # architecture -> the densities that it can learn
+NORMS = ("batch", "instance", "layer", "none", "spectral", "weight")
 CHOICES = {
-    "model.architecture": ("dcgan", "mlp", "samples", "custom"),
+    "model.architecture": (
+        "dcgan", "mlp", "samples", "points", "resnet", "resnet-stem", "conv", "biggan", "stylegan2", "lightweight", "r3gan", "custom",
+    ),
+    "model.conditioning": ("concat", "projection", "classifier"),
+    "model.G_norm": NORMS,
+    "model.D_norm": NORMS,
     "model.z_distribution": ("normal", "uniform", "unit_uniform"),
     "model.img_channels": (None, 1, 3),
     "model.img_low": (-1, 0),
@@ -23,7 +29,8 @@ CHOICES = {
     "run.cuda_graph": ("auto", "on", "off"),
 }
 ABOVE_0 = (
-    "model.z_dim", "model.img_resolution", "model.ngf", "model.ndf", "loss.n_critic", "penalty.D_every", "penalty.G_every", "penalty.pl_decay",
+    "model.z_dim", "model.img_resolution", "model.ngf", "model.ndf", "model.w_dim", "model.mapping_layers", "model.channel_base",
+    "model.channel_max", "model.mbstd_group", "model.width", "loss.n_critic", "penalty.D_every", "penalty.G_every", "penalty.pl_decay",
     "penalty.pl_batch", "optim.lr_G", "optim.lr_D", "optim.eps", "optim.ema_kimg", "optim.ema_share", "augment.ada_kimg", "data.std",
     "run.batch_size", "run.batch_gpu", "run.graph_steps", *LENGTHS, "run.tick_kimg", "run.image_ticks", "run.snapshot_ticks", "run.grid",
 )  # fmt: skip
@@ -31,13 +38,13 @@ ABOVE_0 = (
 FROM_0 = {
     "optim.beta1": 1, "optim.beta2": 1, "optim.beta2_end": 1, "run.seed": 2**32,
     **dict.fromkeys((
-        "model.c_dim", "loss.n_critic_intro", "loss.intro_updates", "loss.class_D", "loss.class_G", "loss.reconstruction", "loss.instance_noise",
+        "model.c_dim", "model.attention", "model.shared_dim", "loss.n_critic_intro", "loss.intro_updates", "loss.class_D", "loss.class_G", "loss.reconstruction", "loss.instance_noise",
         "loss.instance_noise_kimg", "penalty.gp_weight", "penalty.r1_gamma", "penalty.r2_gamma", "penalty.gamma_end", "penalty.pl_weight",
         "penalty.clip", "penalty.orthogonal", "optim.decay_kimg", "optim.lr_end", "optim.warmup_kimg", "optim.ema_start_kimg",
     ), math.inf),
 }  # fmt: skip
 UP_TO_1 = (
-    "loss.smooth_real", "loss.smooth_fake", "loss.flip_labels", "loss.hinge_margin", "penalty.pl_decay", "penalty.pl_batch", "augment.p",
+    "model.style_mixing", "loss.smooth_real", "loss.smooth_fake", "loss.flip_labels", "loss.hinge_margin", "penalty.pl_decay", "penalty.pl_batch", "augment.p",
     "augment.p_end", "augment.target",
 )  # fmt: skip
 
@@ -139,8 +146,8 @@ def _check_density(config: Config) -> None:
     if model.architecture not in DENSITY_OF:
         raise UserError(f"the data {data.source!r} are numbers, not images; take --preset gaussian1d or --preset ring8, or other --data")
     if data.source not in DENSITY_OF[model.architecture]:
-        raise UserError(f"{config.preset} learns {' or '.join(DENSITY_OF[model.architecture])} and takes no --data {data.source}; "
-                        "leave it out, or take another --preset")  # fmt: skip
+        numbers = "the numbers of a Gaussian" if model.architecture == "samples" else "points in the plane"
+        raise UserError(f"{config.preset} learns {numbers} and takes no --data {data.source}; leave it out, or take another --preset")
     if model.architecture == "samples" and run.batch_size % SET_SIZE:
         raise UserError(f"--batch-size {run.batch_size} is not a multiple of {SET_SIZE}; so many samples are judged together by D of {config.preset}")
     if run.epochs is not None:

@@ -26,12 +26,29 @@ NO_WASTE = {
 }
 
 
+# The presets whose step is one phase of two networks without labels or penalties: what the step was first built for.
+PLAIN = ("mlp", "mlp-tf", "mlp-mnist", "gaussian1d", "dcgan")
+
+SMALL = {
+    "model.ngf": 8, "model.ndf": 8, "model.img_resolution": 16, "model.img_channels": 1, "model.w_dim": 16, "model.channel_base": 128,
+    "model.channel_max": 16, "model.mapping_layers": 2, "model.width": 0.03, "run.batch_size": 8, "run.batch_gpu": None,
+}  # fmt: skip
+
+
 def tiny_config(preset: str, **overrides) -> Config:
-    """A preset with narrow layers on 16x16 images; overrides: section__key=value."""
-    config = presets.preset(preset)
-    small = {"model.ngf": 8, "model.ndf": 8, "model.img_resolution": 16, "model.img_channels": 1, "run.batch_size": 8}
-    if config.model.architecture == "samples":
-        small["run.batch_size"] = 200
+    """A preset with narrow layers on 16x16 images, of 3 classes where it takes any; overrides: section__key=value."""
+    config, small = presets.preset(preset), dict(SMALL)
+    model = config.model
+    if model.architecture in ("samples", "points"):
+        small |= {"model.img_resolution": None, "model.img_channels": None, "run.batch_size": 200 if model.architecture == "samples" else 8}
+    if model.cond:
+        small |= {"model.c_dim": 3}
+    if model.shared_dim:
+        small |= {"model.shared_dim": 4, "model.z_dim": 12}
+    if model.attention:
+        small |= {"model.attention": 8}
+    if model.widths:
+        small |= {"model.widths": (16, 16, 8), "model.cardinalities": (2, 2, 2), "model.blocks": (1, 1, 1)}
     for key, value in (small | {key.replace("__", "."): value for key, value in overrides.items()}).items():
         config = replace(config, key, value)
     return config
@@ -48,8 +65,8 @@ def random_inputs(config: Config, seed: int | torch.Generator = 0) -> StepInputs
     """Inputs as the trainer draws them. seed: of fresh numbers, or what they are drawn from."""
     generator = seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)
     num, model = config.run.batch_size, config.model
-    if model.architecture == "samples":
-        real_img = torch.randn(num, 1, generator=generator) * 1.25 + 4
+    if model.architecture in ("samples", "points"):
+        real_img = torch.randn(num, 1 if model.architecture == "samples" else 2, generator=generator) * 1.25 + 4
     else:
         size = (num, model.img_resolution, model.img_resolution, model.img_channels)
         real_img = torch.randint(0, 256, size, dtype=torch.uint8, generator=generator).permute(0, 3, 1, 2)

@@ -24,8 +24,9 @@ METHOD = [
     {"phases"},
 ]
 HARNESS = [
-    {"run_folder", "feeds", "training_state", "snapshots", "assembly", "memory", "gallery", "stopwatch", "signs"},
-    {"recorder"},
+    {"run_folder", "feeds", "training_state", "assembly", "memory", "gallery", "stopwatch", "signs"},
+    {"snapshots"},
+    {"recorder", "evaluation"},
     {"trainer"},
     {"cli"},
     {"__main__"},

@@ -121,15 +121,18 @@ def test_a_preset_makes_images_in_range_and_logits(name):
     torch.manual_seed(0)
     G, D = models.build(model)
     num = config.run.batch_size
-    img = G(draw_z(num, (model.z_dim,), model.z_distribution, torch.Generator().manual_seed(0), gans.CPU))
-    if model.architecture == "samples":
-        assert img.shape == (num, 1)
-        assert D(img).shape == (num // 100,)
+    condition = (torch.arange(num) % 3,) if model.cond else ()
+    img = G(draw_z(num, (model.z_dim,), model.z_distribution, torch.Generator().manual_seed(0), gans.CPU), *condition)
+    logits = D(img, *condition)[0] if config.loss.class_D else D(img, *condition)
+    if model.architecture in ("samples", "points"):
+        assert img.shape == (num, 1 if model.architecture == "samples" else 2)
+        assert logits.shape == (num // 100 if model.architecture == "samples" else num,)
         return
     assert img.shape == (num, 1, 16, 16)
-    assert model.img_low <= img.min() < img.max() <= 1
-    assert D(img).shape == (num,)
-    assert D(img).min() < D(img).max()
+    if model.architecture not in ("stylegan2", "r3gan"):  # whose images are unbounded
+        assert model.img_low <= img.min() < img.max() <= 1
+    assert len(logits) == num
+    assert logits.min() < logits.max()
 
 
 @pytest.mark.parametrize(("given", "nearest"), [("mlpp", "mlp"), ("DCGAN", "dcgan"), ("mnist", "mlp-mnist"), ("gaussian", "gaussian1d")])

@@ -1,6 +1,7 @@
 """The baselines are the same training as fastgan's: the same networks, and the same update from the same weights, images and noise."""
 from functools import partial
 
+import gans
 import pytest
 import torch
 
@@ -15,7 +16,6 @@ from bench.switches import present
 from fastgan import models
 from fastgan.config import replace
 from fastgan.inputs import StepInputs
-from fastgan.presets import PRESETS
 
 CPU = torch.device("cpu")
 
@@ -40,7 +40,7 @@ def num_parameters(network):
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", gans.PLAIN)
 def test_the_networks_have_the_parameters_of_the_preset(preset):
     model = make_case(preset).config.model
     for ours, theirs in zip(models.build(model), networks.build(model), strict=True):
@@ -48,17 +48,17 @@ def test_the_networks_have_the_parameters_of_the_preset(preset):
         assert num_parameters(theirs) > 0
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", gans.PLAIN)
 def test_a_plain_step_is_a_step_of_fastgan(preset):
     compare_steps(preset, PlainLoop)
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", gans.PLAIN)
 def test_an_accelerated_step_is_a_step_of_fastgan(preset):
     compare_steps(preset, lambda config, device: AcceleratedLoop(config, device, torch.float32, compile=False))
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", gans.PLAIN)
 def test_a_step_of_whole_functions_is_a_step_of_fastgan(preset, monkeypatch):
     """The functions that are compiled, with what the compiler does left out."""
     monkeypatch.setattr(torch, "compile", lambda function, **options: function)
@@ -157,7 +157,7 @@ def take_weights(theirs, ours):
         to.load_state_dict(dict(zip(to.state_dict(), source.state_dict().values(), strict=True)))
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", gans.PLAIN)
 def test_noise_has_the_distribution_of_the_preset(preset):
     model = make_case(preset).config.model
     torch.manual_seed(0)
