@@ -218,12 +218,10 @@ class Plain:
         self._update_D(numbers, *d_batch, fake_img)
         if updates_G:
             labels = d_batch[1]
-            if not in_one:
-                numbers = self.source.draw("G")
-                fake_img = self._generate(numbers.z, labels)
-            elif loss.fresh_fakes:
-                labels = labels if g_batch is None else g_batch[1]
-                fake_img = self._generate(numbers.fresh_z, labels)
+            if loss.fresh_fakes:
+                labels = labels if g_batch is None else g_batch[1]  # of the images that the fakes are compared with
+                numbers = numbers if in_one else self.source.draw("G")
+                fake_img = self._generate(numbers.fresh_z if in_one else numbers.z, labels)
             self._update_G(numbers, fake_img, labels, g_batch)
         self.nimg += num
         if self.is_lazy and number % penalty.D_every == 0:

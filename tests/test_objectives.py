@@ -73,6 +73,7 @@ CASES = {
     "one-hot classes, gp, n_critic 2, fresh": {**CLASSES, **ONE_HOT, **WGAN_GP, "loss__n_critic": 2, "loss__fresh_fakes": True},
     "classes, saturating, tricks": {**CLASSES, **NUMBERS, **TRICKS, "loss__name": "saturating"},
     "classes, r3gan": {**CLASSES, **NUMBERS, **R3GAN},
+    "classes, r3gan, n_critic 2": {**CLASSES, **NUMBERS, **R3GAN, "loss__n_critic": 2},
     "classes, relativistic, reused": {**CLASSES, **NUMBERS, "loss__name": "relativistic"},
     "classes, lazy r1 and r2": {**CLASSES, **NUMBERS, **LAZY_R1, "penalty__r2_gamma": 1.0},
     "classes, path length": {**CLASSES, "make_G": partial(StyleG, "numbers"), "make_D": partial(D, "numbers"), **PATHS},
