@@ -130,7 +130,8 @@ def _probe_discriminator(D: nn.Module, img: torch.Tensor, condition: tuple[torch
         raise UserError(f"D does not take G's images {list(img.shape)}{_named(condition)}: {_first_line(error)}. {SUPPORTED}") from error
     classifies = num_classified > 0
     if classifies and not (isinstance(output, tuple) and len(output) == 2 and output[1].shape == (len(img), num_classified)):
-        raise UserError(f"loss.class_D and class_G need a D that returns a pair: logits, and the logits of an auxiliary classifier [N, {num_classified}]")
+        raise UserError("loss.class_D and class_G need a D that returns a pair: logits, "
+                        f"and the logits of an auxiliary classifier [N, {num_classified}]")  # fmt: skip
     if not classifies and not isinstance(output, torch.Tensor):
         raise UserError(f"D returns a {type(output).__name__}; {SUPPORTED}, and with class_D=... a pair of logits and class logits")
     if (output[0] if classifies else output).dim() == 0:
