@@ -1,6 +1,7 @@
 """A GAN's training as a tutorial writes it: loops, backward(), torch.optim and `if`s. What the phases of the step are held to.
 
-Losses and penalties are written out here from the papers, in passes of their own, and nothing is taken from fastgan but the random numbers.
+Losses and penalties are written out here from the papers, in passes of their own, and nothing is taken from fastgan but the random numbers
+and the augmentations, which have tests of their own.
 """
 import copy
 import math
@@ -10,8 +11,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from fastgan import adapt, assembly
+from fastgan.ada import ada_augment
 from fastgan.config import Config, replace
 from fastgan.data.resident import ResidentFeed
+from fastgan.diff_augment import diff_augment
 from fastgan.engine import Engine
 from fastgan.networks import Networks, make_networks
 from fastgan.precision import Precision
@@ -247,10 +250,15 @@ class Plain:
         img = img / 127.5 - 1
         if numbers.mirror is not None:
             img = torch.stack([each.flip(2) if draw.item() < 0.5 else each for each, draw in zip(img, numbers.mirror, strict=True)])
-        return self._noised(img, numbers, 0)
+        return self._seen(img, numbers, 0, 0)
 
-    def _noised(self, img, numbers, index):
-        return img if numbers.noise is None else img + self.config.loss.instance_noise * numbers.noise[index]
+    def _seen(self, img, numbers, augment_index, noise_index):
+        """What D sees of an image."""
+        if numbers.augment is not None:
+            kind, policy = self.config.augment.kind, tuple(self.config.augment.policy.split(","))
+            uniform = numbers.augment[augment_index]
+            img = diff_augment(img, uniform, policy) if kind == "diff" else ada_augment(img, uniform, torch.tensor(self.config.augment.p), policy)
+        return img if numbers.noise is None else img + self.config.loss.instance_noise * numbers.noise[noise_index]
 
     # --- D
 
@@ -259,7 +267,7 @@ class Plain:
         if penalty.clip:
             for p in self.D.parameters():
                 p.data.clamp_(-penalty.clip, penalty.clip)
-        real_img, fake_img = self._real(real, numbers), self._noised(fake_img.detach(), numbers, 1)
+        real_img, fake_img = self._real(real, numbers), self._seen(fake_img.detach(), numbers, 1, 1)
         (real_logits, class_logits), (fake_logits, _) = self._judge(real_img, labels), self._judge(fake_img, labels)
         total = d_loss = self._d_loss(real_logits, fake_logits, numbers)
         if loss.class_D:
@@ -308,14 +316,14 @@ class Plain:
         return torch.autograd.grad(self._judge(img, labels)[0].sum(), img, create_graph=True)[0].flatten(1)
 
     def _penalise_D(self, numbers, real, labels):
-        fake_img = self._noised(self._generate(numbers.z, labels).detach(), numbers, 1)
+        fake_img = self._seen(self._generate(numbers.z, labels).detach(), numbers, 1, 1)
         self._descend(self.optimizer_D, self.config.penalty.D_every * self._penalty(self._real(real, numbers), fake_img, labels, numbers))
 
     # --- G
 
     def _update_G(self, numbers, fake_img, labels, g_batch):
         loss = self.config.loss
-        fake, class_logits = self._judge(self._noised(fake_img, numbers, 2), labels)
+        fake, class_logits = self._judge(self._seen(fake_img, numbers, 1 if numbers.fresh_z is None else 2, 2), labels)
         if loss.name == "relativistic":
             real = self._judge(self._real(g_batch[0], numbers), g_batch[1])[0]
             total = F.softplus(-(fake - real.detach())).mean()

@@ -7,8 +7,11 @@ import test_objectives
 import torch
 from plain_loop import D, G, Ours, config_of
 from recorded_graphs import RecordedGraphs
+from torch import nn
 
-from fastgan import assembly, ops
+from fastgan import adapt, assembly, ops
+from fastgan.data.synthetic import MixtureFeed
+from fastgan.networks import make_networks
 from fastgan.ops import choice
 from fastgan.parity import restore, snapshot
 
@@ -115,6 +118,29 @@ def test_recorded_steps_equal_eager_ones_to_the_bit(monkeypatch, name):
     assert len(graphs.replayed) < 17
     assert_same(snapshot(eager.engine.system.state), captured.engine.system.state)
     assert torch.equal(captured.generator.get_state(), eager.generator.get_state())
+
+
+@pytest.mark.parametrize("lazy", [{}, {"penalty__D_every": 2}], ids=str)
+def test_samples_that_are_drawn_as_they_are_needed(monkeypatch, references, lazy):
+    """Their feed is read outside of the compiled step, from the run's own generator, and penalties take the last batch again."""
+    config = config_of(loss__name="wasserstein", penalty__gp_weight=1.0, loss__n_critic=3, loss__instance_noise=0.1, run__graph_steps=2, **lazy)
+    systems = []
+    for graphs in (RecordedGraphs(), None):
+        torch.manual_seed(0)
+        G, D = nn.Linear(5, 2), nn.Sequential(nn.Linear(2, 8), nn.Softplus(), nn.Linear(8, 1))
+        signature = adapt.inspect(G, D, 5, 4, plain_loop.CPU)
+        networks = make_networks(G, D, config, signature.img_shape, plain_loop.CPU, signature.one_pass)
+        generator = torch.Generator().manual_seed(1)
+        feed = MixtureFeed(torch.tensor([[1.0, 0.0], [0.0, 2.0]]), 0.1, 4, generator)
+        monkeypatch.setattr(assembly, "_graphs_of", lambda device, generators, graphs=graphs: graphs)
+        reports = []
+        engine = assembly.make_engine(config, signature, networks, feed, generator, plain_loop.FP32, reports.append)
+        assert (engine.prepare().name, reports) == ("captured" if graphs else "eager", [])
+        engine.run(0, 9)
+        systems.append(engine.system)
+    assert_same(snapshot(systems[1].state), systems[0].state)
+    assert torch.isfinite(networks.totals.tensor).all()
+    assert networks.totals.means(networks.totals.tensor.tolist())["gradient_penalty"] > 0
 
 
 # --- a run that goes on ----------------------------------------------------------------------------------------------------------------------------

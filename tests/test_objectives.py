@@ -27,6 +27,9 @@ CASES = {
     "noise": {"loss__instance_noise": 0.3, "loss__name": "hinge"},
     "mirror": {"data__mirror": True, "loss__name": "relativistic"},
     "uniform z": {"model__z_distribution": "uniform"},
+    "augmented": {"augment__kind": "diff", "loss__name": "hinge", "loss__instance_noise": 0.1},
+    "augmented, lazy r1, n_critic 2": {**LAZY_R1, "augment__kind": "diff", "augment__policy": "translation,cutout", "loss__n_critic": 2},
+    "augmented, r3gan": {**R3GAN, "augment__kind": "ada", "augment__policy": "blit,geometry", "augment__p": 0.5, "augment__target": 0.0},
     # penalties
     **{f"wgan-gp, n_critic {n}{', fresh' * fresh}": {**WGAN_GP, "loss__n_critic": n, "loss__fresh_fakes": fresh}
        for n in (1, 2, 5) for fresh in (False, True)},
@@ -118,9 +121,9 @@ def test_statistics_of_batches_too(case):
 
 IN_PARTS = (
     "saturating, fresh", "hinge with random margins", "least squares", "relativistic, n_critic 2, fresh", "non_saturating with tricks", "noise",
-    "mirror", "wgan-gp, n_critic 1", "wgan-gp, n_critic 2, fresh", "r3gan", "lazy r1 and r2 and gp", "clipping", "orthogonal", "all of r3gan's",
-    "map of logits", "reconstruction", "path length, n_critic 2, lazy r1", "classes, r3gan", "one-hot classes, gp, n_critic 2, fresh",
-    "classifier, gp",
+    "mirror", "wgan-gp, n_critic 1", "wgan-gp, n_critic 2, fresh", "r3gan", "lazy r1 and r2 and gp", "clipping", "orthogonal", "augmented",
+    "all of r3gan's", "map of logits", "reconstruction", "path length, n_critic 2, lazy r1", "classes, r3gan",
+    "one-hot classes, gp, n_critic 2, fresh", "classifier, gp",
 )  # fmt: skip
 
 
