@@ -97,7 +97,7 @@ class InputSource:
         function, reads_images = FUNCTIONS[phase], self._feed.traceable and self._needs_real(phase)
 
         def step(inputs: StepInputs) -> object:
-            if reads_images:
+            if reads_images and inputs.real_img is None:
                 inputs = self._with_images(inputs, phase)
             return function(networks, precision, inputs)
 

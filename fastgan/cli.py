@@ -258,7 +258,7 @@ def _add_train(command: argparse.ArgumentParser) -> None:
     length = command.add_argument_group("how long (one of them; default: the preset's)")
     length.add_argument("--kimg", type=float, metavar="N", help="thousands of real images")
     length.add_argument("--epochs", type=float, metavar="N", help="passes over the data")
-    length.add_argument("--steps", type=int, metavar="N", help="updates of G")
+    length.add_argument("--steps", type=int, metavar="N", help="updates of D, a batch each")
     speed = command.add_argument_group("how fast")
     speed.add_argument("--amp", action=argparse.BooleanOptionalAction, help="bf16 compute where the chip has it (default: on)")
     speed.add_argument("--compile", action=argparse.BooleanOptionalAction, help="the whole step as one compiled graph (default: on)")

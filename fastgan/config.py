@@ -146,7 +146,7 @@ class RunConfig:
     batch_gpu: int | None = None  # images at a time: gradients are added up over a batch; None = all at once
     epochs: float | None = None  # exactly one of epochs, kimg and steps is given
     kimg: float | None = None  # thousands of real images shown
-    steps: int | None = None  # optimiser updates of G
+    steps: int | None = None  # updates of D, a batch each
     seed: int = 0
     amp: bool = True
     compile: bool = True

@@ -51,7 +51,8 @@ class Gallery:
     @torch.no_grad()
     def _generate(self, z: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
         """Images [num, C, H, W], flat ones unfolded, or samples [num, features]."""
-        chunk = len(z) if self._img_shape is None else self._config.run.batch_size  # samples of a density are small: all at once
+        run = self._config.run
+        chunk = len(z) if self._img_shape is None else run.batch_gpu or run.batch_size  # samples of a density are small: all at once
         condition = () if labels is None else self._networks.condition(labels.to(self._device))
         images = generate_chunks(self._networks.G_ema, z, self._precision.autocast, chunk, condition)
         return images if self._img_shape is None else images.view(len(z), *self._img_shape)

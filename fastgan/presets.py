@@ -100,7 +100,8 @@ PRESETS = {
         penalty=PenaltyConfig(r1_gamma=0.1, D_every=16, pl_weight=2, G_every=4),
         optim=OptimConfig(lr_G=0.0025, lr_D=0.0025, beta1=0.0, beta2=0.99, ema_kimg=10, ema_share=0.05), run=RunConfig(batch_size=32, kimg=25_000)),
     "stylegan2-tiny": Config(
-        model=ModelConfig("stylegan2", z_dim=64, w_dim=64, mapping_layers=2, channel_base=512, channel_max=64), loss=LossConfig(fresh_fakes=True),
+        model=ModelConfig("stylegan2", z_dim=64, w_dim=64, mapping_layers=2, channel_base=512, channel_max=64, D_skips=False),
+        loss=LossConfig(fresh_fakes=True),
         penalty=PenaltyConfig(r1_gamma=0.05, D_every=16, pl_weight=2, G_every=4),
         optim=OptimConfig(lr_G=0.0025, lr_D=0.0025, beta1=0.0, beta2=0.99, ema_kimg=5, ema_share=0.05), run=RunConfig(batch_size=32, kimg=150)),
 
@@ -121,7 +122,7 @@ PRESETS = {
         optim=OptimConfig(lr_G=2e-4, lr_D=2e-4, beta1=0.5, ema_kimg=5.5), augment=AugmentConfig("diff", "colour,translation"),
         run=RunConfig(batch_size=8, kimg=400)),
     "lightweight-tiny": Config(
-        model=ModelConfig("lightweight", z_dim=64, width=0.125), loss=LossConfig("hinge", hinge_margin=0.8, reconstruction=1.0),
+        model=ModelConfig("lightweight", z_dim=64, width=0.0625), loss=LossConfig("hinge", hinge_margin=0.8, reconstruction=1.0),
         optim=OptimConfig(lr_G=2e-4, lr_D=2e-4, beta1=0.5, ema_kimg=2), augment=AugmentConfig("diff", "colour,translation"),
         run=RunConfig(batch_size=16, kimg=100)),
 
@@ -138,7 +139,7 @@ PRESETS = {
                           ema_kimg=5000, ema_start_kimg=0.0),
         augment=AugmentConfig("ada", "blit,geometry,colour,cutout", p=0.0, p_end=0.55), run=RunConfig(batch_size=512, kimg=200_000)),
     "r3gan-tiny": Config(
-        model=ModelConfig("r3gan", z_dim=64, widths=(64, 64, 64, 32), cardinalities=(8, 8, 8, 4), blocks=(1, 1, 1, 1)),
+        model=ModelConfig("r3gan", z_dim=64, widths=(64, 32, 16, 8), cardinalities=(8, 4, 2, 1), blocks=(1, 1, 1, 1)),
         loss=RELATIVISTIC, penalty=PenaltyConfig(r1_gamma=1.0, r2_gamma=1.0, gamma_end=0.1),
         optim=OptimConfig(lr_G=5e-4, lr_D=5e-4, beta1=0.0, beta2=0.9, beta2_end=0.99, decay="cosine", decay_kimg=150, lr_end=0.25,
                           ema_kimg=5, ema_start_kimg=0.0),

@@ -153,9 +153,10 @@ class Trainer:
         if self.device.type == "cuda" and self.device.index is not None:
             torch.cuda.set_device(self.device)  # kernels that Triton launches, and figures of memory, mean the current device
         choice.force(dataclasses.asdict(config.ops))
-        self.signature = adapt.inspect(G, D, z_dim, run.batch_size, self.device, config.model.c_dim, classifies=config.loss.class_D > 0)
-        if config.loss.flip_labels and self.signature.num_judged != run.batch_size:
-            raise UserError(f"flip_labels is for labels of images, and D gives {self.signature.num_judged} judgements for {run.batch_size} of them")
+        at_once = run.batch_gpu or run.batch_size
+        self.signature = adapt.inspect(G, D, z_dim, at_once, self.device, config.model.c_dim, classifies=config.loss.class_D > 0)
+        if config.loss.flip_labels and self.signature.num_judged != at_once:
+            raise UserError(f"flip_labels is for labels of images, and D gives {self.signature.num_judged} judgements for {at_once} of them")
         self.generator = torch.Generator(self.device).manual_seed(run.seed)
         opened = open_feed(data, self.signature, config, self.generator, progress)
         self.feed, self.real_set = opened.feed, opened.real_set

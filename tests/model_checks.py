@@ -66,6 +66,7 @@ def check_one_graph(D: nn.Module, img: torch.Tensor, c: torch.Tensor | None) -> 
         loss = all_of(D(img, c)).square().mean() + slope.square().sum()
         return torch.autograd.grad(loss, list(D.parameters()), allow_unused=True, materialize_grads=True)
 
+    torch.compiler.reset()  # of the function that all of these tests share, the compiler keeps eight versions at most
     with torch._dynamo.config.patch(trace_autograd_ops=True):
         traced = torch.compile(gradients, fullgraph=True, dynamic=False, backend="aot_eager")
         for ours, expected in zip(traced(D), gradients(twin), strict=True):

@@ -6,6 +6,7 @@ from torch import nn
 
 from fastgan.layers import (
     SLOPES,
+    ClassifierHead,
     ClassProjection,
     ConvDown,
     Deconv,
@@ -120,6 +121,23 @@ def test_class_projection(bias):
     without = ClassProjection(4, 0, bias)
     assert without(h).shape == (2,)
     assert torch.equal(without(h, c), without(h))
+
+
+def test_a_classifier_says_how_real_and_which_class():
+    torch.manual_seed(0)
+    head, h = ClassifierHead(4, 3), torch.randn(2, 4)
+    logits, class_logits = head(h)
+    torch.testing.assert_close(logits, head.linear(h).squeeze(1))
+    torch.testing.assert_close(class_logits, head.classify(h))
+    assert ClassifierHead(4, 3, bias=False).classify.bias is None
+
+
+@pytest.mark.parametrize("head", [ClassProjection(6, 3), ClassifierHead(6, 3)], ids=["projection", "classifier"])
+def test_logits_are_float32_under_autocast(head):
+    h, c = torch.randn(2, 6).bfloat16(), torch.tensor([0, 2])
+    expected = head(h.float(), c)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(head(h, c), expected)
 
 
 def test_dcgan_init_has_zero_biases_and_leaves_norms_without_weights_alone():

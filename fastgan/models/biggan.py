@@ -46,7 +46,8 @@ class Generator(nn.Module):
 
         self.input = nn.Linear(part_dim, widths[0] * 16)
         self.blocks = nn.ModuleList(UpBlock(fan_in, fan_out, norm) for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True))
-        self.attentions = nn.ModuleList(_attention(width, 8 << level, attention) for level, width in enumerate(widths[1:]))
+        attended = [attention == 8 << level for level in range(len(self.blocks))]
+        self.attentions = nn.ModuleList(SelfAttention(width) if is_on else nn.Identity() for width, is_on in zip(widths[1:], attended, strict=True))
         self.output = nn.Sequential(nn.BatchNorm2d(widths[-1]), nn.ReLU(), nn.Conv2d(widths[-1], img_channels, 3, padding=1), nn.Tanh())
         _init(self, init)
         normalise_weights(self, "spectral", SPECTRAL_EPS, embeddings=False)
@@ -88,8 +89,9 @@ class Discriminator(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for index, block in enumerate(down_blocks((img_channels, *widths), num_down, wide=True)):
-            is_smaller = index < num_down
-            layers += [block, _attention(widths[index], img_resolution >> (index + 1), attention if is_smaller else 0)]
+            layers.append(block)
+            if index < num_down and img_resolution >> (index + 1) == attention:
+                layers.append(SelfAttention(widths[index]))
         self.layers = nn.Sequential(*layers)
         self.head = ClassProjection(widths[-1], c_dim)
         _init(self, init)
@@ -119,10 +121,6 @@ class SelfAttention(nn.Module):
         weights = torch.softmax(query.transpose(1, 2) @ key, 2).to(value.dtype)  # [N, H W, H W / 4]
         seen = (weights @ value.transpose(1, 2)).transpose(1, 2).unflatten(2, x.shape[2:])
         return x + self.strength * self.output(seen)
-
-
-def _attention(num_channels: int, img_resolution: int, attention: int) -> nn.Module:
-    return SelfAttention(num_channels) if img_resolution == attention else nn.Identity()
 
 
 def _conditional_norm(c_dim: int, condition_dim: int) -> Norm:

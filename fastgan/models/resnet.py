@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fastgan.layers import ClassProjection
+from fastgan.layers import ClassifierHead, ClassProjection
 from fastgan.models.res_blocks import DownBlock, UpBlock, down_blocks, small_image, tapered_widths, xavier_init
 from fastgan.norms import class_batch_norm, normalisation, normalise_weights
 
@@ -69,17 +69,6 @@ class Discriminator(nn.Module):
     def forward(self, img: torch.Tensor, c: torch.Tensor | None = None) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         features = F.relu(self.blocks(img))
         return self.head(features.mean((2, 3)) if self.pool == "mean" else features.sum((2, 3)), c)
-
-
-class ClassifierHead(nn.Module):
-    """The end of an auxiliary classifier (Odena et al., 2017, arXiv 1610.09585): h [N, F] -> (logits [N], class_logits [N, c_dim])."""
-
-    def __init__(self, num_features: int, c_dim: int, bias: bool):
-        super().__init__()
-        self.linear, self.classify = nn.Linear(num_features, 1, bias=bias), nn.Linear(num_features, c_dim, bias=bias)
-
-    def forward(self, h: torch.Tensor, c: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.linear(h).squeeze(1), self.classify(h)
 
 
 class StemDiscriminator(nn.Module):

@@ -131,7 +131,7 @@ class Discriminator(nn.Module):
         mbstd_group: int = 4,
         mapping_layers: int = 8,
     ):
-        """architecture: resnet | orig (no skips). mbstd_group: images compared with each other, at most. mapping_layers: of the class, if c_dim > 0."""
+        """architecture: resnet | orig (no skips). mbstd_group: images compared with each other, at most. mapping_layers: of the class."""
         super().__init__()
         if architecture not in ("resnet", "orig"):
             raise UserError(f"D's architecture is {architecture!r}; it can be resnet or orig")
@@ -197,4 +197,6 @@ def _widths(img_resolution: int, channel_base: int, channel_max: int) -> list[in
     """Channels at 4x4, 8x8 ... up to the resolution of the images."""
     if img_resolution < 8 or img_resolution & (img_resolution - 1):
         raise UserError(f"StyleGAN2 makes images of 8, 16, 32 ... pixels a side, not {img_resolution}")
+    if channel_base < img_resolution:
+        raise UserError(f"channel_base is {channel_base}; images of {img_resolution} pixels need {img_resolution} or more")
     return [min(channel_base // (4 << level), channel_max) for level in range(img_resolution.bit_length() - 2)]
