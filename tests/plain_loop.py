@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from fastgan import adapt, assembly
-from fastgan.ada import ada_augment
+from fastgan.ada import GROUPS, ada_augment
 from fastgan.config import Config, replace
 from fastgan.data.resident import ResidentFeed
 from fastgan.diff_augment import diff_augment
@@ -255,7 +255,8 @@ class Plain:
     def _seen(self, img, numbers, augment_index, noise_index):
         """What D sees of an image."""
         if numbers.augment is not None:
-            kind, policy = self.config.augment.kind, tuple(self.config.augment.policy.split(","))
+            kind, policy = self.config.augment.kind, self.config.augment.policy
+            policy = tuple(policy.split(",")) if policy else {"diff": ("colour", "translation", "cutout"), "ada": tuple(GROUPS)}[kind]
             uniform = numbers.augment[augment_index]
             img = diff_augment(img, uniform, policy) if kind == "diff" else ada_augment(img, uniform, torch.tensor(self.config.augment.p), policy)
         return img if numbers.noise is None else img + self.config.loss.instance_noise * numbers.noise[noise_index]

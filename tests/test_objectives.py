@@ -30,6 +30,7 @@ CASES = {
     "augmented": {"augment__kind": "diff", "loss__name": "hinge", "loss__instance_noise": 0.1},
     "augmented, lazy r1, n_critic 2": {**LAZY_R1, "augment__kind": "diff", "augment__policy": "translation,cutout", "loss__n_critic": 2},
     "augmented, r3gan": {**R3GAN, "augment__kind": "ada", "augment__policy": "blit,geometry", "augment__p": 0.5, "augment__target": 0.0},
+    "augmented in every way": {"augment__kind": "ada", "augment__p": 0.9, "augment__target": 0.0},
     # penalties
     **{f"wgan-gp, n_critic {n}{', fresh' * fresh}": {**WGAN_GP, "loss__n_critic": n, "loss__fresh_fakes": fresh}
        for n in (1, 2, 5) for fresh in (False, True)},
