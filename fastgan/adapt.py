@@ -59,7 +59,7 @@ def inspect(
         z_dim = _first_width(G) if z_dim is None else z_dim
         conditions = _possible_conditions(batch_size, c_dim, device)
         z_shape, fake_img, condition = _probe_generator(G, z_dim, batch_size, conditions, device)
-        judge = _probe_discriminator(D, fake_img, condition, classifies)
+        judge = _probe_discriminator(D, fake_img, condition, c_dim if classifies else 0)
         num_judged = len(judge(fake_img))
         notes = _take_sigmoid_off(D, judge, fake_img)
         one_pass = _is_per_sample(D, judge, fake_img)
@@ -122,14 +122,16 @@ def _named(condition: tuple[torch.Tensor, ...]) -> str:
     return "" if not condition else " and one-hot classes" if condition[0].is_floating_point() else " and class numbers"
 
 
-def _probe_discriminator(D: nn.Module, img: torch.Tensor, condition: tuple[torch.Tensor, ...], classifies: bool) -> Judge:
-    """D's judgement of images as a function of these alone."""
+def _probe_discriminator(D: nn.Module, img: torch.Tensor, condition: tuple[torch.Tensor, ...], num_classified: int) -> Judge:
+    """D's judgement of images as a function of these alone. num_classified: classes of its auxiliary classifier; 0 = it has none."""
     try:
         output = D(img, *condition)
     except NETWORK_ERRORS as error:
         raise UserError(f"D does not take G's images {list(img.shape)}{_named(condition)}: {_first_line(error)}. {SUPPORTED}") from error
-    if classifies and (not isinstance(output, tuple) or len(output) != 2):
-        raise UserError("loss.class_D and class_G need a D that returns a pair: logits, and the logits of an auxiliary classifier [N, c_dim]")
+    classifies = num_classified > 0
+    if classifies and not (isinstance(output, tuple) and len(output) == 2 and output[1].shape == (len(img), num_classified)):
+        raise UserError("loss.class_D and class_G need a D that returns a pair: logits, "
+                        f"and the logits of an auxiliary classifier [N, {num_classified}]")  # fmt: skip
     if not classifies and not isinstance(output, torch.Tensor):
         raise UserError(f"D returns a {type(output).__name__}; {SUPPORTED}, and with class_D=... a pair of logits and class logits")
     if (output[0] if classifies else output).dim() == 0:

@@ -114,11 +114,11 @@ class InputSource:
             return inputs._replace(labels=None if labels is None else labels[:len(inputs.z)])
         if not self._gets_two_batches:
             return inputs._replace(real_img=img, labels=labels)
-        num, no_labels = self._num, labels is None
-        inputs = inputs._replace(real_img=img[:num], labels=None if no_labels else labels[:num])
-        if phase in ("D", "D_penalty"):
-            return inputs
-        return inputs._replace(g_real_img=img[num:], g_labels=None if no_labels else labels[num:])
+        d_labels, g_labels = (None, None) if labels is None else labels.split(self._num)
+        if phase == "G":  # its fakes are of the classes of the images that they are compared with
+            return inputs._replace(labels=g_labels, g_real_img=img[self._num:], g_labels=g_labels)
+        inputs = inputs._replace(real_img=img[:self._num], labels=d_labels)
+        return inputs if phase in ("D", "D_penalty") else inputs._replace(g_real_img=img[self._num:], g_labels=g_labels)
 
     def _draw_z(self, num: int) -> torch.Tensor:
         return draw_z(num, self._signature.z_shape, self._distribution, self._generator, self._device)

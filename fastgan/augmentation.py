@@ -10,8 +10,9 @@ class Augmentation:
     """img [N, C, H, W], uniform [N, num_uniforms] U(0,1) -> img of the same shape: DiffAugment, or ADA with probability `p`, float32 []."""
 
     def __init__(self, config: AugmentConfig, device: torch.device):
-        self._policy = tuple(part.strip() for part in config.policy.split(","))
         self._is_ada = config.kind == "ada"
+        everything = tuple(ada.GROUPS if self._is_ada else diff_augment.TRANSFORMS)
+        self._policy = tuple(part.strip() for part in config.policy.split(",")) if config.policy else everything
         self._controller = AdaController(device, config.target, config.ada_kimg) if self._is_ada else None
         if self._controller:
             self._controller.p.fill_(config.p)

@@ -118,7 +118,7 @@ class AugmentConfig:
     """What is done at random to every image that D sees, real and fake, so that few images last longer."""
 
     kind: str = "none"  # none | diff: DiffAugment, always | ada: with probability p, which adapts itself
-    policy: str = "colour,translation,cutout"  # diff: of colour, translation, cutout; ada: of blit, geometry, colour, cutout
+    policy: str | None = None  # diff: of colour, translation, cutout; ada: of blit, geometry, colour, cutout; None = all of them
     p: float = 0.0  # ada: the probability to begin with
     p_end: float | None = None  # ada: p goes there while optim.decay_kimg are shown, instead of adapting itself
     target: float = 0.6  # ada: mean sign of D's logits of real images, which p is moved to keep

@@ -105,12 +105,13 @@ def make_networks(
     average = None if optim.ema_kimg is None else Average(G, G_ema, beta_for(per_update, optim.ema_kimg), left_out=counters.copies())
     num_parts = batch_size // (config.run.batch_gpu or batch_size)
     changing = penalty.gamma_end != 1
+    correction_G, correction_D = _corrections(penalty)
     networks = Networks(
         G,
         D,
         G_ema,
-        optimizer_G=_optimizer_for(G, optim, optim.lr_G, penalty.G_every if penalty.pl_weight else 1, average),
-        optimizer_D=_optimizer_for(D, optim, optim.lr_D, penalty.D_every if _has_penalty(penalty) else 1),
+        optimizer_G=_optimizer_for(G, optim, optim.lr_G, correction_G, average),
+        optimizer_D=_optimizer_for(D, optim, optim.lr_D, correction_D),
         average=average,
         nimg=torch.zeros((), dtype=torch.int64, device=device),
         totals=Totals(_statistics_of(config), device),
@@ -132,15 +133,20 @@ def make_networks(
     return networks
 
 
-def _optimizer_for(network: nn.Module, optim: OptimConfig, lr: float, every: int, average: Average | None = None) -> Adam | RMSprop:
-    """The configured optimiser of what is trained. Adam takes the moving average along, in the same pass over memory.
+def _corrections(penalty: PenaltyConfig) -> tuple[float, float]:
+    """c = k / (k + 1) for G and for D, where a penalty has an update of its own after every k; 1 where none has.
 
-    every: a penalty has an update of its own after every so many; 1 = none. Adam then takes k + 1 steps for k, and its hyperparameters are those of a
-    smaller step: lr * c, beta ** c with c = k / (k + 1) (Karras et al., 2020, arXiv 1912.04958, appendix B).
+    Adam then takes k + 1 steps for k, and its hyperparameters are those of a smaller step: lr * c, beta ** c (Karras et al., 2020, arXiv 1912.04958,
+    appendix B).
     """
+    lazy = penalty.G_every if penalty.pl_weight else 0, penalty.D_every if penalty.D_every > 1 and _has_penalty(penalty) else 0
+    return tuple(every / (every + 1) if every else 1.0 for every in lazy)
+
+
+def _optimizer_for(network: nn.Module, optim: OptimConfig, lr: float, correction: float, average: Average | None = None) -> Adam | RMSprop:
+    """The configured optimiser of what is trained; correction: see above. Adam takes the moving average along, in the same pass over memory."""
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    ratio = every / (every + 1) if every > 1 else 1.0
-    optimizer = make_optimizer(optim.name, trained, lr * ratio, optim.beta1**ratio, optim.beta2**ratio, optim.eps)
+    optimizer = make_optimizer(optim.name, trained, lr * correction, optim.beta1**correction, optim.beta2**correction, optim.eps)
     if average is not None and isinstance(optimizer, Adam):
         optimizer.take_average(average.hand_over(trained), average.beta)
     return optimizer
@@ -180,8 +186,8 @@ def _add_schedules(networks: Networks, config: Config, per_update: int) -> None:
             lr = optimizer.lr.item()
             networks.schedules.add(optimizer.lr, Ramp(lr, lr * end, optim.decay_kimg, shape, optim.warmup_kimg))
     if optim.beta2_end is not None:
-        for optimizer in (networks.optimizer_G, networks.optimizer_D):
-            networks.schedules.add(optimizer.beta2, Ramp(optim.beta2, optim.beta2_end, optim.decay_kimg, shape))
+        for optimizer, correction in zip((networks.optimizer_G, networks.optimizer_D), _corrections(config.penalty), strict=True):
+            networks.schedules.add(optimizer.beta2, Ramp(optim.beta2**correction, optim.beta2_end**correction, optim.decay_kimg, shape))
     if networks.average is not None and (optim.ema_start_kimg is not None or optim.ema_share is not None):
         start = optim.ema_start_kimg
         kimg = optim.ema_kimg if start is None else Ramp(start, optim.ema_kimg, optim.decay_kimg, shape)

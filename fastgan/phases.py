@@ -11,15 +11,20 @@ READS_IMAGES = ("update", "D")  # the phases of which every step has one: they m
 
 def cadence_of(config: Config) -> Cadence:
     """The rhythm of a run: a step is one update of D on one batch, with what else is due after it."""
-    loss, penalty = config.loss, config.penalty
-    has_D_penalty = penalty.D_every > 1 and (penalty.gp_weight or penalty.r1_gamma or penalty.r2_gamma)
-    rhythms = _updates(loss.n_critic, loss.fresh_fakes)
-    if has_D_penalty:
+    loss = config.loss
+    intro = _rhythms(config, loss.n_critic_intro) if loss.intro_updates else {}
+    return Cadence(_rhythms(config, loss.n_critic), (loss.n_critic_intro * loss.intro_updates, intro))
+
+
+def _rhythms(config: Config, n_critic: int) -> dict[str, Rhythm]:
+    """The updates, and behind them the penalties that have updates of their own."""
+    penalty = config.penalty
+    rhythms = _updates(n_critic, config.loss.fresh_fakes)
+    if penalty.D_every > 1 and (penalty.gp_weight or penalty.r1_gamma or penalty.r2_gamma):
         rhythms["D_penalty"] = Rhythm(penalty.D_every)
     if penalty.pl_weight:
-        rhythms["G_penalty"] = Rhythm(loss.n_critic * penalty.G_every, (loss.n_critic - 1,))
-    intro = {**rhythms, **_updates(loss.n_critic_intro, loss.fresh_fakes)} if loss.intro_updates else {}
-    return Cadence(rhythms, (loss.n_critic_intro * loss.intro_updates, intro))
+        rhythms["G_penalty"] = Rhythm(n_critic * penalty.G_every, (n_critic - 1,))
+    return rhythms
 
 
 def _updates(n_critic: int, fresh_fakes: bool) -> dict[str, Rhythm]:

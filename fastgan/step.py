@@ -114,7 +114,7 @@ def _g_step(networks: Networks, precision: Precision, inputs: StepInputs, fake_i
         else:
             labels = part.labels if part.fresh_z is None or part.g_labels is None else part.g_labels
             img = generate(networks, precision, part.z if part.fresh_z is None else part.fresh_z, labels)
-            img = _as_D_sees_it(networks, img, part, 2, 2)
+            img = _as_D_sees_it(networks, img, part, 1 if part.fresh_z is None else 2, 2)
         real_img = None if part.g_real_img is None else _real_images(networks, part, part.g_real_img)
         loss, statistics = g_loss(networks, precision, img, labels, real_img, part.g_labels)
         return gradients_of(loss, networks.optimizer_G.parameters), statistics

@@ -138,6 +138,108 @@ def test_frozen_networks_are_refused(which):
     assert look(**networks)
 
 
+# --- classes -------------------------------------------------------------------------------------------------------------------------------------
+
+C = 3
+
+
+def class_G(make_condition=lambda c: F.one_hot(c, C).float()):
+    """make_condition: c as G takes it -> float32 [N, 3], which is put beside z [N, 6]."""
+    return Forward(lambda self, z, c: self.net(torch.cat([z, make_condition(c)], 1)), net=mlp_G(6 + C))
+
+
+def class_D(make_condition=lambda c: F.one_hot(c, C).float()):
+    return Forward(lambda self, img, c: self.net(torch.cat([img.flatten(1), make_condition(c)], 1)), net=nn.Linear(256 + C, 1))
+
+
+def pair_D(end=None):
+    """With an auxiliary classifier."""
+
+    def forward(self, img, c):
+        h = self.first(img.flatten(1))
+        return self.end(self.last(h)), self.classes(h)
+
+    return Forward(forward, first=nn.Linear(256, 8), last=nn.Linear(8, 1), end=end or nn.Identity(), classes=nn.Linear(8, C))
+
+
+def one_hot(c):
+    """c itself, where it is one-hot."""
+    assert c.is_floating_point(), "give classes one-hot"
+    return c
+
+
+def look_at_classes(G=None, D=None, c_dim=C, classifies=False, z_dim=6, batch_size=N):
+    torch.manual_seed(0)
+    return inspect(G or class_G(), D or class_D(), z_dim, batch_size, CPU, c_dim, classifies)
+
+
+def test_classes_are_numbers_where_both_take_them():
+    signature = look_at_classes()
+    assert not signature.one_hot
+    assert (signature.z_shape, signature.img_shape, signature.one_pass, signature.num_judged) == ((6,), (1, 16, 16), True, N)
+    embedding = Forward(lambda self, z, c: self.net(z + self.embed(c)), net=mlp_G(), embed=nn.Embedding(C, 6))
+    assert not look_at_classes(embedding).one_hot
+
+
+def test_classes_are_one_hot_where_g_takes_no_numbers():
+    assert look_at_classes(class_G(one_hot), class_D(one_hot)).one_hot
+    assert look_at_classes(class_G(lambda c: c), class_D(lambda c: c)).one_hot  # numbers [N] do not stand beside z [N, 6]
+    maps = Forward(lambda self, z, c: self.net(torch.cat([z, one_hot(c)[:, :, None, None]], 1)),
+                   net=nn.Sequential(nn.ConvTranspose2d(6 + C, 8, 4), nn.ConvTranspose2d(8, 1, 4, 4)))  # fmt: skip
+    signature = look_at_classes(maps, class_D(one_hot))
+    assert (signature.one_hot, signature.z_shape) == (True, (6, 1, 1))
+
+
+def test_without_classes_nothing_is_given_beside_z_and_images():
+    signature = look()
+    assert not signature.one_hot
+    assert not look_at_classes(mlp_G(), mlp_D(), c_dim=0).one_hot
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, N])
+def test_every_number_of_images_gets_classes(batch_size):
+    """Also fewer images than classes, and twice as many for the question whether real and fake may share a pass."""
+    signature = look_at_classes(batch_size=batch_size)
+    assert (signature.num_judged, signature.one_pass) == (batch_size, batch_size > 1)
+
+
+def test_a_d_with_company_is_found_among_classes_too():
+    D = class_D()
+    D.norm = nn.BatchNorm1d(256 + C)
+    D.function = lambda self, img, c: self.net(self.norm(torch.cat([img.flatten(1), F.one_hot(c, C).float()], 1)))
+    assert not look_at_classes(D=D).one_pass
+
+
+def test_an_auxiliary_classifier_gives_a_pair():
+    signature = look_at_classes(D=pair_D(), classifies=True)
+    assert (signature.one_pass, signature.num_judged, signature.notes) == (True, N, ())
+    D = pair_D(end=nn.Sigmoid())
+    assert "D ended in nn.Sigmoid" in look_at_classes(D=D, classifies=True).notes[0]
+    assert isinstance(D.end, nn.Identity)
+
+
+@pytest.mark.parametrize(
+    ("networks", "words"),
+    [
+        ({"G": mlp_G()}, "G takes z with classes neither as [N, 6] nor as [N, 6, 1, 1] (is z_dim right?)"),
+        ({"D": mlp_D()}, "D does not take G's images [8, 1, 16, 16] and class numbers: "),
+        ({"G": class_G(one_hot), "D": class_D()}, "D does not take G's images [8, 1, 16, 16] and one-hot classes: "),
+        ({"D": pair_D()}, "D returns a tuple; " + SUPPORTED + ", and with class_D=... a pair of logits and class logits"),
+        ({"classifies": True}, "loss.class_D and class_G need a D that returns a pair"),
+        ({"D": Forward(lambda self, img, c: (self.net(img),) * 2, net=mlp_D()), "classifies": True}, "the logits of an auxiliary classifier [N, 3]"),
+        ({"D": Forward(lambda self, img, c: (self.net(img),) * 3, net=mlp_D()), "classifies": True}, "need a D that returns a pair"),
+        ({"G": class_G(one_hot), "D": Forward(lambda self, img, c: (self.net(img).mean(), c), net=mlp_D()), "classifies": True},
+         "a single number for the whole batch"),
+        ({"G": Forward(lambda self, z, c: self.net(z + self.embed(c)), net=mlp_G(), embed=nn.Embedding(2, 6))}, "index out of range"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_trained_by_classes_is_said_in_a_sentence(networks, words):
+    with pytest.raises(UserError) as caught:
+        look_at_classes(**networks)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 # --- no trace ------------------------------------------------------------------------------------------------------------------------------------
 
 

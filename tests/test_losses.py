@@ -8,7 +8,8 @@ from checking import check_gradients
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastgan.losses import G_OBJECTIVES, bce_with_logits
+from fastgan import losses
+from fastgan.losses import D_LOSSES, G_OBJECTIVES, bce_with_logits
 
 
 def d_loss(real, fake, real_target=1.0, fake_target=0.0):
@@ -17,8 +18,8 @@ def d_loss(real, fake, real_target=1.0, fake_target=0.0):
 
 
 def g_loss(fake, name):
-    target, sign = G_OBJECTIVES[name]
-    return sign * bce_with_logits(fake, target)
+    loss, target, sign = G_OBJECTIVES[name]
+    return sign * loss(fake, target)
 
 
 LOGITS = torch.tensor([-1e4, -30.0, -2.0, -1e-3, 0.0, 1e-3, 2.0, 30.0, 1e4], dtype=torch.float64)
@@ -106,3 +107,94 @@ def test_where_d_is_sure_only_the_non_saturating_loss_teaches():
 @pytest.mark.parametrize("name", ["non_saturating", "saturating"])
 def test_g_is_finite_for_extreme_logits(name):
     assert torch.isfinite(g_loss(LOGITS.float(), name)).all()
+
+
+# --- the other losses ----------------------------------------------------------------------------------------------------------------------------
+
+FORMULAS = {  # logit, target -> loss
+    "wasserstein": lambda x, t: -x * t + x * (1 - t),
+    "hinge": lambda x, t: t * max(0.0, 1 - x) + (1 - t) * max(0.0, 1 + x),
+    "least_squares": lambda x, t: (x - t) ** 2 / 2,
+    "non_saturating": lambda x, t: -t * math.log(1 / (1 + math.exp(-x))) - (1 - t) * math.log(1 / (1 + math.exp(x))),
+    "saturating": lambda x, t: -t * math.log(1 / (1 + math.exp(-x))) - (1 - t) * math.log(1 / (1 + math.exp(x))),
+}
+G_FORMULAS = {  # logit of a fake -> G's loss
+    "wasserstein": lambda x: -x,
+    "hinge": lambda x: -x,
+    "least_squares": lambda x: (x - 1) ** 2 / 2,
+    "non_saturating": lambda x: math.log(1 + math.exp(-x)),
+    "saturating": lambda x: -math.log(1 + math.exp(x)),
+}
+
+
+def test_every_loss_has_its_formula_here():
+    assert D_LOSSES.keys() == FORMULAS.keys() == G_OBJECTIVES.keys() == G_FORMULAS.keys()
+
+
+@pytest.mark.parametrize("name", D_LOSSES)
+@settings(deadline=None)
+@given(pairs=st.lists(st.tuples(st.floats(-20, 20), st.floats(0, 1)), min_size=1, max_size=8))
+def test_d_minimises_the_formula_element_by_element(name, pairs):
+    logits, target = torch.tensor(pairs, dtype=torch.float64).unbind(1)
+    expected = [FORMULAS[name](*pair) for pair in pairs]
+    assert D_LOSSES[name](logits, target).tolist() == pytest.approx(expected, rel=1e-6, abs=1e-8)
+    at_0_5 = [FORMULAS[name](logit, 0.5) for logit, _ in pairs]
+    assert D_LOSSES[name](logits, 0.5).tolist() == pytest.approx(at_0_5, rel=1e-6, abs=1e-8)
+
+
+@pytest.mark.parametrize("name", G_OBJECTIVES)
+@settings(deadline=None)
+@given(logits=st.lists(st.floats(-20, 20), min_size=1, max_size=8))
+def test_g_minimises_the_formula_element_by_element(name, logits):
+    expected = [G_FORMULAS[name](logit) for logit in logits]
+    assert g_loss(torch.tensor(logits, dtype=torch.float64), name).tolist() == pytest.approx(expected, rel=1e-6, abs=1e-8)
+
+
+@pytest.mark.parametrize("name", G_OBJECTIVES)
+def test_whatever_g_minimises_raises_the_logits_of_its_fakes(name):
+    logits = torch.tensor([-2.0, -0.3, 0.4], requires_grad=True)
+    assert (torch.autograd.grad(g_loss(logits, name).sum(), logits)[0] < 0).all()
+
+
+@pytest.mark.parametrize("name", D_LOSSES)
+def test_d_is_taught_to_part_real_from_fake(name):
+    real, fake = torch.zeros(3, requires_grad=True), torch.zeros(3, requires_grad=True)
+    loss = (D_LOSSES[name](real, 1.0) + D_LOSSES[name](fake, 0.0)).sum()
+    by_real, by_fake = torch.autograd.grad(loss, (real, fake))
+    assert (by_real < 0).all()
+    assert ((by_fake > 0).all() if name != "least_squares" else (by_fake == 0).all())  # whose target of fakes is 0 itself
+
+
+def test_losses_at_their_targets():
+    at = torch.tensor([1.0, 0.0])
+    assert losses.least_squares(at, at).tolist() == [0, 0]
+    assert losses.hinge(torch.tensor([1.0, 5.0]), 1.0).tolist() == losses.hinge(torch.tensor([-1.0, -5.0]), 0.0).tolist() == [0, 0]
+    assert losses.hinge(torch.zeros(2), at).tolist() == [1, 1]
+    assert losses.wasserstein(torch.tensor([3.0, 3.0]), at).tolist() == [-3, 3]
+    assert losses.relativistic(torch.tensor([2.0, 60.0]), torch.tensor([2.0, 0.0])).tolist() == pytest.approx([math.log(2), 0])
+
+
+def test_the_margin_of_a_hinge_may_differ_from_image_to_image():
+    margin = torch.tensor([[0.8], [1.0]])
+    assert losses.hinge(torch.tensor([[0.9, 0.0], [0.9, 0.0]]), 1.0, margin).flatten().tolist() == pytest.approx([0, 0.8, 0.1, 1])
+    assert losses.hinge(torch.tensor([[-0.9], [-0.5]]), 0.0, margin).flatten().tolist() == pytest.approx([0, 0.5])
+
+
+@given(st.lists(st.tuples(st.floats(-20, 20), st.floats(-20, 20)), min_size=1, max_size=8))
+def test_the_relativistic_loss_knows_differences_alone(pairs):
+    real, fake = torch.tensor(pairs, dtype=torch.float64).unbind(1)
+    expected = [math.log1p(math.exp(-(r - f))) for r, f in pairs]
+    assert losses.relativistic(real, fake).tolist() == pytest.approx(expected, rel=1e-6, abs=1e-8)
+    torch.testing.assert_close(losses.relativistic(real + 3, fake + 3), losses.relativistic(real, fake))
+
+
+def test_gradients_of_both_orders_of_the_smooth_ones():
+    logits = torch.tensor([-3.0, -0.5, 0.2, 4.0])
+    check_gradients(lambda real, fake: losses.relativistic(real, fake), [logits, logits.flip(0)])
+    check_gradients(lambda fake: losses.least_squares(fake, 0.9), [logits])
+
+
+def test_classification_is_the_log_probability_of_the_class():
+    logits = torch.tensor([[0.0, math.log(3.0)], [0.0, 0.0]])
+    assert losses.classification(logits, torch.tensor([1, 0])).tolist() == pytest.approx([-math.log(3 / 4), math.log(2)])
+    assert losses.classification(logits.bfloat16(), torch.tensor([1, 0])).dtype == torch.float32

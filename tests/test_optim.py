@@ -103,6 +103,51 @@ def test_adam_takes_the_average_along(implementation):
     torch.testing.assert_close((parameters, averages), (twins, twin_averages))
 
 
+@pytest.mark.parametrize("implementation", ["reference", "cpu"])
+def test_an_extra_step_is_a_step_that_the_average_skips(implementation):
+    """A penalty with an update of its own: Adam's moments and powers go on, the average follows the next ordinary step."""
+    if implementation == "cpu" and ops.native_problem("cpu"):
+        pytest.skip(ops.native_problem("cpu"))
+    (parameters, twins), beta = twin_parameters(0), torch.tensor(0.75)
+    optimizer, reference = Adam(parameters, 1e-2, 0.5, 0.9, 1e-8), torch.optim.Adam(twins, 1e-2, (0.5, 0.9), 1e-8)
+    averages = [torch.zeros_like(parameter) for parameter in parameters]
+    expected = [torch.zeros_like(parameter) for parameter in parameters]
+    optimizer.take_average(averages, beta)
+    choice.force({"adam_ema": implementation})
+    try:
+        for step in range(7):
+            gradients, is_extra = [torch.randn(shape) for shape in SHAPES], step % 3 == 2
+            optimizer.step(gradients, is_extra=is_extra)
+            for twin, gradient in zip(twins, gradients, strict=True):
+                twin.grad = gradient
+            reference.step()
+            if not is_extra:
+                follow(expected, [twin.detach() for twin in twins], beta)
+            torch.testing.assert_close(averages, expected)
+    finally:
+        choice.force({"adam_ema": "auto"})
+    torch.testing.assert_close(parameters, [twin.detach() for twin in twins])
+    assert optimizer.beta1_power.item() == pytest.approx(0.5**7)
+
+
+def test_an_extra_step_of_rmsprop_is_like_any_other():
+    (ours, theirs), gradients = twin_parameters(0), [torch.randn(shape) for shape in SHAPES]
+    theirs = [tensor.detach() for tensor in theirs]
+    RMSprop(ours, 1e-2, 0.9, 1e-8).step(gradients, is_extra=True)
+    RMSprop(theirs, 1e-2, 0.9, 1e-8).step(gradients)
+    assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_the_correction_of_the_bias_is_right_for_a_beta2_that_changes():
+    """Constant gradients g: the weights of the mean square add up to 1 - beta2_1 * ... * beta2_n, so every step is lr * sign(g)."""
+    parameter = torch.zeros(2)
+    optimizer = Adam([parameter], 0.1, 0.0, 0.9, 1e-12)
+    for step, beta2 in enumerate((0.9, 0.95, 0.99, 0.5), 1):
+        optimizer.beta2.fill_(beta2)
+        optimizer.step([torch.tensor([3.0, -1e-3])])
+        torch.testing.assert_close(parameter, torch.tensor([-0.1, 0.1]) * step)
+
+
 def test_the_state_has_the_names_that_checkpoints_keep():
     optimizer = Adam(twin_parameters(0)[0][:2], 1e-2, 0.5, 0.9, 1e-8)
     optimizer.take_average(twin_parameters(1)[0][:2], torch.tensor(0.5))
