@@ -8,6 +8,7 @@ from fastgan.errors import UserError
 # Of each kind: how many images are generated where the name does not say, at most as many as there are real ones (modes: whatever their number).
 _DEFAULT_NUM = {"fid": 50_000, "kid": 5_000, "pr": 5_000, "dc": 5_000, "accuracy": 5_000, "modes": 26_000}
 _OUTSIDE_FEATURES = ("accuracy", "modes")  # judged by classifiers of their own
+_OTHER_NETWORKS = {"fid": "fd", "kid": "kd"}  # FID and KID are distances in Inception's features; in others they are just distances
 _ASKED = re.compile(r"(fid|kid|pr|dc|accuracy|modes)(?:(\d+)(k?)(_full)?)?")
 
 
@@ -33,7 +34,7 @@ class Metric:
         prefix = prefix or self.kind
         if network == "inception" or not self.needs_features:
             return prefix + count
-        return f"{ {'fid': 'fd', 'kid': 'kd'}.get(prefix, prefix) }_{network}_{count}".replace(" ", "")
+        return f"{_OTHER_NETWORKS.get(prefix, prefix)}_{network}_{count}"
 
 
 def parse(asked: str | Iterable[str], num_real: int) -> tuple[Metric, ...]:

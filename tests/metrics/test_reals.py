@@ -29,8 +29,8 @@ class Corners:
         return torch.stack([images[:, 0, 0, 0], images[:, 0, -1, -1]], 1).float()
 
 
-def reals(network, images=IMAGES, batch_size=8):
-    return RealFeatures(ImageSet(images, None, None, "set"), network, CPU, batch_size)
+def reals(network, images=IMAGES, batch_size=8, wanted=()):
+    return RealFeatures(ImageSet(images, None, None, "set"), network, CPU, batch_size, wanted=wanted)
 
 
 def test_all_images_are_seen_in_batches():
@@ -51,6 +51,20 @@ def test_the_gaussian_is_that_of_the_features():
     np.testing.assert_allclose(gaussian.mean, features.mean(0))
     np.testing.assert_allclose(gaussian.root @ gaussian.root, np.cov(features.numpy().T), rtol=1e-9)
     torch.testing.assert_close(gaussian.root, gaussian.root.T)
+
+
+def test_features_that_are_wanted_anyhow_give_the_same_gaussian(monkeypatch, tmp_path):
+    gaussian = reals(Corners()).target(10)
+    monkeypatch.setenv("FASTGAN_CACHE", str(tmp_path / "another"))
+    torch.testing.assert_close(reals(Corners(), wanted=[10]).target(10).root, gaussian.root)
+
+
+def test_a_wanted_number_costs_one_pass():
+    network = Corners()
+    real = reals(network, wanted=[99])
+    real.target(20)
+    real.features(20)
+    assert sum(network.seen) == 20
 
 
 def test_another_run_starts_from_what_was_kept():
