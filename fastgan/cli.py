@@ -1,4 +1,4 @@
-"""The command line: parses, builds a Config, calls one function. `fastgan train | pack | sample | info`."""
+"""The command line: parses, builds a Config, calls one function. `fastgan train | eval | sample | pack | info`."""
 import argparse
 import os
 import shlex
@@ -178,7 +178,7 @@ def _verify(options: argparse.Namespace) -> int:
     return 0
 
 
-# --- fastgan sample, fastgan info ----------------------------------------------------------------------------------------------------------------
+# --- fastgan sample, eval, info ------------------------------------------------------------------------------------------------------------------
 
 
 def sample(options: argparse.Namespace) -> int:
@@ -187,10 +187,27 @@ def sample(options: argparse.Namespace) -> int:
 
     if options.num < 1:
         raise UserError(f"--num is {options.num}; it must be above 0")
-    if not 0 <= options.seed < 2**32:
-        raise UserError(f"--seed is {options.seed}; it must be at least 0 and below {2**32}")
+    _check_seed(options.seed)
     print(snapshots.write_samples(Path(options.snapshot), Path(options.out), options.num, options.seed, options.class_number, options.truncation))
     return 0
+
+
+def evaluate(options: argparse.Namespace) -> int:
+    """Print how good the images of a snapshot are."""
+    from fastgan import evaluation
+
+    _check_seed(options.seed)
+    if options.batch_size < 1:
+        raise UserError(f"--batch-size is {options.batch_size}; it must be above 0")
+    result = evaluation.evaluate_snapshot(Path(options.snapshot), options.metrics, options.data, options.features, options.device,
+                                          options.batch_size, options.seed)  # fmt: skip
+    print(result.to_json() if options.json else result.describe())
+    return 0
+
+
+def _check_seed(seed: int) -> None:
+    if not 0 <= seed < 2**32:
+        raise UserError(f"--seed is {seed}; it must be at least 0 and below {2**32}")
 
 
 def show_info(options: argparse.Namespace) -> int:
@@ -228,6 +245,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--class", dest="class_number", metavar="C", help="of a conditional G: one class, by number or name (default: a class a row)")
     command.add_argument("--truncation", type=float, metavar="PSI", help="nearer to the average, with less variety: from 1 (none, the default) to 0")
     command.set_defaults(run=sample)
+    _add_eval(commands.add_parser("eval", help="measure a snapshot: FID and its relatives, modes, class accuracy",
+                                  formatter_class=argparse.RawDescriptionHelpFormatter, epilog=_EVAL_EXAMPLES))  # fmt: skip
     command = commands.add_parser("info", help="what this machine offers, and what is missing")
     command.add_argument("--ops", action="store_true", help="the fused operators: what was measured here, and which implementation was chosen")
     command.add_argument("--json", action="store_true", help="as JSON")
@@ -281,6 +300,34 @@ def _add_train(command: argparse.ArgumentParser) -> None:
     run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any option by its name in --dry-run, for example model.ngf=32")
     run.add_argument("--dry-run", action="store_true", help="print the whole configuration and stop")
     command.set_defaults(run=train)
+
+
+_EVAL_EXAMPLES = """examples:
+  fastgan eval runs/00000-dcgan-fashion-mnist-10k --metrics fid5k --features classifier
+  fastgan eval runs/00001-cgan-mnist --metrics accuracy5k
+  fastgan eval network-snapshot-000200.safetensors --data photos/ --metrics fid50k_full,kid5k,pr5k,dc5k --json
+
+metrics, each with the number of images to generate:
+  fid        Frechet distance of features (fid50k_full: beside all real images, as papers have it)
+  kid        kernel distance, unbiased for few images
+  pr, dc     precision and recall; density and coverage
+  accuracy   share of the images of a conditional G that show the class asked for
+  modes      modes of stacked-mnist that are reached, of 1000
+inception and efficientnet_lite0 take the published weights from $FASTGAN_FEATURES, or NAME=PATH; classifier is trained on the labels of the data.
+"""
+
+
+def _add_eval(command: argparse.ArgumentParser) -> None:
+    command.add_argument("snapshot", metavar="SNAPSHOT", help="a network-snapshot-*.safetensors, or a run folder (its newest one)")
+    command.add_argument("--data", metavar="NAME|PATH", help="the real images, as --data of fastgan train (default: those it was trained on)")
+    command.add_argument("--metrics", default="fid5k,kid5k,pr5k,dc5k", metavar="LIST", help="separated by commas (default: %(default)s)")
+    command.add_argument("--features", default="inception", metavar="NAME[=PATH]",
+                         help="the network that looks at images: inception, efficientnet_lite0, classifier (default: inception)")  # fmt: skip
+    command.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 (default: cuda where there is one)")
+    command.add_argument("--batch-size", type=int, default=64, metavar="N", help="images at a time (default: 64)")
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="of z and of the classes asked for (default: 0)")
+    command.add_argument("--json", action="store_true", help="as JSON")
+    command.set_defaults(run=evaluate)
 
 
 def _add_pack(command: argparse.ArgumentParser) -> None:

@@ -1,4 +1,6 @@
 """A snapshot measured beside real images: `fastgan eval`."""
+import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,10 +10,14 @@ import torch
 from fastgan import plots
 from fastgan.config import Config
 from fastgan.data import ImageSet, open_source
+from fastgan.data.classes import check_classes
 from fastgan.errors import UserError
 from fastgan.metrics import Evaluator
-from fastgan.sample import draw_z, evaluating
+from fastgan.metrics.names import parse
+from fastgan.precision import choose_precision
+from fastgan.sample import draw_classes, draw_z, evaluating
 from fastgan.snapshots import load_generator
+from fastgan.validation import check_device
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,11 @@ class Evaluation:
         width = max(map(len, self.numbers))
         return "\n".join([f"{name:<{width}}  {value:.6g}" for name, value in self.numbers.items()] + [f"note: {note}" for note in self.notes])
 
+    def to_json(self) -> str:
+        """{"numbers": {name: number}, "notes": [...]}; a number that is not finite is null, since JSON has none."""
+        numbers = {name: value if math.isfinite(value) else None for name, value in self.numbers.items()}
+        return json.dumps({"numbers": numbers, "notes": self.notes}, indent=2)
+
 
 def evaluate_snapshot(snapshot: Path, metrics: str, data: str | None = None, features: str = "inception", device: str | None = None,
                       batch_size: int = 64, seed: int = 0, progress: bool = True) -> Evaluation:
@@ -36,13 +47,15 @@ def evaluate_snapshot(snapshot: Path, metrics: str, data: str | None = None, fea
     """
     G, config = load_generator(snapshot)
     if config.model.architecture == "samples":
-        raise UserError(f"{snapshot} makes samples of a density, no images: fastgan sample draws their histogram beside the density")
-    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        raise UserError(f"{snapshot} makes samples of a density, no images: fastgan sample draws their picture beside the density")
+    target = _device(device)
     model = config.model
+    _check_asked(metrics, model.c_dim, snapshot)
     real = open_source(data or config.data.source).read(model.img_resolution, model.img_channels, config.data.skip_bad, progress)
+    notes = () if not model.c_dim or real.labels is None else check_classes(real.labels, real.class_names, real.name, model.c_dim)
     evaluator = Evaluator(real, metrics, features, target, batch_size, progress)
     with evaluating(G):
-        return Evaluation(evaluator.evaluate(image_maker(G.to(target), config, real, seed, target)), evaluator.notes)
+        return Evaluation(evaluator.evaluate(image_maker(G.to(target), config, real, seed, target)), (*evaluator.notes, *notes))
 
 
 def image_maker(G: torch.nn.Module, config: Config, real: ImageSet, seed: int, device: torch.device) -> Callable[[int], tuple]:
@@ -51,18 +64,26 @@ def image_maker(G: torch.nn.Module, config: Config, real: ImageSet, seed: int, d
     Classes come as often as in the real set, or equally often where it has no labels. The same seed gives the same images, portion by portion.
     """
     generator, model = torch.Generator().manual_seed(seed), config.model
-    num_classes = model.c_dim
+    c_dim = model.c_dim
 
     @torch.no_grad()
     def generate(num: int) -> tuple[torch.Tensor, torch.Tensor | None]:
         z = draw_z(num, (model.z_dim,), model.z_distribution, generator, torch.device("cpu")).to(device)
-        c = _draw_classes(num, num_classes, real, generator).to(device) if num_classes else None
-        images = G(z, c) if num_classes else G(z)
+        c = draw_classes(num, c_dim, real.labels, generator).to(device) if c_dim else None
+        images = G(z, c) if c_dim else G(z)
         return plots.to_uint8(images, model.img_low, 1.0), c
     return generate
 
 
-def _draw_classes(num: int, num_classes: int, real: ImageSet, generator: torch.Generator) -> torch.Tensor:
-    if real.labels is None:
-        return torch.randint(num_classes, (num,), generator=generator)
-    return real.labels[torch.randint(real.num_images, (num,), generator=generator)]
+def _device(name: str | None) -> torch.device:
+    check_device(name)
+    device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+    choose_precision(amp=False, device=device)  # refuses a GPU that is not there
+    return device
+
+
+def _check_asked(metrics: str, c_dim: int, snapshot: Path) -> None:
+    """What can be said of the metrics before any image is read."""
+    asked = parse(metrics, num_real=2)  # whose number only decides how many are generated
+    if not c_dim and any(metric.kind == "accuracy" for metric in asked):
+        raise UserError(f"accuracy is about generators that are asked for a class, and that of {snapshot} is not: leave it out")

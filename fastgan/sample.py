@@ -16,6 +16,16 @@ def draw_z(num: int, z_shape: tuple[int, ...], distribution: str, generator: tor
     return z * 2 - 1 if distribution == "uniform" else z
 
 
+def draw_classes(num: int, c_dim: int, labels: torch.Tensor | None, generator: torch.Generator) -> torch.Tensor:
+    """int64 [num], as often as they come in `labels`, or equally often where there are none. labels: int64 [num_images] of a real set, below c_dim.
+
+    generator: on the CPU, as the labels are.
+    """
+    if labels is None:
+        return torch.randint(c_dim, (num,), generator=generator)
+    return labels[torch.randint(len(labels), (num,), generator=generator)]
+
+
 def labels_for_grid(num: int, c_dim: int) -> tuple[torch.Tensor | None, int | None]:
     """(labels int64 [rows * columns], columns) of a grid of about `num` images with a class a row; (None, None) without classes.
 

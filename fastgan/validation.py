@@ -56,8 +56,7 @@ def validate(config: Config) -> Config:
     model, run = config.model, config.run
     if not all(width > 0 for width in (*model.G_hidden, *model.D_hidden)):
         raise UserError("model.G_hidden and model.D_hidden hold widths, which must be above 0")
-    if run.device is not None and not re.fullmatch(r"cpu|cuda(:\d+)?", str(run.device)):
-        raise UserError(f"--device {run.device!r} is not supported; give cpu, cuda, or cuda:1 for the second GPU")
+    check_device(run.device)
     if not config.data.source:
         raise UserError("--data is empty; give the name of a set or the path of images")
     if sum(length is not None for length in (run.epochs, run.kimg, run.steps)) != 1:
@@ -73,6 +72,12 @@ def validate(config: Config) -> Config:
     if config.data.random_crop < 1 and config.data.backend != "dali":
         raise UserError("data.random_crop cuts squares out of the images at their full size, which only --data-backend dali has")
     return config
+
+
+def check_device(name: str | None) -> None:
+    """Raises UserError for what is no name of a device. None: whatever there is."""
+    if name is not None and not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise UserError(f"--device {name!r} is not supported; give cpu, cuda, or cuda:1 for the second GPU")
 
 
 def _check_each_option(config: Config) -> None:

@@ -76,14 +76,12 @@ def test_the_result_as_lines():
 class Conditional(torch.nn.Module):
     """Images that are as bright as the class asked for."""
 
-    c_dim = 4
-
     def forward(self, z, c):
         return (c / 4 * 2 - 1).view(-1, 1, 1, 1).expand(-1, 1, 2, 2)
 
 
 def test_a_conditional_generator_is_asked_for_the_classes_of_the_set():
-    config = gans.tiny_config("mlp", model__c_dim=4)
+    config = gans.tiny_config("cgan-mlp", model__c_dim=4)
     labels = torch.tensor([1, 1, 1, 3])
     real = ImageSet(torch.zeros(4, 2, 2, 1, dtype=torch.uint8), labels, None, "set")
     images, c = image_maker(Conditional(), config, real, 0, CPU)(400)

@@ -55,6 +55,11 @@ def short_count(num: int) -> str:
     return f"{num // 1000}k" if num % 1000 == 0 else str(num)
 
 
+def lower_is_better(label: str) -> bool:
+    """Whether the smaller of two numbers of this name is the better one: of distances, and of KL divergences."""
+    return label.startswith(("fid", "fd_", "kid", "kd_")) or label.endswith("_kl")
+
+
 def counts(metrics: Sequence[Metric], *kinds: str) -> list[int]:
     """The numbers of generated images that metrics of these kinds ask for, each once, rising."""
     return sorted({metric.num for metric in metrics if metric.kind in kinds})
