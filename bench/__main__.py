@@ -108,6 +108,20 @@ def loader(options: argparse.Namespace) -> None:
         results.append(LOADER_RESULTS if options.save is True else options.save, rows)
 
 
+def quality(options: argparse.Namespace) -> int:
+    """Train, measure, show, keep."""
+    from bench.quality.plan import chosen
+
+    cases = chosen(options.preset, options.data, options.seeds, options.kimg)  # a mistake is answered before torch is loaded
+    from rich.console import Console
+
+    from bench.quality.rows import QUALITY_RESULTS
+    from bench.quality.run import run
+
+    path = QUALITY_RESULTS if options.save is True else options.save
+    return run(cases, path, Console(stderr=True, highlight=False).print)
+
+
 def table(options: argparse.Namespace) -> None:
     """Print a results file as Markdown."""
     from bench import results
@@ -128,6 +142,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_step(commands.add_parser("step", help="the training step of a preset: two baselines and the rungs of fastgan, interleaved"))
     _add_ops(commands.add_parser("ops", help="the fused operators: every implementation of every call of the presets, interleaved"))
     _add_loader(commands.add_parser("loader", help="sources and feeds beside torch's DataLoader, and what a training step waits for its data"))
+    _add_quality(commands.add_parser("quality", help="what the presets learn: trainings from fixed seeds, with metrics over seconds and images"))
     _add_gpu(commands.add_parser("gpu", help="everything that a machine with an NVIDIA GPU can show, in less than nine minutes"))
     show = commands.add_parser("table", help="the rows of a results file as a Markdown table")
     show.add_argument("file", type=Path, metavar="FILE", help="JSON lines, such as bench/results/step.jsonl")
@@ -180,6 +195,15 @@ def _add_loader(parser: argparse.ArgumentParser) -> None:
     _add_autotune(parser)
     _add_save(parser, "loader.jsonl")
     parser.set_defaults(run=loader)
+
+
+def _add_quality(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--preset", nargs="+", default=(), metavar="NAME", help="default: all that bench/quality/plan.py names")
+    parser.add_argument("--data", metavar="SPEC", help="as fastgan train takes it, instead of the embedded set; stacked:SPEC counts modes")
+    parser.add_argument("--seeds", type=int, metavar="N", help="train from seeds 0 to N-1; default: the plan's")
+    parser.add_argument("--kimg", type=float, metavar="X", help="thousands of images to train for; default: the plan's")
+    _add_save(parser, "quality.jsonl")
+    parser.set_defaults(run=quality)
 
 
 def _add_autotune(parser: argparse.ArgumentParser) -> None:

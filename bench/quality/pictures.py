@@ -1,0 +1,104 @@
+"""What a trained generator makes, as small pictures: grids, densities, mixed styles and truncation."""
+from pathlib import Path
+
+import torch
+
+from bench.quality.rows import QualityRow
+from fastgan import plots
+from fastgan.feeds import centres_of
+from fastgan.sample import evaluating, generate_chunks
+from fastgan.snapshots import Truncated
+from fastgan.trainer import Trainer
+
+MOST_BYTES = 60_000  # of a file
+PSIS = (0.0, 0.25, 0.5, 0.75, 1.0)  # rows of a sweep of truncation
+COARSE, FINE = 5, 8  # styles that are mixed: rows and columns
+COLUMNS = 8
+NUM_POINTS = 2_000  # of a picture of samples in the plane
+SEED = 7  # of the z of what is not the trainer's own grid
+
+
+def stem(row: dict) -> str:
+    """The name of the pictures of a row, without suffix: `ring8`, `cgan-tiny-mnist`, `sngan-tiny-stacked-mnist`."""
+    return row["preset"] if row["resolution"] is None else f"{row['preset']}-{row['data'].replace(':', '-')}"
+
+
+def write_pictures(trainer: Trainer, row: QualityRow, folder: Path) -> None:
+    """Write STEM.png, for the 1-D density STEM-moments.png, and for generators that have such a thing STEM-mixing.png and STEM-truncation.png."""
+    name = stem(vars(row))
+    if trainer.is_density:
+        _write_density(trainer, row, folder, name)
+        return
+    _save(trainer, trainer.gallery.grid(), folder / f"{name}.png", trainer.gallery.columns)
+    G = trainer.networks.G_ema
+    if hasattr(G, "mapping") and not trainer.config.model.c_dim:
+        _save(trainer, mixed_styles(trainer), folder / f"{name}-mixing.png", FINE + 1)
+        _save(trainer, truncated_styles(trainer), folder / f"{name}-truncation.png", COLUMNS)
+    elif trainer.config.model.architecture == "biggan":
+        _save(trainer, truncated_normal(trainer), folder / f"{name}-truncation.png", COLUMNS)
+
+
+@torch.no_grad()
+def mixed_styles(trainer: Trainer) -> torch.Tensor:
+    """float32 [(COARSE + 1) * (FINE + 1), C, R, R]: the first half of the layers takes the styles of the image at the left, the others those of the
+    image above. The first cell is black.
+    """
+    G, z = trainer.networks.G_ema, _draw_z(trainer, COARSE + FINE)
+    with evaluating(G):
+        ws = G.mapping(z)
+        coarse, fine = ws[:COARSE], ws[COARSE:]
+        is_coarse = (torch.arange(ws.shape[1], device=ws.device) < ws.shape[1] // 2)[:, None]
+        mixed = torch.where(is_coarse, coarse[:, None], fine[None])  # [COARSE, FINE, num_ws, w_dim]
+        top, rows = G.synthesis(fine), G.synthesis(torch.cat([coarse[:, None], mixed], 1).flatten(0, 1))
+    return torch.cat([torch.full_like(top[:1], trainer.config.model.img_low), top, rows]).float()
+
+
+def truncated_styles(trainer: Trainer) -> torch.Tensor:
+    """float32 [len(PSIS) * COLUMNS, C, R, R]: the same z in every row, styles from their average (first row) to as they are."""
+    G, z = trainer.networks.G_ema, _draw_z(trainer, COLUMNS)
+    return torch.cat([generate_chunks(Truncated(G, psi), z, trainer.precision.autocast) for psi in PSIS])
+
+
+def truncated_normal(trainer: Trainer) -> torch.Tensor:
+    """float32 [len(PSIS) * COLUMNS, C, R, R], a class a column: z from a normal distribution that is cut off at 2 psi, nearly 0 in the first row."""
+    G, z_dim = trainer.networks.G_ema, trainer.config.model.z_dim
+    classes = torch.arange(COLUMNS, device=trainer.device) % trainer.config.model.c_dim
+    noise = (cut_normal(COLUMNS, z_dim, 2 * psi).to(trainer.device) for psi in PSIS)
+    return torch.cat([generate_chunks(G, z, trainer.precision.autocast, condition=(classes,)) for z in noise])
+
+
+def cut_normal(num: int, z_dim: int, limit: float) -> torch.Tensor:
+    """float32 [num, z_dim] from N(0, 1) without what lies beyond the limit; the same numbers, the nearer together the smaller it is."""
+    limit = max(limit, 1e-3)
+    return torch.nn.init.trunc_normal_(torch.empty(num, z_dim), a=-limit, b=limit, generator=torch.Generator().manual_seed(SEED))
+
+
+def shrink(path: Path) -> None:
+    """Make a picture of few colours where the file is larger than MOST_BYTES, which figures bear well."""
+    from PIL import Image
+
+    if path.stat().st_size > MOST_BYTES:
+        with Image.open(path) as image:
+            few = image.convert("RGB").quantize(64, dither=Image.Dither.NONE)
+        few.save(path, optimize=True)
+
+
+def _draw_z(trainer: Trainer, num: int) -> torch.Tensor:
+    return torch.randn(num, trainer.config.model.z_dim, generator=torch.Generator().manual_seed(SEED)).to(trainer.device)
+
+
+def _write_density(trainer: Trainer, row: QualityRow, folder: Path, name: str) -> None:
+    path, data = folder / f"{name}.png", trainer.config.data
+    if data.source == "gaussian":
+        plots.save_histogram(trainer.gallery.grid(), data.mean, data.std, path)
+        shown = [{"kimg": nimg / 1000, **{f"sample_{key}": row.numbers[key][at] for key in plots.MOMENTS}} for at, nimg in enumerate(row.nimg)]
+        plots.save_moments(shown, data.mean, data.std, folder / f"{name}-moments.png")
+        shrink(folder / f"{name}-moments.png")
+    else:
+        plots.save_points(trainer.gallery.samples(NUM_POINTS, SEED), centres_of(data.source)[0], path)
+    shrink(path)
+
+
+def _save(trainer: Trainer, images: torch.Tensor, path: Path, columns: int | None) -> None:
+    plots.save_grid(plots.to_uint8(images, trainer.config.model.img_low, 1.0), path, columns)
+    shrink(path)

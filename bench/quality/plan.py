@@ -1,0 +1,113 @@
+"""What is trained: which preset on which data, how long, from how many seeds."""
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastgan.config import DENSITIES, Config, replace, without_length
+from fastgan.errors import UserError
+from fastgan.presets import preset
+
+STACKED = "stacked:"  # data of known modes: three grey images as one of three channels
+POINTS = 10  # of a curve, beside the untrained generator
+STACKED_POINTS = 5  # of one whose every point takes 26 000 images
+GRID = 40  # images in a picture of a generator without classes
+DEFAULT_KIMG = 200  # of a preset that PLAN does not name
+EMBEDDED = "fashion-mnist-10k"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One preset on one data set. data: None = the preset's own. changes: other numbers than the preset's, (`section.name`, value) each."""
+
+    preset: str
+    kimg: float
+    data: str | None = None
+    seeds: int = 1
+    points: int = POINTS
+    changes: tuple[tuple[str, object], ...] = ()
+
+    @property
+    def source(self) -> str:
+        """The data, as fastgan.data takes them."""
+        return self.data or preset(self.preset).data.source
+
+    @property
+    def is_density(self) -> bool:
+        """Whether the data are samples of a density, which belong to the preset."""
+        return preset(self.preset).data.source in DENSITIES
+
+    def config(self, seed: int) -> Config:
+        """The preset's configuration for this length and these data, with a tick a point of the curve."""
+        config = without_length(preset(self.preset))
+        values = {"data.source": self.source, "run.kimg": self.kimg, "run.seed": seed, "run.tick_kimg": self.kimg / self.points, "run.grid": GRID}
+        for key, value in (*values.items(), *self.changes):
+            config = replace(config, key, value)
+        return config
+
+
+# Lengths are what two CPU cores do in minutes. The quick ones come first.
+PLAN = (
+    Case("gaussian1d", 2000, seeds=5, points=20),
+    Case("ring8", 2560),
+    Case("ring8-gp", 6400),
+    Case("grid25", 2560),
+    Case("grid25-gp", 6400),
+    Case("mlp", 300),
+    Case("mlp-tf", 300),
+    Case("mlp-mnist", 600),
+    Case("dcgan-tiny", 100),
+    Case("wgan-tiny", 300),
+    Case("wgan-gp-tiny", 300),
+    Case("cgan-mlp", 300),
+    Case("cgan-tiny", 200),
+    Case("acgan-tiny", 100),
+    Case("sngan-tiny", 150),
+    Case("biggan-tiny", 150),
+    Case("lightweight-tiny", 100),
+    Case("stylegan2-tiny", 150),
+    Case("r3gan-tiny", 150),
+    *(Case(name, kimg, STACKED + EMBEDDED, points=STACKED_POINTS)
+      for name, kimg in (("dcgan-tiny", 200), ("wgan-gp-tiny", 300), ("sngan-tiny", 150), ("r3gan-tiny", 150))),
+)  # fmt: skip
+
+
+def chosen(presets: Sequence[str] = (), data: str | None = None, seeds: int | None = None, kimg: float | None = None) -> list[Case]:
+    """The cases of these presets, of all where none are named; with seeds and kimg, where given, instead of their own.
+
+    data: instead of the embedded set, for every preset that learns images; `stacked:` and a set chooses the cases that count modes. A preset named
+    without data runs on its own alone. A preset that the plan does not name is trained for DEFAULT_KIMG. Raises UserError for an unknown preset, for
+    data given to a preset that has its own, and for lengths that are none.
+    """
+    if seeds is not None and seeds < 1 or kimg is not None and not kimg > 0:
+        raise UserError("--seeds and --kimg are numbers above 0")
+    cases = [case for name in presets or dict.fromkeys(case.preset for case in PLAN) for case in _of_preset(name, data, every=not presets)]
+    asked = {name: value for name, value in (("seeds", seeds), ("kimg", kimg)) if value is not None}
+    return [dataclasses.replace(case, **asked) for case in cases]
+
+
+def data_name(name: str) -> str:
+    """What a set is called in rows: the name of a source without the suffix of a file, `stacked:mnist` for `stacked:mnist.npz`."""
+    prefix, base = (STACKED, name.removeprefix(STACKED)) if name.startswith(STACKED) else ("", name)
+    return prefix + Path(base).stem
+
+
+def _of_preset(name: str, data: str | None, every: bool) -> list[Case]:
+    """every: the whole plan is wanted, so presets that the data are not for are left out instead of refused."""
+    default = Case(name, DEFAULT_KIMG)
+    if default.is_density and data is not None:
+        if every:
+            return []
+        raise UserError(f"{name} learns samples that it draws itself: leave --data out")
+    planned = [case for case in PLAN if case.preset == name]
+    if data is None:
+        return planned if every and planned else planned[:1] or [default]
+    alike = [case for case in planned if is_stacked(case.source) == is_stacked(data)]
+    if every and not alike:
+        return []
+    return [dataclasses.replace(alike[0] if alike else default, data=data)]
+
+
+def is_stacked(data: str) -> bool:
+    """Whether these are data of stacked digits."""
+    return data.startswith(STACKED)

@@ -1,0 +1,40 @@
+"""Trainings one after the other, each row kept as soon as it is there."""
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from bench import machine, results
+from bench.quality.plan import Case
+from bench.quality.rows import QualityRow
+from bench.quality.train import train
+
+PICTURES = Path(__file__).parents[2] / "docs" / "family"
+SHOWN_SEED = 0  # whose pictures are kept
+
+
+def run(cases: Sequence[Case], path: Path | None, say: Callable[[str], None]) -> int:
+    """Train every case from seeds 0, 1, ... and say what came out; returns the exit code: 1 where one of them diverged.
+
+    path: the file that rows are appended to, with pictures into docs/family; None = neither. Raises UserError and DiskError.
+    """
+    busy = machine.busy_note()
+    trainings = ((case, seed) for case in cases for seed in range(case.seeds))
+    rows = (train(case, seed, busy, PICTURES if path and seed == SHOWN_SEED else None) for case, seed in trainings)
+    return keep(rows, path, say)
+
+
+def keep(rows: Iterable[QualityRow], path: Path | None, say: Callable[[str], None]) -> int:
+    """Append rows to the file, if any, as they come, and say each; returns the exit code."""
+    has_diverged = False
+    for row in rows:
+        if path is not None:
+            results.append(path, [row])
+        say(describe(row))
+        has_diverged |= "diverged" in row.note
+    return int(has_diverged)
+
+
+def describe(row: QualityRow) -> str:
+    """A row in one line: what was trained, for how long, and every number from the first point to the last."""
+    curves = ", ".join(f"{name} {values[0]} -> {values[-1]}" for name, values in row.numbers.items())
+    return (f"{row.preset} on {row.data}, seed {row.seed}, {row.implementation} {row.dtype} {row.rung}: {row.nimg[-1] / 1000:g} kimg in "
+            f"{row.train_s[-1]:.0f} s, ready after {row.build_s:.0f} s: {curves}" + (f" ({row.note})" if row.note else ""))

@@ -1,0 +1,60 @@
+"""A preset trained by fastgan from one seed, and measured on the way."""
+from pathlib import Path
+
+import torch
+
+from bench.quality.meters import Meter, make_meter
+from bench.quality.pictures import write_pictures
+from bench.quality.plan import Case, data_name
+from bench.quality.rows import Curve, QualityRow, command, stamped
+from fastgan.config import Config
+from fastgan.errors import DivergedError
+from fastgan.trainer import Trainer
+
+
+def train(case: Case, seed: int, note: str = "", pictures: Path | None = None) -> QualityRow:
+    """Train and measure. note: on the machine, for the row. pictures: the folder for pictures of what G makes at the end, None = none.
+
+    Metrics are taken between the ticks, outside of the time of training. A training that diverges gives a row that ends there, and says so.
+    Raises UserError as Trainer does, DiskError.
+    """
+    torch._dynamo.reset()  # graphs of earlier trainings in this process would count as recompilations of this one
+    trainer = Trainer.from_config(case.config(seed), progress=False)
+    meter = make_meter(trainer.config, trainer.real_set, trainer.device)
+    curve, diverged = Curve(), ""
+    curve.add(0, 0.0, meter.measure(trainer.networks.G_ema))
+    try:
+        _follow(trainer, meter, curve)
+    except DivergedError as error:
+        diverged = f"diverged: {error}"
+    data = name_of_data(trainer, case)
+    row = QualityRow(
+        **subject(trainer.config, data), seed=seed, implementation="fastgan", dtype=trainer.precision.name, rung=trainer.engine.rung.name,
+        changes=[list(change) for change in case.changes], build_s=round(trainer.engine.rung.build_s, 1), **curve.columns(),
+        metric=next(iter(curve.numbers)), note="; ".join(filter(None, (diverged, meter.note, note))), command=command(case, data), **stamped(),
+    )  # fmt: skip
+    if pictures is not None:
+        write_pictures(trainer, row, pictures)
+    return row
+
+
+def name_of_data(trainer: Trainer, case: Case) -> str:
+    """What the data of a trainer are called in rows."""
+    return data_name(trainer.real_set.name if trainer.real_set is not None else case.source)
+
+
+def _follow(trainer: Trainer, meter: Meter, curve: Curve) -> None:
+    """A point of the curve a tick."""
+    train_s, nimg = 0.0, 0
+    for statistics in trainer.ticks():
+        train_s += (statistics["nimg"] - nimg) / statistics["imgs_per_sec"]
+        nimg = statistics["nimg"]
+        curve.add(nimg, train_s, meter.measure(trainer.networks.G_ema))
+
+
+def subject(config: Config, data: str) -> dict:
+    """The columns that say what was trained."""
+    model = config.model
+    return {"preset": config.preset, "data": data, "resolution": model.img_resolution, "channels": model.img_channels,
+            "batch_size": config.run.batch_size}  # fmt: skip
+
