@@ -242,7 +242,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--out", default="samples.png", metavar="PNG", help="the picture to write (default: samples.png)")
     command.add_argument("-n", "--num", type=int, default=64, metavar="N", help="images in the grid (default: 64)")
     command.add_argument("--seed", type=int, default=0, metavar="N", help="of z (default: 0)")
-    command.add_argument("--class", dest="class_number", metavar="C", help="of a conditional G: one class, by number or name (default: a class a row)")
+    command.add_argument("--class", dest="class_number", metavar="C", help="of a conditional G: one class, number or name (default: a class a row)")
     command.add_argument("--truncation", type=float, metavar="PSI", help="nearer to the average, with less variety: from 1 (none, the default) to 0")
     command.set_defaults(run=sample)
     _add_eval(commands.add_parser("eval", help="measure a snapshot: FID and its relatives, modes, class accuracy",
@@ -270,7 +270,7 @@ def _add_train(command: argparse.ArgumentParser) -> None:
     what.add_argument("--resolution", type=int, metavar="PIXELS", help="side of the images (default: the data's, at most 64)")
     what.add_argument("--skip-bad", action="store_true", default=None, help="leave out files that are no images, and list them")
     what.add_argument("--mirror", action=argparse.BooleanOptionalAction, help="show images left to right reversed at random (default: off)")
-    what.add_argument("--cond", action=argparse.BooleanOptionalAction, help="train by the class labels of the data: class folders, or an array of labels"
+    what.add_argument("--cond", action=argparse.BooleanOptionalAction, help="train by the class labels of the data: class folders, or labels in an npz"
                       " (default: the preset's)")  # fmt: skip
     what.add_argument("--augment", choices=("none", "diff", "ada"), help="let D see every image changed at random: DiffAugment, or ADA, which adapts"
                       " to D (default: the preset's)")  # fmt: skip

@@ -16,8 +16,8 @@ CLEAR_GAP = 8.0  # mean logits of real minus of fake images, likewise
 FADED, GROWN = 1e-3, 1e3  # times the norm of the first ticks
 
 _SENTENCES = {
-    "sure": "D is nearly always right (loss {d_loss:.2g}, logits {real_logits:.3g} for real and {fake_logits:.3g} for fake images): it teaches G little;"
-            " a smaller lr_D, label smoothing, instance noise or r1_gamma holds it back",
+    "sure": "D is nearly always right (loss {d_loss:.2g}, logits {real_logits:.3g} for real and {fake_logits:.3g} for fake images): it teaches G"
+            " little; a smaller lr_D, label smoothing, instance noise or r1_gamma holds it back",
     "alike": "the samples look alike (mean distance {sample_distance:.2f} of the real images'): modes may have collapsed",
     "G faded": "the gradients of G have faded to {gradient_norm_G:.2g}: it no longer learns",
     "D faded": "the gradients of D have faded to {gradient_norm_D:.2g}: it no longer learns",

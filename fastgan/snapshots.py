@@ -34,7 +34,7 @@ def write_samples(snapshot: Path, out: Path, num: int, seed: int, class_name: st
     """Write a grid of `num` images (for a density: its picture) to `out`, and say so in a sentence.
 
     class_name: of a conditional G, the number or the name of the one class to draw; None = a class a row. truncation: 0 to 1, 1 = none: styles that
-    much nearer to their average, where G has styles; otherwise z from a normal distribution cut off at 2 * truncation (arXiv 1809.11096, section 3.1).
+    much nearer to their average, where G has styles; otherwise z from a normal distribution cut off at 2 * truncation (arXiv 1809.11096, sec. 3.1).
     """
     G, config = load_generator(snapshot)
     model, generator = config.model, torch.Generator().manual_seed(seed)

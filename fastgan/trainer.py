@@ -63,7 +63,7 @@ class Trainer:
     is one. cuda_graph: auto | on | off: on CUDA the host launches whole steps as one CUDA graph, graph_steps of them at once (None = measured).
     batch_gpu: images at a time, where a batch needs too much memory. data_backend: auto | resident (on the device) | stream (from host memory) | dali
     (decoded as needed). mirror: show images mirrored at random. out: a run folder to write grids, statistics and resumable snapshots into; None
-    writes nothing. resume: go on from the state in `out`. G and D are trained in place. Raises UserError, in one sentence, for what cannot be trained.
+    writes nothing. resume: go on from the state in `out`. G and D are trained in place. Raises UserError, one sentence, for what cannot be trained.
     """
 
     def __init__(

@@ -51,6 +51,11 @@ def test_every_phase_is_one_graph(name):
             torch.testing.assert_close(traced.system.state[group][key], tensor, rtol=2e-3, atol=2e-4, msg=lambda text: f"{group} {key}: {text}")
 
 
+def _cancels_the_last_bias(name: str) -> bool:
+    """Losses of differences cancel it."""
+    return presets.preset(name).loss.name in ("wasserstein", "relativistic")
+
+
 @pytest.mark.parametrize("name", FAMILY)
 def test_all_of_both_networks_learns(name):
     engine = make(name)
@@ -58,5 +63,7 @@ def test_all_of_both_networks_learns(name):
     engine.run(0, 20)
     for group, tensors in before.items():
         still = [key for key, tensor in tensors.items() if torch.equal(engine.system.state[group][key], tensor)]
+        if group == "D" and _cancels_the_last_bias(name):
+            still = [key for key in still if tensors[key].shape != (1,)]
         assert not still, f"{group} {still} did not move"
         assert all(bool(torch.isfinite(tensor).all()) for tensor in engine.system.state[group].values())
