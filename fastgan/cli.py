@@ -270,7 +270,7 @@ def _add_train(command: argparse.ArgumentParser) -> None:
     what.add_argument("--resolution", type=int, metavar="PIXELS", help="side of the images (default: the data's, at most 64)")
     what.add_argument("--skip-bad", action="store_true", default=None, help="leave out files that are no images, and list them")
     what.add_argument("--mirror", action=argparse.BooleanOptionalAction, help="show images left to right reversed at random (default: off)")
-    what.add_argument("--cond", action=argparse.BooleanOptionalAction, help="train by the class labels of the data: class folders, or labels in an npz"
+    what.add_argument("--cond", action=argparse.BooleanOptionalAction, help="train by the class labels of the data: folders or labels in an npz"
                       " (default: the preset's)")  # fmt: skip
     what.add_argument("--augment", choices=("none", "diff", "ada"), help="let D see every image changed at random: DiffAugment, or ADA, which adapts"
                       " to D (default: the preset's)")  # fmt: skip

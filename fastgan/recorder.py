@@ -15,8 +15,8 @@ class Recorder:
     """Fills a run folder.
 
     gallery: the fixed-noise images (or samples of a density).
-    class_names: of a conditional run, where the data have names. real_img: uint8 [num, C, H, W] of the real set, or None where the data are samples of
-    a density.
+    class_names: of a conditional run, where the data have names. real_img: uint8 [num, C, H, W] of the real set, or None where the data are
+    samples of a density.
     """
 
     def __init__(self, folder: RunFolder, config: Config, networks: Networks, gallery: Gallery, real_img: torch.Tensor | None,

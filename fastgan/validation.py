@@ -38,14 +38,14 @@ ABOVE_0 = (
 FROM_0 = {
     "optim.beta1": 1, "optim.beta2": 1, "optim.beta2_end": 1, "run.seed": 2**32,
     **dict.fromkeys((
-        "model.c_dim", "model.attention", "model.shared_dim", "loss.n_critic_intro", "loss.intro_updates", "loss.class_D", "loss.class_G", "loss.reconstruction", "loss.instance_noise",
-        "loss.instance_noise_kimg", "penalty.gp_weight", "penalty.r1_gamma", "penalty.r2_gamma", "penalty.gamma_end", "penalty.pl_weight",
-        "penalty.clip", "penalty.orthogonal", "optim.decay_kimg", "optim.lr_end", "optim.warmup_kimg", "optim.ema_start_kimg",
+        "model.c_dim", "model.attention", "model.shared_dim", "loss.n_critic_intro", "loss.intro_updates", "loss.class_D", "loss.class_G",
+        "loss.reconstruction", "loss.instance_noise", "loss.instance_noise_kimg", "penalty.gp_weight", "penalty.r1_gamma", "penalty.r2_gamma",
+        "penalty.gamma_end", "penalty.pl_weight", "penalty.clip", "penalty.orthogonal", "optim.decay_kimg", "optim.lr_end", "optim.warmup_kimg", "optim.ema_start_kimg",
     ), math.inf),
 }  # fmt: skip
 UP_TO_1 = (
-    "model.style_mixing", "loss.smooth_real", "loss.smooth_fake", "loss.flip_labels", "loss.hinge_margin", "penalty.pl_decay", "penalty.pl_batch", "augment.p",
-    "augment.p_end", "augment.target",
+    "model.style_mixing", "loss.smooth_real", "loss.smooth_fake", "loss.flip_labels", "loss.hinge_margin", "penalty.pl_decay", "penalty.pl_batch",
+    "augment.p", "augment.p_end", "augment.target",
 )  # fmt: skip
 
 

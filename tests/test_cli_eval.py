@@ -62,7 +62,8 @@ def test_numbers_as_json_that_the_seed_decides(capsys):
 
 
 def test_other_data_give_other_numbers(capsys):
-    numbers = [json.loads(evaluated(capsys, "run", "--data", data, "--metrics", "kid20,fid20", "--json"))["numbers"] for data in ("labelled.npz", "many.npz")]
+    arguments = ("--metrics", "kid20,fid20", "--json")
+    numbers = [json.loads(evaluated(capsys, "run", "--data", data, *arguments))["numbers"] for data in ("labelled.npz", "many.npz")]
     assert numbers[0] != numbers[1]
 
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from fastgan import adapt, models, ops, presets, step
+from fastgan import adapt, models, ops, step
 from fastgan.data.feed import Window
 from fastgan.judging import cross_entropy
 from fastgan.networks import make_networks
