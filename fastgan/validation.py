@@ -40,7 +40,8 @@ FROM_0 = {
     **dict.fromkeys((
         "model.c_dim", "model.attention", "model.shared_dim", "loss.n_critic_intro", "loss.intro_updates", "loss.class_D", "loss.class_G",
         "loss.reconstruction", "loss.instance_noise", "loss.instance_noise_kimg", "penalty.gp_weight", "penalty.r1_gamma", "penalty.r2_gamma",
-        "penalty.gamma_end", "penalty.pl_weight", "penalty.clip", "penalty.orthogonal", "optim.decay_kimg", "optim.lr_end", "optim.warmup_kimg", "optim.ema_start_kimg",
+        "penalty.gamma_end", "penalty.pl_weight", "penalty.clip", "penalty.orthogonal",
+        "optim.decay_kimg", "optim.lr_end", "optim.warmup_kimg", "optim.ema_start_kimg",
     ), math.inf),
 }  # fmt: skip
 UP_TO_1 = (
@@ -141,6 +142,8 @@ def _check_conditions(config: Config) -> None:
         raise UserError(f"model.c_dim is {model.c_dim}, but the run takes no labels: give --cond as well")
     if (loss.class_D or loss.class_G) and not model.cond:
         raise UserError("loss.class_D and loss.class_G train an auxiliary classifier, which needs labels: give --cond")
+    if loss.class_G and not loss.class_D:
+        raise UserError("loss.class_G follows a classifier that nobody trains: give loss.class_D as well")
     if config.augment.kind != "none" and (model.architecture in DENSITY_OF or model.img_low != -1):
         raise UserError("augment.kind is for images from -1 to 1: leave it out")
 
