@@ -33,8 +33,8 @@ def step(options: argparse.Namespace) -> None:
 
     if options.rounds is not None and options.rounds < MIN_ROUNDS:
         raise UserError(f"--rounds {options.rounds} is too few for a median with quartiles: give at least {MIN_ROUNDS}")
-    case = make_case(options.preset, options.batch_size, options.resolution, options.channels)
-    case = with_autotune(case) if options.autotune else case
+    cases = [make_case(name, options.batch_size, options.resolution, options.channels) for name in options.preset]
+    cases = [with_autotune(case) for case in cases] if options.autotune else cases
 
     from rich.console import Console  # what follows is slow to import, and a mistake should be answered at once
 
@@ -43,12 +43,15 @@ def step(options: argparse.Namespace) -> None:
     from fastgan.files import write_text
 
     say = Console(stderr=True, highlight=False).print
-    rows = measure(case, options.dtype, options.only, options.rounds or MIN_ROUNDS, options.seconds, say=say)
-    report.show(rows, Console())
+    all_rows = []
+    for case in cases:
+        rows = measure(case, options.dtype, options.only, options.rounds or MIN_ROUNDS, options.seconds, say=say)
+        report.show(rows, Console())
+        all_rows += rows
+        if options.save:
+            results.append(results.STEP_RESULTS if options.save is True else options.save, rows)
     if options.json:
-        write_text(options.json, json.dumps([dataclasses.asdict(row) for row in rows], indent=1) + "\n")
-    if options.save:
-        results.append(results.STEP_RESULTS if options.save is True else options.save, rows)
+        write_text(options.json, json.dumps([dataclasses.asdict(row) for row in all_rows], indent=1) + "\n")
 
 
 def ops(options: argparse.Namespace) -> None:
@@ -151,9 +154,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_step(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--preset", required=True, metavar="NAME")
+    parser.add_argument("--preset", required=True, nargs="+", metavar="NAME", help="one or more, measured one after the other")
     parser.add_argument("--batch-size", type=int, metavar="N", help="default: the preset's own")
-    parser.add_argument("--resolution", type=int, metavar="R", help="pixels a side; default 28, for dcgan 64")
+    parser.add_argument("--resolution", type=int, metavar="R", help="pixels a side; default 28 for mlp, 64 for dcgan, 32 for the others")
     parser.add_argument("--channels", type=int, metavar="C", help="1 or 3; default 1, for dcgan 3")
     _add_autotune(parser)
     parser.add_argument("--dtype", choices=("both", "bf16", "fp32"), default="both", help="of all but plain, which is fp32; on CUDA fp32 uses TF32")

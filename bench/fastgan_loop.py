@@ -1,4 +1,6 @@
 """fastgan's own step in the form of the peers: built from the same parts as the trainer builds it, without ticks and files."""
+import math
+
 import torch
 
 from fastgan import adapt, models
@@ -7,6 +9,7 @@ from fastgan.config import Config
 from fastgan.data import GaussianFeed, ResidentFeed
 from fastgan.engine import Rung
 from fastgan.networks import make_networks
+from fastgan.phases import batches_per_step
 from fastgan.precision import choose_precision
 
 
@@ -25,27 +28,30 @@ class FastganLoop:
         if model.architecture == "samples":
             self.feed = GaussianFeed(config.data.mean, config.data.std, num, generator)
         else:
-            self.feed = ResidentFeed(images.permute(0, 2, 3, 1), num, 0, device)
+            self.feed = ResidentFeed(images.permute(0, 2, 3, 1), num * batches_per_step(config), 0, device)
         self.networks = networks = make_networks(G, D, config, signature.img_shape, device, signature.one_pass)
         self.G, self.D = networks.G, networks.D
         self.precision = choose_precision(config.run.amp, device)
         self.reasons: list[str] = []
         self.engine = make_engine(config, signature, networks, self.feed, generator, self.precision, self.reasons.append)
-        self._steps = 0
+        cadence = self.engine.system.cadence
+        self._step = math.ceil(cadence.intro_steps / cadence.period) * cadence.period  # the number of the next one: a recipe's beginning is left out
 
     @property
     def steps_per_call(self) -> int:
-        """How many steps `run` makes."""
-        return self.engine.rung.steps_per_launch
+        """How many steps `run` makes: whole periods, so that every phase of the rhythm has its share of them."""
+        return math.lcm(self.engine.system.cadence.period, self.engine.rung.steps_per_launch)
 
     def prepare(self) -> Rung:
         """Climb as the trainer does, before its first step."""
         return self.engine.prepare()
 
     def run(self) -> None:
-        """One launch."""
-        num = self.steps_per_call
-        self.feed.reserve(num)
-        self.engine.run(self._steps, num)
-        self.feed.launched(num)
-        self._steps += num
+        """A period, or a launch where that is longer."""
+        end = self._step + self.steps_per_call
+        while self._step < end:
+            num = self.engine.steps_at_once(self._step, end - self._step)
+            self.feed.reserve(num)
+            self.engine.run(self._step, num)
+            self.feed.launched(num)
+            self._step += num

@@ -10,13 +10,14 @@ from bench import NAMES, RUNGS, SINGLE, UNFUSED
 from bench.cases import Case
 from bench.fastgan_loop import FastganLoop
 from bench.peers.accelerated import AcceleratedLoop
-from bench.peers.plain import PlainLoop
+from bench.peers.choice import has_accelerated, plain_loop
 from bench.switches import Switches, present
 from fastgan import ops
 from fastgan.config import Config
 from fastgan.config import replace as configured
 from fastgan.errors import UserError
 from fastgan.ops import choice
+from fastgan.phases import cadence_of
 from fastgan.precision import choose_precision
 
 
@@ -32,6 +33,7 @@ class Implementation:
     compile_s: float  # seconds until the first step at full speed; 0 where nothing is compiled
     note: str = ""
     steps_per_call: int = 1
+    steps_per_launch: int = 1
     verify: Callable[[], None] = lambda: None  # raises where the step did not stay what it was
 
     @property
@@ -52,21 +54,29 @@ def builders(case: Case, amp_choices: Collection[bool], names: Collection[str] =
     return wanted
 
 
-def possible(names: Collection[str], device: torch.device) -> tuple[str, ...]:
-    """What can be measured of NAMES on this device. Raises UserError where nothing is left."""
-    left = tuple(name for name in names if device.type == "cuda" or not name.startswith("captured"))
+def possible(names: Collection[str], case: Case, say: Callable[[str], None]) -> tuple[str, ...]:
+    """What can be measured of NAMES on the device of a case; baselines that nobody has written are said. Raises UserError where nothing is left."""
+    left = tuple(name for name in names if case.device.type == "cuda" or not name.startswith("captured"))
     if not left:
         raise UserError(f"{' and '.join(names)} needs a CUDA device, and there is none")
+    missing = {"plain": plain_loop(case.config) is None, "accelerated": not has_accelerated(case.config)}
+    for name in left:
+        if missing.get(name):
+            say(f"{name} is left out: there is no such loop for {case.config.preset}")
+    left = tuple(name for name in left if not missing.get(name))
+    if not left:
+        raise UserError(f"{' and '.join(names)}: there is no such loop for {case.config.preset}; leave --only out, or name a rung")
     return left
 
 
 def build_plain(case: Case) -> Implementation:
-    """The tutorial loop under torch's own settings: on CUDA its convolutions use TF32 and its matrix products do not."""
+    """The loop as people write it, under torch's own settings: on CUDA its convolutions use TF32 and its matrix products do not."""
     _start_afresh()
-    step = _endless(PlainLoop(case.config, case.device).step, case.float_batches)
+    period = cadence_of(case.config).period
+    step = _endless(plain_loop(case.config)(case.config, case.device).step, case.float_batches, period)
     step()
-    tf32 = case.device.type == "cuda" and case.config.model.architecture == "dcgan"
-    return Implementation("plain", "tf32" if tf32 else "fp32", False, step, present(), 0.0)
+    tf32 = case.device.type == "cuda" and case.config.model.architecture not in ("mlp", "samples")
+    return Implementation("plain", "tf32" if tf32 else "fp32", False, step, present(), 0.0, steps_per_call=period)
 
 
 def build_accelerated(case: Case, amp: bool) -> Implementation:
@@ -96,8 +106,9 @@ def build_rung(case: Case, amp: bool, name: str) -> Implementation:
     got = name if name == SINGLE and rung.name == "captured" else rung.name
     reasons = "; ".join(loop.reasons + [f"{rung.steps_per_launch} steps a launch"] * (got == "captured"))
     return Implementation(
-        got, loop.precision.name, amp, loop.run, present(), rung.build_s, reasons, loop.steps_per_call, loop.engine.check_no_recompilation
-    )
+        got, loop.precision.name, amp, loop.run, present(), rung.build_s, reasons, loop.steps_per_call, rung.steps_per_launch,
+        loop.engine.check_no_recompilation,
+    )  # fmt: skip
 
 
 def rung_config(config: Config, amp: bool, name: str) -> Config:
@@ -125,7 +136,12 @@ def _start_afresh() -> None:
     torch.manual_seed(0)
 
 
-def _endless(step: Callable[[torch.Tensor], object], batches: list[torch.Tensor]) -> Callable[[], object]:
-    """`step` on one batch after the other, without end."""
+def _endless(step: Callable[[torch.Tensor], object], batches: list[torch.Tensor], period: int = 1) -> Callable[[], object]:
+    """`step` on one batch after the other, without end: `period` steps a call."""
     batch = itertools.cycle(batches)
-    return lambda: step(next(batch))
+
+    def call() -> None:
+        for _ in range(period):
+            step(next(batch))
+
+    return call

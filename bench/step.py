@@ -54,7 +54,7 @@ def measure(
 
     dtype: both | bf16 | fp32 (TF32 on CUDA); a UserError where bf16 alone is asked for and the chip has none. say: takes lines about the progress.
     """
-    busy, names = machine.busy_note(), possible(names, case.device)
+    busy, names = machine.busy_note(), possible(names, case, say)
     amp_choices = usable_amp_choices(dtype, case.device, say)
     torch._dynamo.reset()  # graphs of an earlier measurement in this process would count towards the baselines' limit of recompilations,
     roomy = torch._dynamo.config.patch(recompile_limit=64)  # and their own 8 are met with two precisions: networks compiled as modules share them
@@ -136,11 +136,11 @@ def _time(case: Case, implementations: list[Implementation], rounds: int, second
 
 
 def gflop_per_step(case: Case) -> float:
-    """Useful GFLOP of one update: what fastgan's eager step computes, which wastes no gradients."""
+    """Useful GFLOP of one step, of a period's mean: what fastgan's eager step computes, which wastes no gradients."""
     loop = FastganLoop(rung_config(case.config, False, "eager"), case.device, case.images)
     choice.force(dict.fromkeys(ops.OPS, choice.REFERENCE))  # torch counts what it knows
     try:
-        return useful_flops(loop.run) / 1e9
+        return useful_flops(loop.run) / loop.steps_per_call / 1e9
     finally:
         choice.force(dict.fromkeys(ops.OPS, "auto"))
 
@@ -172,8 +172,8 @@ def _row(case: Case, measured: Measured, each: Implementation, busy: str, shared
         paid_after_images=_paid_after(measured, each, rate, batch_size),
         rounds=len(step_s),
         steps_per_round=measured.num_steps[each.label],
-        note="; ".join(filter(None, (each.note, _gain_of_fusion(measured, each), busy))),
-        steps_per_launch=each.steps_per_call,
+        note="; ".join(filter(None, (each.note, _gain_over_eager(measured, each), _gain_of_fusion(measured, each), busy))),
+        steps_per_launch=each.steps_per_launch,
         kernel_launches=measured.counters[each.label].kernel_launches,
         host_syncs=measured.counters[each.label].host_syncs,
         peak_memory_mb=measured.peak_memory_mb[each.label],
@@ -188,6 +188,12 @@ def _ratio(measured: Measured, each: Implementation, name: str) -> tuple[float, 
         return None
     pairs = zip(measured.step_s[others[0].label], measured.step_s[each.label], strict=True)
     return quartiles([other_s / our_s for other_s, our_s in pairs])
+
+
+def _gain_over_eager(measured: Measured, each: Implementation) -> str:
+    """How much faster the compiled step is than fastgan's own eager one, where both were measured."""
+    gain = _ratio(measured, each, "eager") if each.name == "compiled" else None
+    return "{1:.3f} ({0:.3f}-{2:.3f}) times the eager rung".format(*gain) if gain else ""
 
 
 def _gain_of_fusion(measured: Measured, each: Implementation) -> str:

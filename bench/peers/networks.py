@@ -9,7 +9,7 @@ SET_SIZE = 100  # samples that the D of the 1-D GAN judges together
 
 def build(model: ModelConfig) -> tuple[nn.Sequential, nn.Sequential]:
     """(G, D) for a preset whose resolution and channels are known. D gives one probability [N] an image, or [N / 100] for sets of samples."""
-    return {"mlp": _mlp, "samples": _samples, "dcgan": _dcgan}[model.architecture](model)
+    return BUILDERS[model.architecture](model)
 
 
 def draw_z(model: ModelConfig, num: int, device: torch.device) -> torch.Tensor:
@@ -74,3 +74,6 @@ def _dcgan_init(module: nn.Module) -> None:
     elif isinstance(module, nn.BatchNorm2d):
         nn.init.normal_(module.weight, 1.0, 0.02)
         nn.init.zeros_(module.bias)
+
+
+BUILDERS = {"mlp": _mlp, "samples": _samples, "dcgan": _dcgan}  # by architecture

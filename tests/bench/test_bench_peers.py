@@ -1,5 +1,6 @@
 """The baselines are the same training as fastgan's: the same networks, and the same update from the same weights, images and noise."""
-from functools import partial
+import dataclasses
+import functools
 
 import gans
 import pytest
@@ -11,13 +12,15 @@ from bench.fastgan_loop import FastganLoop
 from bench.implementations import rung_config
 from bench.peers import networks
 from bench.peers.accelerated import AcceleratedLoop, WholeFunctions
+from bench.peers.choice import plain_loop
 from bench.peers.plain import PlainLoop
 from bench.switches import present
-from fastgan import models
+from fastgan import models, presets
 from fastgan.config import replace
-from fastgan.inputs import StepInputs
+from fastgan.data import ResidentFeed
 
 CPU = torch.device("cpu")
+RECIPES = ("wgan-gp-tiny", "stylegan2-tiny", "r3gan-tiny")  # whose plain loops run fastgan's own networks
 
 
 @pytest.fixture(autouse=True)
@@ -29,11 +32,9 @@ def same_switches_afterwards():
 
 def tiny_case(preset):
     """A small case. Adam's eps lies far above the rounding of gradients, whose sign alone decides the first update with the usual one."""
-    case = make_case(preset, {"gaussian1d": 200}.get(preset, 4), 16 if preset == "dcgan" else None)
-    config = replace(case.config, "optim.eps", 1e-3)
-    for key in ("model.ngf", "model.ndf"):
-        config = replace(config, key, 8)
-    return Case(config, CPU)
+    case = make_case(preset, {"gaussian1d": 200}.get(preset, 4), 16 if preset in ("dcgan", *RECIPES) else None)
+    small = {"optim.eps": 1e-3, "model.ngf": 8, "model.ndf": 8, "model.channel_base": 128}
+    return Case(functools.reduce(lambda config, each: replace(config, *each), small.items(), case.config), CPU)
 
 
 def num_parameters(network):
@@ -51,6 +52,24 @@ def test_the_networks_have_the_parameters_of_the_preset(preset):
 @pytest.mark.parametrize("preset", gans.PLAIN)
 def test_a_plain_step_is_a_step_of_fastgan(preset):
     compare_steps(preset, PlainLoop)
+
+
+@pytest.mark.parametrize("preset", RECIPES)
+def test_a_period_of_a_plain_loop_is_a_period_of_fastgan(preset):
+    """Every phase of the rhythm once or more, with penalties, schedules and the moving average."""
+    ours, theirs = compare_steps(preset, plain_loop(tiny_case(preset).config), num_calls=2 if preset == "r3gan-tiny" else 1)
+    assert theirs.num_steps == {"wgan-gp-tiny": 5, "stylegan2-tiny": 16, "r3gan-tiny": 2}[preset]
+    for our, their in zip(ours.networks.G_ema.state_dict().values(), theirs.G_ema.state_dict().values(), strict=True):
+        if our.is_floating_point():  # BatchNorm's counters are brought up to date for snapshots alone
+            torch.testing.assert_close(their, our, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(("preset", "kind"), [("mlp", PlainLoop), ("dcgan-tiny", PlainLoop), ("wgan-gp", "PlainWganGp"), ("wgan-gp-64", "PlainWganGp"),
+                                              ("stylegan2", "PlainStylegan2"), ("wgan", None), ("sngan", None), ("lightweight-tiny", None),
+                                              ("r3gan", None), ("acgan", None), ("cgan", None)])  # fmt: skip
+def test_a_loop_is_for_the_recipe_that_it_was_written_for(preset, kind):
+    found = plain_loop(presets.preset(preset))
+    assert found is kind or found.__name__ == kind
 
 
 @pytest.mark.parametrize("preset", gans.PLAIN)
@@ -127,24 +146,71 @@ def test_graphs_make_the_same_steps_on_a_gpu(preset):
         assert (ours - theirs).norm() < 0.05 * (ours - before).norm()
 
 
-def compare_steps(preset, make_loop):
-    """Two updates of each, side by side."""
+def compare_steps(preset, make_loop, num_calls=2):
+    """Two calls of fastgan's loop, periods of its rhythm, and as many steps of the other. Returns both."""
     case = tiny_case(preset)
     torch.manual_seed(0)
     ours, theirs = FastganLoop(rung_config(case.config, False, "eager"), CPU, case.images), make_loop(case.config, CPU)
     start = [parameter.detach().clone() for parameter in both_networks(ours)]
     take_weights(theirs, ours)
-    noise = [networks.draw_z(case.config.model, case.config.run.batch_size, CPU) for _ in range(4)]
-    our_noise, theirs.draw_z = iter([z.flatten(1) for z in noise]), iter(noise).__next__
-    for index in range(2):
-        z, fresh_z = next(our_noise), next(our_noise) if case.config.loss.fresh_fakes else None
-        ours.engine.system.phases["update"].draw = partial(StepInputs, case.uint8_batches[index], z, fresh_z)
+    drawn = record_inputs(ours)
+    batches = batches_of(case, drawn)
+    give_the_same_numbers(theirs, drawn)
+    for _ in range(num_calls):
+        torch.manual_seed(1)
         ours.run()
-        theirs.step(case.float_batches[index])
-    for before, our, their in zip(start, both_networks(ours), both_networks(theirs), strict=True):
+        torch.manual_seed(1)  # for what the networks draw themselves
+        for _ in range(ours.steps_per_call):
+            theirs.step(case.as_float(next(batches)))
+    assert_moved_alike(start, both_networks(ours), both_networks(theirs))
+    return ours, theirs
+
+
+def record_inputs(loop):
+    """A list to which every phase of the loop appends (its name, its StepInputs) from now on."""
+    drawn, phases = [], loop.engine.system.phases
+
+    def recording(name, draw):
+        def record():
+            drawn.append((name, draw()))
+            return drawn[-1][1]
+
+        return record
+
+    loop.engine.system.phases = {name: dataclasses.replace(phase, draw=recording(name, phase.draw)) for name, phase in phases.items()}
+    return drawn
+
+
+def batches_of(case, drawn):
+    """The real images of one step after the other, as fastgan's step got them: from a feed like its own, or from what was drawn."""
+    if case.images is None:
+        yield from (inputs.real_img for _, inputs in drawn)
+    feed = ResidentFeed(case.images.permute(0, 2, 3, 1), case.images_per_step, 0)
+    while True:
+        yield feed.next_batch().img
+
+
+def give_the_same_numbers(loop, drawn):
+    """From now on the loop draws what fastgan drew, in the same order, whatever it asks for."""
+    z_shape = loop.draw_z().shape[1:]
+    kinds = {"draw_z": ("z", "fresh_z"), "draw_uniform": ("between",), "draw_normal": ("path_noise",)}
+
+    def numbers(fields):
+        for phase, inputs in drawn:  # grows meanwhile
+            if phase != "D_penalty":  # R1 alone needs none of what is drawn for it
+                yield from (value for value in (getattr(inputs, field) for field in fields) if value is not None)
+
+    for name, fields in kinds.items():
+        values, is_z = numbers(fields), name == "draw_z"
+        setattr(loop, name, lambda *shape, values=values, is_z=is_z: next(values).unflatten(1, z_shape) if is_z else next(values))
+
+
+def assert_moved_alike(start, ours, theirs):
+    """To a thousandth of the way; a bias before BatchNorm goes nowhere, or where rounding takes it."""
+    for before, our, their in zip(start, ours, theirs, strict=True):
         moved = (our - before).norm()
-        assert moved > 0
-        assert (our - their).norm() < 1e-3 * moved
+        assert moved > 0 or our.ndim < 2
+        assert (our - their).norm() < 1e-3 * moved + 1e-6 * our.numel() ** 0.5
 
 
 def both_networks(loop):
@@ -153,7 +219,8 @@ def both_networks(loop):
 
 def take_weights(theirs, ours):
     """Copy weights and BatchNorm statistics, which both state dicts hold in the order of the layers."""
-    for to, source in ((theirs.G, ours.G), (theirs.D, ours.D)):
+    pairs = [(theirs.G, ours.G), (theirs.D, ours.D)] + ([(theirs.G_ema, ours.G)] if hasattr(theirs, "G_ema") else [])
+    for to, source in pairs:
         to.load_state_dict(dict(zip(to.state_dict(), source.state_dict().values(), strict=True)))
 
 
