@@ -1,4 +1,5 @@
 """`python -m bench step --preset NAME ...` measures a training step, `ops` the fused operators, `loader` the data; `table FILE` prints kept rows.
+`quality` trains the presets and measures what they learn.
 
 `gpu` runs all of it, and the tests that need one, on a machine with an NVIDIA GPU.
 """
@@ -112,17 +113,26 @@ def loader(options: argparse.Namespace) -> None:
 
 
 def quality(options: argparse.Namespace) -> int:
-    """Train, measure, show, keep."""
-    from bench.quality.plan import chosen
+    """Train, measure, show, keep; or write the page of what was kept."""
+    from bench.quality import plan
 
-    cases = chosen(options.preset, options.data, options.seeds, options.kimg)  # a mistake is answered before torch is loaded
+    if (options.table or options.compare_plain) and (options.preset or options.data):
+        raise UserError("--table and --compare-plain choose their own presets and data: leave --preset and --data out")
+    # A mistake is answered before torch is loaded.
+    cases = [plan.with_asked(plan.COMPARED, options.seeds, options.kimg)] if options.compare_plain else plan.chosen(
+        options.preset, options.data, options.seeds, options.kimg)  # fmt: skip
+
     from rich.console import Console
 
+    from bench.quality import page, run
     from bench.quality.rows import QUALITY_RESULTS
-    from bench.quality.run import run
 
+    if options.table:
+        page.write(QUALITY_RESULTS)
+        return 0
     path = QUALITY_RESULTS if options.save is True else options.save
-    return run(cases, path, Console(stderr=True, highlight=False).print)
+    trainings = run.beside_plain if options.compare_plain else run.by_fastgan
+    return trainings(cases, path, Console(stderr=True, highlight=False).print)
 
 
 def table(options: argparse.Namespace) -> None:
@@ -205,6 +215,8 @@ def _add_quality(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", metavar="SPEC", help="as fastgan train takes it, instead of the embedded set; stacked:SPEC counts modes")
     parser.add_argument("--seeds", type=int, metavar="N", help="train from seeds 0 to N-1; default: the plan's")
     parser.add_argument("--kimg", type=float, metavar="X", help="thousands of images to train for; default: the plan's")
+    parser.add_argument("--compare-plain", action="store_true", help="dcgan-tiny by fastgan and by the loop of the tutorials, in turns")
+    parser.add_argument("--table", action="store_true", help="train nothing: write docs/family.md of the rows in bench/results/quality.jsonl")
     _add_save(parser, "quality.jsonl")
     parser.set_defaults(run=quality)
 

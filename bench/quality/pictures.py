@@ -60,7 +60,7 @@ def truncated_styles(trainer: Trainer) -> torch.Tensor:
 
 
 def truncated_normal(trainer: Trainer) -> torch.Tensor:
-    """float32 [len(PSIS) * COLUMNS, C, R, R], a class a column: z from a normal distribution that is cut off at 2 psi, nearly 0 in the first row."""
+    """float32 [len(PSIS) * COLUMNS, C, R, R], a class a column: z from a normal distribution that is cut off at 2 psi: 0 in the first row."""
     G, z_dim = trainer.networks.G_ema, trainer.config.model.z_dim
     classes = torch.arange(COLUMNS, device=trainer.device) % trainer.config.model.c_dim
     noise = (cut_normal(COLUMNS, z_dim, 2 * psi).to(trainer.device) for psi in PSIS)
@@ -69,8 +69,9 @@ def truncated_normal(trainer: Trainer) -> torch.Tensor:
 
 def cut_normal(num: int, z_dim: int, limit: float) -> torch.Tensor:
     """float32 [num, z_dim] from N(0, 1) without what lies beyond the limit; the same numbers, the nearer together the smaller it is."""
-    limit = max(limit, 1e-3)
-    return torch.nn.init.trunc_normal_(torch.empty(num, z_dim), a=-limit, b=limit, generator=torch.Generator().manual_seed(SEED))
+    quantiles = torch.rand(num, z_dim, generator=torch.Generator().manual_seed(SEED), dtype=torch.float64)
+    beyond = torch.special.ndtr(torch.tensor(-limit, dtype=torch.float64))  # the part of N(0, 1) below -limit
+    return torch.special.ndtri(beyond + quantiles * (1 - 2 * beyond)).float()
 
 
 def shrink(path: Path) -> None:

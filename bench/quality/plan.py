@@ -1,5 +1,6 @@
 """What is trained: which preset on which data, how long, from how many seeds."""
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +71,7 @@ PLAN = (
     *(Case(name, kimg, STACKED + EMBEDDED, points=STACKED_POINTS)
       for name, kimg in (("dcgan-tiny", 200), ("wgan-gp-tiny", 300), ("sngan-tiny", 150), ("r3gan-tiny", 150))),
 )  # fmt: skip
+COMPARED = Case("dcgan-tiny", 100, seeds=5, points=4)  # with the plain loop
 
 
 def chosen(presets: Sequence[str] = (), data: str | None = None, seeds: int | None = None, kimg: float | None = None) -> list[Case]:
@@ -79,11 +81,15 @@ def chosen(presets: Sequence[str] = (), data: str | None = None, seeds: int | No
     without data runs on its own alone. A preset that the plan does not name is trained for DEFAULT_KIMG. Raises UserError for an unknown preset, for
     data given to a preset that has its own, and for lengths that are none.
     """
-    if seeds is not None and seeds < 1 or kimg is not None and not kimg > 0:
-        raise UserError("--seeds and --kimg are numbers above 0")
     cases = [case for name in presets or dict.fromkeys(case.preset for case in PLAN) for case in _of_preset(name, data, every=not presets)]
-    asked = {name: value for name, value in (("seeds", seeds), ("kimg", kimg)) if value is not None}
-    return [dataclasses.replace(case, **asked) for case in cases]
+    return [with_asked(case, seeds, kimg) for case in cases]
+
+
+def with_asked(case: Case, seeds: int | None, kimg: float | None) -> Case:
+    """The case with another number of seeds and another length, where they are given. Raises UserError for such as are none."""
+    if (seeds is not None and seeds < 1) or (kimg is not None and not 0 < kimg < math.inf):
+        raise UserError("--seeds and --kimg are numbers above 0")
+    return dataclasses.replace(case, seeds=seeds or case.seeds, kimg=kimg or case.kimg)
 
 
 def data_name(name: str) -> str:

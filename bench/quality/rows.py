@@ -11,6 +11,7 @@ from bench import machine
 from bench.quality.plan import Case
 
 QUALITY_RESULTS = Path(__file__).parents[1] / "results" / "quality.jsonl"
+COMPARE = "--compare-plain"  # in the command of rows that stand beside the plain loop
 DIGITS = 5  # significant ones, of what is kept of a curve
 
 
@@ -84,7 +85,10 @@ def stamped() -> dict:
 
 def latest(rows: Sequence[dict]) -> list[dict]:
     """Of rows of the same training, the one that was added last, in the order of the first."""
-    return list({(row["preset"], row["data"], row["implementation"], str(row["changes"]), row["seed"]): row for row in rows}.values())
+    def training(row: dict) -> tuple:
+        return row["preset"], row["data"], row["implementation"], str(row["changes"]), row["seed"], COMPARE in row["command"]
+
+    return list({training(row): row for row in rows}.values())
 
 
 def _short(value: float) -> float | None:

@@ -3,6 +3,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from bench import machine, results
+from bench.quality.compare import compare
 from bench.quality.plan import Case
 from bench.quality.rows import QualityRow
 from bench.quality.train import train
@@ -11,15 +12,20 @@ PICTURES = Path(__file__).parents[2] / "docs" / "family"
 SHOWN_SEED = 0  # whose pictures are kept
 
 
-def run(cases: Sequence[Case], path: Path | None, say: Callable[[str], None]) -> int:
+def by_fastgan(cases: Sequence[Case], path: Path | None, say: Callable[[str], None]) -> int:
     """Train every case from seeds 0, 1, ... and say what came out; returns the exit code: 1 where one of them diverged.
 
     path: the file that rows are appended to, with pictures into docs/family; None = neither. Raises UserError and DiskError.
     """
     busy = machine.busy_note()
     trainings = ((case, seed) for case in cases for seed in range(case.seeds))
-    rows = (train(case, seed, busy, PICTURES if path and seed == SHOWN_SEED else None) for case, seed in trainings)
-    return keep(rows, path, say)
+    return keep((train(case, seed, busy, PICTURES if path and seed == SHOWN_SEED else None) for case, seed in trainings), path, say)
+
+
+def beside_plain(cases: Sequence[Case], path: Path | None, say: Callable[[str], None]) -> int:
+    """The same without pictures, and every training by the loop of the tutorials as well."""
+    busy = machine.busy_note()
+    return keep((row for case in cases for row in compare(case, busy)), path, say)
 
 
 def keep(rows: Iterable[QualityRow], path: Path | None, say: Callable[[str], None]) -> int:

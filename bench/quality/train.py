@@ -12,8 +12,9 @@ from fastgan.errors import DivergedError
 from fastgan.trainer import Trainer
 
 
-def train(case: Case, seed: int, note: str = "", pictures: Path | None = None) -> QualityRow:
+def train(case: Case, seed: int, note: str = "", pictures: Path | None = None, again: str | None = None) -> QualityRow:
     """Train and measure. note: on the machine, for the row. pictures: the folder for pictures of what G makes at the end, None = none.
+    again: the command that does it again, None = the one that trains this case.
 
     Metrics are taken between the ticks, outside of the time of training. A training that diverges gives a row that ends there, and says so.
     Raises UserError as Trainer does, DiskError.
@@ -31,7 +32,8 @@ def train(case: Case, seed: int, note: str = "", pictures: Path | None = None) -
     row = QualityRow(
         **subject(trainer.config, data), seed=seed, implementation="fastgan", dtype=trainer.precision.name, rung=trainer.engine.rung.name,
         changes=[list(change) for change in case.changes], build_s=round(trainer.engine.rung.build_s, 1), **curve.columns(),
-        metric=next(iter(curve.numbers)), note="; ".join(filter(None, (diverged, meter.note, note))), command=command(case, data), **stamped(),
+        metric=next(iter(curve.numbers)), note="; ".join(filter(None, (diverged, meter.note, note))),
+        command=again or command(case, data), **stamped(),
     )  # fmt: skip
     if pictures is not None:
         write_pictures(trainer, row, pictures)

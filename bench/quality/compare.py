@@ -1,0 +1,84 @@
+"""fastgan beside the loop of the tutorials after as many images: who makes the better ones?"""
+import time
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import nn
+
+from bench.peers.plain import PlainLoop
+from bench.quality.meters import make_meter
+from bench.quality.plan import Case
+from bench.quality.rows import COMPARE, Curve, QualityRow, stamped
+from bench.quality.train import subject, train
+from fastgan.data import open_source
+from fastgan.feeds import fit_to_data
+from fastgan.models import sizes
+
+
+def compare(case: Case, note: str = "") -> Iterator[QualityRow]:
+    """Rows of fastgan and of the plain loop, seed by seed in turns: the same preset, data, number of images, and metric."""
+    for seed in range(case.seeds):
+        yield train(case, seed, note, again=command(case))
+        yield train_plain(case, seed, note)
+
+
+def command(case: Case) -> str:
+    """What compares them again."""
+    return f"python -m bench quality {COMPARE} --kimg {case.kimg:g} --seeds {case.seeds}"
+
+
+def train_plain(case: Case, seed: int, note: str = "") -> QualityRow:
+    """The plain loop: fp32, eager, no moving average of G. It is measured as fastgan is, in evaluation mode, and its data lie ready as floats."""
+    config = case.config(seed)
+    source = open_source(config.data.source)
+    config = fit_to_data(config, source, sizes(config.model))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    real_set = source.read(config.model.img_resolution, config.model.img_channels)
+    torch.manual_seed(seed)
+    loop, meter = PlainLoop(config, device), make_meter(config, real_set, device)
+    G, curve, train_s = _TakesVectors(loop.G), Curve(), 0.0
+    curve.add(0, 0.0, meter.measure(G))
+    batches = _batches(real_set.images.permute(0, 3, 1, 2).float().div(127.5).sub(1).contiguous().to(device), config.run.batch_size)
+    for nimg in _points(case, config.run.batch_size):
+        started = time.perf_counter()
+        for _ in range((nimg - curve.nimg[-1]) // config.run.batch_size):
+            loop.step(next(batches))  # ends in .item(): the time is that of the work
+        train_s += time.perf_counter() - started
+        curve.add(nimg, train_s, meter.measure(G))
+    return QualityRow(
+        **subject(config, real_set.name), seed=seed, implementation="plain", dtype="fp32", rung="", changes=[list(change) for change in case.changes],
+        build_s=0.0, **curve.columns(), metric=next(iter(curve.numbers)), note="; ".join(filter(None, (meter.note, note))),
+        command=command(case), **stamped(),
+    )  # fmt: skip
+
+
+def p_better(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """The probability of ranks as good as these or better, were both alike: the one-sided exact test of Mann and Whitney that `ours` are lower."""
+    from scipy.stats import mannwhitneyu
+
+    return float(mannwhitneyu(ours, theirs, alternative="less", method="exact").pvalue)
+
+
+class _TakesVectors(nn.Module):
+    """The plain G, which takes z [N, z_dim, 1, 1], for z [N, z_dim]."""
+
+    def __init__(self, G: nn.Module):
+        super().__init__()
+        self.G = G
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        return self.G(z[:, :, None, None])
+
+
+def _points(case: Case, batch_size: int) -> list[int]:
+    """Where the curve is measured, as a Trainer's ticks end: in images, whole batches."""
+    tick_nimg = round(1000 * case.kimg / case.points)
+    return [-(-min(number * tick_nimg, round(1000 * case.kimg)) // batch_size) * batch_size for number in range(1, case.points + 1)]
+
+
+def _batches(images: torch.Tensor, batch_size: int) -> Iterator[torch.Tensor]:
+    """Shuffled epochs; what is less than a batch at the end of one is left out, as drop_last does."""
+    while True:
+        for rows in torch.randperm(len(images), device=images.device).split(batch_size):
+            if len(rows) == batch_size:
+                yield images[rows]

@@ -1,0 +1,157 @@
+"""docs/family.md: what the presets learnt, from the rows that were kept."""
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from bench import results
+from bench.machine import describe
+from bench.quality.bars import bar, reached
+from bench.quality.compare import p_better
+from bench.quality.figures import save_curves
+from bench.quality.pictures import stem
+from bench.quality.rows import COMPARE, QUALITY_RESULTS, QualityRow, latest
+from bench.results import significant
+from fastgan.files import write_text
+
+PAGE = Path(__file__).parents[2] / "docs" / "family.md"
+HEAD = """# What the presets learn
+
+`python -m bench quality --save` trains each row here from fixed seeds through fastgan's `Trainer`, compiled and in the precision that it chooses;
+`python -m bench quality --table` writes this page from [the rows](../bench/results/quality.jsonl). Seconds are those of training alone: compiling
+(`ready after`) and measuring are apart; the machine is shared, so compare images rather than seconds. Numbers go from the untrained generator to the
+end of the training; of several seeds they are medians, with the least and the greatest in brackets. Nothing was picked: the pictures are of seed 0,
+and of trainings of the same kind the last one counts.
+"""
+COLUMNS = ("preset", "data", "numbers", "the bar", "reached", "kimg", "seeds", "training s", "ready after s")
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows that are measured alike. text: what a reader should know of the metric. metrics: that have a picture of curves, with its file's name."""
+
+    title: str
+    text: str
+    belongs: Callable[[dict], bool]
+    curves: tuple[str, ...] = ()
+    logarithmic: bool = False
+
+
+GROUPS = (
+    Group("A normal distribution", "10 000 samples beside N(4, 1.25), whose skewness and excess kurtosis are 0.",
+          lambda row: row["metric"] == "mean"),
+    Group("Points in the plane",
+          "10 000 samples: how many modes have one within 3 standard deviations, the share of samples that lie there at all (of true ones 98.9 %), "
+          "and KL(modes || uniform). The plain loss is there to be seen beside WGAN-GP on the same networks.",
+          lambda row: row["metric"] == "modes", ("modes", "high_quality")),
+    Group("Stacked digits",
+          "Three grey images are the channels of one, which gives 1000 modes: how many of them 26 000 generated images reach, as a classifier sees "
+          "it.",
+          lambda row: row["metric"].startswith("modes26k"), ("modes26k",)),
+    Group("Classes",
+          "Whether a classifier sees the class that was asked for, in all images and in those of the worst class, and the Frechet distance. In the "
+          "pictures a row is a class.", lambda row: row["metric"].startswith("accuracy"), ("accuracy2k",)),
+    Group("Frechet distances",
+          "Between features of 2000 generated and 2000 real images. The network is not Inception: the numbers compare generators with each other, "
+          "not with papers.", lambda row: row["metric"].startswith("fd_"), ("fd_classifier_2k",), logarithmic=True),
+)  # fmt: skip
+
+
+def write(path: Path = QUALITY_RESULTS, page: Path = PAGE) -> None:
+    """Write the page and the pictures of its curves, beside it in `family`. Raises UserError for a file that holds no such rows, DiskError."""
+    rows = latest(results.read(path, QualityRow))
+    compared = [row for row in rows if COMPARE in row["command"]]
+    trained = [row for row in rows if COMPARE not in row["command"]]
+    sections = (_section(group, [row for row in trained if group.belongs(row)], page) for group in GROUPS)
+    parts = [HEAD, *sections, _beside_plain(compared), _stamps(rows)]
+    page.parent.mkdir(parents=True, exist_ok=True)
+    write_text(page, "\n".join(filter(None, parts)))
+
+
+def _section(group: Group, rows: list[dict], page: Path) -> str:
+    if not rows:
+        return ""
+    trainings = by_subject(rows)
+    lines = [f"## {group.title}", "", group.text, "", *_table(COLUMNS, [cells(each) for each in trainings], num_texts=5), ""]
+    for metric in group.curves:
+        with_metric = [row for row in rows if metric in row["numbers"]]
+        if with_metric:
+            save_curves(with_metric, metric, page.parent / page.stem / f"curves-{metric}.png", group.logarithmic)
+            lines += [f"![{metric} over images and seconds]({page.stem}/curves-{metric}.png)", ""]
+    return "\n".join([*lines, *(_pictures(each[0], page) for each in trainings)])
+
+
+def by_subject(rows: Sequence[dict]) -> list[list[dict]]:
+    """The seeds of each preset on each data set together."""
+    subjects: dict[tuple, list[dict]] = {}
+    for row in rows:
+        subjects.setdefault((row["preset"], row["data"], str(row["changes"])), []).append(row)
+    return list(subjects.values())
+
+
+def cells(rows: Sequence[dict]) -> list[str]:
+    """The seeds of a preset on a data set as the texts under COLUMNS."""
+    first = rows[0]
+    size = "" if first["resolution"] is None else f" {first['resolution']}x{first['resolution']}x{first['channels']}"
+    changes = "".join(f", {key}={value}" for key, value in first["changes"])
+    numbers = (f"{name} {_spread(rows, name, 0)} → {_spread(rows, name, -1)}" for name in first["numbers"])
+    asked = bar(first)
+    return [
+        f"`{first['preset']}`{changes}",
+        first["data"] + size,
+        "<br>".join(numbers) + ("<br>**diverged**" if any("diverged" in row["note"] for row in rows) else ""),
+        asked.text if asked else "",
+        reached(rows),
+        significant(first["nimg"][-1] / 1000),
+        str(len(rows)),
+        significant(median(row["train_s"][-1] for row in rows)),
+        significant(max(row["build_s"] for row in rows)),
+    ]
+
+
+def _spread(rows: Sequence[dict], name: str, point: int) -> str:
+    values = [row["numbers"][name][point] for row in rows if row["numbers"][name][point] is not None]
+    if not values:
+        return "none"
+    middle = significant(median(values))
+    return middle if len(values) == 1 or point == 0 else f"{middle} ({significant(min(values))} to {significant(max(values))})"
+
+
+def _pictures(row: dict, page: Path) -> str:
+    """The pictures of a row that are there, each under what it shows."""
+    kinds = {"": "", "-moments": ": moments over time", "-mixing": ": coarse styles from the left, fine ones from above",
+             "-truncation": ": truncation, from 0 (top) to none (bottom)"}  # fmt: skip
+    found = [(stem(row) + suffix, text) for suffix, text in kinds.items() if (page.parent / page.stem / f"{stem(row)}{suffix}.png").exists()]
+    return "".join(f"`{row['preset']}` on {row['data']}{text}\n\n![{name}]({page.stem}/{name}.png)\n\n" for name, text in found)
+
+
+def _beside_plain(rows: list[dict]) -> str:
+    """The comparison with the plain loop; nothing where it was not made."""
+    by_loop = {name: [row for row in rows if row["implementation"] == name] for name in ("fastgan", "plain")}
+    if not all(by_loop.values()):
+        return ""
+    metric, first = rows[0]["metric"], rows[0]
+    ends = {name: [row["numbers"][metric][-1] for row in of_loop] for name, of_loop in by_loop.items()}
+    p = p_better(ends["fastgan"], ends["plain"])
+    table = [[f"{name} {of_loop[0]['dtype']} {of_loop[0]['rung']}", ", ".join(map(significant, sorted(ends[name]))), significant(median(ends[name])),
+              significant(median([row["train_s"][-1] for row in of_loop]))] for name, of_loop in by_loop.items()]  # fmt: skip
+    return "\n".join([
+        "## Beside the loop of the tutorials", "",
+        f"`{first['preset']}` on {first['data']}, {first['resolution']}x{first['resolution']}, batch {first['batch_size']}, after "
+        f"{first['nimg'][-1] / 1000:g} kimg, from seeds that take turns: fastgan with the preset's moving average of G, and the same networks, data "
+        "and optimisers in bench/peers/plain.py, which has none. Both are measured in evaluation mode.", "",
+        *_table(("loop", f"{metric} by seed", "median", "training s"), table, num_texts=2), "",
+        f"One-sided exact test of Mann and Whitney that fastgan's distances are lower: p = {p:.2g}.", "",
+    ])  # fmt: skip
+
+
+def _stamps(rows: Sequence[dict]) -> str:
+    """What was measured on what, and how it is done again."""
+    stamps = dict.fromkeys(f"- {describe(row['machine'])}; commit {row['commit'] or 'none'}" for row in rows)
+    commands = dict.fromkeys(f"    {row['command']}" for row in rows)
+    return "\n".join(["## Measured on", "", *stamps, "", *commands, ""])
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], num_texts: int) -> list[str]:
+    rule = "|" + " - |" * num_texts + " -: |" * (len(columns) - num_texts)
+    return ["| " + " | ".join(columns) + " |", rule, *("| " + " | ".join(row) + " |" for row in rows)]
