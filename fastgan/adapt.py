@@ -76,7 +76,7 @@ def _possible_conditions(num: int, c_dim: int, device: torch.device) -> list[tup
 
 @contextlib.contextmanager
 def untouched(*networks: nn.Module):
-    """Buffers, training flags and torch's random state are afterwards as they were before."""
+    """Buffers and training flags of these, and torch's random state, are afterwards as they were before."""
     buffers = [(buffer, buffer.clone()) for network in networks for buffer in network.buffers()]
     flags = [(module, module.training) for network in networks for module in network.modules()]
     try:

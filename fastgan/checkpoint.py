@@ -15,6 +15,8 @@ from fastgan.files import write_beside_and_rename
 FORMAT = 1  # raised when a newer file could no longer be understood by older code
 _METADATA_KEY = "fastgan"
 _KINDS = {"snapshot": "network snapshot", "state": "training state"}
+BEST_SNAPSHOT = "network-snapshot-best.safetensors"
+_SNAPSHOT_NAME = re.compile(r"network-snapshot-(\d+)\.safetensors")
 _STATE_NAME = re.compile(r"training-state-(\d+)\.safetensors")
 
 
@@ -54,6 +56,16 @@ def load_tensors(path: str | os.PathLike, kind: str) -> tuple[dict[str, torch.Te
     """
     file, header = _open(Path(path), kind)
     return {name: file.get_tensor(name) for name in file.offset_keys()}, header
+
+
+def read_header(path: str | os.PathLike, kind: str) -> dict:
+    """The header alone, with the same errors."""
+    return _open(Path(path), kind)[1]
+
+
+def newest_snapshot(run_dir: str | os.PathLike) -> Path | None:
+    """The snapshot of a run folder after the most images, whichever is best."""
+    return max(_numbered(run_dir, _SNAPSHOT_NAME), default=(0, None))[1]
 
 
 @torch.no_grad()
@@ -159,8 +171,13 @@ def _check_same_shapes(wanted: Mapping[str, torch.Tensor], found: Mapping[str, t
 
 
 def _states_newest_first(run_dir: str | os.PathLike) -> list[Path]:
-    paths = [path for path in Path(run_dir).glob("training-state-*.safetensors") if _STATE_NAME.fullmatch(path.name)]
-    return sorted(paths, key=lambda path: int(_STATE_NAME.fullmatch(path.name)[1]), reverse=True)
+    return [path for _, path in sorted(_numbered(run_dir, _STATE_NAME), reverse=True)]
+
+
+def _numbered(run_dir: str | os.PathLike, name: re.Pattern) -> list[tuple[int, Path]]:
+    """(kimg, path) of the files with such a name."""
+    matches = [(name.fullmatch(path.name), path) for path in Path(run_dir).glob("*.safetensors")]
+    return [(int(match[1]), path) for match, path in matches if match]
 
 
 def _is_readable_state(path: Path) -> bool:

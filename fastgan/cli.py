@@ -105,6 +105,8 @@ def _flags(options: argparse.Namespace) -> dict:
         "run.device": options.device,
         "run.tick_kimg": options.tick,
         "run.tensorboard": options.tensorboard,
+        "run.metrics": options.metrics,
+        "run.features": options.features,
     }
 
 
@@ -296,6 +298,10 @@ def _add_train(command: argparse.ArgumentParser) -> None:
     run.add_argument("--resume", metavar="FOLDER", help="go on with an interrupted run, to the bit; with --kimg, a longer one")
     run.add_argument("--seed", type=int, metavar="N", help="of initial weights, z and the order of the data (default: 0)")
     run.add_argument("--tick", type=float, metavar="KIMG", help="interval of the statistics (default: a hundredth of the run)")
+    run.add_argument("--metrics", metavar="LIST", help="measure G on the way and keep the best snapshot, for example fid5k,pr5k (default: none);"
+                     " fastgan eval --help lists them")  # fmt: skip
+    run.add_argument("--features", metavar="NAME[=PATH]", help="the network that metrics look through: inception, efficientnet_lite0, classifier"
+                     " (default: inception)")  # fmt: skip
     run.add_argument("--tensorboard", action="store_true", default=None, help="also write TensorBoard event files")
     run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any option by its name in --dry-run, for example model.ngf=32")
     run.add_argument("--dry-run", action="store_true", help="print the whole configuration and stop")

@@ -158,6 +158,9 @@ class RunConfig:
     image_ticks: int = 5  # a grid of samples every so many ticks
     snapshot_ticks: int = 25  # weights and resumable state every so many ticks
     grid: int = 64  # samples in a grid
+    metrics: str = ""  # measured while training, as fastgan eval takes them: fid5k,pr5k; empty = none
+    features: str = "inception"  # the network that metrics look through: inception | efficientnet_lite0 | classifier, or NAME=PATH of its weights
+    metric_ticks: int = 25  # they are measured every so many ticks, and at the end
     tensorboard: bool = False
 
 

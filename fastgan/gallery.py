@@ -1,7 +1,10 @@
-"""Pictures of what G makes while it is trained: always the same noise, a class a row, and samples on demand."""
+"""Pictures of what G makes while it is trained: always the same noise, a class a row, and samples on demand.
+
+Looking changes nothing: a G that draws noise of its own in every mode draws it from a state that is not training's.
+"""
 import torch
 
-from fastgan.adapt import Signature
+from fastgan.adapt import Signature, untouched
 from fastgan.config import DENSITIES, Config
 from fastgan.networks import Networks
 from fastgan.precision import Precision
@@ -28,11 +31,23 @@ class Gallery:
         """The fixed-noise images, float32 [num, C, H, W], a class a row; for a density, samples enough for a histogram."""
         if self._config.data.source in DENSITIES:
             return self.samples(DENSITY_SAMPLES, self._config.run.seed)
-        return self._generate(self._grid_z, self._grid_c)
+        with untouched():
+            torch.manual_seed(self._config.run.seed)  # of the noise that G draws by itself
+            return self._generate(self._grid_z, self._grid_c)
 
-    def samples(self, num: int, seed: int | None = None, labels: torch.Tensor | int | None = None) -> torch.Tensor:
-        """float32 [num, ...] on the device. seed: None = fresh randomness. labels: one class, or int64 [num]; None = all classes in turn."""
+    def samples(self, num: int, seed: int | torch.Generator | None = None, labels: torch.Tensor | int | None = None) -> torch.Tensor:
+        """float32 [num, ...] on the device. labels: one class, or int64 [num]; None = all classes in turn.
+
+        seed: None = fresh randomness. A generator goes on, and what G draws by itself comes from torch's default one, which is then the caller's care.
+        """
+        if isinstance(seed, torch.Generator):
+            return self._samples(num, seed, labels)
         generator = self._generator(seed)
+        with untouched():
+            torch.manual_seed(generator.initial_seed())
+            return self._samples(num, generator, labels)
+
+    def _samples(self, num: int, generator: torch.Generator, labels: torch.Tensor | int | None) -> torch.Tensor:
         c_dim = self._config.model.c_dim
         if c_dim and labels is None:
             labels = torch.arange(num) % c_dim

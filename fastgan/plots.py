@@ -3,6 +3,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +69,27 @@ def save_losses(rows: Sequence[dict], path: str | os.PathLike) -> None:
         axes.legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))  # above the curves
     losses.set_ylabel("loss")
     logits.set(ylabel="mean logit", xlabel="kimg")
+    _save_figure(figure, path)
+
+
+def save_metrics(rows: Sequence[dict], names: Sequence[str], path: str | os.PathLike, best_kimg: float | None = None) -> None:
+    """PNG of the metrics of these names over kimg, each in a panel of its own; a dashed line where the best snapshot was kept.
+
+    rows: dicts with "kimg" and the metrics (floats, None or absent). Raises DiskError.
+    """
+    columns = min(2, len(names))
+    num_rows = math.ceil(len(names) / columns)
+    figure, panels = _figure(num_rows, columns, height=0.8 + 2.6 * num_rows)
+    panels = [panels] if len(names) == 1 else panels.flat
+    for axes, name in zip_longest(panels, names):
+        if name is None:
+            axes.remove()  # the last cell of an odd number
+            continue
+        if best_kimg is not None:
+            axes.axvline(best_kimg, color=_GREY, linestyle="--", linewidth=1.2)
+        _plot_over_kimg(axes, rows, name, _BLUE)
+        axes.set_title(name, fontsize=11, loc="left")
+        axes.set_xlabel("kimg")
     _save_figure(figure, path)
 
 

@@ -49,19 +49,22 @@ class Progress:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
-    def busy(self, doing: str, done: str) -> Iterator[None]:
+    def busy(self, doing: str, done: str = "") -> Iterator[None]:
         """Show `doing` and the seconds so far while the body runs, then print `done`, in which `{seconds}` is filled in.
 
         busy("compiling the training step", "compiled the training step in {seconds:.1f} s"). A body that raises prints no `done`.
+        With an empty `done` nothing stays: what is done is shown on a live terminal alone.
         """
         start = time.monotonic()
         if self._live is None:
-            self.message(doing)
+            if done:
+                self.message(doing)
             yield
         else:
             with self._spinning(doing, start):
                 yield
-        self.message(done.format(seconds=time.monotonic() - start))
+        if done:
+            self.message(done.format(seconds=time.monotonic() - start))
 
     def advance(self, nimg: int) -> None:
         """Tell the live bar that `nimg` images are done: called after every step, redraws at most four times a second."""

@@ -10,7 +10,8 @@ from fastgan import checkpoint, plots
 from fastgan.config import Config, from_dict, to_json
 from fastgan.errors import UserError
 from fastgan.files import write_text
-from fastgan.stats import RunLog, read_rows
+from fastgan.metrics.names import is_of_one_class
+from fastgan.stats import METRICS, RunLog, read_rows
 
 STATES_KEPT = 2  # the newest and the one before it
 
@@ -31,9 +32,24 @@ class RunFolder:
     def write_snapshot(self, networks: dict[str, torch.Tensor], nimg: int, class_names: tuple[str, ...] | None = None) -> Path:
         """The weights of G, D and G_ema, with the configuration that rebuilds them, and what its classes are called."""
         path = self.path / checkpoint.snapshot_name(nimg)
-        header = {"kind": "snapshot", "nimg": nimg, "config": dataclasses.asdict(self.config), "class_names": class_names}
-        checkpoint.save_tensors(path, networks, header)
+        checkpoint.save_tensors(path, networks, self._header(nimg, class_names))
         return path
+
+    def write_best(self, networks: dict[str, torch.Tensor], nimg: int, class_names: tuple[str, ...] | None, metric: str, value: float) -> None:
+        """The same as the best snapshot so far by a metric, in place of the one before."""
+        best = {"metric": metric, "value": value}
+        checkpoint.save_tensors(self.path / checkpoint.BEST_SNAPSHOT, networks, self._header(nimg, class_names) | best)
+
+    def read_best(self, most_nimg: int) -> dict | None:
+        """The header of the best snapshot: nimg, metric, value. None where there is none, a damaged one, or one of after most_nimg images."""
+        try:
+            header = checkpoint.read_header(self.path / checkpoint.BEST_SNAPSHOT, "snapshot")
+        except UserError:
+            return None
+        return header if header["nimg"] <= most_nimg else None
+
+    def _header(self, nimg: int, class_names: tuple[str, ...] | None) -> dict:
+        return {"kind": "snapshot", "nimg": nimg, "config": dataclasses.asdict(self.config), "class_names": class_names}
 
     def write_state(self, tensors: dict[str, torch.Tensor], header: dict) -> None:
         """What a resumed run continues from; older states but one are removed once it is complete."""
@@ -41,14 +57,21 @@ class RunFolder:
         checkpoint.remove_older_states(self.path, STATES_KEPT)
 
     def write_summary(self) -> None:
-        """losses.png, and progress.webp: the fixed-noise grid over time."""
-        rows = read_rows(self.path)
+        """losses.png; metrics.png, where there are any; and progress.webp: the fixed-noise grid over time."""
+        rows, measured = read_rows(self.path), read_rows(self.path, METRICS)
         if rows:
             plots.save_losses(rows, self.path / "losses.png")
+        if measured:
+            self._draw_metrics(measured)
         frames = [self.path / "fakes_init.png", *sorted(self.path.glob("fakes[0-9]*.png"))]
         frames = [frame for frame in frames if frame.exists()]
         if len(frames) > 1:
             plots.save_progress(frames, self.path / "progress.webp")
+
+    def _draw_metrics(self, rows: list[dict]) -> None:
+        best, no_metrics = self.read_best(rows[-1]["nimg"]), {"nimg", "kimg", "seconds", "nonfinite"}
+        names = dict.fromkeys(name for row in rows for name in row if name not in no_metrics and not is_of_one_class(name))
+        plots.save_metrics(rows, list(names), self.path / "metrics.png", None if best is None else best["nimg"] / 1000)
 
     def write_density(self, samples: torch.Tensor, mean: float, std: float) -> None:
         """For a 1-D density: the histogram of the samples beside the truth, and the moments over time."""
@@ -61,7 +84,7 @@ class RunFolder:
 
     def last_snapshot(self) -> Path | None:
         """The newest snapshot that was completed."""
-        return max(self.path.glob("network-snapshot-*.safetensors"), default=None)
+        return checkpoint.newest_snapshot(self.path)
 
 
 def read_options(path: Path) -> Config:

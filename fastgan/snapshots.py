@@ -99,7 +99,7 @@ def _write_density(samples: torch.Tensor, config: Config, out: Path) -> str:
 def _newest(path: Path) -> Path:
     if not path.is_dir():
         return path
-    found = max(path.glob("network-snapshot-*.safetensors"), default=None)
+    found = checkpoint.newest_snapshot(path)
     if found is None:
         raise UserError(f"{path} holds no network-snapshot-*.safetensors; give a snapshot, or the folder of a run that saved one")
     return found

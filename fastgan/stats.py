@@ -1,4 +1,4 @@
-"""What a run writes about itself: log.txt for people, stats.jsonl for programs, event files for TensorBoard."""
+"""What a run writes about itself: log.txt for people, stats.jsonl and metrics.jsonl for programs, event files for TensorBoard."""
 import json
 import math
 import os
@@ -7,6 +7,8 @@ from pathlib import Path
 
 from fastgan.errors import DiskError, UserError
 from fastgan.files import write_text
+
+STATS, METRICS = "stats.jsonl", "metrics.jsonl"
 
 
 class RunLog:
@@ -17,12 +19,14 @@ class RunLog:
     """
 
     def __init__(self, run_dir: str | os.PathLike, tensorboard: bool = False, resume_nimg: int | None = None):
-        self._log_path, self._stats_path = Path(run_dir, "log.txt"), Path(run_dir, "stats.jsonl")
+        self._log_path, self._stats_path, self._metrics_path = (Path(run_dir, name) for name in ("log.txt", STATS, METRICS))
         if resume_nimg is None:
             refuse_existing_run(Path(run_dir))
         writer_class = _summary_writer_class() if tensorboard else None
         _create_folder(Path(run_dir))
-        _write_rows(self._stats_path, [row for row in read_rows(run_dir) if row["nimg"] <= (resume_nimg or 0)])
+        for path in (self._stats_path, self._metrics_path):
+            if path.exists() or path == self._stats_path:
+                _write_rows(path, [row for row in read_rows(run_dir, path.name) if row["nimg"] <= (resume_nimg or 0)])
         # Events of the abandoned continuation stay in their file, but TensorBoard hides them from this step on.
         self._writer = writer_class(run_dir, purge_step=(resume_nimg or 0) + 1) if tensorboard else None
 
@@ -36,9 +40,16 @@ class RunLog:
         `stats` holds "nimg" and any numbers, strings and nulls. Floats that are not finite become null, with their names listed
         under "nonfinite", since JSON has no NaN.
         """
+        self._append_row(self._stats_path, stats)
+
+    def measured(self, stats: dict) -> None:
+        """The same in metrics.jsonl."""
+        self._append_row(self._metrics_path, stats)
+
+    def _append_row(self, path: Path, stats: dict) -> None:
         nonfinite = [name for name, value in stats.items() if isinstance(value, float) and not math.isfinite(value)]
         row = {**stats, **dict.fromkeys(nonfinite), **({"nonfinite": nonfinite} if nonfinite else {})}
-        _append(self._stats_path, json.dumps(row, allow_nan=False))
+        _append(path, json.dumps(row, allow_nan=False))
         if self._writer is not None:
             self._write_events(stats)
 
@@ -57,12 +68,12 @@ class RunLog:
             raise DiskError(f"cannot write the TensorBoard events in {self._writer.log_dir}: {error.strerror or error}") from error
 
 
-def read_rows(run_dir: str | os.PathLike) -> list[dict]:
-    """The rows of stats.jsonl in order, without a last line that a kill has torn; empty where there is no file yet.
+def read_rows(run_dir: str | os.PathLike, name: str = STATS) -> list[dict]:
+    """The rows of stats.jsonl, or metrics.jsonl, in order, without a last line that a kill has torn; empty where there is no file yet.
 
     Raises UserError when another line is damaged.
     """
-    path = Path(run_dir, "stats.jsonl")
+    path = Path(run_dir, name)
     lines = path.read_bytes().splitlines() if path.exists() else []
     rows = []
     for number, line in enumerate(lines, start=1):
@@ -75,7 +86,7 @@ def read_rows(run_dir: str | os.PathLike) -> list[dict]:
 
 
 def refuse_existing_run(run_dir: Path) -> None:
-    if (run_dir / "stats.jsonl").exists():
+    if (run_dir / STATS).exists():
         raise UserError(f"{run_dir} already holds a run; continue it with --resume {run_dir} or give another folder with --out")
 
 

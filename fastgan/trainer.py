@@ -29,6 +29,7 @@ from fastgan.errors import DivergedError, UserError
 from fastgan.feeds import fit_to_data, open_feed
 from fastgan.gallery import Gallery
 from fastgan.losses import CROSS_ENTROPIES
+from fastgan.measuring import Measurer
 from fastgan.memory import full_gpu_said
 from fastgan.networks import make_networks
 from fastgan.ops import choice
@@ -63,7 +64,13 @@ class Trainer:
     is one. cuda_graph: auto | on | off: on CUDA the host launches whole steps as one CUDA graph, graph_steps of them at once (None = measured).
     batch_gpu: images at a time, where a batch needs too much memory. data_backend: auto | resident (on the device) | stream (from host memory) | dali
     (decoded as needed). mirror: show images mirrored at random. out: a run folder to write grids, statistics and resumable snapshots into; None
+<<<<<<< HEAD
     writes nothing. resume: go on from the state in `out`. G and D are trained in place. Raises UserError, one sentence, for what cannot be trained.
+=======
+    writes nothing. resume: go on from the state in `out`. metrics: measured every 25 ticks and at the end, "fid5k,pr5k" (fastgan eval), through the
+    network `features`; their numbers are in the statistics of the tick, and the snapshot that is best by the first one is kept.
+    G and D are trained in place. Raises UserError, in one sentence, for what cannot be trained.
+>>>>>>> evalcli/main
     """
 
     def __init__(
@@ -106,6 +113,8 @@ class Trainer:
         seed: int = 0,
         out: str | Path | None = None,
         resume: bool = False,
+        metrics: str = "",
+        features: str = "inception",
         progress: bool = True,
     ):
         lr_G, lr_D = _pair("lr", lr) if isinstance(lr, tuple | list) else (lr, lr)
@@ -124,7 +133,7 @@ class Trainer:
             data=DataConfig(str(data) if isinstance(data, str | Path) else type(data).__name__, backend=data_backend, mirror=mirror),
             run=RunConfig(
                 batch_size=batch_size, batch_gpu=batch_gpu, kimg=1, seed=seed, amp=amp, compile=compile, cuda_graph=cuda_graph,
-                graph_steps=graph_steps, device=None if device is None else str(device),
+                graph_steps=graph_steps, device=None if device is None else str(device), metrics=metrics, features=features,
             ),
         )  # fmt: skip
         self._build(G, D, data, validate(config), z_dim, out, resume, progress)
@@ -165,9 +174,10 @@ class Trainer:
         img_shape = None if self.real_set is None else self._channels_first(self.real_set.img_shape)
         self.gallery = Gallery(config, self.signature, self.networks, self.precision, img_shape)
         self.signs = Signs(self.networks, partial(self.gallery.samples, seed=config.run.seed), self._real_to_compare(), _has_probabilities(config))
+        self.measurer = Measurer(config, self.real_set, self.gallery, self.networks) if config.run.metrics else None
         self.readout, self.pace = Readout(self.networks.totals.tensor), Pace(self.device)
         self.nimg, self.stop_requested, self.last_finite = 0, False, {}
-        self.notes = [*self.signature.notes, self.precision.describe(), *opened.notes]
+        self.notes = [*self.signature.notes, self.precision.describe(), *opened.notes, *(self.measurer.notes if self.measurer else ())]
         if self.real_set is not None and self.real_set.skipped:
             self.notes += [f"left out {len(self.real_set.skipped)} files:", *self.real_set.skipped]
         if resume:
@@ -180,7 +190,7 @@ class Trainer:
         self.recorder = None
         if out is not None:
             folder = RunFolder(Path(out), config, resume_nimg=self.nimg if resume else None)
-            self.recorder = Recorder(folder, config, self.networks, self.gallery, self._some_real_images(run.grid), self._class_names())
+            self.recorder = Recorder(folder, config, self.networks, self.gallery, self._some_real_images(run.grid), self._class_names(), self.nimg)
 
     # --- the public surface ----------------------------------------------------------------------------------------------------------------------
 
@@ -210,7 +220,7 @@ class Trainer:
 
             # Climb the ladder: compile the whole step and check it beside the eager one.
             self._prepare_step(progress, tick_nimg // run.batch_size)
-            stopwatch = Stopwatch(self.nimg)
+            stopwatch, whole = Stopwatch(self.nimg), Stopwatch(self.nimg)
 
             while self.nimg < total_nimg and not self.stop_requested:
                 # One launch: real images, fresh noise and the whole update, for as many steps as the rung takes at once.
@@ -230,11 +240,16 @@ class Trainer:
                 if self.recorder:
                     last = self.nimg >= total_nimg or self.stop_requested
                     self.recorder.tick(statistics, self.nimg // tick_nimg, last, self.generator)
+                if self.measurer and self.measurer.is_due(self.nimg // tick_nimg, last=self.nimg >= total_nimg):
+                    with stopwatch.paused(), whole.stepping(), progress.busy(f"measuring {self.config.run.metrics}"):
+                        statistics |= self._measure(progress)
                 self.engine.check_no_recompilation()
-                with stopwatch.paused():
+                with stopwatch.paused(), whole.paused():
                     yield statistics
 
             # The end, or a stop in between: the pictures of the whole run.
+            if whole.step_s:
+                self._say(progress, f"measuring took {whole.step_s:.1f} s, {whole.step_s / whole.seconds():.0%} of the time")
             if self.recorder:
                 self.recorder.end(self.nimg, self.generator)
 
@@ -328,6 +343,14 @@ class Trainer:
             statistics |= {f"sample_{name}": value for name, value in plots.moments(self.sample(10_000, seed=self.config.run.seed)).items()}
         self.last_finite = statistics
         return statistics
+
+    def _measure(self, progress: Progress) -> dict[str, float]:
+        """The metrics, which are said and written down."""
+        measurement = self.measurer.measure()
+        is_best = self.recorder is not None and self.recorder.measured(self.nimg, measurement)
+        text = f"at {self.nimg / 1000:g} kimg {measurement.describe()}, measured in {measurement.seconds:.1f} s"
+        self._say(progress, f"{text}: the best snapshot so far" if is_best else text)
+        return measurement.numbers
 
     def _diverged(self, what: str, statistics: dict) -> DivergedError:
         """The end of the run: what was last finite, and where the last good snapshot is."""

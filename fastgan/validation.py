@@ -33,6 +33,7 @@ ABOVE_0 = (
     "model.channel_max", "model.mbstd_group", "model.width", "loss.n_critic", "penalty.D_every", "penalty.G_every", "penalty.pl_decay",
     "penalty.pl_batch", "optim.lr_G", "optim.lr_D", "optim.eps", "optim.ema_kimg", "optim.ema_share", "augment.ada_kimg", "data.std",
     "run.batch_size", "run.batch_gpu", "run.graph_steps", *LENGTHS, "run.tick_kimg", "run.image_ticks", "run.snapshot_ticks", "run.grid",
+    "run.metric_ticks",
 )  # fmt: skip
 # At least 0 and below this.
 FROM_0 = {

@@ -25,7 +25,7 @@ METHOD = [
 ]
 HARNESS = [
     {"run_folder", "feeds", "training_state", "assembly", "memory", "gallery", "stopwatch", "signs"},
-    {"snapshots"},
+    {"snapshots", "measuring"},
     {"recorder", "evaluation"},
     {"trainer"},
     {"cli"},

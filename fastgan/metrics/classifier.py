@@ -58,7 +58,7 @@ def trained_classifier(labelled: Labelled, device: torch.device) -> Classifier:
 
 
 def _fresh(in_channels: int, num_classes: int) -> Classifier:
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):  # manual_seed is about all of them
         torch.manual_seed(0)
         return Classifier(in_channels, num_classes)
 

@@ -55,6 +55,11 @@ def short_count(num: int) -> str:
     return f"{num // 1000}k" if num % 1000 == 0 else str(num)
 
 
+def is_of_one_class(label: str) -> bool:
+    """Whether a number of this name is about the images of a single class."""
+    return re.search(r"_class\d+$", label) is not None
+
+
 def lower_is_better(label: str) -> bool:
     """Whether the smaller of two numbers of this name is the better one: of distances, and of KL divergences."""
     return label.startswith(("fid", "fd_", "kid", "kd_")) or label.endswith("_kl")
