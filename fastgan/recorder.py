@@ -18,14 +18,8 @@ from fastgan.training_state import state_tensors, weight_tensors
 class Recorder:
     """Fills a run folder.
 
-<<<<<<< HEAD
-    gallery: the fixed-noise images (or samples of a density).
-    class_names: of a conditional run, where the data have names. real_img: uint8 [num, C, H, W] of the real set, or None where the data are
-    samples of a density.
-=======
     gallery: the fixed-noise images (or samples of a density). class_names: of a conditional run, where the data have names.
     real_img: uint8 [num, C, H, W] of the real set, or None where the data are samples of a density. nimg: images that the run was shown so far.
->>>>>>> evalcli/main
     """
 
     def __init__(self, folder: RunFolder, config: Config, networks: Networks, gallery: Gallery, real_img: torch.Tensor | None,

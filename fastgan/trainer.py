@@ -64,13 +64,9 @@ class Trainer:
     is one. cuda_graph: auto | on | off: on CUDA the host launches whole steps as one CUDA graph, graph_steps of them at once (None = measured).
     batch_gpu: images at a time, where a batch needs too much memory. data_backend: auto | resident (on the device) | stream (from host memory) | dali
     (decoded as needed). mirror: show images mirrored at random. out: a run folder to write grids, statistics and resumable snapshots into; None
-<<<<<<< HEAD
-    writes nothing. resume: go on from the state in `out`. G and D are trained in place. Raises UserError, one sentence, for what cannot be trained.
-=======
     writes nothing. resume: go on from the state in `out`. metrics: measured every 25 ticks and at the end, "fid5k,pr5k" (fastgan eval), through the
     network `features`; their numbers are in the statistics of the tick, and the snapshot that is best by the first one is kept.
     G and D are trained in place. Raises UserError, in one sentence, for what cannot be trained.
->>>>>>> evalcli/main
     """
 
     def __init__(

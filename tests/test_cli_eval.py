@@ -62,14 +62,8 @@ def test_numbers_as_json_that_the_seed_decides(capsys):
 
 
 def test_other_data_give_other_numbers(capsys):
-<<<<<<< HEAD
-    arguments = ("--metrics", "kid20,fid20", "--json")
-    numbers = [json.loads(evaluated(capsys, "run", "--data", data, *arguments))["numbers"] for data in ("labelled.npz", "many.npz")]
-    assert numbers[0] != numbers[1]
-=======
     ours, theirs = (json.loads(evaluated(capsys, "run", "--data", data, "--metrics", "kid20", "--json")) for data in ("labelled.npz", "many.npz"))
     assert ours["numbers"] != theirs["numbers"]
->>>>>>> evalcli/main
 
 
 def test_a_conditional_generator_is_asked_for_the_classes_of_the_data(capsys):

@@ -108,7 +108,8 @@ def test_idx_with_the_labels_beside_it(tmp_path, suffix, with_labels):
 
 
 @pytest.mark.parametrize("content", [
-    idx(GREY)[:-1], idx(GREY)[:9], gzip.compress(idx(GREY)[:-1], mtime=0), gzip.compress(idx(GREY), mtime=0)[:-20], gzip.compress(b"text", mtime=0), b"\x1f\x8b",
+    idx(GREY)[:-1], idx(GREY)[:9], gzip.compress(idx(GREY)[:-1], mtime=0), gzip.compress(idx(GREY), mtime=0)[:-20],
+    gzip.compress(b"text", mtime=0), b"\x1f\x8b",
 ])
 def test_damaged_idx_files_are_named(tmp_path, content):
     (tmp_path / "a.idx").write_bytes(content)
