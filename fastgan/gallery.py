@@ -38,7 +38,7 @@ class Gallery:
     def samples(self, num: int, seed: int | torch.Generator | None = None, labels: torch.Tensor | int | None = None) -> torch.Tensor:
         """float32 [num, ...] on the device. labels: one class, or int64 [num]; None = all classes in turn.
 
-        seed: None = fresh randomness. A generator goes on, and what G draws by itself comes from torch's default one, which is then the caller's care.
+        seed: None = fresh randomness. A generator goes on, and what G draws by itself comes from torch's default one, which is the caller's care.
         """
         if isinstance(seed, torch.Generator):
             return self._samples(num, seed, labels)

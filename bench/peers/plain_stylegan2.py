@@ -7,7 +7,7 @@ from fastgan.config import Config, PenaltyConfig
 
 
 class PlainStylegan2(Loop):
-    """A step is one update of D and one of G, R1 of D after every D_every-th, path length of G after every G_every-th, each with an update of its own."""
+    """A step: one update of D and one of G, R1 of D after every D_every-th, path length of G after every G_every-th, each in an update of its own."""
 
     def __init__(self, config: Config, device: torch.device):
         super().__init__(config, device, _corrections(config.penalty))
