@@ -77,7 +77,8 @@ def make_case(name: str, batch_size: int | None = None, resolution: int | None =
     """
     config = preset(name)
     if config.model.cond or config.model.architecture == "points":
-        raise UserError(f"the step of {name} cannot be measured: it learns from {'labels' if config.model.cond else 'points'}, and no such data are here")
+        missing = "labels" if config.model.cond else "points"
+        raise UserError(f"the step of {name} cannot be measured: it learns from {missing}, and no such data are here")
     if batch_size is not None:
         config = replace(config, "run.batch_size", batch_size)
     if config.model.architecture != "samples":

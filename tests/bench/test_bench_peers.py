@@ -65,7 +65,8 @@ def test_a_period_of_a_plain_loop_is_a_period_of_fastgan(preset):
 
 
 @pytest.mark.parametrize(("preset", "kind"), [("mlp", PlainLoop), ("dcgan-tiny", PlainLoop), ("wgan-gp", "PlainWganGp"),
-                                              ("wgan-gp-64", "PlainWganGp"), ("stylegan2", "PlainStylegan2"), ("wgan", None), ("sngan", None), ("lightweight-tiny", None),
+                                              ("wgan-gp-64", "PlainWganGp"), ("stylegan2", "PlainStylegan2"), ("wgan", None), ("sngan", None),
+                                              ("lightweight-tiny", None),
                                               ("r3gan", None), ("acgan", None), ("cgan", None)])  # fmt: skip
 def test_a_loop_is_for_the_recipe_that_it_was_written_for(preset, kind):
     found = plain_loop(presets.preset(preset))
