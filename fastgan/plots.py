@@ -3,9 +3,8 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -22,7 +21,8 @@ _MIN_TILE = 32  # px
 _MAX_GRID = 2048  # px: grids are not enlarged beyond this
 _MAX_FRAME, _MAX_FRAMES, _LAST_FRAME_MS = 1024, 100, 1500
 _PILLOW_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-_BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#777777"  # the first two are told apart by colour-blind eyes (Okabe and Ito)
+_BLUE, _ORANGE, _GREEN, _PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"  # told apart by colour-blind eyes (Okabe and Ito)
+_GREY = "#777777"
 
 
 def grid_size(num_images: int) -> tuple[int, int]:
@@ -57,19 +57,50 @@ def save_grid(images: torch.Tensor, path: str | os.PathLike, columns: int | None
     _save_png(grid.reshape(rows * height * factor, columns * width * factor, channels), path)
 
 
-def save_losses(rows: Sequence[dict], path: str | os.PathLike) -> None:
-    """PNG of d_loss and g_loss, and below them the mean real_logits and fake_logits, over kimg; nulls are skipped.
+class Panel(NamedTuple):
+    """Curves that share an axis, drawn where there are values of any."""
 
-    rows: dicts with "kimg", "d_loss", "g_loss", "real_logits", "fake_logits" (floats, None or absent). Raises DiskError.
+    label: str
+    keys: tuple[str, ...]
+    log: bool = False  # values above 0 over decades
+    reference: str | None = None  # what has the value 1: a dashed line
+    always: bool = False
+
+
+_PANELS = (
+    Panel("loss", ("d_loss", "g_loss"), always=True),
+    Panel("mean logit", ("real_logits", "fake_logits"), always=True),
+    Panel("gradient norm", ("gradient_norm_D", "gradient_norm_G"), log=True),
+    Panel("distance of samples", ("sample_distance",), reference="real images"),
+    Panel("penalty", ("gradient_penalty", "r1_penalty", "r2_penalty", "path_length"), log=True),
+    Panel("loss of other heads", ("class_loss", "class_loss_fake", "reconstruction_loss")),
+    Panel("augmentation", ("augment_p",)),
+)
+
+
+def save_losses(rows: Sequence[dict], path: str | os.PathLike) -> None:
+    """PNG over kimg of the losses and the mean logits of real and fake images, and of whatever else there are values of: gradient norms, the mean
+    distance between samples over that between real images, penalties, other losses, the probability of augmentation. Nulls are skipped.
+
+    rows: dicts with "kimg" and the names of statistics (floats, None or absent). Raises DiskError.
     """
-    figure, (losses, logits) = _figure(2, 1, height=6.4)
-    for axes, curves in ((losses, ("d_loss", "g_loss")), (logits, ("real_logits", "fake_logits"))):
-        for key, color in zip(curves, (_BLUE, _ORANGE), strict=True):
-            _plot_over_kimg(axes, rows, key, color)
-        axes.legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))  # above the curves
-    losses.set_ylabel("loss")
-    logits.set(ylabel="mean logit", xlabel="kimg")
+    panels = [panel for panel in _PANELS if panel.always or any(row.get(key) is not None for row in rows for key in panel.keys)]
+    figure, cells = _cells(len(panels))
+    for axes, panel in zip(cells, panels, strict=True):
+        _draw_panel(axes, panel, rows)
     _save_figure(figure, path)
+
+
+def _draw_panel(axes: "Axes", panel: Panel, rows: Sequence[dict]) -> None:
+    if panel.reference is not None:
+        axes.axhline(1, color=_GREY, linestyle="--", linewidth=1.2, label=panel.reference)
+    for key, color in zip(panel.keys, (_BLUE, _ORANGE, _GREEN, _PURPLE), strict=False):
+        if panel.always or any(row.get(key) is not None for row in rows):
+            _plot_over_kimg(axes, rows, key, color)
+    if panel.log and any((row.get(key) or 0) > 0 for row in rows for key in panel.keys):
+        axes.set_yscale("log", nonpositive="mask")
+    axes.legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))  # above the curves
+    axes.set_ylabel(panel.label)
 
 
 def save_metrics(rows: Sequence[dict], names: Sequence[str], path: str | os.PathLike, best_kimg: float | None = None) -> None:
@@ -77,19 +108,12 @@ def save_metrics(rows: Sequence[dict], names: Sequence[str], path: str | os.Path
 
     rows: dicts with "kimg" and the metrics (floats, None or absent). Raises DiskError.
     """
-    columns = min(2, len(names))
-    num_rows = math.ceil(len(names) / columns)
-    figure, panels = _figure(num_rows, columns, height=0.8 + 2.6 * num_rows)
-    panels = [panels] if len(names) == 1 else panels.flat
-    for axes, name in zip_longest(panels, names):
-        if name is None:
-            axes.remove()  # the last cell of an odd number
-            continue
+    figure, cells = _cells(len(names))
+    for axes, name in zip(cells, names, strict=True):
         if best_kimg is not None:
             axes.axvline(best_kimg, color=_GREY, linestyle="--", linewidth=1.2)
         _plot_over_kimg(axes, rows, name, _BLUE)
         axes.set_title(name, fontsize=11, loc="left")
-        axes.set_xlabel("kimg")
     _save_figure(figure, path)
 
 
@@ -241,10 +265,24 @@ def _describe(values: dict[str, float]) -> str:
     return ", ".join(f"{name} {value:.2f}" for name, value in values.items())
 
 
-def _figure(rows: int, columns: int, height: float) -> tuple["Figure", Any]:
+def _cells(num: int) -> tuple["Figure", list["Axes"]]:
+    """A figure of `num` panels over kimg, two in a row."""
+    columns = min(2, num)
+    rows = math.ceil(num / columns)
+    figure, grid = _figure(rows, columns, height=2.9 * rows, width=6.5 * columns)
+    cells = [grid] if num == 1 else list(grid.flat)
+    for unused in cells[num:]:
+        unused.remove()
+    for lowest in cells[max(0, num - columns):num]:
+        lowest.set_xlabel("kimg")
+        lowest.tick_params(labelbottom=True)  # also beside an empty cell
+    return figure, cells[:num]
+
+
+def _figure(rows: int, columns: int, height: float, width: float = 8) -> tuple["Figure", Any]:
     """A figure and its panels (one Axes, or an array of them) outside pyplot, which would look for a display and keep global state."""
     from matplotlib.figure import Figure
-    figure = Figure(figsize=(8, height), dpi=120, layout="constrained", facecolor="white")
+    figure = Figure(figsize=(width, height), dpi=120, layout="constrained", facecolor="white")
     panels = figure.subplots(rows, columns, sharex=True)
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)

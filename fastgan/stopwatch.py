@@ -26,6 +26,10 @@ class Stopwatch:
         yield
         self._started += time.perf_counter() - started
 
+    def restart(self, start_nimg: int) -> None:
+        """Begin the next tick."""
+        self.start_nimg, self.step_s, self._started = start_nimg, 0.0, time.perf_counter()
+
     def seconds(self) -> float:
         """Since the tick began."""
         return time.perf_counter() - self._started

@@ -229,7 +229,6 @@ class Trainer:
 
                 # A tick: read the statistics (this waits for the device), say them, write them.
                 statistics = self._read_statistics(stopwatch)
-                stopwatch = Stopwatch(self.nimg)  # what is written now counts as time outside the step in the next tick
                 progress.update(self.nimg, statistics)
                 for text in self.signs.said(statistics):
                     self._say(progress, f"at {self.nimg / 1000:g} kimg {text}")
@@ -316,11 +315,12 @@ class Trainer:
             self.recorder.say(text)
 
     def _read_statistics(self, stopwatch: Stopwatch) -> dict:
-        """The means over a tick, and its speed. Raises DivergedError if one is NaN or infinite."""
+        """The means over a tick, its speed, and what signs of trouble go by; the next tick begins. Raises DivergedError if a mean is not finite."""
         num_images = self.nimg - stopwatch.start_nimg
         means = self.networks.totals.means(self.readout.take())  # waits for the device
         self.networks.counters.write()
-        seconds = stopwatch.seconds()
+        seconds, step_s = stopwatch.seconds(), stopwatch.step_s
+        stopwatch.restart(self.nimg)  # looking and writing counts as time outside the step in the next tick
         statistics = {
             "nimg": self.nimg,
             "kimg": self.nimg / 1000,
@@ -328,7 +328,7 @@ class Trainer:
             "imgs_per_sec": num_images / seconds,
             "sec_per_kimg": 1000 * seconds / num_images,
             **self.signs.measure(),
-            "outside_step": 1 - stopwatch.step_s / seconds,
+            "outside_step": 1 - step_s / seconds,
             "memory_gb": memory_gb(),
             "rung": self.engine.rung.name,
         }

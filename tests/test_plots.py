@@ -120,6 +120,49 @@ def test_nulls_absent_values_and_empty_runs_are_no_obstacle(tmp_path):
     assert _num_pixels(path, ORANGE) > legend_only + 500
 
 
+ALSO = {"gradient_norm_G": 1.0, "sample_distance": 0.5, "r1_penalty": 0.1, "class_loss": 1.0, "augment_p": 0.1}
+
+
+def _panel_rows(path) -> int:
+    with Image.open(path) as image:
+        return round(image.height / (2.9 * 120))
+
+
+def test_there_is_a_panel_for_what_has_values_alone(tmp_path):
+    path, rows = tmp_path / "losses.png", _rows(30)
+    for num, name in enumerate((None, *ALSO)):
+        rows = [{**row, name: ALSO[name] * (1 + row["kimg"])} if name else row for row in rows]
+        plots.save_losses(rows, path)
+        assert _panel_rows(path) == math.ceil((2 + num) / 2)
+    plots.save_losses([{**row, **dict.fromkeys(ALSO)} for row in rows], path)
+    assert _panel_rows(path) == 1
+
+
+def test_each_curve_of_a_panel_has_its_own_colour(tmp_path):
+    rows = [{**row, "gradient_penalty": 1.0 + row["kimg"], "path_length": 3.0 + row["kimg"]} for row in _rows(30)]
+    plots.save_losses(rows, tmp_path / "losses.png")
+    assert _num_pixels(tmp_path / "losses.png", (0xCC, 0x79, 0xA7)) > 300
+
+
+@pytest.mark.parametrize("value", [0.0, None, -1.0])
+def test_norms_that_no_logarithm_can_show_are_no_obstacle(tmp_path, value):
+    plots.save_losses([{**row, "gradient_norm_G": value, "gradient_norm_D": value} for row in _rows(3)], tmp_path / "losses.png")
+    assert (tmp_path / "losses.png").stat().st_size > 5000
+
+
+@pytest.mark.parametrize(("num", "panel_rows"), [(1, 1), (2, 1), (3, 2), (6, 3)])
+def test_every_metric_has_a_panel_and_the_best_a_line(tmp_path, num, panel_rows):
+    names = [f"metric{number}" for number in range(num)]
+    rows = [{"kimg": float(kimg), **{name: 1.0 + kimg for name in names}} for kimg in range(30)] + [{"kimg": 30.0, "metric0": None}]
+    counts = []
+    for best_kimg in (None, 10.0):
+        plots.save_metrics(rows, names, tmp_path / "metrics.png", best_kimg)
+        counts.append(_num_pixels(tmp_path / "metrics.png", (0x77, 0x77, 0x77)))
+    assert _panel_rows(tmp_path / "metrics.png") == panel_rows
+    assert _num_pixels(tmp_path / "metrics.png", BLUE) > 300 * num
+    assert counts[1] > counts[0] + 50 * num
+
+
 def test_points_are_drawn_over_their_modes(tmp_path):
     centres = torch.tensor([[-2.0, 0], [2, 0], [0, 2]])
     pixels = []

@@ -1,5 +1,4 @@
 """The loop: what it gives, writes, resumes and refuses."""
-import contextlib
 import json
 import signal
 import subprocess
@@ -18,7 +17,6 @@ from fastgan.checkpoint import load_tensors
 from fastgan.config import replace
 from fastgan.data import ResidentFeed
 from fastgan.ops import choice
-from fastgan.stopwatch import Stopwatch
 
 
 def images(num=48, side=16, channels=1, seed=0):
@@ -81,16 +79,6 @@ def test_ticks_can_be_left_and_taken_up_again():
             break
     assert trainer.nimg == 160
     assert [tick["nimg"] for tick in trainer.ticks(steps=23)] == [168, 176, 184]
-
-
-def test_the_stopwatch_counts_steps_and_leaves_out_the_callers_time(monkeypatch):
-    clock = [100.0]
-    monkeypatch.setattr("fastgan.stopwatch.time.perf_counter", lambda: clock[0])
-    stopwatch = Stopwatch(0)
-    for context, seconds in ((stopwatch.stepping, 3.0), (stopwatch.paused, 50.0), (contextlib.nullcontext, 1.0), (stopwatch.stepping, 4.0)):
-        with context():
-            clock[0] += seconds
-    assert (stopwatch.step_s, stopwatch.seconds()) == (7.0, 8.0)
 
 
 def test_lengths_in_kimg_epochs_and_steps_are_one_clock():
