@@ -140,10 +140,13 @@ def table(options: argparse.Namespace) -> None:
     from bench import results
     from bench.loader import rows as loader_rows
     from bench.ops import rows as op_rows
+    from bench.quality import page
+    from bench.quality import rows as quality_rows
 
     kinds = {
         op_rows.OPS_RESULTS.name: (op_rows.markdown_table, op_rows.OpRow),
         loader_rows.LOADER_RESULTS.name: (loader_rows.markdown_table, loader_rows.LoaderRow),
+        quality_rows.QUALITY_RESULTS.name: (page.markdown_table, quality_rows.QualityRow),
     }
     markdown_table, kind = kinds.get(options.file.name, (results.markdown_table, results.Row))
     print(markdown_table(results.read(options.file, kind)))

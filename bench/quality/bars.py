@@ -46,5 +46,11 @@ def at(row: dict, point: int) -> dict[str, float]:
     return {name: float("nan") if values[point] is None else values[point] for name, values in row["numbers"].items()}
 
 
+def end(row: dict) -> float:
+    """The metric of a row at the end, a distance: infinite for a training that has diverged."""
+    value = row["numbers"][row["metric"]][-1]
+    return float("inf") if value is None or "diverged" in row["note"] else value
+
+
 def _holds(bar: Bar, row: dict) -> bool:
     return "diverged" not in row["note"] and bar.holds(at(row, 0), at(row, -1))

@@ -6,7 +6,7 @@ from statistics import median
 
 from bench import results
 from bench.machine import describe
-from bench.quality.bars import bar, reached
+from bench.quality.bars import bar, end, reached
 from bench.quality.compare import p_better
 from bench.quality.figures import save_curves
 from bench.quality.pictures import stem
@@ -23,7 +23,7 @@ HEAD = """# What the presets learn
 end of the training; of several seeds they are medians, with the least and the greatest in brackets. Nothing was picked: the pictures are of seed 0,
 and of trainings of the same kind the last one counts.
 """
-COLUMNS = ("preset", "data", "numbers", "the bar", "reached", "kimg", "seeds", "training s", "ready after s")
+COLUMNS = ("preset", "data", "numbers", "the bar", "reached", "kimg", "seeds", "training s", "ready after s", "commit")
 
 
 @dataclass(frozen=True)
@@ -81,11 +81,16 @@ def _section(group: Group, rows: list[dict], page: Path) -> str:
     return "\n".join([*lines, *(_pictures(each[0], page) for each in trainings)])
 
 
+def markdown_table(rows: Sequence[dict]) -> str:
+    """All rows in one table, without pictures."""
+    return "\n".join(_table(COLUMNS, [cells(each) for each in by_subject(latest(rows))], num_texts=5))
+
+
 def by_subject(rows: Sequence[dict]) -> list[list[dict]]:
     """The seeds of each preset on each data set together."""
     subjects: dict[tuple, list[dict]] = {}
     for row in rows:
-        subjects.setdefault((row["preset"], row["data"], str(row["changes"])), []).append(row)
+        subjects.setdefault((row["preset"], row["data"], row["implementation"], str(row["changes"])), []).append(row)
     return list(subjects.values())
 
 
@@ -93,11 +98,12 @@ def cells(rows: Sequence[dict]) -> list[str]:
     """The seeds of a preset on a data set as the texts under COLUMNS."""
     first = rows[0]
     size = "" if first["resolution"] is None else f" {first['resolution']}x{first['resolution']}x{first['channels']}"
-    changes = "".join(f", {key}={value}" for key, value in first["changes"])
+    loop = ["the plain loop"] if first["implementation"] == "plain" else []
+    what = ", ".join([f"`{first['preset']}`", *loop, *(f"{key}={value}" for key, value in first["changes"])])
     numbers = (f"{name} {_spread(rows, name, 0)} → {_spread(rows, name, -1)}" for name in first["numbers"])
     asked = bar(first)
     return [
-        f"`{first['preset']}`{changes}",
+        what,
         first["data"] + size,
         "<br>".join(numbers) + ("<br>**diverged**" if any("diverged" in row["note"] for row in rows) else ""),
         asked.text if asked else "",
@@ -106,6 +112,7 @@ def cells(rows: Sequence[dict]) -> list[str]:
         str(len(rows)),
         significant(median(row["train_s"][-1] for row in rows)),
         significant(max(row["build_s"] for row in rows)),
+        ", ".join(dict.fromkeys(row["commit"] or "none" for row in rows)),
     ]
 
 
@@ -131,7 +138,7 @@ def _beside_plain(rows: list[dict]) -> str:
     if not all(by_loop.values()):
         return ""
     metric, first = rows[0]["metric"], rows[0]
-    ends = {name: [row["numbers"][metric][-1] for row in of_loop] for name, of_loop in by_loop.items()}
+    ends = {name: [end(row) for row in of_loop] for name, of_loop in by_loop.items()}
     p = p_better(ends["fastgan"], ends["plain"])
     table = [[f"{name} {of_loop[0]['dtype']} {of_loop[0]['rung']}", ", ".join(map(significant, sorted(ends[name]))), significant(median(ends[name])),
               significant(median([row["train_s"][-1] for row in of_loop]))] for name, of_loop in by_loop.items()]  # fmt: skip

@@ -144,6 +144,20 @@ def test_the_page_shows_groups_seeds_pictures_and_the_comparison(tmp_path):
     assert "](family/curves-fd_classifier_2k.png)" in text
 
 
+def test_kept_rows_can_be_printed(tmp_path, capsys):
+    results = tmp_path / "quality.jsonl"
+    results.write_text(json.dumps(row()) + "\n" + json.dumps(row(implementation="plain", changes=[["model.ngf", 8]])) + "\n")
+    assert command_line.main(["table", str(results)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2].startswith(f"| `mlp` | {EMBEDDED} 28x28x1 | fd_classifier_2k 100 → 10 | the distance falls | yes |")
+    assert lines[3].startswith("| `mlp`, the plain loop, model.ngf=8 |")
+
+
+def test_the_end_of_a_training_that_diverged_is_as_bad_as_can_be():
+    assert bars.end(row()) == 10.0
+    assert bars.end(row(values=(1.0, None))) == bars.end(row(note="diverged: at once")) == float("inf")
+
+
 def test_the_command_refuses_what_does_not_go_together(capsys):
     assert command_line.main(["quality", "--table", "--preset", "mlp"]) == 2
     assert command_line.main(["quality", "--compare-plain", "--data", "mnist"]) == 2
