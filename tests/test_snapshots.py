@@ -9,7 +9,7 @@ from fastgan.config import Config, replace
 from fastgan.errors import UserError
 from fastgan.networks import Networks
 from fastgan.run_folder import RunFolder
-from fastgan.snapshots import load_generator, write_samples
+from fastgan.snapshots import Truncated, load_generator, write_samples
 from fastgan.training_state import weight_tensors
 
 KINDS = ["dcgan", "mlp", "mlp-tf", "gaussian1d"]
@@ -130,3 +130,96 @@ def test_without_the_moving_average_that_it_promises(tmp_path):
     G, _ = models.build(config.model)
     path = RunFolder(tmp_path, replace(config, "optim.ema_kimg", 1.0)).write_snapshot({f"G.{k}": v for k, v in G.state_dict().items()}, 5000)
     assert_refused(path, "G_ema.layers.0.weight is absent in the file")
+
+
+# --- classes and truncation ----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def conditional(tmp_path):
+    """A snapshot of a generator of 3 classes that have names."""
+    config = gans.tiny_config("cgan")
+    networks = gans.tiny_networks(config)
+    with torch.no_grad():
+        for parameter in networks.G.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))  # before training all classes are alike
+    return RunFolder(tmp_path / "run", config, resume_nimg=0).write_snapshot(weight_tensors(networks), 5000, ("bag", "7", "coat"))
+
+
+def written(path, out, **options) -> bytes:
+    write_samples(path, out, 4, 0, **options)
+    return out.read_bytes()
+
+
+def test_a_class_by_its_number_and_by_its_name(conditional, tmp_path):
+    pictures = [written(conditional, tmp_path / "out.png", class_name=name) for name in ("0", "bag", "1", "7", "2", "coat")]
+    assert pictures[0] == pictures[1] != pictures[2] == pictures[3] != pictures[4] == pictures[5]
+    with Image.open(tmp_path / "out.png") as picture:
+        assert picture.size == (64, 64)
+
+
+def test_without_a_class_there_is_a_class_a_row(conditional, tmp_path):
+    assert write_samples(conditional, tmp_path / "out.png", 4, 0).startswith("wrote 24 images")
+    with Image.open(tmp_path / "out.png") as picture:
+        assert picture.size == (8 * 32, 3 * 32)
+
+
+@pytest.mark.parametrize("name", ["3", "-1", "Bag", "", "1.0"])
+def test_a_class_that_is_not_there(conditional, tmp_path, name):
+    with pytest.raises(UserError, match="is none of the classes of .*: 0 to 2, or bag, 7, coat"):
+        write_samples(conditional, tmp_path / "out.png", 4, 0, class_name=name)
+
+
+def test_a_generator_that_knows_no_classes(tmp_path):
+    _, path = saved(tmp_path / "run", gans.tiny_config("mlp"))
+    with pytest.raises(UserError, match="--class 1: .* was trained without classes; leave --class out"):
+        write_samples(path, tmp_path / "out.png", 4, 0, class_name="1")
+
+
+class Keeping(torch.nn.Module):
+    """A generator that keeps its z."""
+
+    def forward(self, z):
+        self.z = z
+        return torch.zeros(len(z), 1, 4, 4)
+
+
+@pytest.mark.parametrize(("psi", "limit"), [(0.5, 1.0), (0.1, 0.2), (0.0, 1e-3)])
+def test_truncation_cuts_the_tails_of_z_off(monkeypatch, tmp_path, psi, limit):
+    G = Keeping()
+    monkeypatch.setattr("fastgan.snapshots.load_generator", lambda path: (G, gans.tiny_config("mlp")))
+    monkeypatch.setattr("fastgan.snapshots.generate_chunks", lambda G, z, *_, **__: G(z))
+    write_samples(tmp_path, tmp_path / "out.png", 100, 0, truncation=psi)
+    assert G.z.abs().max() <= limit
+    assert G.z.abs().max() > 0.9 * limit
+    write_samples(tmp_path, tmp_path / "out.png", 100, 0, truncation=1.0)
+    whole = G.z
+    write_samples(tmp_path, tmp_path / "out.png", 100, 0)
+    assert torch.equal(G.z, whole)
+    assert whole.abs().max() > 2.5
+
+
+def test_truncation_of_styles_ends_at_their_average(tmp_path):
+    config = gans.tiny_config("stylegan2")
+    _, path = saved(tmp_path / "run", config)
+    ours, same, other = (written(path, tmp_path / "out.png", truncation=psi) for psi in (1.0, None, 0.3))
+    assert ours == same != other
+    G, _ = load_generator(path)
+    z = torch.randn(3, config.model.z_dim)
+    with torch.no_grad():
+        average, nearer, whole = (Truncated(G, psi)(z) for psi in (0.0, 0.5, 1.0))
+    assert torch.equal(average[0], average[1])
+    assert torch.allclose(whole, G(z), atol=1e-5)
+    assert not torch.allclose(nearer, whole, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "psi", "words"), [
+    ("mlp", 1.5, "--truncation is 1.5; it must lie between 0 and 1"),
+    ("mlp", -0.1, "--truncation is -0.1"),
+    ("mlp", float("nan"), "--truncation is nan"),
+    ("mlp-tf", 0.5, "cuts the tails of a normal distribution off, and this G's z is uniform; leave it out"),
+])  # fmt: skip
+def test_a_truncation_that_cannot_be(tmp_path, name, psi, words):
+    _, path = saved(tmp_path / "run", gans.tiny_config(name))
+    with pytest.raises(UserError, match=words):
+        write_samples(path, tmp_path / "out.png", 4, 0, truncation=psi)

@@ -1,0 +1,148 @@
+"""Pictures while training: fixed noise, a class a row, and nothing that training would notice."""
+import gans
+import pytest
+import torch
+from torch import nn
+
+from fastgan import adapt
+from fastgan.config import replace
+from fastgan.gallery import DENSITY_SAMPLES, Gallery
+from fastgan.networks import make_networks
+
+IMG_SHAPE = (1, 16, 16)
+
+
+class Recording(nn.Module):
+    """A conditional generator that is as bright as the class, and keeps what it was called with."""
+
+    def __init__(self, one_hot: bool = False):
+        super().__init__()
+        self.scale, self.one_hot, self.calls = nn.Parameter(torch.ones(())), one_hot, []
+
+    def forward(self, z, c):
+        if self.one_hot and not c.is_floating_point():
+            raise TypeError("one-hot classes, please")
+        if not self.one_hot and c.is_floating_point():
+            raise TypeError("class numbers, please")
+        self.calls.append((z.clone(), c.clone(), self.training))
+        number = c.argmax(1) if self.one_hot else c
+        return (self.scale * number / 4).view(-1, 1, 1, 1).expand(len(z), *IMG_SHAPE) + 0 * z.sum()
+
+
+class Judging(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(256, 1)
+
+    def forward(self, img, c):
+        return self.layer(img.flatten(1))
+
+
+def gallery(preset: str = "mlp", pair=None, img_shape=IMG_SHAPE, **overrides) -> Gallery:
+    config = gans.tiny_config(preset, **overrides)
+    if pair is None:
+        networks = gans.tiny_networks(config)
+        signature = adapt.inspect(networks.G, networks.D, config.model.z_dim, config.run.batch_size, gans.CPU, config.model.c_dim)
+    else:
+        signature = adapt.inspect(*pair, config.model.z_dim, config.run.batch_size, gans.CPU, config.model.c_dim)
+        networks = make_networks(*pair, config, signature.img_shape, gans.CPU, signature.one_pass, signature.one_hot)
+        pair[0].calls.clear()
+    return Gallery(config, signature, networks, gans.FP32, img_shape)
+
+
+def conditional(one_hot: bool = False, **overrides) -> tuple[Gallery, Recording]:
+    G = Recording(one_hot)
+    return gallery("cgan-mlp", (G, Judging()), model__z_dim=2, **overrides), G
+
+
+def test_the_grid_is_always_the_same_and_the_seed_decides_it():
+    ours, same, other = gallery(run__grid=10), gallery(run__grid=10), gallery(run__grid=10, run__seed=1)
+    grid = ours.grid()
+    assert grid.shape == (10, *IMG_SHAPE)
+    assert ours.columns is None
+    torch.randn(3)
+    assert torch.equal(ours.grid(), grid)
+    assert torch.equal(same.grid(), grid)
+    assert not torch.equal(other.grid(), grid)
+
+
+def test_a_conditional_grid_has_a_class_a_row():
+    each, _ = conditional(run__grid=30)
+    grid = each.grid()
+    assert each.columns == 10
+    assert torch.equal(grid[:, 0, 0, 0], torch.tensor([0, 0.25, 0.5]).repeat_interleave(10))
+
+
+@pytest.mark.parametrize("one_hot", [False, True])
+def test_samples_are_of_the_classes_asked_for(one_hot):
+    each, G = conditional(one_hot)
+    for labels, expected in ((None, [0, 1, 2, 0, 1, 2, 0]), (2, [2] * 7), (torch.tensor([1, 0, 0, 0, 0, 0, 2]), [1, 0, 0, 0, 0, 0, 2])):
+        assert (each.samples(7, 0, labels)[:, 0, 0, 0] * 4).tolist() == expected
+    assert all(c.dtype == (torch.float32 if one_hot else torch.int64) for _, c, _ in G.calls)
+    assert not any(training for _, _, training in G.calls)
+    assert G.training
+
+
+def test_at_most_a_part_of_a_batch_at_a_time():
+    each, G = conditional(run__batch_size=8, run__batch_gpu=4)
+    each.samples(10, 0)
+    assert [len(z) for z, _, _ in G.calls] == [4, 4, 2]
+    each, G = conditional(run__batch_size=8)
+    each.samples(10, 0)
+    assert [len(z) for z, _, _ in G.calls] == [8, 2]
+
+
+def test_seeds_of_samples():
+    each = gallery()
+    assert torch.equal(each.samples(5, 3), each.samples(5, 3))
+    assert not torch.equal(each.samples(5, 3), each.samples(5, 4))
+    assert not torch.equal(each.samples(5), each.samples(5))
+    generator = torch.Generator().manual_seed(3)
+    assert torch.equal(each.samples(5, generator), each.samples(5, 3))
+    assert not torch.equal(each.samples(5, generator), each.samples(5, 3))  # it went on
+
+
+class Noisy(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 256)
+
+    def forward(self, z):
+        return self.layer(z) + torch.randn(len(z), 256)
+
+
+def test_noise_that_a_generator_draws_by_itself_is_fixed_too_and_not_trainings():
+    pair = Noisy(), nn.Linear(256, 1)
+    pair[0].calls = []
+    each = gallery("mlp", pair, model__z_dim=4)
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    grid, samples = each.grid(), each.samples(5, 1)
+    assert not torch.equal(each.samples(5), each.samples(5))
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(9)
+    assert torch.equal(each.grid(), grid)
+    assert torch.equal(each.samples(5, 1), samples)
+    assert grid.shape == (64, *IMG_SHAPE)  # flat images are unfolded
+
+
+def test_of_a_density_there_are_enough_for_a_histogram():
+    each = gallery("gaussian1d", img_shape=None)
+    assert each.grid().shape == (DENSITY_SAMPLES, 1)
+    assert torch.equal(each.grid(), each.grid())
+
+
+def test_samples_are_of_the_moving_average():
+    config = replace(gans.tiny_config("mlp"), "optim.ema_kimg", 1.0)
+    networks = gans.tiny_networks(config)
+    signature = adapt.inspect(networks.G, networks.D, config.model.z_dim, config.run.batch_size, gans.CPU)
+    each = Gallery(config, signature, networks, gans.FP32, IMG_SHAPE)
+    before = each.samples(3, 0)
+    with torch.no_grad():
+        for parameter in networks.G.parameters():
+            parameter.add_(1)
+    assert torch.equal(each.samples(3, 0), before)
+    with torch.no_grad():
+        for parameter in networks.G_ema.parameters():
+            parameter.add_(1)
+    assert not torch.equal(each.samples(3, 0), before)
