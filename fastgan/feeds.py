@@ -63,6 +63,8 @@ def open_feed(data, signature: Signature, config: Config, generator: torch.Gener
     """
     if config.data.source in DENSITIES:
         return OpenedData(_open_density(config, generator))
+    if config.augment.kind != "none" and len(signature.img_shape) != 3:
+        raise UserError(f"augmentation is for images [C, H, W], and G makes {list(signature.img_shape)}: let G end in nn.Unflatten, or leave it out")
     samples = _as_samples(data)
     if samples is not None:
         return _open_samples(samples, signature, config, generator.device)
@@ -130,6 +132,8 @@ def _as_samples(data) -> Batch | None:
 def _open_samples(samples: Batch, signature: Signature, config: Config, device: torch.device) -> OpenedData:
     if samples.img.shape[1:] != signature.img_shape:
         raise UserError(f"the data has samples of {samples.img.shape[1]} features, but G makes {list(signature.img_shape)}")
+    if config.data.mirror:
+        raise UserError("mirror is for images, and the data are samples: leave it out")
     labels, notes = _labels_to_tell(samples.labels, None, "the samples", config)
     return OpenedData(ResidentFeed(samples.img, _batch_size(config), config.run.seed, device, labels), notes=notes)
 
