@@ -17,11 +17,7 @@ class Augmentation:
         if self._controller:
             self._controller.p.fill_(config.p)
         self._adapts = self._is_ada and config.p_end is None and config.target > 0
-
-    @property
-    def num_uniforms(self) -> int:
-        """Random numbers that an image takes."""
-        return (ada if self._is_ada else diff_augment).num_uniforms(self._policy)
+        self.num_uniforms = (ada if self._is_ada else diff_augment).num_uniforms(self._policy)  # random numbers that an image takes
 
     @property
     def p(self) -> torch.Tensor | None:

@@ -87,7 +87,7 @@ class PenaltyConfig:
     D_every: int = 1  # 1 = in every update of D; k = in an update of its own after every k-th one, k times as strong
     pl_weight: float = 0.0  # path length of G, for a G with `mapping` and `synthesis`: StyleGAN2's is 2
     pl_decay: float = 0.01  # share of the present path lengths in their running mean
-    pl_batch: float = 0.5  # share of the batch that path lengths are taken of
+    pl_batch: float = 0.5  # share of the batch, or of batch_gpu, that path lengths are taken of
     G_every: int = 4  # as D_every, for the path length
     clip: float = 0.0  # D's weights are clipped to [-clip, clip] before every update: WGAN's is 0.01
     orthogonal: float = 0.0  # off-diagonal products of the filters of G: BigGAN's is 1e-4
