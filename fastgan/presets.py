@@ -1,14 +1,16 @@
 """One row a preset, with the numbers of its source. What a row does not name has the default of config.py.
 
 Sources: mlp, mlp-tf, mlp-mnist are the fully connected GANs of the usual PyTorch, TensorFlow and notebook tutorials on MNIST (Goodfellow et
-al., 2014); gaussian1d is the "50 lines" GAN that learns N(4, 1.25), whose D judges a set of 100 samples at a time; dcgan is Radford et al., 2015
+al., 2014); gaussian1d is the "50 lines" GAN that learns N(4, 1.25), whose D judges a set of 100 samples at a time (its average and its beta1 are
+ours: without them the mean wanders between 3.5 and 5); dcgan is Radford et al., 2015
 (arXiv 1511.06434) as in the PyTorch example; wgan is Arjovsky et al., 2017 (1701.07875); wgan-gp (the residual networks for CIFAR-10), wgan-gp-conv
 (the convolutional ones) and wgan-gp-64 are Gulrajani et al., 2017 (1704.00028), and acgan is their conditional form (Odena et al., 2017, 1610.09585);
 cgan is a DCGAN with the class projected into D (Miyato and Koyama, 2018, 1802.05637), cgan-mlp the first conditional GAN (Mirza and Osindero, 2014,
 1411.1784) with least squares; sngan is Miyato et al., 2018 (1802.05957); stylegan2 is Karras et al., 2020 (1912.04958) in the small configuration of
 2006.06676; biggan (CIFAR-10) and biggan-128 are Brock et al., 2019 (1809.11096); lightweight is Liu et al., 2021 (2101.04775); r3gan and r3gan-cifar
 are Huang et al., 2024 (2501.05441). Rows that end in -tiny have the same recipe and narrow networks, for 16x16 and 32x32 images on a CPU; ring8 and
-grid25 are points in the plane, learnt by the plain loss and by WGAN-GP. Where a source is open about the length of a run, the length here is ours.
+grid25 are points in the plane, learnt by the plain loss and by WGAN-GP, in fp32, for bf16 has 128 numbers between 1 and 2 and a
+mode is 0.02 wide. Where a source is open about the length of a run, the length here is ours.
 
 kimg counts the images that D is shown, so n_critic updates of D for one of G take n_critic batches.
 """
@@ -38,8 +40,8 @@ PRESETS = {
     "gaussian1d": Config(
         model=ModelConfig("samples", z_dim=1, z_distribution="unit_uniform", G_hidden=(50, 50), D_hidden=(50, 50),
                           G_activation="elu", D_activation="elu"),
-        loss=LossConfig(fresh_fakes=True), optim=OptimConfig(lr_G=2e-4, lr_D=2e-4, beta1=0.9),
-        data=DataConfig(source="gaussian"), run=RunConfig(batch_size=100, steps=20_000)),
+        loss=LossConfig(fresh_fakes=True), optim=OptimConfig(lr_G=2e-4, lr_D=2e-4, beta1=0.5, ema_kimg=100),
+        data=DataConfig(source="gaussian"), run=RunConfig(batch_size=100, steps=20_000, amp=False)),
     "dcgan": Config(
         model=ModelConfig("dcgan", z_dim=100, ngf=64, ndf=64),
         optim=OptimConfig(lr_G=2e-4, lr_D=2e-4, beta1=0.5), run=RunConfig(batch_size=64, epochs=10)),
@@ -146,17 +148,19 @@ PRESETS = {
         run=RunConfig(batch_size=32, kimg=150)),
 
     "ring8": Config(
-        model=POINTS, optim=OptimConfig(lr_G=2e-4, lr_D=2e-4, beta1=0.5), data=DataConfig("ring8"), run=RunConfig(batch_size=256, steps=10_000)),
+        model=POINTS, optim=OptimConfig(lr_G=2e-4, lr_D=2e-4, beta1=0.5), data=DataConfig("ring8"),
+        run=RunConfig(batch_size=256, steps=10_000, amp=False)),
     "ring8-gp": Config(
         model=POINTS, loss=WGAN_GP, penalty=PenaltyConfig(gp_weight=0.1),
         optim=OptimConfig(lr_G=2e-4, lr_D=2e-4, beta1=0.5, beta2=0.9, decay="linear", decay_kimg=6400, ema_kimg=50),
-        data=DataConfig("ring8"), run=RunConfig(batch_size=256, steps=25_000)),
+        data=DataConfig("ring8"), run=RunConfig(batch_size=256, steps=25_000, amp=False)),
     "grid25": Config(
-        model=POINTS, optim=OptimConfig(lr_G=2e-4, lr_D=2e-4, beta1=0.5), data=DataConfig("grid25"), run=RunConfig(batch_size=256, steps=10_000)),
+        model=POINTS, optim=OptimConfig(lr_G=2e-4, lr_D=2e-4, beta1=0.5), data=DataConfig("grid25"),
+        run=RunConfig(batch_size=256, steps=10_000, amp=False)),
     "grid25-gp": Config(
         model=POINTS, loss=WGAN_GP, penalty=PenaltyConfig(gp_weight=0.1),
         optim=OptimConfig(lr_G=2e-4, lr_D=2e-4, beta1=0.5, beta2=0.9, decay="linear", decay_kimg=6400, ema_kimg=50),
-        data=DataConfig("grid25"), run=RunConfig(batch_size=256, steps=25_000)),
+        data=DataConfig("grid25"), run=RunConfig(batch_size=256, steps=25_000, amp=False)),
 }
 # fmt: on
 
