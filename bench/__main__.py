@@ -119,8 +119,8 @@ def quality(options: argparse.Namespace) -> int:
     if (options.table or options.compare_plain) and (options.preset or options.data):
         raise UserError("--table and --compare-plain choose their own presets and data: leave --preset and --data out")
     # A mistake is answered before torch is loaded.
-    cases = [plan.with_asked(plan.COMPARED, options.seeds, options.kimg)] if options.compare_plain else plan.chosen(
-        options.preset, options.data, options.seeds, options.kimg)  # fmt: skip
+    cases = [plan.with_asked(plan.COMPARED, options.seeds, options.kimg, options.set)] if options.compare_plain else plan.chosen(
+        options.preset, options.data, options.seeds, options.kimg, options.set)  # fmt: skip
 
     from rich.console import Console
 
@@ -218,6 +218,7 @@ def _add_quality(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", metavar="SPEC", help="as fastgan train takes it, instead of the embedded set; stacked:SPEC counts modes")
     parser.add_argument("--seeds", type=int, metavar="N", help="train from seeds 0 to N-1; default: the plan's")
     parser.add_argument("--kimg", type=float, metavar="X", help="thousands of images to train for; default: the plan's")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="another number than the preset's; noted in the rows")
     parser.add_argument("--compare-plain", action="store_true", help="dcgan-tiny by fastgan and by the loop of the tutorials, in turns")
     parser.add_argument("--table", action="store_true", help="train nothing: write docs/family.md of the rows in bench/results/quality.jsonl")
     _add_save(parser, "quality.jsonl")

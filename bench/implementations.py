@@ -1,6 +1,8 @@
 """The implementations of a case's step, ready to be timed: the two baselines and the rungs of fastgan's engine."""
+import contextlib
 import itertools
-from collections.abc import Callable, Collection
+import os
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -70,10 +72,18 @@ def possible(names: Collection[str], case: Case, say: Callable[[str], None]) -> 
 
 
 def build_plain(case: Case) -> Implementation:
-    """The loop as people write it, under torch's own settings: on CUDA its convolutions use TF32 and its matrix products do not."""
+    """The loop as people write it, under torch's own settings: on CUDA its convolutions use TF32 and its matrix products do not.
+
+    Where its networks are fastgan's, they compute with torch's operators.
+    """
     _start_afresh()
     period = cadence_of(case.config).period
-    step = _endless(plain_loop(case.config)(case.config, case.device).step, case.float_batches, period)
+    steps = _endless(plain_loop(case.config)(case.config, case.device).step, case.float_batches, period)
+
+    def step() -> None:
+        with _without_our_operators():
+            steps()
+
     step()
     tf32 = case.device.type == "cuda" and case.config.model.architecture not in ("mlp", "samples")
     return Implementation("plain", "tf32" if tf32 else "fp32", False, step, present(), 0.0, steps_per_call=period)
@@ -128,6 +138,19 @@ def build_unfused(case: Case, amp: bool) -> Implementation:
     finally:
         choice.force(dict.fromkeys(ops.OPS, "auto"))
     return replace(rung, name=UNFUSED) if rung.name == "compiled" else rung
+
+
+@contextlib.contextmanager
+def _without_our_operators() -> Iterator[None]:
+    """Inside, fastgan's operators are their references, those of eager code that are never chosen otherwise included."""
+    before = os.environ.get("FASTGAN_OPS")
+    os.environ["FASTGAN_OPS"] = "reference"
+    try:
+        yield
+    finally:
+        os.environ.pop("FASTGAN_OPS")
+        if before is not None:
+            os.environ["FASTGAN_OPS"] = before
 
 
 def _start_afresh() -> None:

@@ -157,12 +157,17 @@ def _is_per_sample(D: nn.Module, judge: Judge, img: torch.Tensor) -> bool:
     # As many images in both passes: other kernels would round otherwise. Noise beside them: a copy has the statistics of the original.
     company = torch.cat([img[:kept], torch.randn_like(img[kept:])])
     logits, in_company = judge(img), judge(company)
-    if len(logits) != len(img) or not torch.allclose(logits[:kept], in_company[:kept], rtol=1e-4, atol=1e-4 * float(logits.abs().max())):
+    if len(logits) != len(img) or not _are_close(logits[:kept], in_company[:kept]):
         return False
-    try:
-        return len(judge(torch.cat([img, img]))) == 2 * len(img)
+    try:  # twice as many images may be grouped otherwise: 5 have no minibatch statistics in fours, 10 have some in pairs
+        both, both_in_company = (judge(torch.cat([img, torch.randn_like(img)])) for _ in range(2))
     except NETWORK_ERRORS:
         return False  # D takes this batch size alone
+    return len(both) == 2 * len(img) and _are_close(both[:len(img)], both_in_company[:len(img)])
+
+
+def _are_close(logits: torch.Tensor, others: torch.Tensor) -> bool:
+    return torch.allclose(logits, others, rtol=1e-4, atol=1e-4 * float(logits.abs().max()))
 
 
 # --- a Sigmoid at the end of D -------------------------------------------------------------------------------------------------------------------

@@ -71,6 +71,7 @@ class InputSource:
         self._loss, self._penalty, self._data, self._num = config.loss, config.penalty, config.data, config.run.batch_size
         self._distribution, self._signature, self._feed, self._generator = config.model.z_distribution, signature, feed, generator
         self._device, self._augmentation = generator.device, networks.augmentation
+        self._at_once = config.run.batch_gpu or self._num  # images
         self._gets_two_batches, self._is_conditional = batches_per_step(config) == 2, config.model.c_dim > 0
 
     def draw(self, phase: str) -> StepInputs:
@@ -78,7 +79,7 @@ class InputSource:
         has_D = phase in ("update", "D")
         inputs = StepInputs() if self._feed.traceable or not self._needs_real(phase) else self._with_images(StepInputs(), phase)
         if phase == "G_penalty":
-            num = max(1, int(self._num * self._penalty.pl_batch))
+            num = max(1, int(self._at_once * self._penalty.pl_batch))
             return inputs._replace(z=self._draw_z(num), path_noise=self._normal(num, *self._signature.img_shape))
         has_gradient_penalty = self._penalty.gp_weight and (phase == "D_penalty" or (has_D and self._penalty.D_every == 1))
         return inputs._replace(

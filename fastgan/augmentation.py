@@ -2,26 +2,22 @@
 import torch
 
 from fastgan import ada, diff_augment
-from fastgan.ada_controller import AdaController
+from fastgan.ada_controller import EVERY, AdaController
 from fastgan.config import AugmentConfig
 
 
 class Augmentation:
     """img [N, C, H, W], uniform [N, num_uniforms] U(0,1) -> img of the same shape: DiffAugment, or ADA with probability `p`, float32 []."""
 
-    def __init__(self, config: AugmentConfig, device: torch.device):
+    def __init__(self, config: AugmentConfig, device: torch.device, num_parts: int = 1):
         self._is_ada = config.kind == "ada"
         everything = tuple(ada.GROUPS if self._is_ada else diff_augment.TRANSFORMS)
         self._policy = tuple(part.strip() for part in config.policy.split(",")) if config.policy else everything
-        self._controller = AdaController(device, config.target, config.ada_kimg) if self._is_ada else None
+        self._controller = AdaController(device, config.target, config.ada_kimg, num_parts * EVERY) if self._is_ada else None
         if self._controller:
             self._controller.p.fill_(config.p)
         self._adapts = self._is_ada and config.p_end is None and config.target > 0
-
-    @property
-    def num_uniforms(self) -> int:
-        """Random numbers that an image takes."""
-        return (ada if self._is_ada else diff_augment).num_uniforms(self._policy)
+        self.num_uniforms = (ada if self._is_ada else diff_augment).num_uniforms(self._policy)  # random numbers that an image takes
 
     @property
     def p(self) -> torch.Tensor | None:
@@ -44,6 +40,6 @@ class Augmentation:
         return self._controller.state() if self._controller else {}
 
 
-def make_augmentation(config: AugmentConfig, device: torch.device) -> Augmentation | None:
-    """The augmentation that is configured, or None."""
-    return None if config.kind == "none" else Augmentation(config, device)
+def make_augmentation(config: AugmentConfig, device: torch.device, num_parts: int) -> Augmentation | None:
+    """The augmentation that is configured, or None. num_parts: that a batch is computed in, each of which is observed by itself."""
+    return None if config.kind == "none" else Augmentation(config, device, num_parts)

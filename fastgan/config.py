@@ -27,12 +27,12 @@ class ModelConfig:
     z_distribution: str = "normal"  # normal: N(0,1) | uniform: U(-1,1) | unit_uniform: U(0,1)
     img_resolution: int | None = None  # pixels a side; None = the data's, at most the preset's own
     img_channels: int | None = None  # 1 or 3; None = the data's
-    img_low: float = -1.0  # the value of a black pixel inside the networks, -1 or 0; white is 1
+    img_low: float = -1.0  # the value of a black pixel inside the networks, -1 or (mlp without classes, custom) 0; white is 1
     ngf: int = 64  # dcgan, conv: channels of G's last hidden layer, doubled at every halving; resnet, biggan: of its blocks, see taper
     ndf: int = 64  # the same of D
     taper: bool = False  # resnet, biggan: channels are doubled at every halving, up to 16 times; otherwise all blocks have as many
     G_norm: str = "batch"  # dcgan: batch | instance | layer | none | spectral | weight
-    D_norm: str = "batch"  # dcgan: the same; resnet: none | layer | spectral
+    D_norm: str = "batch"  # dcgan: the same; resnet: all but weight; resnet-stem: all but weight and spectral
     G_hidden: tuple[int, ...] = (256,)  # mlp, samples, points: hidden widths
     D_hidden: tuple[int, ...] = (256,)
     G_activation: str = "relu"  # relu | leaky_relu (slope 0.2) | elu
@@ -87,7 +87,7 @@ class PenaltyConfig:
     D_every: int = 1  # 1 = in every update of D; k = in an update of its own after every k-th one, k times as strong
     pl_weight: float = 0.0  # path length of G, for a G with `mapping` and `synthesis`: StyleGAN2's is 2
     pl_decay: float = 0.01  # share of the present path lengths in their running mean
-    pl_batch: float = 0.5  # share of the batch that path lengths are taken of
+    pl_batch: float = 0.5  # share of the batch, or of batch_gpu, that path lengths are taken of
     G_every: int = 4  # as D_every, for the path length
     clip: float = 0.0  # D's weights are clipped to [-clip, clip] before every update: WGAN's is 0.01
     orthogonal: float = 0.0  # off-diagonal products of the filters of G: BigGAN's is 1e-4
@@ -121,7 +121,7 @@ class AugmentConfig:
     policy: str | None = None  # diff: of colour, translation, cutout; ada: of blit, geometry, colour, cutout; None = all of them
     p: float = 0.0  # ada: the probability to begin with
     p_end: float | None = None  # ada: p goes there while optim.decay_kimg are shown, instead of adapting itself
-    target: float = 0.6  # ada: mean sign of D's logits of real images, which p is moved to keep
+    target: float = 0.6  # ada: mean sign of D's logits of real images, which p is moved to keep; 0 = p stays as it is
     ada_kimg: float = 500.0  # ada: thousands of images in which p moves by at most 1
 
 

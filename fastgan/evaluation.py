@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from fastgan import plots
-from fastgan.config import Config
+from fastgan.config import DENSITIES, Config
 from fastgan.data import ImageSet, open_source
 from fastgan.data.classes import check_classes
 from fastgan.errors import UserError
@@ -46,7 +46,7 @@ def evaluate_snapshot(snapshot: Path, metrics: str, data: str | None = None, fea
     device: None = cuda where there is one. seed: of z and of the classes. Raises UserError for anything of these that does not fit.
     """
     G, config = load_generator(snapshot)
-    if config.model.architecture == "samples":
+    if config.data.source in DENSITIES:
         raise UserError(f"{snapshot} makes samples of a density, no images: fastgan sample draws their picture beside the density")
     target = _device(device)
     model = config.model

@@ -63,6 +63,8 @@ def open_feed(data, signature: Signature, config: Config, generator: torch.Gener
     """
     if config.data.source in DENSITIES:
         return OpenedData(_open_density(config, generator))
+    if config.augment.kind != "none" and len(signature.img_shape) != 3:
+        raise UserError(f"augmentation is for images [C, H, W], and G makes {list(signature.img_shape)}: let G end in nn.Unflatten, or leave it out")
     samples = _as_samples(data)
     if samples is not None:
         return _open_samples(samples, signature, config, generator.device)
@@ -71,6 +73,7 @@ def open_feed(data, signature: Signature, config: Config, generator: torch.Gener
     if config.data.backend == "dali":
         return _open_encoded(source, resolution, channels, config, generator.device, progress)
     image_set = source.read(resolution, channels, skip_bad=config.data.skip_bad, progress=progress)
+    _check_batches(config, image_set.num_images)
     backend, note = _choose_backend(config.data.backend, image_set.images.nbytes, _free_bytes(generator.device))
     labels, on_classes = _labels_to_tell(image_set.labels, image_set.class_names, image_set.name, config)
     open_images = _open_resident if backend == "resident" else _open_stream
@@ -102,6 +105,14 @@ def _batch_size(config: Config) -> int:
     return config.run.batch_size * batches_per_step(config)
 
 
+def _check_batches(config: Config, num_images: int) -> None:
+    """Raise UserError, in terms of the user's own number, where a step reads more images at once than there are."""
+    most = num_images // batches_per_step(config)
+    if config.run.batch_size > most and batches_per_step(config) > 1:
+        raise UserError(f"--batch-size {config.run.batch_size} does not fit a set of {num_images} images, of which the {config.loss.name} loss takes "
+                        f"two batches a step: choose one from 1 to {most}")  # fmt: skip
+
+
 # --- samples of a density ------------------------------------------------------------------------------------------------------------------------
 
 
@@ -130,6 +141,8 @@ def _as_samples(data) -> Batch | None:
 def _open_samples(samples: Batch, signature: Signature, config: Config, device: torch.device) -> OpenedData:
     if samples.img.shape[1:] != signature.img_shape:
         raise UserError(f"the data has samples of {samples.img.shape[1]} features, but G makes {list(signature.img_shape)}")
+    if config.data.mirror:
+        raise UserError("mirror is for images, and the data are samples: leave it out")
     labels, notes = _labels_to_tell(samples.labels, None, "the samples", config)
     return OpenedData(ResidentFeed(samples.img, _batch_size(config), config.run.seed, device, labels), notes=notes)
 

@@ -6,6 +6,7 @@ import torch
 
 from fastgan.adapt import Signature, untouched
 from fastgan.config import DENSITIES, Config
+from fastgan.errors import UserError
 from fastgan.networks import Networks
 from fastgan.precision import Precision
 from fastgan.sample import draw_z, generate_chunks, labels_for_grid
@@ -36,7 +37,7 @@ class Gallery:
             return self._generate(self._grid_z, self._grid_c)
 
     def samples(self, num: int, seed: int | torch.Generator | None = None, labels: torch.Tensor | int | None = None) -> torch.Tensor:
-        """float32 [num, ...] on the device. labels: one class, or int64 [num]; None = all classes in turn.
+        """float32 [num, ...] on the device. labels: one class, or int64 [num]; None = all classes in turn. Others are a UserError.
 
         seed: None = fresh randomness. A generator goes on, and what G draws by itself comes from torch's default one, which is the caller's care.
         """
@@ -48,12 +49,19 @@ class Gallery:
             return self._samples(num, generator, labels)
 
     def _samples(self, num: int, generator: torch.Generator, labels: torch.Tensor | int | None) -> torch.Tensor:
+        return self._generate(self._draw_z(num, generator), self._all_labels(num, labels))
+
+    def _all_labels(self, num: int, labels: torch.Tensor | int | None) -> torch.Tensor | None:
+        """int64 [num], or None for a G that knows of no classes."""
         c_dim = self._config.model.c_dim
-        if c_dim and labels is None:
-            labels = torch.arange(num) % c_dim
-        if isinstance(labels, int):
-            labels = torch.full((num,), labels)
-        return self._generate(self._draw_z(num, generator), labels)
+        if labels is None:
+            return torch.arange(num) % c_dim if c_dim else None
+        if not c_dim:
+            raise UserError("this G was trained without classes: leave c out")
+        labels = torch.full((num,), labels) if isinstance(labels, int) else labels
+        if labels.dtype != torch.int64 or labels.shape != (num,) or not bool(((labels >= 0) & (labels < c_dim)).all()):
+            raise UserError(f"c is one class, or int64 [{num}], from 0 to {c_dim - 1}; it was {labels.dtype} {list(labels.shape)} or beyond")
+        return labels
 
     def _generator(self, seed: int | None) -> torch.Generator:
         generator = torch.Generator(self._device)

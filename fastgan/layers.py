@@ -3,6 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from fastgan.ops.conv import conv2d, conv_transpose2d
 from fastgan.ops.deconv import deconv, project, strided_conv
 from fastgan.ops.leaky_relu_bce import activated, leaky_relu_bce_head
 
@@ -63,6 +64,20 @@ def linear(fan_in: int, fan_out: int, init: str) -> nn.Linear:
         nn.init.normal_(layer.weight, std=(fan_in / 2) ** -0.5)
         nn.init.zeros_(layer.bias)
     return layer
+
+
+class Conv2d(nn.Conv2d):
+    """nn.Conv2d(C, K, T, stride, padding, groups=..., bias=...) whose gradients of the second order are as fast as those of the first."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return conv2d(x, self.weight, self.bias, self.stride[0], self.padding[0], self.groups)
+
+
+class ConvTranspose2d(nn.ConvTranspose2d):
+    """nn.ConvTranspose2d(C, K, T, stride, padding, output_padding), likewise."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return conv_transpose2d(x, self.weight, self.bias, self.stride[0], self.padding[0], self.output_padding[0], self.groups)
 
 
 class Deconv(nn.ConvTranspose2d):

@@ -124,7 +124,7 @@ def make_networks(
         num_parts=num_parts,
         c_dim=config.model.c_dim,
         one_hot=one_hot,
-        augmentation=make_augmentation(config.augment, device),
+        augmentation=make_augmentation(config.augment, device, num_parts),
         gammas=tuple(torch.tensor(gamma, device=device) for gamma in (penalty.r1_gamma, penalty.r2_gamma)) if changing else None,
         path_mean=torch.zeros((), device=device) if penalty.pl_weight else None,
         probes=_probes(config, tuple(img_shape), batch_size // num_parts, one_pass, device),

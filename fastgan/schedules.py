@@ -4,8 +4,6 @@ from dataclasses import dataclass
 
 import torch
 
-SHAPES = ("linear", "cosine")
-
 
 @dataclass(frozen=True)
 class Ramp:

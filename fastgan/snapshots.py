@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from fastgan import checkpoint, models, plots
-from fastgan.config import Config, ModelConfig, from_dict
+from fastgan.config import DENSITIES, Config, ModelConfig, from_dict
 from fastgan.errors import UserError
 from fastgan.feeds import centres_of
 from fastgan.sample import draw_z, generate_chunks, labels_for_grid
@@ -36,22 +36,28 @@ def write_samples(snapshot: Path, out: Path, num: int, seed: int, class_name: st
     class_name: of a conditional G, the number or the name of the one class to draw; None = a class a row. truncation: 0 to 1, 1 = none: styles that
     much nearer to their average, where G has styles; otherwise z from a normal distribution cut off at 2 * truncation (arXiv 1809.11096, sec. 3.1).
     """
-    G, config = load_generator(snapshot)
-    model, generator = config.model, torch.Generator().manual_seed(seed)
-    labels, columns = _labels(snapshot, model, num, class_name)
-    num = num if labels is None else len(labels)
     psi = 1.0 if truncation is None else truncation
     if not 0 <= psi <= 1:
         raise UserError(f"--truncation is {truncation}; it must lie between 0 and 1")
-    has_styles = hasattr(G, "truncated")
-    z = _truncated_normal(num, model, psi, generator) if psi < 1 and not has_styles else draw_z(
-        num, (model.z_dim,), model.z_distribution, generator, torch.device("cpu"))  # fmt: skip
-    draw = Truncated(G, psi) if psi < 1 and has_styles else G
-    images = generate_chunks(draw, z, contextlib.nullcontext, condition=() if labels is None else (labels,))
-    if model.architecture in ("samples", "points"):
+    G, config = load_generator(snapshot)
+    labels, columns = _labels(snapshot, config.model, num, class_name)
+    num = num if labels is None else len(labels)
+    images = _draw(G, config.model, num, labels, psi, torch.Generator().manual_seed(seed))
+    if config.data.source in DENSITIES:
         return _write_density(images, config, out)
-    plots.save_grid(plots.to_uint8(images, model.img_low, 1.0), out, columns)
+    plots.save_grid(plots.to_uint8(images, config.model.img_low, 1.0), out, columns)
     return f"wrote {num} images to {out}"
+
+
+def _draw(G: torch.nn.Module, model: ModelConfig, num: int, labels: torch.Tensor | None, psi: float, generator: torch.Generator) -> torch.Tensor:
+    """What G makes of `num` fresh z, float32 [num, ...]."""
+    has_styles = hasattr(G, "truncated")
+    if psi < 1 and not has_styles:
+        z = _truncated_normal(num, model, psi, generator)
+    else:
+        z = draw_z(num, (model.z_dim,), model.z_distribution, generator, torch.device("cpu"))
+    draw = Truncated(G, psi) if psi < 1 and has_styles else G
+    return generate_chunks(draw, z, contextlib.nullcontext, condition=() if labels is None else (labels,))
 
 
 class Truncated(torch.nn.Module):
@@ -80,7 +86,7 @@ def _labels(snapshot: Path, model: ModelConfig, num: int, class_name: str | None
         return None, None
     if class_name is None:
         return labels_for_grid(num, model.c_dim)
-    names = checkpoint.load_tensors(_newest(snapshot), "snapshot")[1].get("class_names") or []
+    names = checkpoint.read_header(_newest(snapshot), "snapshot").get("class_names") or []
     number = names.index(class_name) if class_name in names else int(class_name) if class_name.isdecimal() else -1
     if not 0 <= number < model.c_dim:
         known = f"0 to {model.c_dim - 1}" + (f", or {', '.join(names)}" if names else "")

@@ -175,7 +175,7 @@ def _over_parts(networks: Networks, inputs: StepInputs, gradients: Callable) -> 
     total, sums = gradients(inputs.part(0, networks.num_parts))
     for index in range(1, networks.num_parts):
         more, statistics = gradients(inputs.part(index, networks.num_parts))
-        torch._foreach_add_(total, more)
+        total = torch._foreach_add(total, more)  # not in place: gradients of two parameters may be one tensor
         sums = {name: value + statistics[name] for name, value in sums.items()}
     torch._foreach_div_(total, networks.num_parts)
     return total, {name: value / networks.num_parts for name, value in sums.items()}

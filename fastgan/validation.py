@@ -3,11 +3,14 @@ import dataclasses
 import math
 import re
 
-from fastgan.config import DCGAN_RESOLUTIONS, DENSITIES, LENGTHS, SET_SIZE, Config, ModelConfig, from_dict, value_of
+from fastgan.config import DCGAN_RESOLUTIONS, DENSITIES, LENGTHS, SET_SIZE, Config, from_dict, value_of
 from fastgan.errors import UserError
 
 DENSITY_OF = {"samples": ("gaussian",), "points": ("ring8", "grid25")}  # architecture -> the densities that it can learn
 NORMS = ("batch", "instance", "layer", "none", "spectral", "weight")
+# architecture -> the normalisations that its D can have; the others' is a part of the recipe
+D_NORMS = {"dcgan": NORMS, "resnet": ("none", "batch", "instance", "layer", "spectral"), "resnet-stem": ("none", "batch", "instance", "layer")}
+CONDITIONING = {"concat": ("dcgan", "mlp"), "classifier": ("resnet",)}  # which architectures can be told classes otherwise than by projection
 CHOICES = {
     "model.architecture": (
         "dcgan", "mlp", "samples", "points", "resnet", "resnet-stem", "conv", "biggan", "stylegan2", "lightweight", "r3gan", "custom",
@@ -63,8 +66,7 @@ def validate(config: Config) -> Config:
         raise UserError("--data is empty; give the name of a set or the path of images")
     if sum(length is not None for length in (run.epochs, run.kimg, run.steps)) != 1:
         raise UserError("give exactly one of --kimg, --epochs and --steps")
-    if model.architecture == "dcgan":
-        _check_dcgan(model)
+    _check_networks(config)
     if model.architecture in DENSITY_OF or config.data.source in DENSITIES:
         _check_density(config)
     _check_updates(config)
@@ -99,11 +101,26 @@ def _check_each_option(config: Config) -> None:
         raise UserError(f"data.mean is {config.data.mean}; it must be finite")
 
 
-def _check_dcgan(model: ModelConfig) -> None:
-    if model.img_resolution not in (None, *DCGAN_RESOLUTIONS):
+def _check_networks(config: Config) -> None:
+    """What an architecture cannot be, and what only one of them has."""
+    model, architecture = config.model, config.model.architecture
+    if architecture == "dcgan" and model.img_resolution not in (None, *DCGAN_RESOLUTIONS):
         raise UserError(f"--resolution {model.img_resolution} is not one of dcgan's: {', '.join(map(str, DCGAN_RESOLUTIONS))}")
-    if model.img_low != -1:
-        raise UserError("model.img_low must be -1 for dcgan, whose G ends in tanh")
+    if model.img_low != -1 and not (architecture == "custom" or (architecture == "mlp" and not model.cond)):
+        raise UserError(f"model.img_low must be -1 for {architecture}{' with --cond' if model.cond else ''}, whose G makes images around 0")
+    if model.G_norm != "batch" and architecture != "dcgan":
+        raise UserError(f"model.G_norm is for dcgan: {architecture} has the normalisation of its recipe, leave it out")
+    if architecture in D_NORMS and model.D_norm not in D_NORMS[architecture]:
+        raise UserError(f"model.D_norm is {model.D_norm!r}; that of {architecture} can be {', '.join(D_NORMS[architecture])}")
+    if model.D_norm != "batch" and architecture not in D_NORMS:
+        raise UserError(f"model.D_norm is for {', '.join(D_NORMS)}: {architecture} has the normalisation of its recipe, leave it out")
+    if model.conditioning != "projection" and architecture not in CONDITIONING[model.conditioning]:
+        known = " and ".join(CONDITIONING[model.conditioning])
+        raise UserError(f"model.conditioning={model.conditioning} is for {known}, and this is {architecture}")
+    if config.penalty.pl_weight and architecture != "stylegan2":
+        raise UserError(f"penalty.pl_weight is the path length of styles, which stylegan2 alone has, and this is {architecture}")
+    if config.loss.reconstruction and architecture != "lightweight":
+        raise UserError(f"loss.reconstruction is for a D with decoders, which lightweight alone has, and this is {architecture}")
 
 
 def _check_updates(config: Config) -> None:
@@ -159,6 +176,8 @@ def _check_density(config: Config) -> None:
         raise UserError(f"{config.preset} learns {numbers} and takes no --data {data.source}; leave it out, or take another --preset")
     if model.architecture == "samples" and run.batch_size % SET_SIZE:
         raise UserError(f"--batch-size {run.batch_size} is not a multiple of {SET_SIZE}; so many samples are judged together by D of {config.preset}")
+    if model.architecture == "samples" and (run.batch_gpu or 0) % SET_SIZE:
+        raise UserError(f"--batch-gpu {run.batch_gpu} is not a multiple of {SET_SIZE}; so many samples are judged together by D of {config.preset}")
     if run.epochs is not None:
         raise UserError(f"--epochs needs a set of images, and {config.preset} draws new numbers for ever; give --kimg or --steps")
     for name, given in (("--resolution", model.img_resolution), ("model.img_channels", model.img_channels), ("--skip-bad", data.skip_bad),

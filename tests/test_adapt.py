@@ -6,6 +6,7 @@ from torch import nn
 
 from fastgan.adapt import SUPPORTED, inspect, untouched
 from fastgan.errors import UserError
+from fastgan.models.stylegan2_layers import MinibatchStd
 
 CPU = torch.device("cpu")
 N = 8
@@ -424,3 +425,10 @@ def test_images_judged_together_do_not(make_D):
 def test_one_image_has_no_company():
     assert not look(batch_size=1).one_pass
     assert look(batch_size=3).one_pass
+
+
+def test_a_d_that_compares_images_of_a_doubled_batch_alone():
+    """Minibatch statistics of groups of up to four that divide the batch: 5 images are judged one by one, 10 in pairs."""
+    torch.manual_seed(2)
+    D = nn.Sequential(nn.Conv2d(1, 8, 4, 4), nn.LeakyReLU(0.2), MinibatchStd(4), nn.Conv2d(9, 1, 4), nn.Flatten())
+    assert not look(D=D, batch_size=5).one_pass

@@ -63,9 +63,10 @@ def test_without_data_those_of_the_training_are_taken(tmp_path, monkeypatch):
     assert opened == [gans.tiny_config("mlp").data.source]
 
 
-def test_samples_of_a_density_are_no_images(tmp_path):
+@pytest.mark.parametrize("name", ["gaussian1d", "ring8"])
+def test_samples_of_a_density_are_no_images(tmp_path, name):
     with pytest.raises(UserError, match="makes samples of a density, no images"):
-        evaluate_snapshot(saved(tmp_path, "gaussian1d"), "fid20")
+        evaluate_snapshot(saved(tmp_path, name), "fid20")
 
 
 def test_the_result_as_lines():

@@ -328,3 +328,16 @@ def test_every_way_gives_the_same_images_on_a_gpu(backend):
     assert isinstance(ours, StreamFeed if backend == "stream" else ResidentFeed)
     assert all(torch.equal(ours.next_batch().img.cpu(), theirs.next_batch().img) for _ in range(5))
     ours.close()
+
+
+@pytest.mark.parametrize("data", [images(), np.zeros((6, 256), np.float32)], ids=["flat images", "samples"])
+def test_augmentation_is_for_images(data):
+    config = replace(replace(preset("mlp"), "run.batch_size", 4), "augment.kind", "diff")
+    with pytest.raises(UserError, match=r"augmentation is for images \[C, H, W\], and G makes \[256\]"):
+        open_feed(data, signature(256), config, torch.Generator(CPU), progress=False)
+
+
+def test_samples_have_no_left_and_right():
+    config = replace(replace(preset("mlp"), "run.batch_size", 4), "data.mirror", True)
+    with pytest.raises(UserError, match="mirror is for images"):
+        open_feed(np.zeros((6, 3), np.float32), signature(3), config, torch.Generator(CPU), progress=False)

@@ -6,6 +6,7 @@ from torch import nn
 
 from fastgan import adapt
 from fastgan.config import replace
+from fastgan.errors import UserError
 from fastgan.gallery import DENSITY_SAMPLES, Gallery
 from fastgan.networks import make_networks
 
@@ -146,3 +147,14 @@ def test_samples_are_of_the_moving_average():
         for parameter in networks.G_ema.parameters():
             parameter.add_(1)
     assert not torch.equal(each.samples(3, 0), before)
+
+
+@pytest.mark.parametrize("labels", [3, -1, torch.tensor([0, 1]), torch.tensor([0, 1, 2, 3]), torch.tensor([0.0, 1.0, 2.0, 0.0])], ids=str)
+def test_classes_that_are_none(labels):
+    with pytest.raises(UserError, match=r"c is one class, or int64 \[4\], from 0 to 2"):
+        gallery("cgan").samples(4, 0, labels)
+
+
+def test_without_classes_none_is_taken():
+    with pytest.raises(UserError, match="trained without classes"):
+        gallery("mlp").samples(4, 0, 1)

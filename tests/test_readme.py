@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from fastgan.metrics.names import parse
+
 README = Path(__file__).parents[1] / "README.md"
 TEXT = README.read_text(encoding="utf-8")
 
@@ -36,6 +38,13 @@ def test_every_train_command_of_the_readme_is_understood(capsys):
     for command in commands:
         if "--resume" not in command:
             assert main([*shlex.split(command), "--dry-run"]) == 0, command
+
+
+def test_every_metric_of_the_readme_is_known():
+    asked = re.findall(r"--metrics (\S+)", TEXT)
+    assert len(asked) >= 2
+    for names in asked:
+        assert parse(names, num_real=50_000)
 
 
 def test_the_python_example_runs(tmp_path, monkeypatch, capsys):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fastgan import checkpoint, models
+from fastgan import checkpoint, models, plots
 from fastgan.config import Config, replace
 from fastgan.errors import UserError
 from fastgan.networks import Networks
@@ -76,6 +76,54 @@ def test_a_density_is_a_histogram(tmp_path):
     assert "histogram of 500 samples" in write_samples(path, tmp_path / "out.png", 500, seed=0)
     with Image.open(tmp_path / "out.png") as picture:
         assert picture.width > 100
+
+
+@pytest.mark.parametrize(("class_name", "size"), [(None, (8, 3)), ("1", (3, 2)), ("eels", (3, 2))])
+def test_a_grid_of_classes_or_of_one(tmp_path, class_name, size):
+    """A class a row, eight in a row at least; one class alone: as many images as were asked for."""
+    config = gans.tiny_config("cgan")
+    path = RunFolder(tmp_path / "run", config, resume_nimg=0).write_snapshot(weight_tensors(gans.tiny_networks(config)), 0, ("cats", "dogs", "eels"))
+    said = write_samples(path, tmp_path / "out.png", 6, seed=0, class_name=class_name)
+    assert said.startswith(f"wrote {size[0] * size[1]} images")
+    with Image.open(tmp_path / "out.png") as picture:
+        assert picture.size == (32 * size[0], 32 * size[1])
+
+
+@pytest.mark.parametrize(("preset", "class_name", "words"), [
+    ("cgan", "3", "none of the classes of .*: 0 to 2, or cats, dogs, eels"), ("cgan", "-1", "none of the classes"),
+    ("cgan", "", "none of the classes"), ("mlp", "0", "was trained without classes"),
+])  # fmt: skip
+def test_a_class_that_is_not_there(tmp_path, preset, class_name, words):
+    config = gans.tiny_config(preset)
+    path = RunFolder(tmp_path, config, resume_nimg=0).write_snapshot(weight_tensors(gans.tiny_networks(config)), 0, ("cats", "dogs", "eels"))
+    with pytest.raises(UserError, match=words):
+        write_samples(path, tmp_path / "out.png", 6, seed=0, class_name=class_name)
+
+
+def drawn(monkeypatch, path, tmp_path, truncation: float | None) -> torch.Tensor:
+    """The images of a grid, uint8 [16, C, H, W]."""
+    images = []
+    monkeypatch.setattr(plots, "save_grid", lambda grid, out, columns: images.append(grid))
+    write_samples(path, tmp_path / "out.png", 16, seed=0, truncation=truncation)
+    return images[0].float()
+
+
+@pytest.mark.parametrize("preset", ["stylegan2", "mlp"])
+def test_truncation_gives_variety_up(monkeypatch, tmp_path, preset):
+    """By styles where G has some, otherwise by z; at 0 all images are (nearly) one, at 1 nothing is changed."""
+    _, path = saved(tmp_path, gans.tiny_config(preset))
+    whole, half, none = (drawn(monkeypatch, path, tmp_path, psi).std(0).mean() for psi in (None, 0.5, 0.0))
+    assert none < 0.5 < half < whole
+    assert torch.equal(drawn(monkeypatch, path, tmp_path, 1.0), drawn(monkeypatch, path, tmp_path, None))
+
+
+@pytest.mark.parametrize(("preset", "truncation", "words"), [
+    ("mlp", 1.5, "between 0 and 1"), ("mlp", -0.1, "between 0 and 1"), ("mlp", float("nan"), "between 0 and 1"), ("mlp-tf", 0.5, "z is uniform"),
+])  # fmt: skip
+def test_a_truncation_that_means_nothing(tmp_path, preset, truncation, words):
+    _, path = saved(tmp_path, gans.tiny_config(preset))
+    with pytest.raises(UserError, match=words):
+        write_samples(path, tmp_path / "out.png", 4, seed=0, truncation=truncation)
 
 
 def assert_refused(path, words: str) -> None:
@@ -165,7 +213,7 @@ def test_without_a_class_there_is_a_class_a_row(conditional, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["3", "-1", "Bag", "", "1.0"])
-def test_a_class_that_is_not_there(conditional, tmp_path, name):
+def test_a_class_that_the_snapshot_does_not_have(conditional, tmp_path, name):
     with pytest.raises(UserError, match="is none of the classes of .*: 0 to 2, or bag, 7, coat"):
         write_samples(conditional, tmp_path / "out.png", 4, 0, class_name=name)
 

@@ -1,6 +1,7 @@
 """The step against a plain loop written with backward() and torch.optim, and the work that it must not do."""
 import copy
 from collections import Counter
+from types import SimpleNamespace
 
 import gans
 import pytest
@@ -11,6 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from fastgan import adapt, models, ops, step
 from fastgan.data.feed import Window
+from fastgan.inputs import StepInputs
 from fastgan.judging import cross_entropy
 from fastgan.networks import make_networks
 from fastgan.ops import choice
@@ -287,3 +289,18 @@ def test_everything_stays_on_the_device(monkeypatch, preset, optimizer, changes)
     inputs = type(inputs)(*(None if x is None else x.to("meta") for x in inputs))._replace(mirror=torch.zeros(8, 1, 1, 1, device="meta"))
     with OnlyOn("meta"), networks.counters.off():
         update(networks, gans.FP32, inputs._replace(real_img=rows.read().img))
+
+
+def test_parameters_that_share_a_gradient_keep_it_in_parts_of_a_batch():
+    """Of a sum of two parameters autograd gives one tensor for both."""
+    first, second = (torch.zeros(3, requires_grad=True) for _ in range(2))
+
+    def gradients(part):
+        loss = (part.z + (first + second)).square().mean()
+        return step.gradients_of(loss, [first, second]), {"d_loss": loss.detach()}
+
+    inputs = StepInputs(z=torch.randn(8, 3, generator=torch.Generator().manual_seed(0)))
+    (whole, statistics), (in_parts, means) = (step._over_parts(SimpleNamespace(num_parts=num), inputs, gradients) for num in (1, 4))
+    assert whole[0] is whole[1]
+    torch.testing.assert_close(in_parts, whole)
+    torch.testing.assert_close(means, statistics)

@@ -45,6 +45,17 @@ def changed(name: str, changes: dict):
         ("dcgan", {"augment.p": 1.5}, "augment.p is 1.5"),
         ("biggan", {"model.conditioning": "sum"}, "concat, projection, classifier"),
         ("dcgan", {"model.D_norm": "group"}, "model.D_norm is 'group'"),
+        ("sngan", {"model.D_norm": "weight"}, "that of resnet can be none, batch, instance, layer, spectral"),
+        ("wgan-gp-64", {"model.D_norm": "spectral"}, "that of resnet-stem can be"),
+        ("stylegan2", {"model.D_norm": "spectral"}, "normalisation of its recipe"),
+        ("mlp", {"model.G_norm": "none"}, "model.G_norm is for dcgan"),
+        ("cgan", {"model.conditioning": "classifier"}, "is for resnet, and this is dcgan"),
+        ("biggan", {"model.conditioning": "concat"}, "is for dcgan and mlp, and this is biggan"),
+        ("wgan-gp", {"model.img_low": 0.0}, "must be -1 for resnet"),
+        ("mlp-tf", {"model.cond": True}, "must be -1 for mlp with --cond"),
+        ("dcgan", {"penalty.pl_weight": 2.0}, "stylegan2 alone"),
+        ("r3gan", {"loss.reconstruction": 1.0}, "lightweight alone"),
+        ("gaussian1d", {"run.batch_gpu": 50}, "--batch-gpu 50 is not a multiple of 100"),
     ],
 )  # fmt: skip
 def test_what_does_not_go_together(name, changes, words):
@@ -64,6 +75,8 @@ def test_what_does_not_go_together(name, changes, words):
         ("dcgan", {"augment.kind": "ada", "augment.p_end": 0.5, "optim.decay_kimg": 10.0}),
         ("ring8", {"loss.flip_labels": 0.1}),
         ("ring8", {"data.source": "grid25"}),
+        ("gaussian1d", {"run.batch_size": 200, "run.batch_gpu": 100}),
+        ("cgan", {"model.conditioning": "concat", "model.D_norm": "spectral"}),
     ],
 )
 def test_what_goes_together(name, changes):

@@ -8,7 +8,7 @@ from torch import nn
 from bench.peers.plain import PlainLoop
 from bench.quality.meters import make_meter
 from bench.quality.plan import Case
-from bench.quality.rows import COMPARE, Curve, QualityRow, stamped
+from bench.quality.rows import COMPARE, Curve, QualityRow, changed, stamped
 from bench.quality.train import subject, train
 from fastgan.data import open_source
 from fastgan.feeds import fit_to_data
@@ -24,7 +24,7 @@ def compare(case: Case, note: str = "") -> Iterator[QualityRow]:
 
 def command(case: Case) -> str:
     """What compares them again."""
-    return f"python -m bench quality {COMPARE} --kimg {case.kimg:g} --seeds {case.seeds}"
+    return f"python -m bench quality {COMPARE} --kimg {case.kimg:g} --seeds {case.seeds}{changed(case)}"
 
 
 def train_plain(case: Case, seed: int, note: str = "") -> QualityRow:
@@ -46,7 +46,7 @@ def train_plain(case: Case, seed: int, note: str = "") -> QualityRow:
         train_s += time.perf_counter() - started
         curve.add(nimg, train_s, meter.measure(G))
     return QualityRow(
-        **subject(config, real_set.name), seed=seed, implementation="plain", dtype="fp32", rung="", changes=[list(change) for change in case.changes],
+        **subject(config, real_set.name), seed=seed, implementation="plain", dtype="fp32", rung="", changes=list(case.changes),
         build_s=0.0, **curve.columns(), metric=next(iter(curve.numbers)), note="; ".join(filter(None, (meter.note, note))),
         command=command(case), **stamped(),
     )  # fmt: skip

@@ -99,7 +99,7 @@ def cells(rows: Sequence[dict]) -> list[str]:
     first = rows[0]
     size = "" if first["resolution"] is None else f" {first['resolution']}x{first['resolution']}x{first['channels']}"
     loop = ["the plain loop"] if first["implementation"] == "plain" else []
-    what = ", ".join([f"`{first['preset']}`", *loop, *(f"{key}={value}" for key, value in first["changes"])])
+    what = ", ".join([f"`{first['preset']}`", *loop, *first["changes"]])
     numbers = (f"{name} {_spread(rows, name, 0)} → {_spread(rows, name, -1)}" for name in first["numbers"])
     asked = bar(first)
     return [

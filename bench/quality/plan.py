@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastgan.config import DENSITIES, Config, replace, without_length
+from fastgan.config import DENSITIES, Config, override, replace, without_length
 from fastgan.errors import UserError
 from fastgan.presets import preset
 
@@ -19,14 +19,14 @@ EMBEDDED = "fashion-mnist-10k"
 
 @dataclass(frozen=True)
 class Case:
-    """One preset on one data set. data: None = the preset's own. changes: other numbers than the preset's, (`section.name`, value) each."""
+    """One preset on one data set. data: None = the preset's own. changes: KEY=VALUE, as `fastgan train --set` takes them."""
 
     preset: str
     kimg: float
     data: str | None = None
     seeds: int = 1
     points: int = POINTS
-    changes: tuple[tuple[str, object], ...] = ()
+    changes: tuple[str, ...] = ()
 
     @property
     def source(self) -> str:
@@ -42,8 +42,10 @@ class Case:
         """The preset's configuration for this length and these data, with a tick a point of the curve."""
         config = without_length(preset(self.preset))
         values = {"data.source": self.source, "run.kimg": self.kimg, "run.seed": seed, "run.tick_kimg": self.kimg / self.points, "run.grid": GRID}
-        for key, value in (*values.items(), *self.changes):
+        for key, value in values.items():
             config = replace(config, key, value)
+        for change in self.changes:
+            config = override(config, change)
         return config
 
 
@@ -74,22 +76,25 @@ PLAN = (
 COMPARED = Case("dcgan-tiny", 100, seeds=5, points=4)  # with the plain loop
 
 
-def chosen(presets: Sequence[str] = (), data: str | None = None, seeds: int | None = None, kimg: float | None = None) -> list[Case]:
-    """The cases of these presets, of all where none are named; with seeds and kimg, where given, instead of their own.
+def chosen(presets: Sequence[str] = (), data: str | None = None, seeds: int | None = None, kimg: float | None = None,
+           changes: Sequence[str] = ()) -> list[Case]:
+    """The cases of these presets, of all where none are named; with seeds, kimg and changes, where given, instead of their own.
 
     data: instead of the embedded set, for every preset that learns images; `stacked:` and a set chooses the cases that count modes. A preset named
     without data runs on its own alone. A preset that the plan does not name is trained for DEFAULT_KIMG. Raises UserError for an unknown preset, for
     data given to a preset that has its own, and for lengths that are none.
     """
     cases = [case for name in presets or dict.fromkeys(case.preset for case in PLAN) for case in _of_preset(name, data, every=not presets)]
-    return [with_asked(case, seeds, kimg) for case in cases]
+    return [with_asked(case, seeds, kimg, changes) for case in cases]
 
 
-def with_asked(case: Case, seeds: int | None, kimg: float | None) -> Case:
-    """The case with another number of seeds and another length, where they are given. Raises UserError for such as are none."""
+def with_asked(case: Case, seeds: int | None = None, kimg: float | None = None, changes: Sequence[str] = ()) -> Case:
+    """The case with another number of seeds, another length and changes, where they are given. Raises UserError for such as are none."""
     if (seeds is not None and seeds < 1) or (kimg is not None and not 0 < kimg < math.inf):
         raise UserError("--seeds and --kimg are numbers above 0")
-    return dataclasses.replace(case, seeds=seeds or case.seeds, kimg=kimg or case.kimg)
+    asked = dataclasses.replace(case, seeds=seeds or case.seeds, kimg=kimg or case.kimg, changes=tuple(changes) or case.changes)
+    asked.config(seed=0)  # refuses a change that is none, before anything is trained
+    return asked
 
 
 def data_name(name: str) -> str:

@@ -28,7 +28,7 @@ class QualityRow:
     implementation: str  # fastgan | plain: the loop of the tutorials
     dtype: str  # bf16 | fp32
     rung: str  # of the engine; nothing for plain
-    changes: list  # (`section.name`, value) of what is not the preset's
+    changes: list[str]  # KEY=VALUE of what is not the preset's
     build_s: float  # compiling and checking the step, before the training
     nimg: list[int]  # images shown
     train_s: list[float]  # seconds of training so far, without compiling and measuring
@@ -70,7 +70,12 @@ class Curve:
 def command(case: Case, data: str) -> str:
     """What trains a case again. data: the name of its set, since a path means nothing elsewhere."""
     chosen = "" if case.data is None else f" --data {data}"
-    return f"python -m bench quality --preset {case.preset}{chosen} --kimg {case.kimg:g} --seeds {case.seeds}"
+    return f"python -m bench quality --preset {case.preset}{chosen} --kimg {case.kimg:g} --seeds {case.seeds}{changed(case)}"
+
+
+def changed(case: Case) -> str:
+    """The changes as options."""
+    return "".join(f" --set {change}" for change in case.changes)
 
 
 def stamped() -> dict:

@@ -31,7 +31,7 @@ def train(case: Case, seed: int, note: str = "", pictures: Path | None = None, a
     data = name_of_data(trainer, case)
     row = QualityRow(
         **subject(trainer.config, data), seed=seed, implementation="fastgan", dtype=trainer.precision.name, rung=trainer.engine.rung.name,
-        changes=[list(change) for change in case.changes], build_s=round(trainer.engine.rung.build_s, 1), **curve.columns(),
+        changes=list(case.changes), build_s=round(trainer.engine.rung.build_s, 1), **curve.columns(),
         metric=next(iter(curve.numbers)), note="; ".join(filter(None, (diverged, meter.note, note))),
         command=again or command(case, data), **stamped(),
     )  # fmt: skip

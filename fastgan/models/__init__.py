@@ -4,7 +4,7 @@ from torch import nn
 from fastgan.config import DCGAN_RESOLUTIONS, ModelConfig
 from fastgan.errors import UserError
 from fastgan.models import biggan, dcgan, lightweight, mlp, r3gan, resnet, stylegan2
-from fastgan.models.res_blocks import tapered_widths
+from fastgan.models.res_blocks import flat_widths, tapered_widths
 
 Pair = tuple[nn.Module, nn.Module]
 POWERS_OF_2 = tuple(2**power for power in range(4, 11))  # 16 to 1024
@@ -111,7 +111,7 @@ def _up_widths(model: ModelConfig) -> tuple[int, ...]:
     """G's: of the 4x4 image and of every block."""
     if model.taper:
         return tapered_widths(model.img_resolution, model.ngf)
-    return (model.ngf,) * (model.img_resolution.bit_length() - 2)
+    return flat_widths(model.img_resolution, model.ngf)
 
 
 def _down_widths(model: ModelConfig) -> tuple[tuple[int, ...], int]:

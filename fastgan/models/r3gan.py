@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from fastgan.errors import UserError
+from fastgan.layers import Conv2d
 from fastgan.ops.bias_act import bias_act
 
 SLOPE = 0.2
@@ -149,9 +150,9 @@ def _transition(fan_in: int, fan_out: int) -> nn.Module:
     return nn.Identity() if fan_in == fan_out else _conv(fan_in, fan_out, 1)
 
 
-def _conv(fan_in: int, fan_out: int, kernel: int, gain: float = 1.0, groups: int = 1) -> nn.Conv2d:
+def _conv(fan_in: int, fan_out: int, kernel: int, gain: float = 1.0, groups: int = 1) -> Conv2d:
     """A convolution that keeps the image's size, from N(0, gain^2 / numbers that an output is the sum of)."""
-    layer = nn.Conv2d(fan_in, fan_out, kernel, padding=kernel // 2, groups=groups, bias=False)
+    layer = Conv2d(fan_in, fan_out, kernel, padding=kernel // 2, groups=groups, bias=False)
     nn.init.normal_(layer.weight, std=gain * layer.weight[0].numel() ** -0.5)
     return layer
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fastgan.layers import ConvDown, UpConv
+from fastgan.layers import Conv2d, ConvDown, UpConv
 from fastgan.norms import ClassBatchNorm2d
 
 Norm = Callable[[int], nn.Module]  # channels -> a normalisation of features
@@ -24,8 +24,8 @@ class UpBlock(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, norm: Norm = nn.BatchNorm2d):
         super().__init__()
         self.norm1, self.conv1 = norm(in_channels), UpConv(in_channels, out_channels)
-        self.norm2, self.conv2 = norm(out_channels), nn.Conv2d(out_channels, out_channels, 3, padding=1)
-        self.shortcut = nn.Conv2d(in_channels, out_channels, 1)
+        self.norm2, self.conv2 = norm(out_channels), Conv2d(out_channels, out_channels, 3, padding=1)
+        self.shortcut = Conv2d(in_channels, out_channels, 1)
 
     def forward(self, x: torch.Tensor, condition: torch.Tensor | None = None) -> torch.Tensor:
         h = self.conv1(F.relu(_normalised(self.norm1, x, condition)))
@@ -43,11 +43,11 @@ class DownBlock(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, hidden_channels: int, down: bool = True, norm: Norm = nn.Identity, first: bool = False):
         super().__init__()
         self.before = nn.Identity() if first else nn.Sequential(norm(in_channels), nn.ReLU())
-        self.conv1 = nn.Conv2d(in_channels, hidden_channels, 3, padding=1)
+        self.conv1 = Conv2d(in_channels, hidden_channels, 3, padding=1)
         self.between = nn.Sequential(norm(hidden_channels), nn.ReLU())
-        self.conv2 = ConvDown(hidden_channels, out_channels) if down else nn.Conv2d(hidden_channels, out_channels, 3, padding=1)
+        self.conv2 = ConvDown(hidden_channels, out_channels) if down else Conv2d(hidden_channels, out_channels, 3, padding=1)
         self.pool = nn.AvgPool2d(2) if down else nn.Identity()
-        self.shortcut = nn.Conv2d(in_channels, out_channels, 1) if down or in_channels != out_channels else nn.Identity()
+        self.shortcut = Conv2d(in_channels, out_channels, 1) if down or in_channels != out_channels else nn.Identity()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.conv2(self.between(self.conv1(self.before(x)))) + self.shortcut(self.pool(x))

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fastgan.layers import ClassifierHead, ClassProjection
+from fastgan.layers import ClassifierHead, ClassProjection, Conv2d, ConvTranspose2d
 from fastgan.models.res_blocks import DownBlock, UpBlock, down_blocks, small_image, tapered_widths, xavier_init
 from fastgan.norms import class_batch_norm, normalisation, normalise_weights
 
@@ -26,7 +26,7 @@ class Generator(nn.Module):
         norm = functools.partial(class_batch_norm, num_classes=c_dim) if c_dim else nn.BatchNorm2d
         self.input = nn.Linear(z_dim, widths[0] * 16)
         self.blocks = nn.ModuleList(UpBlock(fan_in, fan_out, norm) for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True))
-        self.output = nn.Sequential(nn.BatchNorm2d(widths[-1]), nn.ReLU(), nn.Conv2d(widths[-1], img_channels, 3, padding=1), nn.Tanh())
+        self.output = nn.Sequential(nn.BatchNorm2d(widths[-1]), nn.ReLU(), Conv2d(widths[-1], img_channels, 3, padding=1), nn.Tanh())
         xavier_init(self)
 
     def forward(self, z: torch.Tensor, c: torch.Tensor | None = None) -> torch.Tensor:
@@ -81,7 +81,7 @@ class StemDiscriminator(nn.Module):
         super().__init__()
         norms = functools.partial(normalisation, norm)
         blocks = [DownBlock(fan_in, fan_out, fan_in, norm=norms) for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True)]
-        stem, last = nn.Conv2d(img_channels, widths[0], 3, padding=1), nn.Linear(16 * widths[-1], 1)
+        stem, last = Conv2d(img_channels, widths[0], 3, padding=1), nn.Linear(16 * widths[-1], 1)
         self.layers = nn.Sequential(stem, *blocks, nn.Flatten(), last, nn.Flatten(0))
         xavier_init(self)
 
@@ -102,7 +102,7 @@ class ConvGenerator(nn.Module):
         self.input_norm = nn.BatchNorm1d(widths[0] * 16)
         layers: list[nn.Module] = []
         for fan_in, fan_out in zip(widths, (*widths[1:], img_channels), strict=True):
-            layers += [nn.ReLU(), nn.ConvTranspose2d(fan_in, fan_out, 5, 2, 2, 1), nn.BatchNorm2d(fan_out)]
+            layers += [nn.ReLU(), ConvTranspose2d(fan_in, fan_out, 5, 2, 2, 1), nn.BatchNorm2d(fan_out)]
         self.layers = nn.Sequential(*layers[:-1], nn.Tanh())
         _strided_xavier_init(self)
 
@@ -118,7 +118,7 @@ class ConvDiscriminator(nn.Module):
         widths = tapered_widths(img_resolution // 2, ndf)[::-1]
         layers: list[nn.Module] = []
         for fan_in, fan_out in zip((img_channels, *widths[:-1]), widths, strict=True):
-            layers += [nn.Conv2d(fan_in, fan_out, 5, 2, 2), nn.LeakyReLU(0.2)]
+            layers += [Conv2d(fan_in, fan_out, 5, 2, 2), nn.LeakyReLU(0.2)]
         self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(16 * widths[-1], 1), nn.Flatten(0))
         _strided_xavier_init(self)
 

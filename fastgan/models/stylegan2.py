@@ -40,15 +40,12 @@ class Generator(nn.Module):
         self.mapping = Mapping(z_dim, c_dim, w_dim, mapping_layers, self.synthesis.num_ws)
         self.style_mixing = style_mixing
 
-    def forward(self, z: torch.Tensor, c: torch.Tensor | None = None, truncation_psi: float = 1.0) -> torch.Tensor:
-        """truncation_psi: in evaluation, how far from the average style, 0 to 1; less than 1 gives up variety for fidelity."""
-        if self.training:
-            return self.synthesis(self.mixed_styles(z, c))
-        return self.synthesis(self.truncated(self.mapping(z, c), truncation_psi))
+    def forward(self, z: torch.Tensor, c: torch.Tensor | None = None) -> torch.Tensor:
+        return self.synthesis(self.mixed_styles(z, c) if self.training else self.mapping(z, c))
 
     def truncated(self, ws: torch.Tensor, psi: float) -> torch.Tensor:
-        """Styles [N, num_ws, w_dim] moved towards the average style: w_avg + psi * (w - w_avg)."""
-        return ws if psi == 1 else self.mapping.w_avg.lerp(ws, psi)
+        """Styles [N, num_ws, w_dim] moved towards the average style, w_avg + psi * (w - w_avg): psi below 1 gives up variety for fidelity."""
+        return self.mapping.w_avg.lerp(ws, psi)
 
     def mixed_styles(self, z: torch.Tensor, c: torch.Tensor | None = None) -> torch.Tensor:
         """Styles [N, num_ws, w_dim] for training: with probability `style_mixing` those from a random layer on come from another z."""

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from fastgan.ops.bias_act import bias_act
+from fastgan.ops.conv import conv2d, conv_transpose2d
 from fastgan.ops.upfirdn2d import downsample2d, filter2d
 
 ROOT_2 = math.sqrt(2)  # keeps the variance through a leaky ReLU, nearly
@@ -66,10 +67,10 @@ class EqualConv(nn.Module):
     def _convolved(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         size = weight.shape[2]
         if not self.down:
-            return F.conv2d(x, weight, padding=size // 2)
+            return conv2d(x, weight, padding=size // 2)
         if size == 1:  # samples that the filter drops need no product
-            return F.conv2d(downsample2d(x), weight)
-        return F.conv2d(filter2d(x, padding=2), weight, stride=2)  # H + 1 samples: the strided one is centred
+            return conv2d(downsample2d(x), weight)
+        return conv2d(filter2d(x, padding=2), weight, stride=2)  # H + 1 samples: the strided one is centred
 
     def extra_repr(self) -> str:
         return f"{tuple(self.weight.shape)}, act={self.act}, down={self.down}, gain={self.gain:.3g}"
@@ -95,13 +96,13 @@ class StyledConv(nn.Module):
     def forward(self, x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
         style = self.style(w) * self.scale  # [N, C], with the equalised learning rate: N * C products instead of 9 * C * K
         y = x * _per_channel(style, x)
-        y = self._doubled(y) if self.up else F.conv2d(y, self.weight, padding=1)
+        y = self._doubled(y) if self.up else conv2d(y, self.weight, padding=1)
         y = torch.addcmul(self.noise(y), y, _per_channel(self._norms(style), y))
         return bias_act(y, self.bias, act="leaky_relu", gain=ROOT_2)
 
     def _doubled(self, x: torch.Tensor) -> torch.Tensor:
         """Transposed convolution, [N, K, 2H + 1, 2W + 1], then filtered: 9 products an input pixel, where filtering first would take 36."""
-        return filter2d(F.conv_transpose2d(x, self.weight, stride=2), padding=1, gain=4.0)
+        return filter2d(conv_transpose2d(x, self.weight, stride=2), padding=1, gain=4.0)
 
     def _norms(self, style: torch.Tensor) -> torch.Tensor:
         """1 / the norm of each output channel's weights after scaling by the style, float32 [N, K]."""

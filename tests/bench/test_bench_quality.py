@@ -38,7 +38,7 @@ def test_every_case_of_the_plan_is_a_valid_run_of_a_known_preset():
 
 
 def test_changes_of_a_case_reach_its_configuration():
-    assert Case("mlp", 1, changes=(("optim.lr_G", 0.5),)).config(0).optim.lr_G == 0.5
+    assert Case("mlp", 1, changes=("lr_G=0.5",)).config(0).optim.lr_G == 0.5
 
 
 def test_a_named_preset_runs_on_its_own_data_and_everything_where_none_is_named():
@@ -61,7 +61,8 @@ def test_a_preset_outside_the_plan_can_be_trained_all_the_same():
     assert (case.preset, case.kimg) == ("dcgan", 3)
 
 
-@pytest.mark.parametrize("arguments", [(["ring8"], "mnist"), (["no-such"],), (["mlp"], None, 0), (["mlp"], None, None, -1.0),
+@pytest.mark.parametrize("arguments", [(["ring8"], "mnist"), (["no-such"],), (["mlp"], None, 0), (["mlp"], None, None, None, ["optim.no_such=1"]),
+                                       (["mlp"], None, None, -1.0),
                                        (["mlp"], None, None, float("inf"))])  # fmt: skip
 def test_what_cannot_be_trained_is_refused_in_a_sentence(arguments):
     with pytest.raises(UserError):
@@ -69,7 +70,8 @@ def test_what_cannot_be_trained_is_refused_in_a_sentence(arguments):
 
 
 def test_with_asked_keeps_what_is_not_asked_for():
-    assert with_asked(COMPARED, None, None) == COMPARED
+    assert with_asked(COMPARED) == COMPARED
+    assert with_asked(COMPARED, changes=["optim.lr_G=1.0"]) == dataclasses.replace(COMPARED, changes=("optim.lr_G=1.0",))
 
 
 @pytest.mark.parametrize(("name", "called"), [("mnist.npz", "mnist"), ("stacked:mnist.npz", "stacked:mnist"), (EMBEDDED, EMBEDDED),
@@ -88,6 +90,7 @@ def test_a_curve_keeps_few_digits_and_no_infinity():
 
 def test_the_command_of_a_row_names_its_data_and_no_path():
     assert command(Case("mlp", 5, "/home/somebody/mnist.npz"), "mnist") == "python -m bench quality --preset mlp --data mnist --kimg 5 --seeds 1"
+    assert command(Case("mlp", 5, changes=("lr_G=1",)), "mnist") == "python -m bench quality --preset mlp --kimg 5 --seeds 1 --set lr_G=1"
 
 
 def test_of_the_same_training_the_last_row_counts_but_not_for_the_comparison():
@@ -146,7 +149,7 @@ def test_the_page_shows_groups_seeds_pictures_and_the_comparison(tmp_path):
 
 def test_kept_rows_can_be_printed(tmp_path, capsys):
     results = tmp_path / "quality.jsonl"
-    results.write_text(json.dumps(row()) + "\n" + json.dumps(row(implementation="plain", changes=[["model.ngf", 8]])) + "\n")
+    results.write_text(json.dumps(row()) + "\n" + json.dumps(row(implementation="plain", changes=["model.ngf=8"])) + "\n")
     assert command_line.main(["table", str(results)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[2].startswith(f"| `mlp` | {EMBEDDED} 28x28x1 | fd_classifier_2k 100 → 10 | the distance falls | yes |")

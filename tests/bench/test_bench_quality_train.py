@@ -15,7 +15,7 @@ from bench.quality.train import train
 from fastgan.errors import DivergedError
 from fastgan.trainer import Trainer
 
-EAGER = (("run.compile", False), ("run.amp", False))
+EAGER = ("run.compile=false", "run.amp=false")
 
 
 @pytest.fixture
@@ -27,8 +27,8 @@ def quick_meter(monkeypatch):
     monkeypatch.setattr(meters, "_image_meter", lambda config, real, device, num_images: Meter(measure, "a note"))
 
 
-def trainer_of(preset: str, *changes: tuple[str, object]) -> Trainer:
-    return Trainer.from_config(Case(preset, 1, changes=(*EAGER, ("model.img_resolution", 16), *changes)).config(0), progress=False)
+def trainer_of(preset: str, *changes: str) -> Trainer:
+    return Trainer.from_config(Case(preset, 1, changes=(*EAGER, "model.img_resolution=16", *changes)).config(0), progress=False)
 
 
 def test_a_density_is_followed_from_the_untrained_generator_on(tmp_path):
@@ -76,7 +76,7 @@ def test_of_the_classes_the_worst_is_kept():
 
 
 def test_pictures_of_classes_have_one_in_a_row(tmp_path):
-    trainer = trainer_of("cgan-tiny", ("run.batch_size", 32))
+    trainer = trainer_of("cgan-tiny", "run.batch_size=32")
     pictures.write_pictures(trainer, types.SimpleNamespace(preset="cgan-tiny", data="fashion-mnist-10k", resolution=16), tmp_path)
     with Image.open(tmp_path / "cgan-tiny-fashion-mnist-10k.png") as image:
         width, height = image.size
@@ -117,7 +117,7 @@ def test_noise_that_is_cut_off_is_the_same_noise_nearer_together():
 
 
 def test_a_sweep_of_biggan_has_a_class_a_column():
-    trainer = trainer_of("biggan-tiny", ("model.ngf", 8), ("model.ndf", 8))
+    trainer = trainer_of("biggan-tiny", "model.ngf=8", "model.ndf=8")
     assert pictures.truncated_normal(trainer).shape == (len(pictures.PSIS) * pictures.COLUMNS, 1, 16, 16)
 
 
@@ -131,7 +131,7 @@ def test_large_pictures_are_made_of_few_colours(tmp_path):
 
 
 def test_the_plain_loop_takes_turns_with_fastgan(quick_meter):
-    changes = (*EAGER, ("model.img_resolution", 16), ("model.ngf", 4), ("model.ndf", 4))
+    changes = (*EAGER, "model.img_resolution=16", "model.ngf=4", "model.ndf=4")
     rows = list(compare(Case("dcgan-tiny", 0.5, seeds=2, points=2, changes=changes)))
     assert [(row.implementation, row.seed) for row in rows] == [("fastgan", 0), ("plain", 0), ("fastgan", 1), ("plain", 1)]
     assert {tuple(row.nimg) for row in rows} == {(0, 256, 512)}
@@ -147,6 +147,6 @@ def test_the_command_keeps_rows_and_pictures(tmp_path, monkeypatch):
     assert command_line.main(["quality", "--seeds", "2", "--save", str(results)]) == 0
     rows = [json.loads(line) for line in results.read_text().splitlines()]
     assert [row["seed"] for row in rows] == [0, 1]
-    assert rows[0]["command"] == "python -m bench quality --preset ring8 --kimg 1 --seeds 2"
+    assert rows[0]["command"] == "python -m bench quality --preset ring8 --kimg 1 --seeds 2 --set run.compile=false --set run.amp=false"
     assert [path.name for path in (tmp_path / "family").iterdir()] == ["ring8.png"]
 

@@ -1,0 +1,218 @@
+"""Convolutions whose gradients of every order are convolutions again: for networks that a penalty differentiates twice.
+
+torch.nn.functional has them too, but its gradient of the weight, differentiated once more, is a convolution of images as large as filters: batch and
+channels change places, and groups are taken one by one. The input gradient of a gradient penalty runs into it in every layer. A convolution, its
+transpose and its weight gradient are the three derivatives of one trilinear form (as in fastgan/ops/deconv.py), so three operators are enough for all
+orders. Milliseconds of one Zen4 core, fp32, 64 images in channels_last, the weight's part of the second order, torch's and this:
+1x1 32 -> 64 at 32x32 32.7 and 3.6, 3x3 64 -> 64 in 4 groups at 32x32 39 and 19, 3x3 64 -> 64 117 and 48.
+"""
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+
+from fastgan import ops
+from fastgan.ops import choice, trust
+from fastgan.ops.gradients import is_needed, is_transformed
+
+
+class _Geometry(NamedTuple):
+    """Of a convolution, alike in both directions of the image."""
+
+    stride: int
+    padding: int
+    groups: int
+
+
+def conv2d(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None, stride: int = 1, padding: int = 0, groups: int = 1
+) -> torch.Tensor:
+    """torch's conv2d: x [N, C, H, W], weight [K, C // groups, T, T], bias [K] or None -> [N, K, h, w]; under autocast in its dtype.
+
+    Differentiable to any order in x, weight and bias.
+    """
+    if _is_for_the_library(x, weight, bias):
+        return F.conv2d(x, weight, bias, stride, padding, groups=groups)
+    return _down(*_cast(x, weight, bias), _Geometry(stride, padding, groups))
+
+
+def conv_transpose2d(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    stride: int = 1,
+    padding: int = 0,
+    output_padding: int = 0,
+    groups: int = 1,
+) -> torch.Tensor:
+    """torch's conv_transpose2d: x [N, C, h, w], weight [C, K // groups, T, T], bias [K] or None -> [N, K, H, W]; under autocast in its dtype.
+
+    Differentiable to any order in x, weight and bias.
+    """
+    if _is_for_the_library(x, weight, bias):
+        return F.conv_transpose2d(x, weight, bias, stride, padding, output_padding, groups)
+    size = tuple((length - 1) * stride - 2 * padding + taps + output_padding for length, taps in zip(x.shape[2:], weight.shape[2:], strict=True))
+    return _up(*_cast(x, weight, bias), _Geometry(stride, padding, groups), size)
+
+
+def _is_for_the_library(*tensors: torch.Tensor | None) -> bool:
+    return _is_turned_off() or is_transformed(*tensors)
+
+
+@torch.compiler.assume_constant_result
+def _is_turned_off() -> bool:
+    return ops.turned_off() or choice.forced("conv") == choice.REFERENCE
+
+
+def _cast(x: torch.Tensor, *others: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
+    """All as autocast has them inside a convolution."""
+    if not torch.is_autocast_enabled(x.device.type):
+        return x, *others
+    dtype = torch.get_autocast_dtype(x.device.type)
+    return tuple(None if tensor is None else tensor.to(dtype) for tensor in (x, *others))
+
+
+# --- the three operators, each with the other two as its gradients ------------------------------------------------------------------------------
+# small [N, C, h, w], big [N, K, H, W], weight [C, K // groups, T, T]
+
+
+class _Down(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, big, weight, bias, geometry):
+        ctx.save_for_backward(big, weight)
+        ctx.geometry = geometry
+        return F.conv2d(big, weight, bias, geometry.stride, geometry.padding, groups=geometry.groups)
+
+    @staticmethod
+    def backward(ctx, dsmall):
+        big, weight = ctx.saved_tensors
+        dbig = _up(dsmall, weight, None, ctx.geometry, tuple(big.shape[2:])) if is_needed(ctx, 0) else None
+        dweight = _weight(dsmall, big, ctx.geometry, tuple(weight.shape[2:])) if is_needed(ctx, 1) else None
+        dbias = dsmall.sum((0, 2, 3)) if is_needed(ctx, 2) else None
+        return dbig, dweight, dbias, None
+
+
+class _Up(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, small, weight, bias, geometry, size):
+        ctx.save_for_backward(small, weight)
+        ctx.geometry = geometry
+        return _run_up(small, weight, bias, geometry, size)
+
+    @staticmethod
+    def backward(ctx, dbig):
+        small, weight = ctx.saved_tensors
+        dsmall = _down(dbig, weight, None, ctx.geometry) if is_needed(ctx, 0) else None
+        dweight = _weight(small, dbig, ctx.geometry, tuple(weight.shape[2:])) if is_needed(ctx, 1) else None
+        dbias = dbig.sum((0, 2, 3)) if is_needed(ctx, 2) else None
+        return dsmall, dweight, dbias, None, None
+
+
+class _Weight(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, small, big, geometry, taps):
+        ctx.save_for_backward(small, big)
+        ctx.geometry = geometry
+        (stride, padding, groups), shape = geometry, (small.shape[1], big.shape[1] // geometry.groups, *taps)
+        weight = torch.empty(shape, dtype=big.dtype, device=big.device, memory_format=_format_of(small, big))  # only its shape and format are read
+        arguments = (small, big, weight, None, [stride] * 2, [padding] * 2, [1, 1], False, [0, 0], groups, [False, True, False])
+        return torch.ops.aten.convolution_backward(*arguments)[1]
+
+    @staticmethod
+    def backward(ctx, dweight):
+        small, big = ctx.saved_tensors
+        dsmall = _down(big, dweight, None, ctx.geometry) if is_needed(ctx, 0) else None
+        dbig = _up(small, dweight, None, ctx.geometry, tuple(big.shape[2:])) if is_needed(ctx, 1) else None
+        return dsmall, dbig, None, None
+
+
+# The compiler takes each as one node and differentiates what is inside.
+
+
+@torch.compiler.allow_in_graph
+def _down(big, weight, bias, geometry) -> torch.Tensor:
+    return _Down.apply(big, weight, bias, geometry)
+
+
+@torch.compiler.allow_in_graph
+def _up(small, weight, bias, geometry, size) -> torch.Tensor:
+    return _Up.apply(small, weight, bias, geometry, size)
+
+
+@torch.compiler.allow_in_graph
+def _weight(small, big, geometry, taps) -> torch.Tensor:
+    return _Weight.apply(small, big, geometry, taps)
+
+
+# --- two ways to compute the transposed convolution -----------------------------------------------------------------------------------------------
+
+
+def _run_up(small, weight, bias, geometry, size) -> torch.Tensor:
+    """By the form that choice.py picks for such tensors; there are two where the image doubles."""
+    forms = _up_forms(small, weight, bias, geometry, size)
+    if len(forms) == 1:
+        return forms["reference"]()
+    shapes = " ".join("x".join(map(str, tensor.shape)) for tensor in (small, weight))
+    words = str(small.dtype).removeprefix("torch."), str(_format_of(small, weight)).removeprefix("torch.")
+    call = f"up to {size[0]}x{size[1]} by {geometry.padding} {shapes} {' '.join(words)}{' bias' * (bias is not None)}"
+    return forms[choice.pick("conv", call, forms, small.device.type)]()
+
+
+def _up_forms(small, weight, bias, geometry, size) -> dict[str, Callable[[], torch.Tensor]]:
+    forms = {"reference": lambda: up_reference(small, weight, bias, geometry, size)}
+    if geometry.stride == 2 and geometry.groups == 1:
+        forms["subpixel"] = lambda: up_subpixel(small, weight, bias, geometry, size)
+    return forms
+
+
+def up_reference(small, weight, bias, geometry, size) -> torch.Tensor:
+    """The library's, big [N, K, *size]."""
+    stride, padding, groups = geometry
+    lengths = zip(size, small.shape[2:], weight.shape[2:], strict=True)
+    output_padding = [length - ((half - 1) * stride - 2 * padding + taps) for length, half, taps in lengths]
+    return F.conv_transpose2d(small, weight, bias, stride, padding, output_padding, groups)
+
+
+def up_subpixel(small, weight, bias, geometry, size) -> torch.Tensor:
+    """Stride 2 as a convolution of stride 1 that makes the 2x2 pixels of every small one as channels, and their interleaving.
+
+    Tap t of the transposed convolution takes small pixel i to pixel 2i + t - padding. With an even padding, which one more tap in front brings about,
+    phase t % 2 of pixel m comes of i = m + padding / 2 - t // 2: one convolution of half the taps for all four phases.
+    """
+    odd, channels = geometry.padding % 2, weight.shape[1]
+    back = [(taps + odd) % 2 for taps in weight.shape[2:]]
+    even = F.pad(weight, (odd, back[1], odd, back[0]))  # [C, K, 2s, 2s']
+    taps = even.unflatten(2, (-1, 2)).unflatten(4, (-1, 2)).flip(2, 4)  # [C, K, s, a, s', b]
+    phased = taps.permute(1, 3, 5, 0, 2, 4).flatten(0, 2)  # [4K, C, s, s'], channels (k, a, b)
+    shift, sides = (geometry.padding + odd) // 2, []
+    for length, half, num in ((size[1], small.shape[3], phased.shape[3]), (size[0], small.shape[2], phased.shape[2])):
+        sides += [num - 1 - shift, -(-length // 2) - half + shift]
+    memory_format = _format_of(small, weight)
+    vertical, horizontal = max(0, min(sides[2:])), max(0, min(sides[:2]))  # what the convolution pads by itself
+    rest = [sides[0] - horizontal, sides[1] - horizontal, sides[2] - vertical, sides[3] - vertical]
+    small = F.pad(small, rest) if any(rest) else small
+    phases = F.conv2d(small, phased.contiguous(memory_format=memory_format), padding=(vertical, horizontal))
+    big = F.pixel_shuffle(phases, 2)[:, :, :size[0], :size[1]]
+    if bias is not None:
+        big = big + bias.view(1, channels, 1, 1)
+    return big.contiguous(memory_format=memory_format)
+
+
+def _format_of(*tensors: torch.Tensor) -> torch.memory_format:
+    """Of the library's result: channels_last where an operand is."""
+    are_last = (tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous() for tensor in tensors)
+    return torch.channels_last if any(are_last) else torch.contiguous_format
+
+
+def self_check(implementation: str, device: torch.device) -> str | None:
+    """The other way to compute the transposed convolution against the library's, with float64 as the truth; what is wrong, or None."""
+    for taps, padding, size in ((5, 2, (10, 12)), (3, 0, (11, 13)), (3, 1, (10, 11)), (4, 1, (10, 12))):
+        small, weight, bias = torch.randn(2, 7, 5, 6, device=device), torch.randn(7, 3, taps, taps, device=device), torch.randn(3, device=device)
+        geometry = _Geometry(2, padding, 1)
+        ours, reference = (form(small, weight, bias, geometry, size) for form in (up_subpixel, up_reference))
+        truth = up_reference(small.double(), weight.double(), bias.double(), geometry, size)
+        problem = trust.three_way_problem(f"a transposed convolution of {taps}x{taps} taps", ours, reference, truth)
+        if problem:
+            return problem
+    return None
