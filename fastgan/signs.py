@@ -12,6 +12,7 @@ from fastgan.optim import Adam, RMSprop
 
 NUM_COMPARED = 64  # samples whose distances are taken
 COLLAPSED = 0.4  # times the reals' mean distance: samples that lie so near to each other are few different ones
+EARLY = 10  # ticks in which samples may still look alike: those of a G that has learnt nothing do
 SURE = 0.02  # D's cross-entropy, both halves together, below which it is nearly always right and says little more
 CLEAR_GAP = 16.0  # mean logits of real minus those of fake images: above it likewise, whatever penalties or label smoothing add to the loss
 FADED, GROWN = 1e-3, 1e3  # times the gradient norm of the first tick
@@ -41,6 +42,7 @@ class Signs:
         self._real_distance = None if real is None else mean_distance(real)
         self._usual: dict[str, float] = {}  # gradient norms of the first tick
         self._present: set[str] = set()
+        self._num_ticks_alike = 0  # since the start; EARLY as soon as samples have differed once
 
     def measure(self) -> dict[str, float]:
         """gradient_norm_G and _D: root of the mean squared norm over the last steps, as the optimisers weigh them. sample_distance: mean distance
@@ -63,7 +65,7 @@ class Signs:
             gap = statistics["real_logits"] - statistics["fake_logits"]
             if statistics["d_loss"] < SURE or gap > CLEAR_GAP:
                 found.append("sure")
-        if statistics.get("sample_distance", 1.0) < COLLAPSED:
+        if self._is_collapsed(statistics.get("sample_distance", 1.0)):
             found.append("alike")
         for name in ("G", "D"):
             norm = statistics[f"gradient_norm_{name}"]
@@ -73,6 +75,14 @@ class Signs:
             if norm > GROWN * usual > 0:
                 found.append(f"{name} grown")
         return found
+
+    def _is_collapsed(self, distance: float) -> bool:
+        """Whether samples look alike that have differed before, or should by now."""
+        if distance >= COLLAPSED:
+            self._num_ticks_alike = EARLY
+            return False
+        self._num_ticks_alike += 1
+        return self._num_ticks_alike > EARLY
 
 
 def gradient_norm(optimizer: Adam | RMSprop) -> torch.Tensor:

@@ -22,8 +22,9 @@ def folder(tmp_path_factory):
     np.savez(path / "many.npz", images=pixels, labels=np.arange(40) % 8)
     np.save(path / "plain.npy", pixels)
     (path / "weights.pth").write_bytes(b"anything")
-    for name, preset in (("run", "mlp"), ("cond", "cgan-mlp"), ("density", "gaussian1d")):
+    for name, preset in (("run", "mlp"), ("cond", "cgan-mlp")):
         save(path / name, gans.tiny_config(preset, data__source="labelled.npz"))
+    save(path / "density", gans.tiny_config("gaussian1d"))
     save(path / "own", gans.tiny_config("mlp", model__architecture="custom"), gans.tiny_config("mlp"))
     return path
 

@@ -95,7 +95,7 @@ def test_conditions_are_switched_on_and_off(switch, c_dim):
     ["--preset", "cgan", *NARROW, "--batch-gpu", "4"],
     ["--preset", "cgan", *NARROW, "--augment", "diff"],
     ["--preset", "dcgan", *NARROW, "--augment", "ada"],
-    ["--preset", "acgan-tiny", *NARROW],
+    pytest.param(["--preset", "acgan-tiny", *NARROW], marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_a_run_is_resumed_to_the_bit(options):
     for run, steps in (("whole", ["3"]), ("halves", ["1", "3"])):

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from fastgan.optim import Adam, RMSprop
-from fastgan.signs import NUM_COMPARED, Signs, gradient_norm, mean_distance
+from fastgan.signs import EARLY, NUM_COMPARED, Signs, gradient_norm, mean_distance
 
 WELL = {"d_loss": 1.3, "real_logits": 0.5, "fake_logits": -0.5, "sample_distance": 0.9, "gradient_norm_G": 1.0, "gradient_norm_D": 2.0}
 TROUBLES = {
@@ -33,6 +33,12 @@ def test_trouble_is_said_once_when_it_begins_and_again_when_it_comes_back(words,
     assert words in said[2][0]
     assert said[2] == said[6]
     assert "\n" not in said[2][0]
+
+
+def test_samples_of_the_first_ticks_may_look_alike():
+    each, alike = signs(), WELL | {"sample_distance": 0.1}
+    said = [each.said(alike) for _ in range(EARLY + 3)]
+    assert [len(sentences) for sentences in said] == EARLY * [0] + [1, 0, 0]
 
 
 def test_two_troubles_are_two_sentences_and_a_new_one_is_said_beside_an_old_one():
