@@ -12,6 +12,7 @@ from fastgan.ops import choice
 from fastgan.phases import batches_per_step
 
 FAMILY = [name for name in presets.PRESETS if name.endswith("-tiny")] + ["wgan-gp", "wgan-gp-64", "biggan-128", "cgan-mlp", "ring8-gp"]
+QUICK = ("dcgan-tiny", "wgan-gp-tiny", "cgan-tiny", "r3gan-tiny", "ring8-gp")  # the others take 10 to 25 s each
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +36,7 @@ def make(name: str) -> Engine:
     return make_engine(config, signature, networks, feed, random, gans.FP32, print)
 
 
-@pytest.mark.parametrize("name", FAMILY)
+@pytest.mark.parametrize("name", [name if name in QUICK else pytest.param(name, marks=(pytest.mark.slow, pytest.mark.thorough)) for name in FAMILY])
 def test_every_phase_is_one_graph(name):
     eager, traced = make(name), make(name)
     assert list(eager.system.phases) == list(traced.system.phases)
