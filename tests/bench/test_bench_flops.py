@@ -33,6 +33,18 @@ def test_both_gradients_of_a_product_are_counted():
     assert useful_flops(lambda: (x @ weight).sum().backward()) == 3 * 2 * 3 * 5 * 7
 
 
+def test_every_gradient_of_a_grouped_convolution_has_the_products_of_the_convolution():
+    x, weight = torch.randn(2, 6, 5, 4, requires_grad=True), torch.randn(9, 2, 3, 3, requires_grad=True)
+    forward = 2 * 2 * 9 * 2 * 9 * 20  # both terms, images, filters, their channels, taps, pixels
+    assert useful_flops(lambda: torch.nn.functional.conv2d(x, weight, padding=1, groups=3).sum().backward()) == 3 * forward
+
+
+def test_a_network_whose_parameter_is_differentiated_by_is_counted():
+    basis = torch.nn.Parameter(torch.randn(4, 4))
+    layer = torch.nn.Linear(4, 4, bias=False)
+    assert useful_flops(lambda: torch.autograd.grad(layer(basis).sum(), [basis, layer.weight])) == 3 * 2 * 64
+
+
 def test_the_measured_product_is_the_counted_one(monkeypatch):
     monkeypatch.setattr("bench.flops.MATMUL_SIZE", {"cpu": 32})
     call, flops = matmul(torch.float32, torch.device("cpu"))
