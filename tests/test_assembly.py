@@ -49,6 +49,7 @@ def traced_only(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", TRACED)
 def test_every_phase_is_one_graph_that_does_what_eager_does(traced_only, references, name):
     reports = []
@@ -63,6 +64,7 @@ def test_every_phase_is_one_graph_that_does_what_eager_does(traced_only, referen
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["wgan-gp, n_critic 2"])
 def test_a_batch_in_parts_is_one_graph_too(traced_only, references, name):
     reports = []
