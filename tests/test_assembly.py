@@ -103,7 +103,7 @@ def recorded(monkeypatch, name: str, size: int, reports: list, **more) -> tuple[
     return ours, graphs
 
 
-@pytest.mark.parametrize("name", [*RECORDED, *(pytest.param(name, marks=pytest.mark.slow) for name in RECORDED_SLOWLY)])
+@pytest.mark.parametrize("name", [*RECORDED, *(pytest.param(name, marks=(pytest.mark.slow, pytest.mark.thorough)) for name in RECORDED_SLOWLY)])
 def test_recorded_steps_equal_eager_ones_to_the_bit(monkeypatch, name):
     reports, size, more = [], 3, (RECORDED | RECORDED_SLOWLY)[name]
     captured, graphs = recorded(monkeypatch, name, size, reports, **more)
