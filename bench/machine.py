@@ -11,6 +11,7 @@ import torch
 from fastgan.precision import cpu_flags
 
 ROOT = Path(__file__).parents[1]
+WRITTEN = ("bench/results", "docs/family", "docs/family.md")  # what measuring itself changes in the checkout
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_tile")  # what decides how fast matrices are multiplied
 
 
@@ -44,11 +45,11 @@ def describe(machine: dict) -> str:
 
 
 def commit() -> str | None:
-    """The commit of the checkout, with "-dirty" where tracked files (results apart) were changed since; None where there is none."""
+    """The commit of the checkout, with "-dirty" where tracked files were changed since, apart from results and their pictures; None where there is none."""
     head = _output("git", "rev-parse", "--short=12", "HEAD")
     if head is None:
         return None
-    changed = _output("git", "status", "--porcelain", "--untracked-files=no", "--", ".", ":!bench/results")
+    changed = _output("git", "status", "--porcelain", "--untracked-files=no", "--", ".", *(f":!{folder}" for folder in WRITTEN))
     return head + ("-dirty" if changed else "")
 
 

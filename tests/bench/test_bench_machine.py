@@ -48,14 +48,17 @@ def test_the_commit_and_whether_the_code_was_changed(checkout):
     folder, git = checkout
     assert machine.commit() is None  # nothing committed yet
     results = folder / "bench" / "results" / "step.jsonl"
-    results.parent.mkdir(parents=True)
-    results.touch()
+    picture = folder / "docs" / "family" / "mlp.png"
+    for file in (results, picture):
+        file.parent.mkdir(parents=True)
+        file.touch()
     (folder / "code.py").write_text("a = 1\n")
     git("add", ".")
     git("commit", "--quiet", "--message", "first")
     head = git("rev-parse", "HEAD")
     assert head.startswith(machine.commit())
-    results.write_text("{}\n")  # new results are no change of the code
+    for file in (results, picture):
+        file.write_text("{}\n")  # new results are no change of the code
     assert head.startswith(machine.commit())
     (folder / "code.py").write_text("a = 2\n")
     assert machine.commit().endswith("-dirty")
