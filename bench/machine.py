@@ -45,7 +45,7 @@ def describe(machine: dict) -> str:
 
 
 def commit() -> str | None:
-    """The commit of the checkout, with "-dirty" where tracked files were changed since, apart from results and their pictures; None where there is none."""
+    """The commit of the checkout, with "-dirty" where tracked files, results apart, were changed since; None where there is none."""
     head = _output("git", "rev-parse", "--short=12", "HEAD")
     if head is None:
         return None

@@ -12,6 +12,10 @@ def compile_step(step: Callable, graphs: list[torch.fx.GraphModule], options: di
     """
     from torch._inductor.compile_fx import compile_fx
 
+    from fastgan.zeros import ZerosTakenOut
+
+    options = {**options, "post_grad_custom_pre_pass": ZerosTakenOut()}
+
     def backend(graph: torch.fx.GraphModule, example_inputs: list[torch.Tensor]):
         graphs.append(graph)
         return compile_fx(graph, example_inputs, config_patches=options)

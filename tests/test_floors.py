@@ -12,7 +12,7 @@ ROOT = Path(fastgan.__file__).parent
 SERVICES = {"data", "metrics", "sample", "plots", "export", "checkpoint", "stats", "info", "progress"}
 FOUNDATIONS = [{"__init__", "errors", "kernels"}, {"files", "config"}, {"presets", "validation"}, {"ops", "precision", "cadence", "inputs"}]
 METHOD = [
-    {"transforms"},
+    {"transforms", "zeros"},
     {"layers", "norms", "losses", "penalties", "augment", "optim", "ema", "schedules", "parity", "totals"}
     | {"diff_augment", "ada", "ada_controller"}
     | {"counters", "compiling", "capture", "cuda_graphs", "pace", "readout"},
@@ -98,7 +98,7 @@ def test_a_service_knows_nothing_of_the_method(path):
 
 
 def test_the_engine_imports_torch_and_the_choice_of_operators_alone():
-    own = {"engine", "parity", "capture", "cuda_graphs", "compiling", "cadence", "counters"}
+    own = {"engine", "parity", "capture", "cuda_graphs", "compiling", "zeros", "cadence", "counters"}
     modules = set().union(*(imported_modules(ROOT / f"{name}.py") for name in own))
     packages = {module.split(".")[0] for module in modules - {f"fastgan.{name}" for name in (*own, "ops", "errors")}}
     assert packages - sys.stdlib_module_names == {"torch"}
