@@ -1,16 +1,16 @@
 """One row a preset, with the numbers of its source. What a row does not name has the default of config.py.
 
-Sources: mlp, mlp-tf, mlp-mnist are the fully connected GANs of the usual PyTorch, TensorFlow and notebook tutorials on MNIST (Goodfellow et
-al., 2014); gaussian1d is the "50 lines" GAN that learns N(4, 1.25), whose D judges a set of 100 samples at a time (its average and its beta1 are
-ours: without them the mean wanders between 3.5 and 5); dcgan is Radford et al., 2015
-(arXiv 1511.06434) as in the PyTorch example; wgan is Arjovsky et al., 2017 (1701.07875); wgan-gp (the residual networks for CIFAR-10), wgan-gp-conv
-(the convolutional ones) and wgan-gp-64 are Gulrajani et al., 2017 (1704.00028), and acgan is their conditional form (Odena et al., 2017, 1610.09585);
-cgan is a DCGAN with the class projected into D (Miyato and Koyama, 2018, 1802.05637), cgan-mlp the first conditional GAN (Mirza and Osindero, 2014,
-1411.1784) with least squares; sngan is Miyato et al., 2018 (1802.05957); stylegan2 is Karras et al., 2020 (1912.04958) in the small configuration of
-2006.06676; biggan (CIFAR-10) and biggan-128 are Brock et al., 2019 (1809.11096); lightweight is Liu et al., 2021 (2101.04775); r3gan and r3gan-cifar
-are Huang et al., 2024 (2501.05441). Rows that end in -tiny have the same recipe and narrow networks, for 16x16 and 32x32 images on a CPU; ring8 and
-grid25 are points in the plane, learnt by the plain loss and by WGAN-GP, in fp32, for bf16 has 128 numbers between 1 and 2 and a
-mode is 0.02 wide. Where a source is open about the length of a run, the length here is ours.
+Sources: mlp, mlp-tf, mlp-mnist are the fully connected GANs of the usual PyTorch, TensorFlow and notebook tutorials on MNIST (Goodfellow et al.,
+2014); gaussian1d is the "50 lines" GAN that learns N(4, 1.25), whose D judges a set of 100 samples at a time (its average and its beta1 are ours:
+without them the mean wanders between 3.5 and 5); dcgan is Radford et al., 2015 (arXiv 1511.06434) as in the PyTorch example; wgan is Arjovsky et
+al., 2017 (1701.07875); wgan-gp (the residual networks for CIFAR-10), wgan-gp-conv (the convolutional ones) and wgan-gp-64 are Gulrajani et al., 2017
+(1704.00028), and acgan is their conditional form (Odena et al., 2017, 1610.09585); cgan is a DCGAN with the class projected into D, spectral
+normalisation and the hinge loss (Miyato and Koyama, 2018, 1802.05637), cgan-mlp the first conditional GAN (Mirza and Osindero, 2014, 1411.1784) with
+least squares; sngan is Miyato et al., 2018 (1802.05957); stylegan2 is Karras et al., 2020 (1912.04958) in the small configuration of 2006.06676;
+biggan (CIFAR-10) and biggan-128 are Brock et al., 2019 (1809.11096); lightweight is Liu et al., 2021 (2101.04775); r3gan and r3gan-cifar are Huang
+et al., 2024 (2501.05441). Rows that end in -tiny have the same recipe and narrow networks, for 16x16 and 32x32 images on a CPU; ring8 and grid25 are
+points in the plane, learnt by the plain loss and by WGAN-GP, in fp32, for bf16 has 128 numbers between 1 and 2 and a mode is 0.02 wide. Where a
+source is open about the length of a run, the length here is ours.
 
 kimg counts the images that D is shown, so n_critic updates of D for one of G take n_critic batches.
 """
@@ -73,14 +73,14 @@ PRESETS = {
         optim=OptimConfig(lr_G=5e-4, lr_D=5e-4, beta1=0.0, beta2=0.9, ema_kimg=5), run=RunConfig(batch_size=64, kimg=300)),
 
     "cgan": Config(
-        model=ModelConfig("dcgan", z_dim=100, ngf=64, ndf=64, cond=True),
-        optim=OptimConfig(lr_G=2e-4, lr_D=2e-4, beta1=0.5), run=RunConfig(batch_size=64, epochs=20)),
+        model=ModelConfig("dcgan", z_dim=100, ngf=64, ndf=64, D_norm="spectral", cond=True), loss=LossConfig("hinge"),
+        optim=OptimConfig(lr_G=2e-4, lr_D=2e-4, beta1=0.0, beta2=0.9), run=RunConfig(batch_size=64, epochs=20)),
     "cgan-mlp": Config(
         model=ModelConfig("mlp", z_dim=100, G_hidden=(128, 256, 512, 1024), D_hidden=(512, 512, 512), cond=True, conditioning="concat"),
         loss=LossConfig("least_squares"), optim=OptimConfig(lr_G=2e-4, lr_D=2e-4, beta1=0.5), run=RunConfig(batch_size=64, epochs=50)),
     "cgan-tiny": Config(
-        model=ModelConfig("dcgan", z_dim=64, ngf=16, ndf=16, cond=True),
-        optim=OptimConfig(lr_G=4e-4, lr_D=4e-4, beta1=0.5, ema_kimg=2), run=RunConfig(batch_size=64, kimg=200)),
+        model=ModelConfig("dcgan", z_dim=64, ngf=16, ndf=16, D_norm="spectral", cond=True), loss=LossConfig("hinge"),
+        optim=OptimConfig(lr_G=4e-4, lr_D=4e-4, beta1=0.0, beta2=0.9, ema_kimg=2), run=RunConfig(batch_size=64, kimg=400)),
     "acgan": Config(
         model=ModelConfig("resnet", z_dim=128, ngf=128, ndf=128, D_norm="none", cond=True, conditioning="classifier"),
         loss=LossConfig("wasserstein", fresh_fakes=True, n_critic=5, class_D=1.0, class_G=0.1), penalty=PenaltyConfig(gp_weight=10),

@@ -63,7 +63,7 @@ PLAN = (
     Case("wgan-tiny", 300),
     Case("wgan-gp-tiny", 300),
     Case("cgan-mlp", 300),
-    Case("cgan-tiny", 200),
+    Case("cgan-tiny", 400),
     Case("acgan-tiny", 100),
     Case("sngan-tiny", 150),
     Case("biggan-tiny", 150),
