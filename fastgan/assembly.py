@@ -12,6 +12,7 @@ from fastgan.cuda_graphs import CudaGraphs
 from fastgan.data import Feed
 from fastgan.engine import Engine, Ladder, Phase, System
 from fastgan.errors import UserError
+from fastgan.host_memory import keep_freed_memory
 from fastgan.inputs import StepInputs
 from fastgan.networks import Networks
 from fastgan.phases import FUNCTIONS, READS_IMAGES, batches_per_step, cadence_of, phases_of
@@ -30,9 +31,13 @@ def make_engine(
 ) -> Engine:
     """The engine of a run. generator: what all random numbers of the steps come from, on the device. report: see Engine.
 
+    On a CPU the process keeps the memory that it frees from now on (host_memory.py).
+
     Raises UserError where CUDA graphs are asked for and the device has none.
     """
     device, run = generator.device, config.run
+    if device.type == "cpu":
+        keep_freed_memory()
     graphs = _graphs_of(device, [generator])
     if graphs is None and run.cuda_graph == "on":
         raise UserError(f"--cuda-graph on needs a CUDA device, and this run is on {device.type}: leave it at auto, or give --device cuda")

@@ -15,7 +15,7 @@ METHOD = [
     {"transforms", "zeros"},
     {"layers", "norms", "losses", "penalties", "augment", "optim", "ema", "schedules", "parity", "totals"}
     | {"diff_augment", "ada", "ada_controller"}
-    | {"counters", "compiling", "capture", "cuda_graphs", "pace", "readout"},
+    | {"counters", "compiling", "capture", "cuda_graphs", "pace", "readout", "host_memory"},
     {"models", "augmentation"},
     {"networks"},
     {"judging"},

@@ -19,7 +19,7 @@ from fastgan.errors import UserError
 OPS = {
     "adam_ema": ("cpu", "triton"),
     "bias_act": ("cpu", "cuda"),
-    "conv": ("subpixel",),
+    "conv": ("subpixel", "flipped"),
     "deconv": ("subpixel", "cpu", "cuda", "triton"),
     "leaky_relu_bce": ("cpu", "triton"),
 }

@@ -10,6 +10,7 @@ import torch
 from fastgan.errors import UserError
 from fastgan.ops import choice, deconv_forms, trust
 from fastgan.ops.deconv_forms import ACTIVATIONS
+from fastgan.ops.formats import format_of
 from fastgan.ops.gradients import is_needed, is_transformed
 
 
@@ -49,7 +50,7 @@ def project(z: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = N
     z, weight, bias = _checked("project", z, weight, bias, 0, act)
     if z.shape[2:] != (1, 1):
         raise UserError(f"project: z is {list(z.shape)}; it must be [N, C, 1, 1].")
-    if deconv_forms.format_of(weight) == torch.channels_last:
+    if format_of(weight) == torch.channels_last:
         columns = weight.permute(0, 2, 3, 1)  # [C, 4, 4, K], in the order of memory
         y = (z.flatten(1) @ columns.flatten(1)).view(-1, *columns.shape[1:]).permute(0, 3, 1, 2)
     else:
@@ -133,7 +134,7 @@ def _weight(small, big) -> torch.Tensor:
 def _run(forms: dict[str, Callable[[], torch.Tensor]], direction: str, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     """The result of the form that choice.py picks for such tensors."""
     shapes = " ".join("x".join(map(str, tensor.shape)) for tensor in (first, second))
-    call = f"{direction} {shapes} {str(first.dtype).removeprefix('torch.')} {str(deconv_forms.format_of(first)).removeprefix('torch.')}"
+    call = f"{direction} {shapes} {str(first.dtype).removeprefix('torch.')} {str(format_of(first)).removeprefix('torch.')}"
     return forms[choice.pick("deconv", call, forms, first.device.type)]()
 
 

@@ -9,6 +9,8 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
+from fastgan.ops.formats import format_of, settled
+
 ACTIVATIONS = ("linear", "relu", "leaky_relu", "tanh")  # numbered as csrc/deconv.h has them
 LIBRARY_DTYPES = {"cpu": (torch.float32, torch.bfloat16), "cuda": (torch.float32, torch.float16, torch.bfloat16)}
 # The CPU kernels of `up` and `down` are for images, of so many big channels at most, and for deep layers, whose channels come by 32. The deep ones
@@ -215,22 +217,6 @@ def register_in_torch() -> None:
     """Tells the compiler about the library's operators; called once, when the library has defined them."""
     for name, fake in (("up", fake_up), ("down", fake_down), ("weight", fake_weight)):
         torch.library.register_fake(f"fastgan::deconv_{name}", fake)
-
-
-def settled(image: torch.Tensor) -> torch.Tensor:
-    """An image of one channel that lies in both formats at once, with the strides of channels_last.
-
-    Torch guesses the format of a result from strides that mean nothing there, and its compiler, which does not keep them, guesses otherwise.
-    """
-    if image.shape[1] == 1 and image.is_contiguous():
-        return image.squeeze(1).unsqueeze(3).permute(0, 3, 1, 2)
-    return image
-
-
-def format_of(x: torch.Tensor) -> torch.memory_format:
-    """channels_last if it is, and for an image of one channel, else contiguous; of another tensor that is both (one pixel), contiguous."""
-    is_channels_last = x.is_contiguous(memory_format=torch.channels_last) and (not x.is_contiguous() or x.shape[1] == 1)
-    return torch.channels_last if is_channels_last else torch.contiguous_format
 
 
 def _nhwc(x: torch.Tensor) -> torch.Tensor:

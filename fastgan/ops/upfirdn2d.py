@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from fastgan.errors import UserError
-from fastgan.ops.deconv_forms import format_of
+from fastgan.ops.formats import format_of
 from fastgan.ops.gradients import is_transformed
 
 Taps = Sequence[float] | Sequence[Sequence[float]]  # a filter for both directions, or its rows
@@ -63,12 +63,10 @@ def upfirdn2d(
     resampling = _checked(x, taps, up, down, padding, gain)
     if is_transformed(x):
         return _by_convolution(x, resampling)
-    # Compiled, the shifted sums fuse with what surrounds them, where a convolution is a call of its own with its layouts: 2.6 ms against 3.6 for the
-    # blur of (16, 64, 32, 32) in channels_last with bias, activation and gradients, 1.6 against 2.7 for doubling (32, 3, 32, 32). Eager on the CPU,
-    # one depthwise convolution of the whole filter is fastest: 4.1 ms against 5.1 (two of one direction) and 14.9 (shifted sums) for the blur of
-    # (16, 64, 64, 64). Eager on CUDA takes the sums, which need no filter on the device. (2 Zen4 cores.)
-    summed = torch.compiler.is_compiling() or x.device.type != "cpu"
-    return _resample(x, resampling, summed)
+    # The CPU takes one depthwise convolution of the whole filter. Leaky ReLU, blur, and gradients of both orders of (32, 32, 32, 32), channels_last,
+    # compiled: 9.0 ms, and 33 as shifted sums, which the compiler fuses, and then computes again wherever they are needed; halving 4.5 and 7.7,
+    # doubling (32, 3, 32, 32) 3.3 and 2.0 (one Zen4 core). CUDA takes the sums, which need no filter on the device.
+    return _resample(x, resampling, x.device.type != "cpu")
 
 
 def upfirdn2d_reference(
@@ -122,7 +120,12 @@ def _resample(x: torch.Tensor, resampling: _Resampling, summed: bool) -> torch.T
 
 
 def _by_convolution(x: torch.Tensor, resampling: _Resampling) -> torch.Tensor:
-    """One depthwise convolution with the whole filter; transposed where that leaves out the products with inserted zeros."""
+    """One depthwise convolution with the whole filter; transposed where that leaves out the products with inserted zeros.
+
+    On the CPU in float32 at least: the library has no transposed depthwise kernel for bf16 (6.9 ms where float32 takes 0.4, 64 images of 8x16x16).
+    """
+    if x.device.type == "cpu" and x.dtype in (torch.bfloat16, torch.float16):
+        return _by_convolution(x.float(), resampling).to(x.dtype)
     columns, rows, up, down, padding = resampling
     kernel = torch.tensor(rows, dtype=x.dtype, device=x.device)
     if columns:

@@ -10,15 +10,16 @@ from fastgan.ops import choice, conv
 # stride, padding, taps, groups, height and width of the big image: 1x1 and whole images, odd ends, groups of one channel, strides without and with
 # samples that no filter reaches
 GEOMETRIES = [
-    (1, 0, 1, 1, 3, 1), (1, 1, 3, 1, 5, 6), (1, 1, 3, 2, 4, 4), (1, 1, 3, 4, 4, 3), (2, 2, 5, 1, 6, 8), (2, 2, 5, 1, 7, 5), (2, 1, 3, 1, 5, 6),
+    (1, 0, 1, 1, 3, 1), (1, 2, 3, 1, 5, 4), (1, 2, 2, 2, 4, 5),
+    (1, 1, 3, 1, 5, 6), (1, 1, 3, 2, 4, 4), (1, 1, 3, 4, 4, 3), (2, 2, 5, 1, 6, 8), (2, 2, 5, 1, 7, 5), (2, 1, 3, 1, 5, 6),
     (2, 0, 3, 1, 7, 9), (2, 0, 3, 1, 8, 8), (2, 1, 4, 2, 6, 6), (2, 0, 1, 1, 5, 4), (3, 1, 3, 1, 7, 8), (1, 0, 4, 1, 4, 4),
 ]  # fmt: skip
 DOUBLE = {"dtype": torch.float64, "requires_grad": True}
 
 
-@pytest.fixture(autouse=True, params=("reference", "subpixel"))
+@pytest.fixture(autouse=True, params=("reference", "subpixel", "flipped"))
 def form(request, monkeypatch):
-    """How the transposed convolution of stride 2 is computed."""
+    """How the transposed convolution is computed, where it can be so."""
     forms = conv._up_forms
     monkeypatch.setattr(conv, "_up_forms", lambda *arguments: {"reference": forms(*arguments).get(request.param, forms(*arguments)["reference"])})
 
@@ -75,6 +76,27 @@ def test_a_penalty_has_the_library_s_gradients(memory_format):
     for ours, reference, exact in zip(gradients(torch.float32, conv.conv2d), gradients(torch.float32, F.conv2d), truth, strict=True):
         assert_close_to_truth(ours, reference, exact, atol=4e-6 * exact.abs().max().item())
         assert ours.is_contiguous(memory_format=memory_format)
+
+
+def test_an_image_of_one_channel_gives_channels_last_whatever_its_strides_say():
+    """The compiler does not keep them, and the library guesses by them: the layer behind it, and its gradients, would be in another format."""
+    weight = torch.randn(5, 1, 3, 3, requires_grad=True)
+    for img in (torch.randn(2, 1, 6, 4), torch.randn(2, 6, 4, 1).permute(0, 3, 1, 2)):
+        y = conv.conv2d(img, weight, padding=1)
+        assert y.is_contiguous(memory_format=torch.channels_last)
+        torch.testing.assert_close(y, F.conv2d(img, weight, padding=1))
+        (dweight,) = torch.autograd.grad(y.square().sum(), weight)
+        torch.testing.assert_close(dweight, torch.autograd.grad(F.conv2d(img, weight, padding=1).square().sum(), weight)[0])
+
+
+@pytest.mark.parametrize("implementation", sorted(conv.CHECKED))
+def test_the_self_check_finds_what_is_wrong(monkeypatch, implementation):
+    device = torch.device("cpu")
+    monkeypatch.undo()  # the forms as they are
+    assert conv.self_check(implementation, device) is None
+    function = getattr(conv, f"up_{implementation}")
+    monkeypatch.setattr(conv, f"up_{implementation}", lambda *arguments: function(*arguments) * 1.001)
+    assert "a transposed convolution" in conv.self_check(implementation, device)
 
 
 def test_the_weight_s_second_order_has_no_convolution_with_filters_as_large_as_images():

@@ -142,9 +142,10 @@ def test_reduced_precision_is_that_of_x_under_autocast_too(memory_format):
     torch.testing.assert_close(half.double(), expected, rtol=2e-2, atol=1e-2)
 
 
+@pytest.mark.parametrize("way", ["_by_convolution", "_by_sums"])
 @every_format
-def test_a_compiled_step_differentiates_twice(memory_format, monkeypatch):
-    """One graph of sums alone; values, first and second derivatives are those of eager code, which takes the other way."""
+def test_a_compiled_step_differentiates_twice(memory_format, way, monkeypatch):
+    """One graph; values, first and second derivatives are those of eager code, whichever way is compiled: the CPU's or that of a GPU."""
     torch._dynamo.config.trace_autograd_ops = True
     x = torch.randn(2, 3, 6, 5).to(memory_format=memory_format).requires_grad_()
 
@@ -163,7 +164,7 @@ def test_a_compiled_step_differentiates_twice(memory_format, monkeypatch):
 
     probe = torch.zeros_like(x).requires_grad_()
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_by_convolution", None)
+        patch.setattr(module, "_by_convolution", getattr(module, way))
         compiled = torch.compile(step, backend=backend, fullgraph=True, dynamic=False)(x, probe)
     for ours, expected in zip(compiled, step(x, probe), strict=True):
         torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item())

@@ -1,0 +1,18 @@
+"""Memory formats of images, where torch is in doubt about them."""
+import torch
+
+
+def settled(image: torch.Tensor) -> torch.Tensor:
+    """An image of one channel that lies in both formats at once, with the strides of channels_last.
+
+    Torch guesses the format of a result from strides that mean nothing there, and its compiler, which does not keep them, guesses otherwise.
+    """
+    if image.shape[1] == 1 and image.is_contiguous():
+        return image.squeeze(1).unsqueeze(3).permute(0, 3, 1, 2)
+    return image
+
+
+def format_of(x: torch.Tensor) -> torch.memory_format:
+    """channels_last if it is, and for an image of one channel, else contiguous; of another tensor that is both (one pixel), contiguous."""
+    is_channels_last = x.is_contiguous(memory_format=torch.channels_last) and (not x.is_contiguous() or x.shape[1] == 1)
+    return torch.channels_last if is_channels_last else torch.contiguous_format
