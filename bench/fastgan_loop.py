@@ -8,9 +8,9 @@ from fastgan.assembly import make_engine
 from fastgan.config import Config
 from fastgan.data import GaussianFeed, ResidentFeed
 from fastgan.engine import Rung
-from fastgan.networks import make_networks
 from fastgan.phases import batches_per_step
 from fastgan.precision import choose_precision
+from fastgan.wiring import make_networks
 
 
 class FastganLoop:

@@ -31,7 +31,6 @@ from fastgan.gallery import Gallery
 from fastgan.losses import CROSS_ENTROPIES
 from fastgan.measuring import Measurer
 from fastgan.memory import full_gpu_said
-from fastgan.networks import make_networks
 from fastgan.ops import choice
 from fastgan.pace import Pace
 from fastgan.parity import PARITY_STEPS
@@ -46,6 +45,7 @@ from fastgan.stats import refuse_existing_run
 from fastgan.stopwatch import Stopwatch
 from fastgan.training_state import load_state
 from fastgan.validation import validate
+from fastgan.wiring import make_networks
 
 
 class Trainer:

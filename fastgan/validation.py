@@ -3,7 +3,7 @@ import dataclasses
 import math
 import re
 
-from fastgan.config import DCGAN_RESOLUTIONS, DENSITIES, LENGTHS, SET_SIZE, Config, from_dict, value_of
+from fastgan.config import DCGAN_RESOLUTIONS, DENSITIES, LENGTHS, SET_SIZE, Config, ModelConfig, from_dict, value_of
 from fastgan.errors import UserError
 
 DENSITY_OF = {"samples": ("gaussian",), "points": ("ring8", "grid25")}  # architecture -> the densities that it can learn
@@ -11,6 +11,14 @@ NORMS = ("batch", "instance", "layer", "none", "spectral", "weight")
 # architecture -> the normalisations that its D can have; the others' is a part of the recipe
 D_NORMS = {"dcgan": NORMS, "resnet": ("none", "batch", "instance", "layer", "spectral"), "resnet-stem": ("none", "batch", "instance", "layer")}
 CONDITIONING = {"concat": ("dcgan", "mlp"), "classifier": ("resnet",)}  # which architectures can be told classes otherwise than by projection
+BLOCKS, HIDDEN = ("dcgan", "conv", "resnet", "resnet-stem", "biggan"), ("mlp", "samples", "points")
+USED_BY = {  # which architectures an option of the networks is for; one that would have no effect is refused
+    **dict.fromkeys(("ngf", "ndf"), BLOCKS), "taper": ("resnet", "biggan"), "init": ("mlp",),
+    **dict.fromkeys(("G_hidden", "D_hidden", "G_activation", "D_activation"), HIDDEN),
+    **dict.fromkeys(("attention", "shared_dim"), ("biggan",)), **dict.fromkeys(("widths", "cardinalities", "blocks"), ("r3gan",)),
+    **dict.fromkeys(("w_dim", "mapping_layers", "channel_base", "channel_max", "style_mixing", "mbstd_group", "D_skips"), ("stylegan2",)),
+    "width": ("lightweight",),
+}  # fmt: skip
 CHOICES = {
     "model.architecture": (
         "dcgan", "mlp", "samples", "points", "resnet", "resnet-stem", "conv", "biggan", "stylegan2", "lightweight", "r3gan", "custom",
@@ -104,6 +112,9 @@ def _check_each_option(config: Config) -> None:
 def _check_networks(config: Config) -> None:
     """What an architecture cannot be, and what only one of them has."""
     model, architecture = config.model, config.model.architecture
+    for name, known in USED_BY.items():
+        if architecture not in known and getattr(model, name) != getattr(ModelConfig, name):
+            raise UserError(f"model.{name} is for {', '.join(known)}, and has no effect on {architecture}: leave it out")
     if architecture == "dcgan" and model.img_resolution not in (None, *DCGAN_RESOLUTIONS):
         raise UserError(f"--resolution {model.img_resolution} is not one of dcgan's: {', '.join(map(str, DCGAN_RESOLUTIONS))}")
     if model.img_low != -1 and not (architecture == "custom" or (architecture == "mlp" and not model.cond)):

@@ -8,9 +8,10 @@ from fastgan import adapt, models, presets
 from fastgan.config import Config, replace
 from fastgan.engine import Engine, Ladder, Phase, single_phase
 from fastgan.inputs import StepInputs
-from fastgan.networks import Networks, make_networks
+from fastgan.networks import Networks
 from fastgan.precision import Precision
 from fastgan.step import update
+from fastgan.wiring import make_networks
 
 CPU = torch.device("cpu")
 FP32 = Precision("cpu", torch.float32, "test")

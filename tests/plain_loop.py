@@ -16,8 +16,9 @@ from fastgan.config import Config, replace
 from fastgan.data.resident import ResidentFeed
 from fastgan.diff_augment import diff_augment
 from fastgan.engine import Engine
-from fastgan.networks import Networks, make_networks
+from fastgan.networks import Networks
 from fastgan.precision import Precision
+from fastgan.wiring import make_networks
 
 CPU = torch.device("cpu")
 FP32 = Precision("cpu", torch.float32, "test")

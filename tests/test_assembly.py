@@ -11,9 +11,9 @@ from torch import nn
 
 from fastgan import adapt, assembly, ops
 from fastgan.data.synthetic import MixtureFeed
-from fastgan.networks import make_networks
 from fastgan.ops import choice
 from fastgan.parity import restore, snapshot
+from fastgan.wiring import make_networks
 
 CASES = test_objectives.CASES
 TRACED = (

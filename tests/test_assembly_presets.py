@@ -7,9 +7,9 @@ from fastgan import adapt, models, ops, presets
 from fastgan.assembly import make_engine
 from fastgan.data import ResidentFeed
 from fastgan.engine import Engine
-from fastgan.networks import make_networks
 from fastgan.ops import choice
 from fastgan.phases import batches_per_step
+from fastgan.wiring import make_networks
 
 FAMILY = [name for name in presets.PRESETS if name.endswith("-tiny")] + ["wgan-gp", "wgan-gp-64", "biggan-128", "cgan-mlp", "ring8-gp"]
 QUICK = ("wgan-gp-tiny", "r3gan-tiny", "ring8-gp")  # the others take 10 to 25 s each

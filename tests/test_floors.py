@@ -18,7 +18,7 @@ METHOD = [
     | {"counters", "compiling", "capture", "cuda_graphs", "pace", "readout", "host_memory"},
     {"models", "augmentation"},
     {"networks"},
-    {"judging"},
+    {"judging", "wiring"},
     {"objectives"},
     {"step", "engine", "adapt"},
     {"phases"},

@@ -8,7 +8,7 @@ from fastgan import adapt
 from fastgan.config import replace
 from fastgan.errors import UserError
 from fastgan.gallery import DENSITY_SAMPLES, Gallery
-from fastgan.networks import make_networks
+from fastgan.wiring import make_networks
 
 IMG_SHAPE = (1, 16, 16)
 

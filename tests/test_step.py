@@ -14,9 +14,9 @@ from fastgan import adapt, models, ops, step
 from fastgan.data.feed import Window
 from fastgan.inputs import StepInputs
 from fastgan.judging import cross_entropy
-from fastgan.networks import make_networks
 from fastgan.ops import choice
 from fastgan.step import update
+from fastgan.wiring import make_networks
 
 LOSSES = [
     {},

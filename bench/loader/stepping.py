@@ -18,9 +18,9 @@ from fastgan import adapt, models
 from fastgan.assembly import make_engine
 from fastgan.data import Feed
 from fastgan.engine import Engine
-from fastgan.networks import make_networks
 from fastgan.parity import PARITY_STEPS
 from fastgan.precision import choose_precision
+from fastgan.wiring import make_networks
 
 GPU_SHARE = 0.3  # of the time that a CPU takes: steps are a hundred times shorter there, and their number is what counts
 CONSTANT, ALONE = "constant", "alone "
