@@ -87,8 +87,8 @@ PRESETS = {
         optim=OptimConfig(lr_G=2e-4, lr_D=2e-4, beta1=0.0, beta2=0.9, decay="linear", decay_kimg=32_000), run=RunConfig(batch_size=64, kimg=32_000)),
     "acgan-tiny": Config(
         model=ModelConfig("resnet", z_dim=64, ngf=32, ndf=32, D_norm="none", cond=True, conditioning="classifier"),
-        loss=LossConfig("wasserstein", fresh_fakes=True, n_critic=2, class_D=1.0, class_G=0.1), penalty=PenaltyConfig(gp_weight=10),
-        optim=OptimConfig(lr_G=5e-4, lr_D=5e-4, beta1=0.0, beta2=0.9, ema_kimg=5), run=RunConfig(batch_size=32, kimg=100)),
+        loss=LossConfig("wasserstein", fresh_fakes=True, n_critic=2, class_D=1.0, class_G=5.0), penalty=PenaltyConfig(gp_weight=10),
+        optim=OptimConfig(lr_G=5e-4, lr_D=5e-4, beta1=0.0, beta2=0.9, ema_kimg=5), run=RunConfig(batch_size=32, kimg=150)),
     "sngan": Config(
         model=ModelConfig("resnet", z_dim=128, ngf=256, ndf=128, D_norm="spectral"), loss=HINGE,
         optim=OptimConfig(lr_G=2e-4, lr_D=2e-4, beta1=0.0, beta2=0.9, decay="linear", decay_kimg=32_000), run=RunConfig(batch_size=64, kimg=32_000)),

@@ -64,7 +64,7 @@ PLAN = (
     Case("wgan-gp-tiny", 300),
     Case("cgan-mlp", 300),
     Case("cgan-tiny", 400),
-    Case("acgan-tiny", 100),
+    Case("acgan-tiny", 150),
     Case("sngan-tiny", 150),
     Case("biggan-tiny", 150),
     Case("lightweight-tiny", 100),
