@@ -1,11 +1,13 @@
 """A small classifier, trained on the spot on a labelled set: its features, for distances, and its opinion of what an image shows."""
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.nn import functional
 
+from fastgan.data.bars import progress_bar
 from fastgan.metrics.cached import cached
 
 _SIDE, _NUM_FEATURES = 32, 128
@@ -46,13 +48,13 @@ class Labelled:
     checksum: str
 
 
-def trained_classifier(labelled: Labelled, device: torch.device) -> Classifier:
-    """The classifier for these images, on `device`, in evaluation mode: trained now, or found in the cache folder."""
+def trained_classifier(labelled: Labelled, device: torch.device, progress: bool = False) -> Classifier:
+    """The classifier for these images, on `device`, in evaluation mode: trained now, with a bar if `progress`, or found in the cache folder."""
     num_classes = int(labelled.labels.max()) + 1
     facts = {"images": labelled.checksum, "labels": hashlib.sha256(labelled.labels.numpy()).hexdigest(), "recipe": _RECIPE,
              "shape": tuple(labelled.images.shape)}  # fmt: skip
     classifier = _fresh(labelled.images.shape[1], num_classes).to(device)
-    classifier.load_state_dict(cached("classifier", facts, lambda: _train(classifier, labelled, device)))
+    classifier.load_state_dict(cached("classifier", facts, lambda: _train(classifier, labelled, device, progress)))
     classifier.identity = hashlib.sha256(repr(facts).encode()).hexdigest()
     return classifier.eval()
 
@@ -63,11 +65,20 @@ def _fresh(in_channels: int, num_classes: int) -> Classifier:
         return Classifier(in_channels, num_classes)
 
 
-def _train(classifier: Classifier, labelled: Labelled, device: torch.device) -> dict[str, torch.Tensor]:
-    """Adam with a triangular learning rate for a fixed number of steps: the same data give the same network on the same machine."""
+def _train(classifier: Classifier, labelled: Labelled, device: torch.device, progress: bool) -> dict[str, torch.Tensor]:
+    """The weights after training, with the accuracy on the images held out: the same data give the same network on the same machine."""
     order = torch.randperm(len(labelled.images), generator=torch.Generator().manual_seed(0))
     num_held_out = min(max(1, len(order) // _HELD_OUT), _MOST_HELD_OUT)
     held_out, seen = order[:num_held_out], order[num_held_out:]
+    with progress_bar("training a small classifier on the real images, steps", _STEPS, progress) as advance:
+        _fit(classifier, labelled, seen, device, advance)
+    right = [classifier.classify(labelled.images[rows].to(device)).cpu() == labelled.labels[rows] for rows in held_out.split(_BATCH)]
+    classifier.accuracy.fill_(torch.cat(right).double().mean())
+    return classifier.state_dict()
+
+
+def _fit(classifier: Classifier, labelled: Labelled, seen: torch.Tensor, device: torch.device, advance: Callable[[int], None]) -> None:
+    """Adam with a triangular learning rate for a fixed number of steps. seen: the rows that are trained on. advance: moves a progress bar."""
     parameters = list(classifier.parameters())
     optimizer = torch.optim.Adam(parameters, lr=_LR)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _LR, total_steps=_STEPS)
@@ -82,9 +93,7 @@ def _train(classifier: Classifier, labelled: Labelled, device: torch.device) -> 
             parameter.grad = gradient
         optimizer.step()
         schedule.step()
-    right = [classifier.classify(labelled.images[rows].to(device)).cpu() == labelled.labels[rows] for rows in held_out.split(_BATCH)]
-    classifier.accuracy.fill_(torch.cat(right).double().mean())
-    return classifier.state_dict()
+        advance(1)
 
 
 def _scaled(images: torch.Tensor) -> torch.Tensor:

@@ -29,9 +29,10 @@ class Evaluator:
         self.metrics = parse(metrics, real.num_images)
         self.num_generated = max(metric.num for metric in self.metrics)
         self._real, self._device, self._batch_size, self._progress = real, torch.device(device), batch_size, progress
-        self._network = open_features(features, real, self._device) if any(metric.needs_features for metric in self.metrics) else None
+        needs_features = any(metric.needs_features for metric in self.metrics)
+        self._network = open_features(features, real, self._device, progress) if needs_features else None
         self._reals = RealFeatures(real, self._network, self._device, batch_size, progress, counts(self.metrics, "kid", "pr", "dc"))
-        self._judges = {kind: make(real, self._device) for kind, make in JUDGES.items() if counts(self.metrics, kind)}
+        self._judges = {kind: make(real, self._device, progress) for kind, make in JUDGES.items() if counts(self.metrics, kind)}
         self._real_similarity: dict[int, float] = {}
         self.notes = (*self._notes(), *(judge.note for judge in self._judges.values()))
 

@@ -26,8 +26,8 @@ class Judge(Protocol):
 class ClassJudge:
     """Whether images of a conditional generator show the class asked for: accuracy, and `_classC` of every class that was asked for."""
 
-    def __init__(self, real: ImageSet, device: torch.device):
-        self._classifier = class_classifier(real, device)
+    def __init__(self, real: ImageSet, device: torch.device, progress: bool = False):
+        self._classifier = class_classifier(real, device, progress)
         self._num_classes = self._classifier.head.out_features
         self.note = (f"the classifier behind accuracy is right on {self._classifier.accuracy.item():.1%} of real images that it was not trained on, "
                      "so a perfect generator reaches about that")  # fmt: skip
@@ -46,12 +46,12 @@ class ClassJudge:
 class StackedJudge:
     """Modes of stacked digits that are reached, at most 1000, and `_kl`, KL(samples || real set)."""
 
-    def __init__(self, real: ImageSet, device: torch.device):
+    def __init__(self, real: ImageSet, device: torch.device, progress: bool = False):
         if real.labels is None or real.img_shape[2] != 3 or not 100 <= real.labels.max() < NUM_STACKED:
             raise UserError(f"{real.name} is no set of stacked digits, which modes are counted of: three channels, a digit in each, and labels "
                             "100 red + 10 green + blue; leave modes out")  # fmt: skip
         self._real_share = torch.bincount(real.labels, minlength=NUM_STACKED).to(device).double() / real.num_images
-        self._classifier = trained_classifier(_single_digits(real), device)
+        self._classifier = trained_classifier(_single_digits(real), device, progress)
         self.note = f"the classifier behind modes is right on {self._classifier.accuracy.item():.1%} of real digits that it was not trained on"
 
     def judge(self, images: torch.Tensor, asked: torch.Tensor | None) -> torch.Tensor:
@@ -62,7 +62,7 @@ class StackedJudge:
         return {"": coverage["modes"], "_kl": coverage["kl"]}
 
 
-JUDGES: dict[str, Callable[[ImageSet, torch.device], Judge]] = {"accuracy": ClassJudge, "modes": StackedJudge}
+JUDGES: dict[str, Callable[[ImageSet, torch.device, bool], Judge]] = {"accuracy": ClassJudge, "modes": StackedJudge}
 
 
 def _single_digits(real: ImageSet) -> Labelled:

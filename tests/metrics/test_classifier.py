@@ -44,6 +44,12 @@ def test_it_is_trained_once(monkeypatch):
     assert all(torch.equal(value, second.state_dict()[name]) for name, value in first.state_dict().items())
 
 
+@pytest.mark.parametrize("progress", [False, True])
+def test_the_wait_is_said_where_bars_are_wanted(capsys, progress):
+    trained_classifier(bars(100), CPU, progress)
+    assert ("training a small classifier" in capsys.readouterr().err) == progress
+
+
 def test_other_labels_make_another_one():
     labelled = bars(100)
     others = Labelled(labelled.images, 2 - labelled.labels, labelled.checksum)

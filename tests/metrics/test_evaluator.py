@@ -29,7 +29,7 @@ def networks(monkeypatch, tmp_path):
     """The networks that evaluators have opened, in order."""
     monkeypatch.setenv("FASTGAN_CACHE", str(tmp_path))
     opened = []
-    monkeypatch.setattr(evaluator, "open_features", lambda name, real, device: opened.append(Pixels(name)) or opened[-1])
+    monkeypatch.setattr(evaluator, "open_features", lambda name, real, device, progress: opened.append(Pixels(name)) or opened[-1])
     return opened
 
 
@@ -136,7 +136,7 @@ def test_judges_are_asked_with_the_classes(networks, monkeypatch):
     class Judge:
         note = "a note"
 
-        def __init__(self, real, device):
+        def __init__(self, real, device, progress):
             pass
 
         def judge(self, img, asked):

@@ -25,11 +25,11 @@ class Reader:
 def trained_on(monkeypatch):
     sets = []
 
-    def train(labelled, device):
+    def train(labelled, device, progress):
         sets.append(labelled)
         return Reader()
     monkeypatch.setattr(judges, "trained_classifier", train)
-    monkeypatch.setattr(judges, "class_classifier", lambda real, device: Reader())
+    monkeypatch.setattr(judges, "class_classifier", lambda real, device, progress: Reader())
     return sets
 
 

@@ -190,6 +190,16 @@ def test_downsampling_is_a_quarter_of_what_undoes_upsampling(shape):
 
 
 @pytest.mark.parametrize("resample", [upsample, downsample])
+def test_resampling_in_bf16_keeps_dtype_and_format_and_rounds_once(resample):
+    x = torch.randn(2, 5, 6, 4).bfloat16().to(memory_format=torch.channels_last)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = resample(x)
+    assert y.dtype == torch.bfloat16
+    assert y.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(y, resample(x.double()).bfloat16(), rtol=0.008, atol=1e-6)  # half a step of bf16, and float32 on its edge
+
+
+@pytest.mark.parametrize("resample", [upsample, downsample])
 def test_resampling_has_gradients_of_both_orders(resample):
     check_gradients(lambda x: resample(x).square(), [torch.randn(2, 2, 4, 2)])
 
