@@ -102,7 +102,7 @@ def test_the_self_check_finds_what_is_wrong(monkeypatch, implementation):
 def test_the_weight_s_second_order_has_no_convolution_with_filters_as_large_as_images():
     """What makes the library's slow: batch and channels change places."""
     img, weights = torch.randn(3, 3, 8, 6), [torch.randn(6, 3, 3, 3), torch.randn(9, 2, 5, 5)]
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], record_shapes=True) as profile:
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], record_shapes=True, acc_events=True) as profile:
         penalty_gradients(img, weights, conv.conv2d)
     filters = [event.input_shapes[1] for event in profile.events() if event.name == "aten::convolution"]
     assert {tuple(shape[2:]) for shape in filters} <= {(3, 3), (5, 5)}
