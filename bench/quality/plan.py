@@ -71,7 +71,7 @@ PLAN = (
     Case("stylegan2-tiny", 150),
     Case("r3gan-tiny", 150),
     *(Case(name, kimg, STACKED + EMBEDDED, points=STACKED_POINTS)
-      for name, kimg in (("dcgan-tiny", 200), ("wgan-gp-tiny", 300), ("sngan-tiny", 150), ("r3gan-tiny", 150))),
+      for name, kimg in (("dcgan-tiny", 400), ("wgan-gp-tiny", 300), ("sngan-tiny", 150), ("r3gan-tiny", 150))),
 )  # fmt: skip
 COMPARED = Case("dcgan-tiny", 100, seeds=5, points=4)  # with the plain loop
 
