@@ -159,8 +159,8 @@ PRESETS = {
         run=RunConfig(batch_size=256, steps=10_000, amp=False)),
     "grid25-gp": Config(
         model=POINTS, loss=WGAN_GP, penalty=PenaltyConfig(gp_weight=0.1),
-        optim=OptimConfig(lr_G=1e-3, lr_D=1e-3, beta1=0.5, beta2=0.9, decay="linear", decay_kimg=6400, ema_kimg=50),
-        data=DataConfig("grid25"), run=RunConfig(batch_size=256, steps=25_000, amp=False)),
+        optim=OptimConfig(lr_G=1e-3, lr_D=1e-3, beta1=0.5, beta2=0.9, decay="linear", decay_kimg=12_800, ema_kimg=50),
+        data=DataConfig("grid25"), run=RunConfig(batch_size=256, steps=50_000, amp=False)),
 }
 # fmt: on
 

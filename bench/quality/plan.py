@@ -55,7 +55,7 @@ PLAN = (
     Case("ring8", 2560),
     Case("ring8-gp", 6400),
     Case("grid25", 2560),
-    Case("grid25-gp", 6400),
+    Case("grid25-gp", 12_800),
     Case("mlp", 300),
     Case("mlp-tf", 300),
     Case("mlp-mnist", 600),
