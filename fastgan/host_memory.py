@@ -8,7 +8,7 @@ import ctypes
 import functools
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # mallopt's names for free memory on top that is given back, and for blocks that are mapped one by one
-NEVER = 2**30  # bytes: no tensor of a network on a CPU is as large, and a step's memory stays with the process
+LARGEST = 2**30  # bytes: of blocks that are kept; what is larger is mapped by itself and given back, as before
 
 
 @functools.cache
@@ -17,4 +17,4 @@ def keep_freed_memory() -> bool:
     libc = ctypes.CDLL(None)
     if not hasattr(libc, "gnu_get_libc_version"):
         return False
-    return all(libc.mallopt(option, NEVER) == 1 for option in (TRIM_THRESHOLD, MMAP_THRESHOLD))
+    return all(libc.mallopt(option, LARGEST) == 1 for option in (TRIM_THRESHOLD, MMAP_THRESHOLD))
