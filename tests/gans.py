@@ -11,6 +11,7 @@ from fastgan.inputs import StepInputs
 from fastgan.networks import Networks
 from fastgan.precision import Precision
 from fastgan.step import update
+from fastgan.validation import USED_BY
 from fastgan.wiring import make_networks
 
 CPU = torch.device("cpu")
@@ -50,6 +51,7 @@ def tiny_config(preset: str, **overrides) -> Config:
         small |= {"model.attention": 8}
     if model.widths:
         small |= {"model.widths": (16, 16, 8), "model.cardinalities": (2, 2, 2), "model.blocks": (1, 1, 1)}
+    small = {key: value for key, value in small.items() if model.architecture in USED_BY.get(key.removeprefix("model."), (model.architecture,))}
     for key, value in (small | {key.replace("__", "."): value for key, value in overrides.items()}).items():
         config = replace(config, key, value)
     return config
