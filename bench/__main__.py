@@ -1,5 +1,5 @@
 """`python -m bench step --preset NAME ...` measures a training step, `ops` the fused operators, `loader` the data; `table FILE` prints kept rows.
-`quality` trains the presets and measures what they learn.
+`quality` trains the presets and measures what they learn. `cuda-code` generates and counts CUDA code without a GPU.
 
 `gpu` runs all of it, and the tests that need one, on a machine with an NVIDIA GPU.
 """
@@ -7,6 +7,7 @@ import argparse
 import dataclasses
 import functools
 import json
+import shlex
 import sys
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from fastgan.errors import DiskError, UserError
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code: 0, 1 for a disk that refuses, 2 for what the user can mend, 130 when interrupted."""
     options = _parser().parse_args(arguments)
+    options.words = sys.argv[1:] if arguments is None else arguments
     try:
         return options.run(options) or 0
     except (UserError, DiskError) as error:
@@ -135,9 +137,52 @@ def quality(options: argparse.Namespace) -> int:
     return trainings(cases, path, Console(stderr=True, highlight=False).print)
 
 
+def cuda_code(options: argparse.Namespace) -> int:
+    """Generate the CUDA code of presets, show what it launches, keep, compare. Returns 1 where some code could not be generated."""
+    from bench.cuda_code import cases
+    from bench.cuda_code.described_gpu import check_this_torch
+    from bench.cuda_code.rows import CUDA_CODE_RESULTS, compare, markdown_table, read_json
+
+    check_this_torch()
+    before = read_json(options.compare) if options.compare else None
+    chosen = cases.family() if options.family else [
+        cases.make_case(name, options.batch_size, options.resolution, options.augment, options.cond) for name in options.preset]  # fmt: skip
+    chosen = [cases.with_combo_kernels(case) for case in chosen] if options.combo else chosen
+
+    from rich.console import Console
+
+    from bench import results
+    from bench.cuda_code.run import Settings, rows_of
+    from fastgan.files import write_text
+
+    settings = Settings(_forms(options.ops), shlex.join(["python", "-m", "bench", *options.words]), not options.no_machine_code, options.keep)
+    rows = []
+    for case in chosen:
+        of_case = list(rows_of(case, settings, Console(stderr=True, highlight=False).print))
+        if options.save:
+            results.append(CUDA_CODE_RESULTS if options.save is True else options.save, of_case)
+        rows += [dataclasses.asdict(row) for row in of_case]
+        if options.json:
+            write_text(options.json, json.dumps(rows, indent=1) + "\n")
+    print(compare(rows, before) if before else markdown_table(rows))
+    return int(any(row["problem"] for row in rows))
+
+
+def _forms(assignments: list[str]) -> dict[str, str]:
+    """op=implementation by op."""
+    from fastgan.ops import OPS
+
+    forms = dict(assignment.partition("=")[::2] for assignment in assignments)
+    for op, form in forms.items():
+        if form not in ("reference", *OPS.get(op, ())):
+            raise UserError(f"--ops {op}={form}: there is no such operator or no such implementation of it")
+    return forms
+
+
 def table(options: argparse.Namespace) -> None:
     """Print a results file as Markdown."""
     from bench import results
+    from bench.cuda_code import rows as code_rows
     from bench.loader import rows as loader_rows
     from bench.ops import rows as op_rows
     from bench.quality import page
@@ -145,6 +190,7 @@ def table(options: argparse.Namespace) -> None:
 
     kinds = {
         op_rows.OPS_RESULTS.name: (op_rows.markdown_table, op_rows.OpRow),
+        code_rows.CUDA_CODE_RESULTS.name: (code_rows.markdown_table, code_rows.CodeRow),
         loader_rows.LOADER_RESULTS.name: (loader_rows.markdown_table, loader_rows.LoaderRow),
         quality_rows.QUALITY_RESULTS.name: (page.markdown_table, quality_rows.QualityRow),
     }
@@ -160,6 +206,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_loader(commands.add_parser("loader", help="sources and feeds beside torch's DataLoader, and what a training step waits for its data"))
     _add_quality(commands.add_parser("quality", help="what the presets learn: trainings from fixed seeds, with metrics over seconds and images"))
     _add_gpu(commands.add_parser("gpu", help="everything that a machine with an NVIDIA GPU can show, in less than nine minutes"))
+    _add_cuda_code(commands.add_parser("cuda-code", help="the CUDA code of a preset, without a GPU: launches, bytes, registers, spills"))
     show = commands.add_parser("table", help="the rows of a results file as a Markdown table")
     show.add_argument("file", type=Path, metavar="FILE", help="JSON lines, such as bench/results/step.jsonl")
     show.set_defaults(run=table)
@@ -200,6 +247,24 @@ def _add_gpu(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", nargs="+", choices=NAMES, metavar="STAGE", help=f"some of: {', '.join(NAMES)}")
     parser.add_argument("--plan", action="store_true", help="say what would run and how long it may take, and run nothing")
     parser.set_defaults(run=gpu)
+
+
+def _add_cuda_code(parser: argparse.ArgumentParser) -> None:
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--preset", nargs="+", metavar="NAME", help="one or more")
+    which.add_argument("--family", action="store_true", help="every preset, with augmentation and classes: an hour or two")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="default: the preset's own")
+    parser.add_argument("--resolution", type=int, metavar="R", help="pixels a side; default: by preset")
+    parser.add_argument("--augment", choices=("none", "diff", "ada"), default="none", help="what is done to images that D sees")
+    parser.add_argument("--cond", action="store_true", help="the conditional form")
+    parser.add_argument("--combo", action="store_true", help="with run.combo_kernels: small kernels share a launch")
+    parser.add_argument("--ops", nargs="+", default=[], metavar="OP=FORM", help="an operator in another form than assumed, such as deconv=cuda")
+    parser.add_argument("--no-machine-code", action="store_true", help="generate and count alone: a third of the time")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="write the generated code there")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows as a JSON list")
+    parser.add_argument("--compare", type=Path, metavar="FILE", help="print each phase beside the rows of such a file")
+    _add_save(parser, "cuda_code.jsonl")
+    parser.set_defaults(run=cuda_code)
 
 
 def _add_loader(parser: argparse.ArgumentParser) -> None:

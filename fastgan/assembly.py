@@ -44,7 +44,7 @@ def make_engine(
     inputs, cadence = InputSource(config, signature, networks, feed, generator), cadence_of(config)
     phases = {name: _phase(name, inputs, networks, precision) for name in phases_of(cadence)}
     system = System(phases, networks.state() | {"feed": feed.state()}, [generator], cadence, networks.counters)
-    ladder = Ladder(run.compile, run.autotune, run.cuda_graph, run.graph_steps, feed.max_steps)
+    ladder = Ladder(run.compile, run.autotune, run.combo_kernels, run.cuda_graph, run.graph_steps, feed.max_steps)
     return Engine(system, ladder, graphs, report)
 
 

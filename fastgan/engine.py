@@ -13,7 +13,7 @@ import torch
 
 from fastgan.cadence import Cadence, Launch, Rhythm, Variant
 from fastgan.capture import SIZES, CapturedSteps, Graphs, best_size
-from fastgan.compiling import compile_step
+from fastgan.compiling import compile_step, compiler_options
 from fastgan.counters import BatchCounters
 from fastgan.errors import UserError
 from fastgan.ops import choice
@@ -33,6 +33,7 @@ class Ladder:
 
     compile: bool = True
     autotune: bool = False  # CUDA: the compiler times its kernels
+    combo_kernels: bool = False  # CUDA: the compiler puts small kernels into one launch
     cuda_graph: str = "auto"  # auto | on: a UserError where it cannot be used | off
     graph_steps: int | None = None  # steps in a launch of the captured rung; None = measured
     max_graph_steps: int | None = None  # what the feed can have ready at once; None = any number
@@ -214,10 +215,8 @@ class Engine:
         return problem
 
     def _compiler_options(self) -> dict:
-        """Inductor's options. Random numbers of the networks' own (dropout) are drawn as eager PyTorch draws them, so that the rungs agree."""
-        on_cuda = any(tensor.is_cuda for tensors in self.system.state.values() for tensor in tensors.values())
-        tuning = {"max_autotune": True, "coordinate_descent_tuning": True} if on_cuda and self.ladder.autotune else {}
-        return {"fallback_random": True, **tuning}
+        device_types = {tensor.device.type for tensors in self.system.state.values() for tensor in tensors.values()}
+        return compiler_options("cuda" if "cuda" in device_types else "cpu", self.ladder.autotune, self.ladder.combo_kernels)
 
     # --- the captured rung -----------------------------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,88 @@
+"""What CUDA code is generated of: presets at a size, with what may be done to their images."""
+
+import dataclasses
+from dataclasses import dataclass
+
+from fastgan.config import DENSITIES, Config, replace
+from fastgan.errors import UserError
+from fastgan.models import sizes
+from fastgan.presets import preset
+from fastgan.validation import validate
+
+SIZES = {
+    "mlp": (28, 1),
+    "dcgan": (64, 3),
+    "lightweight": (256, 3),
+    "stylegan2": (64, 3),
+    "resnet-stem": (64, 3),
+}  # where none are asked for
+OTHER_SIZE = (32, 3)
+PRESET_SIZES = {
+    "biggan-128": (128, 3),
+    "r3gan": (64, 3),
+    "lightweight-tiny": (32, 3),
+    "stylegan2-tiny": (32, 3),
+    "dcgan-tiny": (32, 1),
+}
+MOST_IMAGES = 256  # at once, of a preset that does not say how many
+
+
+@dataclass(frozen=True)
+class CodeCase:
+    """A complete configuration. words: how it differs from its preset, for a table."""
+
+    config: Config
+    words: str = ""
+
+
+def make_case(
+    name: str, batch_size: int | None = None, resolution: int | None = None, augment: str = "none", cond: bool = False
+) -> CodeCase:
+    """The case of a preset: all of its batch at once, with `diff` or `ada` augmentation, or its conditional form.
+
+    None = the preset's own number. Raises UserError for what cannot be trained.
+    """
+    config = preset(name)
+    batch_size = batch_size or min(config.run.batch_size, config.run.batch_gpu or MOST_IMAGES)
+    config = replace(replace(config, "run.batch_size", batch_size), "run.batch_gpu", None)
+    if config.data.source not in DENSITIES and config.model.architecture not in ("samples", "points"):
+        default = PRESET_SIZES.get(name, SIZES.get(config.model.architecture, OTHER_SIZE))
+        config = replace(
+            replace(config, "model.img_resolution", resolution or _nearest(config, default[0])),
+            "model.img_channels",
+            default[1],
+        )
+    elif resolution is not None or augment != "none":
+        raise UserError(f"{name} makes samples, not images: leave --resolution and --augment out")
+    config = replace(replace(config, "augment.kind", augment), "model.cond", cond or config.model.cond)
+    words = " ".join(filter(None, (augment if augment != "none" else "", "conditional" if cond else "")))
+    return CodeCase(validate(config), words)
+
+
+def _nearest(config: Config, resolution: int) -> int:
+    """The size itself, or the largest that the networks can have below it."""
+    known = sizes(config.model)
+    return resolution if known is None or resolution in known else max(size for size in known if size <= resolution)
+
+
+def family() -> list[CodeCase]:
+    """Every preset at its own size, and the augmentations and the conditional form of those that represent a kind."""
+    from fastgan.presets import PRESETS
+
+    cases = [make_case(name) for name in PRESETS]
+    cases += [
+        make_case(name, augment=kind) for name in ("dcgan", "stylegan2", "r3gan-tiny") for kind in ("diff", "ada")
+    ]
+    cases += [
+        make_case(name, cond=True)
+        for name in ("dcgan", "mlp", "stylegan2-tiny", "r3gan-tiny", "sngan-tiny", "wgan-gp-tiny")
+    ]
+    cases.append(make_case("dcgan", batch_size=128))
+    return cases
+
+
+def with_combo_kernels(case: CodeCase) -> CodeCase:
+    """The same, small kernels put into one launch."""
+    return dataclasses.replace(
+        case, config=replace(case.config, "run.combo_kernels", True), words=f"{case.words} combo".strip()
+    )

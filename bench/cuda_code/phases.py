@@ -1,0 +1,83 @@
+"""The phases of a preset as graphs of Dynamo's, traced on the CPU as the compiled rung traces them."""
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+from unittest import mock
+
+import numpy as np
+import torch
+
+from fastgan import compiling, trainer
+from fastgan.config import DENSITIES, Config, replace
+from fastgan.engine import Phase
+from fastgan.ops import choice, device
+from fastgan.precision import Precision
+
+NUM_CLASSES = 10
+# Nothing was measured on a GPU, so this is an assumption: the library's convolutions, the rest as the compiler fuses it.
+ASSUMED = {"deconv": "reference", "conv": "reference", "leaky_relu_bce": "reference", "adam_ema": "reference"}
+
+
+class Traced(NamedTuple):
+    """A phase as the compiler gets it."""
+
+    name: str
+    graph: torch.fx.GraphModule
+    inputs: list
+
+
+class _Traced(BaseException):
+    """Dynamo has come to its end."""
+
+
+@contextlib.contextmanager
+def traced_phases(config: Config, forms: dict[str, str]) -> Iterator[list[Traced]]:
+    """Every phase of a configuration, in bf16 whatever the chip.
+
+    forms: the implementation of operators by name, of the others ASSUMED. The choice stays forced while the phases are
+    used, for autograd's part of the tracing comes later.
+    """
+    with tempfile.TemporaryDirectory() as folder, mock.patch.object(trainer, "choose_precision", _bf16):
+        loop = trainer.Trainer.from_config(_with_data(config, Path(folder)), progress=False)
+    on_cuda = mock.patch.object(device, "device_type", _cuda)
+    with mock.patch.dict(choice._forced, ASSUMED | forms), on_cuda:
+        system = loop.engine.system
+        loop.feed.reserve(1)
+        with system.counters.off():
+            yield [Traced(name, *_traced(phase)) for name, phase in system.phases.items()]
+
+
+def _traced(phase: Phase) -> tuple[torch.fx.GraphModule, list]:
+    reached: list[tuple] = []
+
+    def stop(graph: torch.fx.GraphModule, inputs: list) -> None:
+        reached.append((graph, inputs))
+        raise _Traced
+
+    torch._dynamo.reset()
+    with contextlib.suppress(_Traced):
+        compiling.traced_by(phase.step, stop)(phase.draw())
+    return reached[0]
+
+
+def _cuda(x: torch.Tensor) -> str:
+    return "cuda"
+
+
+def _bf16(amp: bool, device: torch.device) -> Precision:
+    return Precision(device.type, torch.bfloat16 if amp else torch.float32, "as on the described GPU")
+
+
+def _with_data(config: Config, folder: Path) -> Config:
+    """The configuration with random images of its size and with classes, on the CPU."""
+    config = replace(config, "run.device", "cpu")
+    if config.data.source in DENSITIES:
+        return config
+    size, num = config.model.img_resolution, 4 * config.run.batch_size
+    shape = (num, size, size, config.model.img_channels)
+    images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    np.savez(folder / "images.npz", images=images, labels=np.arange(num) % NUM_CLASSES)
+    return replace(config, "data.source", str(folder / "images.npz"))
