@@ -179,7 +179,8 @@ def _take_sigmoid_off(D: nn.Module, judge: Judge, img: torch.Tensor) -> tuple[st
     sigmoids = [module for module in D.modules() if isinstance(module, nn.Sigmoid)]
     hooks = [module.register_forward_hook(lambda module, args, output: runs.append((output.grad_fn, module))) for module in sigmoids]
     with torch.enable_grad():
-        last = _last_operation(judge(img))
+        logits = judge(img)  # kept: a node of an autograd.Function has no name once its graph is gone
+        last = _last_operation(logits)
     for hook in hooks:
         hook.remove()
     if last is None or not last.name().startswith("Sigmoid"):

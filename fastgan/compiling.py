@@ -15,9 +15,9 @@ def compiler_options(device_type: str, autotune: bool = False, combo_kernels: bo
     autotune, combo_kernels: on CUDA, time kernels, put small ones into one launch. Random numbers of the networks' own
     (dropout) are drawn as eager PyTorch draws them, so that the rungs agree.
     """
-    from fastgan.zeros import ZerosTakenOut
+    from fastgan.passes import GraphPasses
 
-    options = {"fallback_random": True, "post_grad_custom_pre_pass": ZerosTakenOut()}
+    options = {"fallback_random": True, "post_grad_custom_pre_pass": GraphPasses()}
     if device_type != "cuda":
         return options
     tuning = {"max_autotune": True, "coordinate_descent_tuning": True} if autotune else {}

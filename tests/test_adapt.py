@@ -359,6 +359,22 @@ def test_a_sigmoid_in_the_middle_is_left_alone(D):
     assert torch.equal(D(img), before)
 
 
+class Doubled(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return 2 * x
+
+    @staticmethod
+    def backward(ctx, dy):
+        return 2 * dy
+
+
+def test_a_network_may_end_in_an_autograd_function():
+    """Its node has a name only as long as its graph is alive."""
+    assert look(D=Forward(lambda self, img: Doubled.apply(self.net(img)), net=mlp_D())).notes == ()
+
+
+
 @pytest.mark.parametrize("function", [torch.sigmoid, F.sigmoid, torch.Tensor.sigmoid, torch.special.expit, lambda x: x.clone().sigmoid_()])
 @pytest.mark.parametrize("gated", [False, True])
 def test_a_sigmoid_inside_forward_is_refused(function, gated):

@@ -12,7 +12,7 @@ ROOT = Path(fastgan.__file__).parent
 SERVICES = {"data", "metrics", "sample", "plots", "export", "checkpoint", "stats", "info", "progress"}
 FOUNDATIONS = [{"__init__", "errors", "kernels"}, {"files", "config"}, {"presets", "validation"}, {"ops", "precision", "cadence", "inputs"}]
 METHOD = [
-    {"transforms", "zeros"},
+    {"transforms", "passes"},
     {"layers", "norms", "losses", "penalties", "augment", "optim", "ema", "schedules", "parity", "totals"}
     | {"diff_augment", "ada", "ada_controller"}
     | {"counters", "compiling", "capture", "cuda_graphs", "pace", "readout", "host_memory"},
@@ -98,9 +98,10 @@ def test_a_service_knows_nothing_of_the_method(path):
 
 
 def test_the_engine_imports_torch_and_the_choice_of_operators_alone():
-    own = {"engine", "parity", "capture", "cuda_graphs", "compiling", "zeros", "cadence", "counters"}
-    modules = set().union(*(imported_modules(ROOT / f"{name}.py") for name in own))
-    packages = {module.split(".")[0] for module in modules - {f"fastgan.{name}" for name in (*own, "ops", "errors")}}
+    own = {"engine", "parity", "capture", "cuda_graphs", "compiling", "passes", "cadence", "counters"}
+    modules = set().union(*(imported_modules(path) for path in FILES if unit_of(path) in own))
+    others = {module for module in modules if not module.startswith(tuple(f"fastgan.{name}" for name in (*own, "ops", "errors")))}
+    packages = {module.split(".")[0] for module in others}
     assert packages - sys.stdlib_module_names == {"torch"}
 
 

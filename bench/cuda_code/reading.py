@@ -74,7 +74,7 @@ def _kind(name: str, source_nodes: str) -> str:
     """By the operations that the compiler has put into a kernel, which its name lists."""
     is_reduction = name.startswith(("triton_red_", "triton_per_"))
     if name.startswith("triton_for_"):
-        return "optimisers"
+        return "casts" if "aten._to_copy]" in source_nodes else "optimisers"
     if "batch_norm_backward" in name and is_reduction:
         return "norm gradients"
     if "batch_norm" in name and is_reduction:

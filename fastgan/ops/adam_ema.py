@@ -13,6 +13,7 @@ import torch
 
 from fastgan.errors import UserError
 from fastgan.ops import choice, trust
+from fastgan.ops.device import device_type
 
 GRADIENT_DTYPES = {"cpu": (torch.float32, torch.bfloat16), "cuda": (torch.float32, torch.float16, torch.bfloat16)}  # others are cast for the kernels
 
@@ -51,10 +52,8 @@ def adam_ema_reference(gradients: list[torch.Tensor], state: AdamState) -> None:
     """The same in torch operations, for every device and dtype."""
     parameters, exp_avg, exp_avg_sq, average, beta1_power, beta2_power, lr, beta1, beta2, ema_beta, eps = state
     gradients = [gradient.to(parameter.dtype) for gradient, parameter in zip(gradients, parameters, strict=True)]
-    root2 = (1 - beta2_power.mul_(beta2)).sqrt()
-    # Stacked, the two factors lie in memory. The compiler cannot know that no output overlaps what they are made of, and would work out a root and
-    # two quotients anew for every 16 elements, on the divider that the loop waits for: 1.4 times the time of the loop.
-    step_size, scaled_eps = torch.stack([lr * root2 / (1 - beta1_power.mul_(beta1)), eps * root2])
+    torch._foreach_mul_([beta1_power, beta2_power], [beta1, beta2])
+    step_size, scaled_eps = _factors(state)
     torch._foreach_mul_(exp_avg, beta1)
     torch._foreach_add_(exp_avg, torch._foreach_mul(gradients, 1 - beta1))
     torch._foreach_mul_(exp_avg_sq, beta2)
@@ -66,6 +65,17 @@ def adam_ema_reference(gradients: list[torch.Tensor], state: AdamState) -> None:
     torch._foreach_sub_(parameters, update)
     if average:
         follow(average, parameters, ema_beta)
+
+
+def _factors(state: AdamState) -> tuple[torch.Tensor, torch.Tensor]:
+    """(what a quotient of moments is multiplied with, what is added to its root), float32 [], the powers being those of this step."""
+    root2 = (1 - state.beta2_power).sqrt()
+    step_size, scaled_eps = state.lr * root2 / (1 - state.beta1_power), state.eps * root2
+    if device_type(root2) != "cpu":
+        return step_size, scaled_eps
+    # Stacked, the two lie in memory. The compiler cannot know that no output overlaps what they are made of, and would work out a root and two
+    # quotients anew for every 16 elements, on the divider that the loop waits for: 1.4 times the time of the loop. A GPU waits for memory instead.
+    return tuple(torch.stack([step_size, scaled_eps]))
 
 
 def follow(average: list[torch.Tensor], source: list[torch.Tensor], beta: torch.Tensor) -> None:

@@ -1,0 +1,22 @@
+"""Every change to a graph before the compiler sees it, in their order, as the one pass that Inductor takes."""
+from torch._inductor.custom_graph_pass import CustomGraphPass
+from torch.fx import Graph
+
+from fastgan.passes.casts import CastsTogether
+from fastgan.passes.zeros import ZerosTakenOut
+
+
+class GraphPasses(CustomGraphPass):
+    """Zeros are taken out, then casts are put together."""
+
+    def __init__(self) -> None:
+        self._passes = (ZerosTakenOut(), CastsTogether())
+
+    def __call__(self, graph: Graph) -> None:
+        """Change the graph in place."""
+        for each in self._passes:
+            each(graph)
+
+    def uuid(self) -> bytes:
+        """For the key of Inductor's cache."""
+        return b"".join(each.uuid() for each in self._passes)
