@@ -14,7 +14,7 @@ FOUNDATIONS = [
     {"__init__", "errors", "kernels"},
     {"files", "config", "cuda_graphs"},
     {"presets", "validation"},
-    {"ops", "precision", "cadence", "inputs"},
+    {"ops", "precision", "determinism", "cadence", "inputs"},
 ]
 METHOD = [
     {"transforms", "zeros"},

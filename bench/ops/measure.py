@@ -12,6 +12,7 @@ from bench.flops import matmul
 from bench.ops.cases import CASES, DTYPES, OpCase, all_cases
 from bench.ops.rows import OpRow
 from bench.timing import quartiles
+from fastgan.determinism import settle_algorithms
 from fastgan.ops import choice
 from fastgan.ops.timing import HostWaitsError, timer
 from fastgan.precision import choose_precision
@@ -34,6 +35,7 @@ def measure(
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     choose_precision(True, device)  # TF32 where fp32 is meant, as in training
+    settle_algorithms(False, device)  # likewise
     command = f"python -m bench ops --op {' '.join(ops)} --batch-size {batch_size} --dtype {' '.join(dtypes)}"
     shared = {
         "note": machine.busy_note(),

@@ -27,6 +27,7 @@ WORTH_A_LOOK = 1.05  # times as fast as the reference in the median of the round
 _forced: dict[str, str] = {}
 _used: dict[tuple[str, str], str] = {}  # (op, call) -> what was picked inside the last `measuring()`
 _is_measuring = False
+_is_fixed = False
 
 
 class Times(NamedTuple):
@@ -57,6 +58,8 @@ def _pick(op: str, call: str, candidates: Mapping[str, Callable[[], object]], de
         return REFERENCE
     if op in _forced:
         return _forced[op] if _forced[op] in candidates else REFERENCE
+    if _is_fixed:
+        return REFERENCE
     table, key = _table(device_type), f"{op} {call}"
     if key not in table and _is_measuring:
         table[key] = _fastest({name: run for name, run in candidates.items() if _is_trusted(op, name, device_type)}, device_type)._asdict()
@@ -88,6 +91,12 @@ def measuring() -> Iterator[None]:
         for device_type, size in sizes.items():
             if len(_table(device_type)) > size:
                 _table(device_type).save()
+
+
+def fix(fixed: bool) -> None:
+    """With True, what is not forced runs the reference from now on: what was measured to be the fastest differs from run to run."""
+    global _is_fixed
+    _is_fixed = fixed
 
 
 def force(implementations: Mapping[str, str]) -> None:

@@ -21,7 +21,8 @@ def format_of(x: torch.Tensor) -> torch.memory_format:
 def uninitialised(shape: tuple[int, int, int, int], memory_format: torch.memory_format, like: torch.Tensor) -> torch.Tensor:
     """torch.empty of this shape and memory format, contiguous or channels_last, in the dtype and on the device of `like`.
 
-    By its strides: Inductor lowers torch.empty with a memory format to a kernel that fills what nobody reads, and empty_strided to the allocation.
+    By its strides: Inductor lowers torch.empty with a memory format to a kernel that fills what nobody reads, and
+    empty_strided to the allocation.
     """
     return torch.empty_strided(shape, _strides(shape, memory_format), dtype=like.dtype, device=like.device)
 

@@ -1,8 +1,9 @@
 """How long an operator takes on its device: all timing of operators.
 
-On a CPU the wall clock says it. On CUDA it must not: a layer keeps the device busy for 10 to 40 us and the host that launches it for 20 to 80 us, so
-events around calls that are launched one by one measure the host, which a captured step does not have. There several calls are recorded as a CUDA
-graph and replayed, or, where they cannot be recorded, launched while the device still sleeps. Either way the device finds all work waiting.
+On a CPU the wall clock says it. On CUDA it must not: a layer keeps the device busy for 10 to 40 us and the host that
+launches it for 20 to 80 us, so events around calls launched one by one measure the host, which a captured step does
+not have. There several calls are recorded as a CUDA graph and replayed, or, where they cannot be recorded, launched
+while the device still sleeps. Either way the device finds all work waiting.
 """
 import contextlib
 import functools
@@ -32,14 +33,15 @@ class Timer(Protocol):
     how: str
 
     def seconds(self, num_calls: int) -> float:
-        """Seconds a call, as the mean of about so many calls in a row. Raises HostWaitsError where calls on CUDA make the host wait."""
+        """Seconds a call, the mean of about so many in a row. Raises HostWaitsError where calls on CUDA make the host wait."""
 
 
 def timer(run: Call, device_type: str) -> Timer:
     """What times `run`, which was called meanwhile: whatever is made on first use is there.
 
-    run: launches its work on the current device of this type and changes nothing that matters; on CUDA it is called on another stream as well, with
-    autocast's cache off. May be used anywhere in eager code, inside autocast and in a backward pass. What `run` raises goes through.
+    run: launches its work on the current device of this type and changes nothing that matters; on CUDA it is called on
+    another stream as well, with autocast's cache off. May be used anywhere in eager code, inside autocast and in a
+    backward pass. What `run` raises goes through.
     """
     return DeviceTimer(run, CudaQueue(), _graphs()) if device_type == "cuda" else WallClockTimer(run)
 
@@ -66,7 +68,7 @@ class WallClockTimer:
 
 
 class DeviceTimer:
-    """For work that is queued. queue: says how long the device takes. graphs: record calls, in a pool of memory that lives as long as this."""
+    """For work that is queued. queue: says how long the device takes. graphs: record calls, in memory of their own."""
 
     def __init__(self, run: Call, queue: "CudaQueue", graphs: CudaGraphs):
         self.how = GRAPH
@@ -92,8 +94,9 @@ class DeviceTimer:
                     replay = self._graphs.record(_repeated(self._run, num_calls))
                 replay()
                 self._replays[num_calls] = replay
-            except Exception as error:  # whatever cannot be recorded; what is wrong with the calls themselves comes again below
-                self.how = f"{QUEUE}, for they cannot be recorded: {type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[0]}"
+            except Exception as error:  # whatever cannot be recorded; what is wrong with the calls comes again below
+                words = (str(error).strip().splitlines() or ["no message"])[0]
+                self.how = f"{QUEUE}, for they cannot be recorded: {type(error).__name__}: {words}"
                 self._replays.clear()
                 self._run()
         return self.how == GRAPH
@@ -106,7 +109,11 @@ class CudaQueue:
         self._sleep_s = SLEEP_S
 
     def seconds(self, launch: Call) -> float:
-        """Seconds that the device takes for what `launch` launches. All of it waits behind a kernel that sleeps, until the host has launched it."""
+        """Seconds that the device takes for what `launch` launches.
+
+        All of it waits behind a kernel that sleeps until the host has launched it. Raises HostWaitsError where the host
+        does not get so far, however long the sleep.
+        """
         for _ in range(TRIES):
             start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             torch.cuda.synchronize()
@@ -120,7 +127,8 @@ class CudaQueue:
             if was_ahead:
                 return start.elapsed_time(end) / 1e3
             self._sleep_s = 2 * host_s + SLEEP_S
-        raise HostWaitsError(f"the host did not launch them within {self._sleep_s:.2g} s ahead of the device: they make it wait")
+        how_long = f"{self._sleep_s:.2g} s"
+        raise HostWaitsError(f"the host did not launch them within {how_long} ahead of the device: they make it wait")
 
 
 @functools.cache
@@ -151,8 +159,8 @@ def _repeated(call: Call, times: int) -> Call:
 
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Inside, autocast keeps no casts, which would outlive the memory of the graph, and collecting garbage, which a recording does several times,
-    looks at what was made inside alone: a process that has loaded the compiler has a million objects.
+    """Inside, autocast keeps no casts, which would outlive the memory of the graph, and collecting garbage, which a
+    recording does several times, looks at what was made inside alone: with the compiler there are a million objects.
     """
     caches, freezes = torch.is_autocast_cache_enabled(), gc.get_freeze_count() == 0
     torch.set_autocast_cache_enabled(False)
