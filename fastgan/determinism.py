@@ -5,7 +5,8 @@ The settings are of the whole process, and stay. By default cuDNN times its algo
 nothing: it has cuDNN's and torch's deterministic algorithms (pytorch.org/docs/stable/notes/randomness.html), by which
 Inductor abides as well, and instead of the fastest of the fused operators the reference, or the one that is forced
 (choice.fix). The kernels of csrc and kernels add nothing atomically: each of them gives the same bits every time, and
-which of them is the fastest is what may change. cuBLAS needs no CUBLAS_WORKSPACE_CONFIG: torch gives every stream its own workspace.
+which of them is the fastest is what may change. cuBLAS needs no CUBLAS_WORKSPACE_CONFIG: torch gives every stream a
+workspace of its own.
 """
 import contextlib
 from collections.abc import Iterator
