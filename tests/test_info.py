@@ -44,6 +44,8 @@ def test_the_operators_that_were_measured_are_listed_with_the_chosen_one(monkeyp
     monkeypatch.setattr(choice, "table", lambda: {"deconv up on cpu": row})
     facts = json.loads(json.dumps(info.collect_ops()))
     assert info.describe_ops(facts) == "deconv up on cpu: cpu 5 us (chosen), reference 10 us"
+    facts["deconv up on cpu"]["timed"]["cpu"] = "queue, for they cannot be recorded: no"
+    assert info.describe_ops(facts).endswith("reference 10 us [cpu: queue, for they cannot be recorded: no]")
 
 
 @pytest.mark.parametrize(("built_with", "reason"), [(None, "built without CUDA"), ("13.0", "no NVIDIA GPU or driver")])

@@ -21,7 +21,9 @@ from fastgan.ops.findings import Findings
 REFERENCE = "reference"
 ROUNDS, ATTEMPTS = 7, 3
 CALLS_S = 1e-3  # a timing lasts at least so long
-HOPELESS = 3.0  # times the reference: not worth timing properly
+# Times the reference, in single calls: not worth timing properly. On CUDA the launch of a graph, some microseconds, is a part of a single call, so
+# that a short kernel looks less hopeless than it is, and is timed; of CALLS_S in a row it is one in 64.
+HOPELESS = 3.0
 WORTH_A_LOOK = 1.05  # times as fast as the reference in the median of the rounds: timed again, if not in three quarters of them
 
 _forced: dict[str, str] = {}
