@@ -7,6 +7,7 @@ from fastgan import adapt, models
 from fastgan.assembly import make_engine
 from fastgan.config import Config
 from fastgan.data import GaussianFeed, ResidentFeed
+from fastgan.determinism import settle_algorithms
 from fastgan.engine import Rung
 from fastgan.phases import batches_per_step
 from fastgan.precision import choose_precision
@@ -22,6 +23,7 @@ class FastganLoop:
 
     def __init__(self, config: Config, device: torch.device, images: torch.Tensor | None):
         model, num = config.model, config.run.batch_size
+        settle_algorithms(config.run.deterministic, device)
         G, D = models.build(model)
         signature = adapt.inspect(G.to(device), D.to(device), model.z_dim, num, device)
         generator = torch.Generator(device).manual_seed(0)

@@ -10,14 +10,21 @@ class Switches(NamedTuple):
     matmul_tf32: bool = False
     cudnn_tf32: bool = True
     cudnn_benchmark: bool = False
+    cudnn_deterministic: bool = False
+    deterministic_algorithms: bool = False
 
     def apply(self) -> None:
         """Set them."""
         torch.backends.cuda.matmul.allow_tf32 = self.matmul_tf32
         torch.backends.cudnn.allow_tf32 = self.cudnn_tf32
         torch.backends.cudnn.benchmark = self.cudnn_benchmark
+        torch.backends.cudnn.deterministic = self.cudnn_deterministic
+        if torch.are_deterministic_algorithms_enabled() != self.deterministic_algorithms:  # setting it loads the compiler
+            torch.use_deterministic_algorithms(self.deterministic_algorithms)
 
 
 def present() -> Switches:
     """As they are now."""
-    return Switches(torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark)
+    cudnn = torch.backends.cudnn
+    tf32 = torch.backends.cuda.matmul.allow_tf32, cudnn.allow_tf32
+    return Switches(*tf32, cudnn.benchmark, cudnn.deterministic, torch.are_deterministic_algorithms_enabled())

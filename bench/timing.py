@@ -6,39 +6,43 @@ import statistics
 from collections.abc import Callable, Iterator
 from functools import partial
 from time import perf_counter
+from typing import TypeVar
 
 import torch
 
+Call = TypeVar("Call")  # Callable[[], object], or what `seconds_of` takes
 MIN_ROUNDS = 7
 ROUND_S = 0.3  # a round of one callable lasts about so long, and is at least one call
 
 
 def interleave(
-    calls: dict[str, Callable[[], object]],
+    calls: dict[str, Call],
     rounds: int = MIN_ROUNDS,
     seconds: float = 0.0,
     round_s: float = ROUND_S,
     before: Callable[[str], None] = lambda name: None,
+    seconds_of: Callable[[Call, int], float] | None = None,
 ) -> tuple[dict[str, list[float]], dict[str, int]]:
     """(seconds per call of every callable, one number a round; calls in a round of every callable).
 
     Each round runs every callable for about `round_s` seconds, in an order that is rotated by one from round to round. A first round decides how many
     calls that is, a second one is the warm-up, and neither counts. At least `rounds` rounds, and on until `seconds` of them have passed.
     before(name): called ahead of the calls of `name`, outside the measured time. The garbage collector stands still meanwhile, CUDA is waited for.
+    seconds_of(call, num): the seconds of so many calls; None = by the wall clock, with the host's part. With it a call may be anything that it takes.
     """
-    names = list(calls)
+    names, seconds_of = list(calls), seconds_of or _seconds_of
     per_call: dict[str, list[float]] = {name: [] for name in names}
     with _no_garbage_collection():
-        num_calls = {name: _calls_in_a_round(calls[name], round_s, partial(before, name)) for name in names}
+        num_calls = {name: _calls_in_a_round(partial(seconds_of, calls[name]), round_s, partial(before, name)) for name in names}
         for name in names:
             before(name)
-            _seconds_of(calls[name], num_calls[name])
+            seconds_of(calls[name], num_calls[name])
         started = perf_counter()
         index = 0
         while index < rounds or perf_counter() - started < seconds:
             for name in _rotated(names, index):
                 before(name)
-                per_call[name].append(_seconds_of(calls[name], num_calls[name]) / num_calls[name])
+                per_call[name].append(seconds_of(calls[name], num_calls[name]) / num_calls[name])
             index += 1
     return per_call, num_calls
 
@@ -71,12 +75,12 @@ def _seconds_of(call: Callable[[], object], num_calls: int) -> float:
     return perf_counter() - started
 
 
-def _calls_in_a_round(call: Callable[[], object], round_s: float, before: Callable[[], None]) -> int:
+def _calls_in_a_round(seconds_of: Callable[[int], float], round_s: float, before: Callable[[], None]) -> int:
     """How many calls fill a round: doubled until they take a good part of it, for a single one is far too short to be timed."""
     before()
     num_calls = 1
     while True:
-        duration = _seconds_of(call, num_calls)
+        duration = seconds_of(num_calls)
         if duration >= round_s / 4:
             return max(1, math.ceil(num_calls * round_s / duration))
         num_calls *= 2

@@ -102,6 +102,7 @@ def _flags(options: argparse.Namespace) -> dict:
         "run.autotune": options.autotune,
         "run.cuda_graph": options.cuda_graph,
         "run.graph_steps": options.graph_steps,
+        "run.deterministic": options.deterministic,
         "run.device": options.device,
         "run.tick_kimg": options.tick,
         "run.tensorboard": options.tensorboard,
@@ -295,7 +296,10 @@ def _add_train(command: argparse.ArgumentParser) -> None:
     speed.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 (default: cuda where there is one)")
     run = command.add_argument_group("the run")
     run.add_argument("--out", metavar="FOLDER", help="the run folder (default: runs/NNNNN-PRESET-DATA)")
-    run.add_argument("--resume", metavar="FOLDER", help="go on with an interrupted run, to the bit; with --kimg, a longer one")
+    run.add_argument("--resume", metavar="FOLDER", help="go on with an interrupted run, to the bit (on a GPU where it is"
+                     " deterministic); with --kimg, a longer one")  # fmt: skip
+    run.add_argument("--deterministic", action=argparse.BooleanOptionalAction, help="the same bits in every run on the"
+                     " same kind of device: no algorithm is chosen by its speed (default: off)")  # fmt: skip
     run.add_argument("--seed", type=int, metavar="N", help="of initial weights, z and the order of the data (default: 0)")
     run.add_argument("--tick", type=float, metavar="KIMG", help="interval of the statistics (default: a hundredth of the run)")
     run.add_argument("--metrics", metavar="LIST", help="measure G on the way and keep the best snapshot, for example fid5k,pr5k (default: none);"

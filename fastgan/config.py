@@ -154,6 +154,7 @@ class RunConfig:
     combo_kernels: bool = False  # CUDA: the compiler puts small kernels into one launch
     cuda_graph: str = "auto"  # the step as a CUDA graph: auto = where it agrees with eager | on: or end with the reason | off
     graph_steps: int | None = None  # steps in one launch of a CUDA graph; None = measured
+    deterministic: bool = False  # the same bits in every run on the same chip and versions: nothing is chosen by its speed (determinism.py)
     device: str | None = None  # cpu | cuda | cuda:1 ...; None = cuda where there is one
     tick_kimg: float | None = None  # interval of the statistics; None = a hundredth of the run
     image_ticks: int = 5  # a grid of samples every so many ticks

@@ -8,7 +8,7 @@ import torch
 
 from fastgan import __version__, ops
 from fastgan.files import cache_folder
-from fastgan.ops import choice
+from fastgan.ops import choice, timing
 from fastgan.precision import choose_precision
 
 PACKAGES = ("torch", "triton", "numpy", "nvidia-dali-cuda130", "tensorboard")
@@ -54,14 +54,15 @@ def collect_ops() -> dict:
 
 
 def describe_ops(rows: dict) -> str:
-    """A line a kind of call: the medians in microseconds, the chosen one marked."""
+    """A line a kind of call: the medians in microseconds, the chosen one marked, and what could not be timed as usual."""
     if not rows:
         return "no operator was measured here yet: training does it once, before its first step"
     lines = []
     for call, row in rows.items():
         medians = {name: quartiles[1] for name, quartiles in sorted(row["microseconds"].items(), key=lambda item: item[1][1])}
         times = ", ".join(f"{name} {median:.0f} us{' (chosen)' * (name == row['chosen'])}" for name, median in medians.items())
-        lines.append(f"{call}: {times}")
+        unusual = "; ".join(f"{name}: {how}" for name, how in row["timed"].items() if how not in (timing.WALL_CLOCK, timing.GRAPH))
+        lines.append(f"{call}: {times}{f' [{unusual}]' if unusual else ''}")
     return "\n".join(lines)
 
 

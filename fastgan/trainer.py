@@ -25,6 +25,7 @@ from fastgan.config import (
     RunConfig,
 )
 from fastgan.data import open_source
+from fastgan.determinism import refusals_said, settle_algorithms
 from fastgan.errors import DivergedError, UserError
 from fastgan.feeds import fit_to_data, open_feed
 from fastgan.gallery import Gallery
@@ -62,6 +63,9 @@ class Trainer:
 
     amp: bf16 compute where the chip has it. compile: every phase of the step as one graph, used if it agrees with eager. device: None = CUDA if there
     is one. cuda_graph: auto | on | off: on CUDA the host launches whole steps as one CUDA graph, graph_steps of them at once (None = measured).
+    deterministic: the same bits in every run on the same kind of device and the same versions. Without it that is so on a CPU for operators that were
+    measured there once; on CUDA, algorithms are chosen by their speed, and runs agree up to their roundings. It tells torch so for the whole process,
+    and that stays (determinism.py); it costs speed.
     batch_gpu: images at a time, where a batch needs too much memory. data_backend: auto | resident (on the device) | stream (from host memory) | dali
     (decoded as needed). mirror: show images mirrored at random. out: a run folder to write grids, statistics and resumable snapshots into; None
     writes nothing. resume: go on from the state in `out`. metrics: measured every 25 ticks and at the end, "fid5k,pr5k" (fastgan eval), through the
@@ -103,6 +107,7 @@ class Trainer:
         compile: bool = True,
         cuda_graph: str = "auto",
         graph_steps: int | None = None,
+        deterministic: bool = False,
         data_backend: str = "auto",
         mirror: bool = False,
         device: str | None = None,
@@ -129,7 +134,8 @@ class Trainer:
             data=DataConfig(str(data) if isinstance(data, str | Path) else type(data).__name__, backend=data_backend, mirror=mirror),
             run=RunConfig(
                 batch_size=batch_size, batch_gpu=batch_gpu, kimg=1, seed=seed, amp=amp, compile=compile, cuda_graph=cuda_graph,
-                graph_steps=graph_steps, device=None if device is None else str(device), metrics=metrics, features=features,
+                graph_steps=graph_steps, deterministic=deterministic, device=None if device is None else str(device),
+                metrics=metrics, features=features,
             ),
         )  # fmt: skip
         self._build(G, D, data, validate(config), z_dim, out, resume, progress)
@@ -146,6 +152,7 @@ class Trainer:
         return trainer
 
     @full_gpu_said()
+    @refusals_said()
     def _build(self, G, D, data, config: Config, z_dim: int | None, out, resume: bool, progress: bool) -> None:
         run = config.run
         if resume and out is None:
@@ -157,6 +164,8 @@ class Trainer:
         self.precision = choose_precision(run.amp, self.device)
         if self.device.type == "cuda" and self.device.index is not None:
             torch.cuda.set_device(self.device)  # kernels that Triton launches, and figures of memory, mean the current device
+        algorithms = filter(None, [settle_algorithms(run.deterministic, self.device)])
+        choice.fix(run.deterministic)
         choice.force(dataclasses.asdict(config.ops))
         at_once = run.batch_gpu or run.batch_size
         self.signature = adapt.inspect(G, D, z_dim, at_once, self.device, config.model.c_dim, classifies=config.loss.class_D > 0)
@@ -173,7 +182,8 @@ class Trainer:
         self.measurer = Measurer(config, self.real_set, self.gallery, self.networks) if config.run.metrics else None
         self.readout, self.pace = Readout(self.networks.totals.tensor), Pace(self.device)
         self.nimg, self.stop_requested, self.last_finite = 0, False, {}
-        self.notes = [*self.signature.notes, self.precision.describe(), *opened.notes, *(self.measurer.notes if self.measurer else ())]
+        self.notes = [*self.signature.notes, self.precision.describe(), *algorithms, *opened.notes]
+        self.notes += self.measurer.notes if self.measurer else ()
         if self.real_set is not None and self.real_set.skipped:
             self.notes += [f"left out {len(self.real_set.skipped)} files:", *self.real_set.skipped]
         if resume:
@@ -208,7 +218,7 @@ class Trainer:
         total_nimg = self._total_nimg(kimg, epochs, steps)
         tick_nimg = max(run.batch_size, round(1000 * run.tick_kimg) if run.tick_kimg else math.ceil(total_nimg / 100))
 
-        with Progress(total_nimg, self.nimg, enabled=self.show_progress) as progress, full_gpu_said():
+        with Progress(total_nimg, self.nimg, enabled=self.show_progress) as progress, full_gpu_said(), refusals_said():
             # Say what will be done, and write down where it starts.
             self._announce(progress)
             if self.recorder and self.nimg == 0:

@@ -1,4 +1,8 @@
-"""The state that a resumed run continues from, to the bit: networks, optimisers, moving average, random numbers and position in the data."""
+"""The state that a resumed run continues from: networks, optimisers, moving average, random numbers and position in the data.
+
+To the bit on a CPU, and on CUDA where the run is deterministic (determinism.py); else up to the roundings of algorithms
+that are chosen by their speed.
+"""
 from pathlib import Path
 
 import torch

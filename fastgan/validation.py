@@ -139,6 +139,8 @@ def _check_updates(config: Config) -> None:
     loss, penalty, optim, run = config.loss, config.penalty, config.optim, config.run
     if bool(loss.n_critic_intro) != bool(loss.intro_updates):
         raise UserError("loss.n_critic_intro and loss.intro_updates belong together: so many updates of D for each of so many updates of G")
+    if run.deterministic and run.autotune:
+        raise UserError("--autotune lets the compiler choose kernels by their speed, which --deterministic forbids: leave one of them out")
     if run.batch_gpu is not None and run.batch_size % run.batch_gpu:
         raise UserError(f"--batch-gpu {run.batch_gpu} does not divide --batch-size {run.batch_size}")
     for key in ("penalty.gamma_end", "optim.beta2_end", "optim.ema_start_kimg", "augment.p_end"):

@@ -10,12 +10,17 @@ import fastgan
 ROOT = Path(fastgan.__file__).parent
 
 SERVICES = {"data", "metrics", "sample", "plots", "export", "checkpoint", "stats", "info", "progress"}
-FOUNDATIONS = [{"__init__", "errors", "kernels"}, {"files", "config"}, {"presets", "validation"}, {"ops", "precision", "cadence", "inputs"}]
+FOUNDATIONS = [
+    {"__init__", "errors", "kernels"},
+    {"files", "config", "cuda_graphs"},
+    {"presets", "validation"},
+    {"ops", "precision", "determinism", "cadence", "inputs"},
+]
 METHOD = [
     {"transforms", "passes"},
     {"layers", "norms", "losses", "penalties", "augment", "optim", "ema", "schedules", "parity", "totals"}
     | {"diff_augment", "ada", "ada_controller"}
-    | {"counters", "compiling", "capture", "cuda_graphs", "pace", "readout", "host_memory"},
+    | {"counters", "compiling", "capture", "pace", "readout", "host_memory"},
     {"models", "augmentation"},
     {"networks"},
     {"judging", "wiring"},

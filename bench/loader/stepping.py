@@ -17,6 +17,7 @@ from bench.timing import quartiles
 from fastgan import adapt, models
 from fastgan.assembly import make_engine
 from fastgan.data import Feed
+from fastgan.determinism import settle_algorithms
 from fastgan.engine import Engine
 from fastgan.parity import PARITY_STEPS
 from fastgan.precision import choose_precision
@@ -63,6 +64,7 @@ class FedSteps:
     def __init__(self, case: Case, compile: bool):
         self._case, self._config = case, rung_config(case.config, True, "captured" if compile else "eager")
         model, device = case.config.model, case.device
+        settle_algorithms(case.config.run.deterministic, device)
         G, D = models.build(model)
         self._signature = adapt.inspect(G.to(device), D.to(device), model.z_dim, case.config.run.batch_size, device)
         self._networks = make_networks(G, D, self._config, self._signature.img_shape, device, self._signature.one_pass)

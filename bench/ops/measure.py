@@ -1,4 +1,7 @@
-"""From cases to rows: every implementation of a case in turn, beside a large matrix product and a large copy, which set the limits."""
+"""From cases to rows: every implementation of a case in turn, beside a large matrix product and a large copy, which set the limits.
+
+All are timed as choice.py times them (fastgan/ops/timing.py): on CUDA by the device's own time, as a captured step spends it.
+"""
 import datetime
 from collections.abc import Callable
 
@@ -9,7 +12,9 @@ from bench.flops import matmul
 from bench.ops.cases import CASES, DTYPES, OpCase, all_cases
 from bench.ops.rows import OpRow
 from bench.timing import quartiles
+from fastgan.determinism import settle_algorithms
 from fastgan.ops import choice
+from fastgan.ops.timing import HostWaitsError, timer
 from fastgan.precision import choose_precision
 
 ROUND_S = 0.05  # a round of one implementation
@@ -30,6 +35,7 @@ def measure(
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     choose_precision(True, device)  # TF32 where fp32 is meant, as in training
+    settle_algorithms(False, device)  # likewise
     command = f"python -m bench ops --op {' '.join(ops)} --batch-size {batch_size} --dtype {' '.join(dtypes)}"
     shared = {
         "note": machine.busy_note(),
@@ -42,7 +48,11 @@ def measure(
     rows = []
     try:
         for case in all_cases(ops, batch_size, dtypes, device):
-            of_case = _rows(case, rounds, device, shared)
+            try:
+                of_case = _rows(case, rounds, device, shared)
+            except HostWaitsError as error:
+                say(f"{case.op} {case.call} {case.dtype} is left out: {error}")
+                continue
             say(f"{case.op} {case.call} {case.dtype}: " + ", ".join(f"{row.implementation} {row.microseconds:.0f} us" for row in of_case))
             keep(of_case)
             rows += of_case
@@ -54,14 +64,18 @@ def measure(
 def _rows(case: OpCase, rounds: int, device: torch.device, shared: dict) -> list[OpRow]:
     product, product_flop = matmul(DTYPES[case.dtype], device)
     copy, copied_bytes = _copy(device)
-    call_s, _ = timing.interleave({**case.candidates, "matmul": product, "copy": copy}, rounds, round_s=ROUND_S)
+    calls = {**case.candidates, "matmul": product, "copy": copy}
+    timers = {name: timer(call, device.type) for name, call in calls.items()}
+    call_s, _ = timing.interleave(timers, rounds, round_s=ROUND_S, seconds_of=lambda each, num_calls: num_calls * each.seconds(num_calls))
     matmul_rate = product_flop / quartiles(call_s["matmul"])[1]
     copy_rate = copied_bytes / quartiles(call_s["copy"])[1]
     limit_s = max(case.flop / matmul_rate, case.bytes / copy_rate)
-    return [_row(case, name, call_s, limit_s, matmul_rate, copy_rate, shared) for name in case.candidates]
+    return [_row(case, name, call_s, timers[name].how, limit_s, matmul_rate, copy_rate, shared) for name in case.candidates]
 
 
-def _row(case: OpCase, name: str, call_s: dict[str, list[float]], limit_s: float, matmul_rate: float, copy_rate: float, shared: dict) -> OpRow:
+def _row(
+    case: OpCase, name: str, call_s: dict[str, list[float]], timed: str, limit_s: float, matmul_rate: float, copy_rate: float, shared: dict
+) -> OpRow:
     q1, median, q3 = quartiles(call_s[name])
     slow, ratio, fast = quartiles([reference / ours for reference, ours in zip(call_s[choice.REFERENCE], call_s[name], strict=True)])
     return OpRow(
@@ -79,6 +93,7 @@ def _row(case: OpCase, name: str, call_s: dict[str, list[float]], limit_s: float
         matmul_gflops=matmul_rate / 1e9,
         copy_gbytes_per_s=copy_rate / 1e9,
         rounds=len(call_s[name]),
+        timed=timed,
         **shared,
     )
 

@@ -3,6 +3,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.results import significant, stamped_tables, with_quartiles
+from fastgan.ops.timing import WALL_CLOCK
 
 OPS_RESULTS = Path(__file__).parents[1] / "results" / "ops.jsonl"
 COLUMNS = ("call", "dtype", "implementation", "microseconds", "x reference", "GFLOP/s", "GB/s", "% of the limit")
@@ -32,15 +33,21 @@ class OpRow:
     commit: str | None
     torch: str
     machine: dict
+    timed: str = WALL_CLOCK  # how (fastgan/ops/timing.py): wall clock, with the host's part on CUDA, in older rows | graph replays | queue, and why
 
 
 def markdown_table(rows: list[dict]) -> str:
     """A Markdown table for every machine and commit, oldest first."""
-    return stamped_tables(rows, lambda _: COLUMNS, cells, num_texts=3)
+    return stamped_tables(rows, _shown_columns, cells, num_texts=3)
+
+
+def _shown_columns(rows: list[dict]) -> tuple[str, ...]:
+    """The heads of a table of these rows: how they were timed only where it was not by the wall clock."""
+    return COLUMNS + ("timed by",) if any(row["timed"] != WALL_CLOCK for row in rows) else COLUMNS
 
 
 def cells(row: dict) -> list[str]:
-    """A row as the texts under COLUMNS; quartiles in brackets."""
+    """A row as the texts under COLUMNS, and how it was timed; quartiles in brackets."""
     return [
         f"{row['op']} {row['call']}",
         row["dtype"],
@@ -50,4 +57,5 @@ def cells(row: dict) -> list[str]:
         significant(row["gflops"]),
         significant(row["gbytes_per_s"]),
         significant(row["percent_of_limit"]),
+        row["timed"],
     ]

@@ -47,9 +47,9 @@ def class_accuracy(asked: torch.Tensor, found: torch.Tensor, num_classes: int) -
 
     asked, found: class numbers int64 [N], below num_classes.
     """
-    right = (asked == found).double()
-    per_class = torch.bincount(asked, right, num_classes) / torch.bincount(asked, minlength=num_classes)
-    return right.mean().item(), per_class
+    right = asked == found
+    num_right = torch.bincount(asked[right], minlength=num_classes)  # weights instead would not be deterministic on CUDA
+    return right.double().mean().item(), num_right.double() / torch.bincount(asked, minlength=num_classes)
 
 
 def kl_divergence(counts: torch.Tensor, share: torch.Tensor) -> float:

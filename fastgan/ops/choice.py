@@ -7,7 +7,6 @@ it does not know runs the reference. What is not faster than the reference beyon
 import contextlib
 import functools
 import statistics
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
@@ -16,25 +15,32 @@ import torch
 
 from fastgan import ops
 from fastgan.errors import UserError
-from fastgan.ops import trust
+from fastgan.ops import timing, trust
 from fastgan.ops.findings import Findings
 
 REFERENCE = "reference"
 ROUNDS, ATTEMPTS = 7, 3
 CALLS_S = 1e-3  # a timing lasts at least so long
-HOPELESS = 3.0  # times the reference: not worth timing properly
+# Times the reference, in single calls: not worth timing properly. On CUDA the launch of a graph, some microseconds, is a part of a single call, so
+# that a short kernel looks less hopeless than it is, and is timed; of CALLS_S in a row it is one in 64.
+HOPELESS = 3.0
 WORTH_A_LOOK = 1.05  # times as fast as the reference in the median of the rounds: timed again, if not in three quarters of them
 
 _forced: dict[str, str] = {}
 _used: dict[tuple[str, str], str] = {}  # (op, call) -> what was picked inside the last `measuring()`
 _is_measuring = False
+_is_fixed = False
 
 
 class Times(NamedTuple):
-    """A row of the table: what was chosen for a kind of call, and the quartiles of each implementation in microseconds."""
+    """A row of the table: what was chosen for a kind of call, the quartiles of each implementation in microseconds, and how each was timed.
+
+    timed: see timing.Timer; for one that could not be timed, and so was left out, the reason.
+    """
 
     chosen: str
     microseconds: dict[str, list[float]]
+    timed: dict[str, str]
 
 
 def pick(op: str, call: str, candidates: Mapping[str, Callable[[], object]], device_type: str) -> str:
@@ -54,6 +60,8 @@ def _pick(op: str, call: str, candidates: Mapping[str, Callable[[], object]], de
         return REFERENCE
     if op in _forced:
         return _forced[op] if _forced[op] in candidates else REFERENCE
+    if _is_fixed:
+        return REFERENCE
     table, key = _table(device_type), f"{op} {call}"
     if key not in table and _is_measuring:
         table[key] = _fastest({name: run for name, run in candidates.items() if _is_trusted(op, name, device_type)}, device_type)._asdict()
@@ -85,6 +93,12 @@ def measuring() -> Iterator[None]:
         for device_type, size in sizes.items():
             if len(_table(device_type)) > size:
                 _table(device_type).save()
+
+
+def fix(fixed: bool) -> None:
+    """With True, what is not forced runs the reference from now on: what was measured to be the fastest differs from run to run."""
+    global _is_fixed
+    _is_fixed = fixed
 
 
 def force(implementations: Mapping[str, str]) -> None:
@@ -132,42 +146,45 @@ def _device_types() -> tuple[str, ...]:
 @torch.no_grad()
 def _fastest(candidates: Mapping[str, Callable[[], object]], device_type: str) -> Times:
     """Times the candidates in turn, ROUNDS times, but for the hopeless, and again where other work on the machine hides which is the fastest."""
-    once = {name: _time_once(run, device_type) for name, run in candidates.items()}
-    worth_it = {name: run for name, run in candidates.items() if min(once[name], _time(run, 1, device_type)) <= HOPELESS * once[REFERENCE]}
-    seconds: dict[str, list[float]] = {name: [] for name in worth_it}
+    timers = {name: timing.timer(run, device_type) for name, run in candidates.items()}
+    once, failed = _time_once(timers)
+    seconds: dict[str, list[float]] = {}
+    try:
+        if REFERENCE in once:
+            worth_it = {name: timers[name] for name in once if min(once[name], timers[name].seconds(1)) <= HOPELESS * once[REFERENCE]}
+            seconds = _time_in_rounds(worth_it, {name: max(1, round(CALLS_S / once[name])) for name in worth_it})
+    except timing.HostWaitsError as error:
+        failed[REFERENCE] = str(error)
+    best, (slow, *_) = _best(seconds) if seconds else (REFERENCE, (0.0,))
+    quartiles = {name: [1e6 * quartile for quartile in statistics.quantiles(each, n=4)] for name, each in seconds.items()}
+    return Times(best if slow > 1 else REFERENCE, quartiles, {name: timer.how for name, timer in timers.items()} | failed)
+
+
+def _time_once(timers: Mapping[str, timing.Timer]) -> tuple[dict[str, float], dict[str, str]]:
+    """(seconds of one call, why others cannot be timed)."""
+    once, failed = {}, {}
+    for name, each in timers.items():
+        try:
+            once[name] = each.seconds(1)
+        except timing.HostWaitsError as error:
+            failed[name] = str(error)
+    return once, failed
+
+
+def _time_in_rounds(timers: Mapping[str, timing.Timer], num_calls: Mapping[str, int]) -> dict[str, list[float]]:
+    """Seconds a call of every timer, one number a round."""
+    seconds: dict[str, list[float]] = {name: [] for name in timers}
     for _ in range(ATTEMPTS):
         for _ in range(ROUNDS):
-            for name, run in worth_it.items():
-                seconds[name].append(_time(run, max(1, round(CALLS_S / once[name])), device_type))
-        best, (slow, gain, _) = _best(seconds)
+            for name, each in timers.items():
+                seconds[name].append(each.seconds(num_calls[name]))
+        _, (slow, gain, _) = _best(seconds)
         if slow > 1 or gain < WORTH_A_LOOK:
             break
-    quartiles = {name: [1e6 * quartile for quartile in statistics.quantiles(each, n=4)] for name, each in seconds.items()}
-    return Times(best if slow > 1 else REFERENCE, quartiles)
+    return seconds
 
 
 def _best(seconds: Mapping[str, list[float]]) -> tuple[str, list[float]]:
     """(the one with the smallest median, the quartiles of how many times as fast as the reference it was within a round)."""
     best = min(seconds, key=lambda name: statistics.median(seconds[name]))
     return best, statistics.quantiles([reference / ours for reference, ours in zip(seconds[REFERENCE], seconds[best], strict=True)], n=4)
-
-
-def _time_once(run: Callable[[], object], device_type: str) -> float:
-    run()  # whatever is made on first use
-    return _time(run, 1, device_type)
-
-
-def _time(run: Callable[[], object], num_calls: int, device_type: str) -> float:
-    """Seconds a call."""
-    if device_type == "cuda":
-        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        start.record()
-        for _ in range(num_calls):
-            run()
-        end.record()
-        end.synchronize()
-        return start.elapsed_time(end) / 1e3 / num_calls
-    started = time.perf_counter()
-    for _ in range(num_calls):
-        run()
-    return (time.perf_counter() - started) / num_calls

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 from fastgan import ops
 from fastgan.ops import choice, trust
-from fastgan.ops.formats import format_of, settled
+from fastgan.ops.formats import format_of, settled, uninitialised
 from fastgan.ops.gradients import is_needed, is_transformed
 
 
@@ -119,7 +119,7 @@ class _Weight(torch.autograd.Function):
         ctx.save_for_backward(small, big)
         ctx.geometry = geometry
         (stride, padding, groups), shape = geometry, (small.shape[1], big.shape[1] // geometry.groups, *taps)
-        weight = torch.empty(shape, dtype=big.dtype, device=big.device, memory_format=_format_of(small, big))  # only its shape and format are read
+        weight = uninitialised(shape, _format_of(small, big), big)  # only its shape and format are read
         arguments = (small, big, weight, None, [stride] * 2, [padding] * 2, [1, 1], False, [0, 0], groups, [False, True, False])
         return torch.ops.aten.convolution_backward(*arguments)[1]
 

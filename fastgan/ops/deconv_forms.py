@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-from fastgan.ops.formats import format_of, settled
+from fastgan.ops.formats import format_of, settled, uninitialised
 
 ACTIVATIONS = ("linear", "relu", "leaky_relu", "tanh")  # numbered as csrc/deconv.h has them
 LIBRARY_DTYPES = {"cpu": (torch.float32, torch.bfloat16), "cuda": (torch.float32, torch.float16, torch.bfloat16)}
@@ -85,8 +85,7 @@ def down_reference(big, weight, bias, act, slope) -> torch.Tensor:
 
 def weight_reference(small, big) -> torch.Tensor:
     """Its gradient with respect to the weight, of which the library reads only the shape and the memory format."""
-    shape = (small.shape[1], big.shape[1], 4, 4)
-    weight = torch.empty(shape, dtype=big.dtype, device=big.device, memory_format=format_of(big))
+    weight = uninitialised((small.shape[1], big.shape[1], 4, 4), format_of(big), big)
     return _convolution_weight_gradient(small, big, weight, stride=2)
 
 
@@ -124,8 +123,7 @@ def down_subpixel(big, weight, bias, act, slope) -> torch.Tensor:
 def weight_subpixel(small, big) -> torch.Tensor:
     """Space to depth, then the weight gradient of the unit-stride convolution."""
     phases = _split_phases(big)
-    shape = (small.shape[1], phases.shape[1], 2, 2)
-    weight = torch.empty(shape, dtype=big.dtype, device=big.device, memory_format=format_of(big))
+    weight = uninitialised((small.shape[1], phases.shape[1], 2, 2), format_of(big), big)
     arguments = (small, phases, weight, None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [False, True, False])
     gradient = torch.ops.aten.convolution_backward(*arguments)[1]
     taps = gradient.view(small.shape[1], 2, 2, big.shape[1], 2, 2)  # [C, a, b, K, t, u]

@@ -1,4 +1,4 @@
-"""Memory formats of images, where torch is in doubt about them."""
+"""Memory formats of images and weights, where torch or its compiler is in doubt about them."""
 import torch
 
 
@@ -16,3 +16,19 @@ def format_of(x: torch.Tensor) -> torch.memory_format:
     """channels_last if it is, and for an image of one channel, else contiguous; of another tensor that is both (one pixel), contiguous."""
     is_channels_last = x.is_contiguous(memory_format=torch.channels_last) and (not x.is_contiguous() or x.shape[1] == 1)
     return torch.channels_last if is_channels_last else torch.contiguous_format
+
+
+def uninitialised(shape: tuple[int, int, int, int], memory_format: torch.memory_format, like: torch.Tensor) -> torch.Tensor:
+    """torch.empty of this shape and memory format, contiguous or channels_last, in the dtype and on the device of `like`.
+
+    By its strides: Inductor lowers torch.empty with a memory format to a kernel that fills what nobody reads, and
+    empty_strided to the allocation.
+    """
+    return torch.empty_strided(shape, _strides(shape, memory_format), dtype=like.dtype, device=like.device)
+
+
+def _strides(shape: tuple[int, int, int, int], memory_format: torch.memory_format) -> tuple[int, int, int, int]:
+    _, channels, height, width = shape
+    if memory_format == torch.channels_last:
+        return channels * height * width, 1, channels * width, channels
+    return channels * height * width, height * width, width, 1

@@ -4,12 +4,13 @@ import json
 
 import pytest
 import torch
+from virtual_cuda import VirtualCuda
 
 from bench import OPS, results
 from bench import __main__ as command_line
 from bench.ops import cases, deconv_cases, measure
 from bench.ops.rows import OpRow, markdown_table
-from fastgan.ops import choice
+from fastgan.ops import choice, timing
 
 CPU = torch.device("cpu")
 
@@ -53,7 +54,7 @@ def test_rows_are_kept_and_shown(tmp_path, monkeypatch, capsys):
     rows = measure.measure(["deconv"], 2, ["fp32"], 2, say=lambda text: None)
     assert choice._forced == {}
     first = rows[0]
-    assert (first.implementation, first.ratio_to_reference, first.rounds) == ("reference", 1.0, 2)
+    assert (first.implementation, first.ratio_to_reference, first.rounds, first.timed) == ("reference", 1.0, 2, "wall clock")
     assert first.gflops == pytest.approx(2 * 2 * 8 * 4 * 16 * 4 / first.microseconds / 1e3)
     assert first.percent_of_limit > 0
     path = tmp_path / "ops.jsonl"
@@ -63,6 +64,37 @@ def test_rows_are_kept_and_shown(tmp_path, monkeypatch, capsys):
     shown = capsys.readouterr().out
     assert shown.strip() == markdown_table(results.read(path, OpRow)).strip()
     assert shown.count("| deconv up 8 -> 4 at 2 -> 4 batch 2 | fp32 | reference |") == 1
+
+
+def test_how_a_row_was_timed_is_shown_where_it_was_not_the_wall_clock(tmp_path):
+    row = dataclasses.asdict(measure.measure(["deconv"], 2, ["fp32"], 2, say=lambda text: None)[0])
+    old = {key: value for key, value in row.items() if key != "timed"}
+    path = tmp_path / "ops.jsonl"
+    path.write_text(json.dumps(old) + "\n")
+    assert "timed by" not in markdown_table(results.read(path, OpRow))
+    path.write_text(json.dumps(old) + "\n" + json.dumps(row | {"timed": "graph replays"}) + "\n")
+    lines = markdown_table(results.read(path, OpRow)).splitlines()
+    last = [line.split(" | ")[-1] for line in lines if line.startswith("| ") and "-:" not in line]
+    assert last == ["timed by |", "wall clock |", "graph replays |"]
+
+
+def test_on_cuda_the_host_is_not_measured(monkeypatch):
+    """A case whose kernels are quicker than their launches, on a virtual device; one that makes the host wait is left out, and said."""
+    cuda = VirtualCuda(monkeypatch, timing)
+    monkeypatch.setattr(measure, "matmul", lambda dtype, device: (lambda: cuda.launch(1e-3), 10**9))
+    monkeypatch.setattr(measure, "_copy", lambda device: (lambda: cuda.launch(1e-3), 10**9))
+    candidates = {"reference": lambda: cuda.launch(40e-6), "triton": lambda: cuda.launch(10e-6, host_s=1e-3)}
+    monkeypatch.setattr(measure, "timer", lambda call, device_type: timing.timer(call, "cuda"))
+    candidates = {"reference": lambda: cuda.launch(40e-6), "triton": lambda: cuda.launch(10e-6, host_s=1e-3)}
+    quick = cases.OpCase("deconv", "up", "fp32", 10**6, 10**6, candidates)
+    waiting = dataclasses.replace(quick, call="down", candidates=candidates | {"triton": lambda: (cuda.launch(1e-5), cuda.wait())})
+    monkeypatch.setattr(measure, "all_cases", lambda *_: [waiting, quick])
+    said = []
+    reference, triton = measure.measure(["deconv"], 2, ["fp32"], 2, said.append)
+    assert triton.timed == reference.timed == "graph replays"
+    assert (triton.microseconds, triton.ratio_to_reference) == pytest.approx((10.0, 4.0))
+    assert said[0].startswith("deconv down fp32 is left out: the host did not launch them within")
+    timing._cycles_per_second.cache_clear()
 
 
 def test_the_command_line_measures_and_saves(tmp_path, monkeypatch, capsys):

@@ -49,6 +49,20 @@ def test_the_order_is_rotated_and_the_first_round_does_not_count(clock):
     assert all(len(values) == 3 for values in per_call.values())
 
 
+def test_another_clock_may_time_anything(clock):
+    """What is timed need not be a call: here it is the seconds that it takes."""
+    asked = []
+
+    def seconds_of(seconds, num_calls):
+        asked.append(num_calls)
+        return seconds * num_calls
+
+    per_call, num_calls = timing.interleave({"a": 0.25, "b": 2.0}, rounds=3, round_s=1.0, seconds_of=seconds_of)
+    assert per_call == {"a": [0.25] * 3, "b": [2.0] * 3}
+    assert num_calls == {"a": 4, "b": 1}
+    assert sorted(asked) == [1] * 6 + [4] * 4
+
+
 def test_rounds_go_on_until_the_seconds_have_passed(clock):
     per_call, _ = timing.interleave({"a": clock.takes("a", 1.0), "b": clock.takes("b", 1.0)}, rounds=7, seconds=40.0, round_s=1.0)
     assert len(per_call["a"]) == len(per_call["b"]) == 20

@@ -1,9 +1,10 @@
 """What was measured to be faster runs, what was not measured runs the reference, and a forced implementation runs wherever it fits."""
 import pytest
 import torch
+from virtual_cuda import VirtualCuda
 
 from fastgan.errors import UserError
-from fastgan.ops import choice, trust
+from fastgan.ops import choice, findings, timing, trust
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +23,7 @@ class Clock:
 
     def __init__(self, monkeypatch):
         self.now, self.calls = 0.0, []
-        monkeypatch.setattr(choice.time, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(timing.time, "perf_counter", lambda: self.now)
 
     def candidate(self, name, *seconds):
         """Takes these times, one after the other and again; the first call also has something to load."""
@@ -173,3 +174,47 @@ def test_real_time_is_measured_too():
     big, small = torch.randn(400, 400), torch.randn(4, 4)
     with choice.measuring():
         assert pick({"reference": lambda: big @ big, "cpu": lambda: small @ small}) == "cpu"
+
+
+@pytest.fixture
+def cuda(monkeypatch):
+    monkeypatch.setattr(findings, "_stamp", lambda device_type: "virtual")
+    yield VirtualCuda(monkeypatch, timing)
+    timing._cycles_per_second.cache_clear()
+
+
+@pytest.mark.parametrize("is_recordable", [True, False])
+def test_on_cuda_a_slow_host_does_not_hide_the_faster_kernel(cuda, is_recordable):
+    """The kernel takes a quarter of the library's time on the device, and its Python a millisecond, which a captured step does not have."""
+
+    def candidate(device_s, host_s):
+        def run():
+            if cuda.recording is not None and not is_recordable:
+                raise RuntimeError("cannot be recorded")
+            cuda.launch(device_s, host_s)
+
+        return run
+
+    with choice.measuring():
+        assert choice.pick("deconv", "up", {"reference": candidate(40e-6, 20e-6), "triton": candidate(10e-6, 1e-3)}, "cuda") == "triton"
+    row = choice.Times(**choice._table("cuda")["deconv up"])
+    assert row.microseconds["reference"] == pytest.approx([40.0] * 3)
+    assert row.microseconds["triton"] == pytest.approx([10.0] * 3)
+    how = timing.GRAPH if is_recordable else "queue, for they cannot be recorded: RuntimeError: cannot be recorded"
+    assert row.timed == {"reference": how, "triton": how}
+
+
+@pytest.mark.parametrize("who", ["reference", "triton"])
+def test_what_makes_the_host_wait_is_left_out(cuda, who):
+    def candidate(name, device_s):
+        def run():
+            cuda.launch(device_s)
+            if name == who:
+                cuda.wait()
+
+        return run
+
+    candidates = {"reference": candidate("reference", 40e-6), "cuda": candidate("cuda", 20e-6), "triton": candidate("triton", 10e-6)}
+    with choice.measuring():
+        assert choice.pick("deconv", "up", candidates, "cuda") == ("reference" if who == "reference" else "cuda")
+    assert "they make it wait" in choice._table("cuda")["deconv up"]["timed"][who]
