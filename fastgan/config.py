@@ -151,6 +151,7 @@ class RunConfig:
     amp: bool = True
     compile: bool = True
     autotune: bool = False  # CUDA: let the compiler time its kernels, which takes minutes, once
+    combo_kernels: bool = False  # CUDA: the compiler puts small kernels into one launch
     cuda_graph: str = "auto"  # the step as a CUDA graph: auto = where it agrees with eager | on: or end with the reason | off
     graph_steps: int | None = None  # steps in one launch of a CUDA graph; None = measured
     device: str | None = None  # cpu | cuda | cuda:1 ...; None = cuda where there is one

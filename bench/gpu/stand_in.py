@@ -46,6 +46,45 @@ class RecordedGraphs:
         pass
 
 
+class RehearsedGraphs(RecordedGraphs):
+    """The same for steps that may be compiled, whose kernels no recorder of operators sees: those are called again instead."""
+
+    def __init__(self, refused: frozenset[str] = frozenset()):
+        super().__init__(refused)
+        self._is_compiled = False
+
+    def warm_up(self, body) -> None:
+        calls = _compiled_calls[0]
+        body()
+        self._is_compiled = _compiled_calls[0] > calls
+        if not self._is_compiled:
+            super().warm_up(body)
+
+    def record(self, body):
+        if not self._is_compiled:
+            return super().record(body)
+        body()
+        return body
+
+
+_compiled_calls = [0]
+
+
+def noticing(compile_step):
+    """fastgan.engine.compile_step, for RehearsedGraphs: counts the calls of what it compiled."""
+
+    def compile_noticed(step, graphs, options):
+        compiled = compile_step(step, graphs, options)
+
+        def call(inputs):
+            _compiled_calls[0] += 1
+            return compiled(inputs)
+
+        return call
+
+    return compile_noticed
+
+
 class _Recorder(TorchDispatchMode):
     def __init__(self, operators: list, refused: frozenset[str]):
         super().__init__()

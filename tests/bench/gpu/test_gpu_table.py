@@ -104,7 +104,7 @@ def test_a_long_table_is_cut_and_its_end_is_not(tmp_path):
 
 
 def test_more_problems_than_fit_are_counted(tmp_path):
-    fill(tmp_path, plan.RESULTS, [row_of_test("failed", name=f"test_{n}") for n in range(13)])
+    fill(tmp_path, plan.RESULTS, [row_of_test("failed", name=f"test_{n}") for n in range(15)])
     assert "... and 3 more in results.jsonl" in table.summary([outcome("a")], tmp_path)
 
 
