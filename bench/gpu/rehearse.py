@@ -35,7 +35,7 @@ LOADER_PLAN = {"num_images": 64, "num_packed": 64, "num_read": 64, "round_s": 0.
 def stages(chosen: Sequence[Stage]) -> tuple[Stage, ...]:
     """The same stages as a rehearsal runs them, and before the others one whose rung is refused on purpose, so that it is bisected."""
     provoked = Stage(PROVOKED, SMOKE, 1, BUDGET_S, plan.RESULTS, "what happens where a rung is refused: it cannot record how z is drawn",
-                     environment=((REFUSED, DRAWS),))  # fmt: skip
+                     environment=((REFUSED, DRAWS), ("FASTGAN_OPS", "reference")))  # fmt: skip
     possible = [stage for stage in (provoked, *chosen) if stage.name not in NEEDS_A_GPU]
     return tuple(dataclasses.replace(stage, expected_s=1, budget_s=BUDGET_S) for stage in possible)
 

@@ -20,6 +20,7 @@ from fastgan import ops
 from fastgan.config import replace as configured
 from fastgan.ops import choice
 
+Call = Callable[[], object]
 REFERENCES = dict.fromkeys(ops.OPS, choice.REFERENCE)
 
 
@@ -83,19 +84,20 @@ def _recorded_part(loop: FastganLoop, reads: bool) -> str:
         graphs.warm_up(part)
     replay = _recording(loop, part)
     replayed = list(found)
-    eager = _from_the_start(loop, part, lambda: found)
-    again = _from_the_start(loop, replay, lambda: replayed)
+    eager = _second_of(loop, part, part, lambda: found)
+    again = _second_of(loop, part, replay, lambda: replayed)
     return "" if all(map(torch.equal, eager, again)) else "a replay gives other numbers or images than the eager call"
 
 
-def _recording(loop: FastganLoop, part: Callable[[], None]) -> Callable[[], object]:
+def _recording(loop: FastganLoop, part: Call) -> Call:
     with loop.engine._trials.undone():
         return loop.engine.graphs.record(part)
 
 
-def _from_the_start(loop: FastganLoop, call: Callable[[], object], results: Callable[[], list[torch.Tensor]]) -> list[torch.Tensor]:
-    """What a call gives from the present state and random numbers, which are left as they were."""
+def _second_of(loop: FastganLoop, first: Call, call: Call, results: Callable[[], list[torch.Tensor]]) -> list[torch.Tensor]:
+    """What a call gives after a first one, so that neither numbers nor images are those that were recorded. All is left as it was."""
     with loop.engine._trials.undone():
+        first()
         call()
         loop.engine.graphs.synchronize()
         return [tensor.clone() for tensor in results()]
