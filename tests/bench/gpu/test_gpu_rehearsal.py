@@ -18,7 +18,8 @@ RESULTS_BEFORE = {path.name: path.stat().st_mtime for path in (ROOT / "bench" / 
 
 def rehearsed(out: Path, *arguments: str, **environment: str) -> tuple[subprocess.CompletedProcess, list[dict]]:
     command = [sys.executable, "-m", "bench", "gpu", "--rehearse", "--out", str(out), *arguments]
-    environment = {**os.environ, **environment, "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))}  # for the compiler's ninja
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))  # the compiler's ninja
+    environment = {**os.environ, **environment, "PATH": path}
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
     return ended, rows.since(out / plan.RESULTS)
 
