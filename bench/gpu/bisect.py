@@ -23,6 +23,7 @@ from bench.gpu.stage import ROWS, Stage
 VARIANT_S = 120.0  # in which a variant may compute
 POLL_S, LONGEST_POLL_S = 0.1, 0.5  # a poll that took longer is one in which this whole stage stood still
 AT_ONCE = 4
+PREFIX = "bisect-"  # of the names of the stages
 EXPECTED_S, BUDGET_S, MOST = 60, 240, 3  # of the stage; and how many a run makes
 SMALLER = {DRAW: "drawing the random numbers", READ: "reading the images", EAGER_STEP: "the step, uncompiled, with the reference operators"}
 CASE = ("preset", "batch_size", "resolution", "channels", "amp")  # the columns of a refusal that make its case again
@@ -38,7 +39,7 @@ def stage_for(refusal: dict, refused_in: Stage, num_before: int) -> Stage | None
     rung = refusal["refused"][0]
     arguments = ("-m", "bench.gpu.bisect", "--case", json.dumps({key: refusal[key] for key in CASE}), "--rung", rung, "--rows", ROWS)
     shows = f"why the {rung} step of {refusal['preset']} was refused"
-    return Stage(f"bisect-{num_before + 1}", arguments, EXPECTED_S, BUDGET_S, RESULTS, shows, memory_gb=AT_ONCE * 10, slots=3,
+    return Stage(f"{PREFIX}{num_before + 1}", arguments, EXPECTED_S, BUDGET_S, RESULTS, shows, memory_gb=AT_ONCE * 10, slots=3,
                  environment=refused_in.environment)  # fmt: skip
 
 

@@ -71,6 +71,8 @@ def parse(table: str) -> list[dict]:
     units, *launches = csv.DictReader(io.StringIO("\n".join(lines[start:])))
     found: dict[str, dict] = {}
     for launch in launches:
+        if not launch["ID"].isdigit():  # what the step itself said
+            continue
         row = {"kind": "ncu", "name": launch["Kernel Name"], "unit": units["gpu__time_duration.sum"]}
         row |= {name: float(launch[counter].replace(",", "")) for counter, name in COLUMNS.items() if launch.get(counter)}
         best = found.setdefault(row["name"], row)

@@ -78,7 +78,7 @@ STAGES = (
              "versions, clocks, what the library was built for; copy bandwidth and matrix rates, the ceilings", is_alone=True),
     _command("tiles", f"-m bench.gpu.tiles --rows {ROWS}", 60, 120, RESULTS, "which tiles of the CUDA kernels are the fastest on this chip",
              needs=("bench.gpu.tiles",), is_alone=True),
-    _command("sanitizer", f"-m bench.gpu.sanitizer --rows {ROWS}", 60, 150, RESULTS,
+    _command("sanitizer", f"-m bench.gpu.sanitizer --rows {ROWS}", 80, 150, RESULTS,
              "memory errors and races of the native kernels on small cases", programs=("compute-sanitizer",)),
     _command("ncu", f"-m bench.gpu.ncu --preset dcgan --batch-size 128 --rows {ROWS}", 75, 150, RESULTS,
              "the ten longest kernels of the compiled step by the hardware counters. Compiles a rung twice", programs=("ncu",), is_alone=True),

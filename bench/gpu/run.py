@@ -109,8 +109,8 @@ class Runner:
         while self._queue:
             stage = self._queue[0]
             reason = self._why_not(stage)
-            if not reason and not self.limits.fits(stage, (each.stage for each in self._running)):
-                return
+            if not reason and (self._turns.holder is not None or not self.limits.fits(stage, (each.stage for each in self._running))):
+                return  # nothing begins beside one that measures, either
             self._queue.popleft()
             if reason:
                 self._note(stage, "skipped", 0.0, [], reason)

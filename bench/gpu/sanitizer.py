@@ -16,7 +16,7 @@ from bench.gpu import evidence, rows
 from bench.machine import ROOT
 from fastgan import ops
 
-TOOLS = ("memcheck", "racecheck", "initcheck")
+TOOLS = ("memcheck", "racecheck", "synccheck")
 CASE_S, AT_ONCE = 120.0, 3
 FOUND = re.compile(r"ERROR SUMMARY: (\d+) error|RACECHECK SUMMARY: (\d+) hazard")
 CHECK = "from fastgan.ops import trust; trust.serve('cuda', [{key!r}])"

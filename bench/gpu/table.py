@@ -3,7 +3,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import results
-from bench.gpu import plan, rows
+from bench.gpu import bisect, plan, rows
 from bench.results import significant
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def _of_kind(found: list[dict], kind: str) -> list[dict]:
 
 def _left(outcomes: list["Outcome"], out: Path) -> list[str]:
     """Where everything is, and the command for what has not run to its end."""
-    left = [outcome.stage for outcome in outcomes if outcome.state in ("skipped", "cut off")]
+    left = [outcome.stage for outcome in outcomes if outcome.state in ("skipped", "cut off") and not outcome.stage.startswith(bisect.PREFIX)]
     go_on = [f"go on with: python -m bench gpu --only {' '.join(left)}"] if left else []
     return [f"rows and log: {out}", *go_on]
 

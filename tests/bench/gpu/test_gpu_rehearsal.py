@@ -62,8 +62,7 @@ def test_a_rehearsal_of_every_stage(tmp_path):
     check(out, ended, found)
     states = {row["stage"]: row["state"] for row in of_kind(found, "stage")}
     assert set(states) == {"refused", "bisect-1", *plan.NAMES} - set(rehearse.NEEDS_A_GPU)
-    wrong = {name for name, state in states.items() if state != "ok"} - {"refused"}
-    assert wrong <= {"sweep-cuda", "sweep-triton"}, (out / "log.txt").read_text()[-20_000:]  # forms that a CPU has not
+    assert {name for name, state in states.items() if state != "ok"} == {"refused"}
     steps = rows.since(out / plan.STEP)
     assert {row["implementation"] for row in steps} >= {"plain", "accelerated", "eager", "compiled", "captured", "captured-1"}
     assert json.loads((out / plan.KERNELS).read_text().splitlines()[0])["kind"] == "total"
@@ -74,7 +73,7 @@ def test_a_rehearsal_of_every_stage(tmp_path):
 
 
 def test_what_a_rehearsal_leaves_out_is_said():
-    assert rehearse.left_out(plan.STAGES).endswith("tiles, sanitizer, ncu")
+    assert rehearse.left_out(plan.STAGES).endswith("sweep-cuda, sweep-triton, tiles, sanitizer, ncu")
     assert rehearse.left_out(plan.chosen(["chip"])) == ""
     assert {stage.name for stage in rehearse.stages(plan.STAGES)} == {rehearse.PROVOKED, *plan.NAMES} - set(rehearse.NEEDS_A_GPU)
 

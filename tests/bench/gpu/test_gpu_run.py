@@ -177,6 +177,17 @@ def test_while_one_measures_the_others_stand_still_and_their_time_does_not_count
     assert machine.now == pytest.approx(1030, abs=1)
 
 
+def test_nothing_begins_beside_one_that_measures(tmp_path):
+    machine, held = FakeMachine({"a": 10, "b": 2, "c": 2}), []
+    machine.happens[1001.0] = lambda: held.append(machine.children["a"].asks_for_its_turn())
+    machine.happens[1001.5] = lambda: setattr(machine.children["b"], "ended_by", signal.SIGSEGV)  # its place is free
+    seen = []
+    machine.happens[1006.0] = lambda: seen.append("c" in machine.children) or held[0].close()
+    outcomes, _ = run(tmp_path, machine, [stage("a"), stage("b"), stage("c")], limits=Limits(2, 100.0))
+    assert seen == [False]
+    assert outcomes["c"].state == "ok"
+
+
 def test_one_that_waits_for_its_turn_is_not_charged_and_gets_it_when_the_other_dies(tmp_path):
     machine, held = FakeMachine({"a": 8, "b": 16}), {}
     machine.happens[1001.0] = lambda: held.update(a=machine.children["a"].asks_for_its_turn())

@@ -108,6 +108,7 @@ TABLE = """==PROF== Connected to process 1
 "0","triton_red_fused_0","71.5","10.5","32"
 "1","Kernel2","12.0","1,020.25","255"
 "2","triton_red_fused_0","80.5","12.5","32"
+a warning of the step, at the end
 """
 
 
