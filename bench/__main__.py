@@ -9,6 +9,7 @@ import functools
 import json
 import shlex
 import sys
+import tempfile
 from pathlib import Path
 
 from bench import LOADER_KINDS, LOADER_PRESETS, NAMES, OPS, SINGLE, UNFUSED
@@ -73,24 +74,51 @@ def ops(options: argparse.Namespace) -> None:
 
 
 def gpu(options: argparse.Namespace) -> int:
-    """Run the stages of a GPU machine, or say what they are."""
+    """Run the stages of a GPU machine, or say what they are, or rehearse them."""
     from bench.gpu import plan
 
-    if not options.minutes > 0:
+    if options.minutes is not None and not options.minutes > 0:
         raise UserError(f"--minutes {options.minutes:g} leaves no time for anything: give more than 0")
-    stages = plan.chosen(options.only)
+    stages = plan.chosen(options.only, options.call)
+    if not stages:
+        raise UserError(f"--call {options.call} has none of the stages {', '.join(options.only)}")
     if options.plan:
-        print(plan.describe(stages, options.minutes))
+        print(plan.describe(stages, options.minutes or plan.MINUTES))
         return 0
+    return _rehearse_gpu(options, stages) if options.rehearse else _run_gpu(options, stages)
+
+
+def _run_gpu(options: argparse.Namespace, stages: tuple) -> int:
     import torch
 
     if not torch.cuda.is_available():
-        raise UserError("no NVIDIA GPU was found, and everything that this command measures needs one (--plan says what it would run)")
-    from bench.gpu.run import Runner, default_out, exit_code, signals_received
+        raise UserError("no NVIDIA GPU was found, and everything that this command measures needs one (--plan says what it would run, "
+                        "--rehearse runs it on a CPU)")  # fmt: skip
+    from bench.gpu import call, plan
+    from bench.gpu.run import Runner, exit_code
 
-    with signals_received() as received:
-        outcomes = Runner((options.out or default_out()).resolve(), options.minutes, received).run(stages)
+    limits, out = call.limits(), (options.out or call.default_out()).resolve()
+    with call.signals_received() as received:
+        runner = Runner(out, options.minutes or plan.MINUTES, received, limits, environment=call.environment(limits.slots, options.cache))
+        outcomes = runner.run(stages)
     return exit_code(outcomes, received)
+
+
+def _rehearse_gpu(options: argparse.Namespace, stages: tuple) -> int:
+    from bench.gpu import call, rehearse
+    from bench.gpu.run import Runner, exit_code
+
+    out = (options.out or call.default_out(is_rehearsal=True)).resolve()
+    call.refuse_results(out)
+    print(rehearse.HEAD)
+    print(rehearse.left_out(stages) or "all of the stages are rehearsed")
+    with call.signals_received() as received, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        environment = call.environment(rehearse.LIMITS.slots, options.cache or Path(folder)) | rehearse.environment()
+        runner = Runner(out, options.minutes or rehearse.MINUTES, received, rehearse.LIMITS, environment=environment, head=rehearse.HEAD,
+                        through=rehearse.THROUGH)  # fmt: skip
+        outcomes = runner.run(rehearse.stages(stages))
+    expected = [outcome for outcome in outcomes if outcome.stage != rehearse.PROVOKED]  # it fails, and is meant to
+    return exit_code(expected, received)
 
 
 def loader(options: argparse.Namespace) -> None:
@@ -240,12 +268,16 @@ def _add_ops(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_gpu(parser: argparse.ArgumentParser) -> None:
-    from bench.gpu.plan import MINUTES, NAMES
+    from bench.gpu.plan import CALLS, MINUTES, NAMES
 
-    parser.add_argument("--minutes", type=float, default=MINUTES, metavar="M", help=f"then what still runs is ended; default {MINUTES:g}")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="for rows, log and table; default bench/results/gpu-DATE-TIME")
+    parser.add_argument("--minutes", type=float, metavar="M", help=f"then what still runs is ended; default {MINUTES:g}")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="for rows, log, table and evidence; default bench/results/gpu-DATE-TIME")
+    parser.add_argument("--call", choices=CALLS, help="the stages of one of the three calls of a machine that is lent for ten minutes a command")
     parser.add_argument("--only", nargs="+", choices=NAMES, metavar="STAGE", help=f"some of: {', '.join(NAMES)}")
+    parser.add_argument("--cache", type=Path, metavar="FOLDER", help="keep what is compiled and found out here, for the next run on the same machine;"
+                        " compile times are then no measurement")  # fmt: skip
     parser.add_argument("--plan", action="store_true", help="say what would run and how long it may take, and run nothing")
+    parser.add_argument("--rehearse", action="store_true", help="run the same stages on a CPU, tiny and short: no number is a measurement")
     parser.set_defaults(run=gpu)
 
 

@@ -3,6 +3,8 @@ import math
 
 import torch
 
+from bench import exclusive
+from bench.gpu import evidence
 from fastgan import adapt, models
 from fastgan.assembly import make_engine
 from fastgan.config import Config
@@ -22,7 +24,7 @@ class FastganLoop:
     """
 
     def __init__(self, config: Config, device: torch.device, images: torch.Tensor | None):
-        model, num = config.model, config.run.batch_size
+        self._config, model, num = config, config.model, config.run.batch_size
         settle_algorithms(config.run.deterministic, device)
         G, D = models.build(model)
         signature = adapt.inspect(G.to(device), D.to(device), model.z_dim, num, device)
@@ -35,7 +37,10 @@ class FastganLoop:
         self.G, self.D = networks.G, networks.D
         self.precision = choose_precision(config.run.amp, device)
         self.reasons: list[str] = []
+        self.tracebacks: list[str] = []
+        exclusive.guard_timings()
         self.engine = make_engine(config, signature, networks, self.feed, generator, self.precision, self.reasons.append)
+        self.engine.details = self.tracebacks.append
         cadence = self.engine.system.cadence
         self._step = math.ceil(cadence.intro_steps / cadence.period) * cadence.period  # the number of the next one: a recipe's beginning is left out
 
@@ -46,7 +51,9 @@ class FastganLoop:
 
     def prepare(self) -> Rung:
         """Climb as the trainer does, before its first step."""
-        return self.engine.prepare()
+        rung = self.engine.prepare()
+        evidence.note_refusals(self._config, self.engine, self.reasons, self.tracebacks)
+        return rung
 
     def run(self) -> None:
         """A period, or a launch where that is longer."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from time import perf_counter
 
 import torch
-from torch._inductor.utils import fresh_cache
 
-from bench import BASELINES, NAMES, UNFUSED, machine, timing
+from bench import BASELINES, NAMES, UNFUSED, exclusive, machine, timing
+from bench.caches import compiler_cache
 from bench.cases import Case
 from bench.counters import Counters, MemoryMeter, count
 from bench.fastgan_loop import FastganLoop
@@ -54,7 +54,7 @@ def measure(
 
     dtype: both | bf16 | fp32 (TF32 on CUDA); a UserError where bf16 alone is asked for and the chip has none. say: takes lines about the progress.
     """
-    busy, names = machine.busy_note(), possible(names, case, say)
+    busy, names = exclusive.note() or machine.busy_note(), possible(names, case, say)
     amp_choices = usable_amp_choices(dtype, case.device, say)
     torch._dynamo.reset()  # graphs of an earlier measurement in this process would count towards the baselines' limit of recompilations,
     roomy = torch._dynamo.config.patch(recompile_limit=64)  # and their own 8 are met with two precisions: networks compiled as modules share them
@@ -85,7 +85,7 @@ def usable_amp_choices(dtype: str, device: torch.device, say: Callable[[str], No
 
 def _start_compiler(device: torch.device, folder: str, say: Callable[[str], None]) -> None:
     try:
-        with fresh_cache(dir=folder, delete=False):
+        with compiler_cache(folder):
             start_compiler(device)
     except Exception as error:  # each implementation finds its own way to do without, and says so in its row
         say(f"the compiler does not work here: {type(error).__name__}")
@@ -94,12 +94,12 @@ def _start_compiler(device: torch.device, folder: str, say: Callable[[str], None
 def _build(
     wanted: list[Callable[[], Implementation]], folder: str, device: torch.device, say: Callable[[str], None]
 ) -> tuple[list[Implementation], dict[str, float | None]]:
-    """Each built with an empty compiler cache of its own, so that nobody profits from what another one compiled; and its memory, by label."""
+    """Each built with a compiler cache of its own (caches.py), so that nobody profits from what another compiled; and its memory, by label."""
     built: dict[str, Implementation] = {}
     peak_memory_mb: dict[str, float | None] = {}
     for build in wanted:
         started, memory = perf_counter(), MemoryMeter(device)
-        with fresh_cache(dir=folder, delete=False):
+        with compiler_cache(folder):
             each = build()
         say(f"{each.label} is ready after {perf_counter() - started:.1f} s" + (f" ({each.note})" if each.note else ""))
         if each.label in built:  # a rung that was left for one that is there already

@@ -10,11 +10,14 @@ from typing import TypeVar
 
 import torch
 
+from bench import exclusive
+
 Call = TypeVar("Call")  # Callable[[], object], or what `seconds_of` takes
 MIN_ROUNDS = 7
 ROUND_S = 0.3  # a round of one callable lasts about so long, and is at least one call
 
 
+@exclusive.alone()
 def interleave(
     calls: dict[str, Call],
     rounds: int = MIN_ROUNDS,
@@ -27,7 +30,8 @@ def interleave(
 
     Each round runs every callable for about `round_s` seconds, in an order that is rotated by one from round to round. A first round decides how many
     calls that is, a second one is the warm-up, and neither counts. At least `rounds` rounds, and on until `seconds` of them have passed.
-    before(name): called ahead of the calls of `name`, outside the measured time. The garbage collector stands still meanwhile, CUDA is waited for.
+    before(name): called ahead of the calls of `name`, outside the measured time. The garbage collector stands still meanwhile, and so do the other
+    stages of a run on a GPU machine (exclusive.py); CUDA is waited for.
     seconds_of(call, num): the seconds of so many calls; None = by the wall clock, with the host's part. With it a call may be anything that it takes.
     """
     names, seconds_of = list(calls), seconds_of or _seconds_of

@@ -5,6 +5,7 @@ a rung is trusted it runs beside the eager one (parity.py) and must agree in los
 for the one below, and the reason is said. compiling.py is the only file that calls torch.compile, and cuda_graphs.py the only one that records.
 """
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -86,10 +87,12 @@ class Engine:
     """Runs a system on the highest rung that agrees with the eager one.
 
     graphs: what can record on the device, None where nothing can. report: takes one sentence about what was not used and why.
+    details: an attribute, takes the whole traceback behind such a sentence, before it, where there is one: for a log.
     """
 
     def __init__(self, system: System, ladder: Ladder, graphs: Graphs | None = None, report: Callable[[str], None] = print):
         self.system, self.ladder, self.graphs, self.report = system, ladder, graphs, report
+        self.details: Callable[[str], None] = lambda text: None
         self.prepared = False
         self.compiled: list[torch.fx.GraphModule] = []  # graphs that were compiled, for counting and for tests
         self._num_compiled = 0  # of them, those of the start-up
@@ -198,7 +201,7 @@ class Engine:
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # whatever the compiler cannot do: the reason is reported, the eager rung goes on
-            return _first_line(error)
+            return self._in_words(error)
 
     def _compile_carefully(self, name: str, yardsticks: dict[str, Yardstick], problem: str) -> str | None:
         """The same with the penalty in fp32, on every rung where that can be compiled."""
@@ -226,7 +229,7 @@ class Engine:
             candidates = self._capture(sizes)
             problem = self._disagreement(candidates[0], yardsticks)
         except Exception as error:  # whatever cannot be recorded: the reason is reported, the rung below goes on
-            problem = _first_line(error)
+            problem = self._in_words(error)
         if problem and self.ladder.cuda_graph == "on":
             raise UserError(f"--cuda-graph on, but the step cannot be a CUDA graph: {problem}")
         if problem:
@@ -256,7 +259,7 @@ class Engine:
             except Exception as error:
                 if not candidates:
                     raise
-                self._say_size_is_not_used(size, _first_line(error))
+                self._say_size_is_not_used(size, self._in_words(error))
                 # All anew: a recording that broke off has parted its generators from the earlier ones.
                 return [CapturedSteps(self.graphs, calls, self.system.cadence, 1)]
         return candidates
@@ -293,6 +296,11 @@ class Engine:
 
     def _say_size_is_not_used(self, size: int, problem: str) -> None:
         self.report(f"{size} steps in one CUDA graph are not used: {problem}")
+
+    def _in_words(self, error: Exception) -> str:
+        """Give an error's traceback to `details` as text, which keeps none of its tensors alive; return its first line."""
+        self.details("".join(traceback.format_exception(error)).rstrip())
+        return _first_line(error)
 
     def _of(self, *phases: str) -> str:
         """Which phases are meant, where there are several."""

@@ -31,7 +31,7 @@ class Recorder:
         self._best = folder.read_best(nimg)
 
     def say(self, text: str) -> None:
-        """One line of log.txt."""
+        """One entry of log.txt: a line, or a whole traceback."""
         self.folder.log.write(text)
 
     def start(self) -> None:

@@ -31,7 +31,7 @@ class RunLog:
         self._writer = writer_class(run_dir, purge_step=(resume_nimg or 0) + 1) if tensorboard else None
 
     def write(self, text: str) -> None:
-        """Append `text` to log.txt as one line with the UTC time before it. Raises DiskError."""
+        """Append `text` to log.txt with the UTC time before it. Raises DiskError."""
         _append(self._log_path, f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {text}")
 
     def row(self, stats: dict) -> None:

@@ -303,6 +303,8 @@ class Trainer:
         if self.engine.ladder.graph_steps is None:
             self.engine.limit_launches(steps_per_tick)
         self.engine.report = lambda text: self._say(progress, text)
+        if self.recorder:
+            self.engine.details = self.recorder.say
         self.feed.reserve(self.feed.max_steps or PARITY_STEPS)
         climbing = progress.busy("compiling the training step and checking it against eager", "compiled and checked the step in {seconds:.1f} s")
         with climbing if self.config.run.compile else contextlib.nullcontext():

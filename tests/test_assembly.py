@@ -6,9 +6,9 @@ import pytest
 import test_objectives
 import torch
 from plain_loop import D, G, Ours, config_of
-from recorded_graphs import RecordedGraphs
 from torch import nn
 
+from bench.gpu.stand_in import RecordedGraphs
 from fastgan import adapt, assembly, ops
 from fastgan.data.synthetic import MixtureFeed
 from fastgan.ops import choice

@@ -6,9 +6,9 @@ import gans
 import numpy as np
 import pytest
 import torch
-from recorded_graphs import RecordedGraphs
 from torch import nn
 
+from bench.gpu.stand_in import RecordedGraphs
 from fastgan import Trainer
 from fastgan.cadence import Cadence, Rhythm
 from fastgan.capture import CapturedSteps, best_size

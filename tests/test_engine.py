@@ -5,9 +5,9 @@ from collections import Counter
 import gans
 import pytest
 import torch
-from recorded_graphs import RecordedGraphs
 from torch import nn
 
+from bench.gpu.stand_in import RecordedGraphs
 from fastgan import UserError, ops
 from fastgan.cadence import Cadence, Rhythm
 from fastgan.compiling import compile_step
@@ -195,6 +195,20 @@ def test_a_recording_that_does_something_else_is_found():
     engine = gans.make_engine(config, networks, ladder=Ladder(compile=False), graphs=RecordedGraphs(), report=reports)
     assert engine.prepare().name == "eager"
     assert "the captured step is not used" in reports[0]
+
+
+def test_the_whole_traceback_of_a_refused_rung_goes_to_the_details():
+    config, reports, details = gans.tiny_config("mlp"), [], []
+    networks = gans.tiny_networks(config)
+    networks.D.layers.insert(1, WaitsForTheDevice())
+    engine = gans.make_engine(config, networks, ladder=Ladder(compile=False), graphs=RecordedGraphs(), report=reports)
+    engine.details = details.append
+    engine.prepare()
+    assert len(reports) == len(details) == 1
+    assert "\n" not in reports[0]
+    assert details[0].startswith("Traceback (most recent call last):")
+    assert "x.mean().item()" in details[0]
+    assert details[0].splitlines()[-1] in reports[0]
 
 
 class FailsOnTheWay(RecordedGraphs):

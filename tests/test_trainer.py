@@ -9,9 +9,9 @@ import gans
 import numpy as np
 import pytest
 import torch
-from recorded_graphs import RecordedGraphs
 from torch import nn
 
+from bench.gpu.stand_in import RecordedGraphs
 from fastgan import DivergedError, Trainer, UserError, ops
 from fastgan.checkpoint import load_tensors
 from fastgan.config import replace
@@ -142,6 +142,23 @@ def captured(monkeypatch, pair, *args, **options):
     with monkeypatch.context() as patch:
         patch.setattr("fastgan.assembly._graphs_of", lambda device, generators: RecordedGraphs())
         return quiet(pair, *args, **options)
+
+
+class WaitsForTheDevice(nn.Module):
+    def forward(self, x):
+        return x * float(x.mean().item() < 1e9)
+
+
+def test_a_refused_rung_is_one_sentence_for_the_terminal_and_a_traceback_in_the_log(monkeypatch, tmp_path, capsys):
+    G, D = flat_pair()
+    D.insert(1, WaitsForTheDevice())
+    captured(monkeypatch, (G, D), out=tmp_path / "run", progress=True).fit(steps=1)
+    log, shown = (tmp_path / "run" / "log.txt").read_text(), capsys.readouterr()
+    assert "Traceback (most recent call last):" in log
+    assert "x.mean().item()" in log
+    assert "the captured step is not used" in log
+    assert "Traceback" not in shown.out + shown.err
+    assert "the captured step is not used" in (shown.out + shown.err).replace("\n", " ")
 
 
 @pytest.mark.parametrize("graph_steps", [1, 3, None])

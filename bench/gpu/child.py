@@ -1,17 +1,17 @@
-"""A subprocess with a deadline, which takes nothing with it when it hangs or crashes."""
+"""A subprocess that can be stopped, resumed and ended with all that it started, and that takes nothing with it when it hangs or crashes."""
 import contextlib
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from bench.machine import ROOT
 
 GRACE_S = 5.0  # from the polite signal to the one that cannot be refused, and again until a process that hangs in the driver is left alone
-POLL_S = 0.1
+POLL_S = 0.02
 
 
 class Ending(NamedTuple):
@@ -21,45 +21,67 @@ class Ending(NamedTuple):
     reason: str
 
 
-def run(command: list[str], log: Path, seconds: float, stopped: Callable[[], str]) -> Ending:
-    """Run a command in the root of the checkout, its output going straight to the end of `log`, for at most so many seconds.
+class Child:
+    """A command in the root of the checkout, its output going straight to the end of `log`.
 
-    stopped: a reason to stop at once, or nothing. The child has a process group of its own, so that what it started ends with it; it stays in the
-    session, so that whoever ends the session reaches it as well.
+    It has a process group of its own, so that what it started is stopped and ended with it; it stays in the session, so that whoever ends the session
+    reaches it as well. environment: what is set for it beside the present one.
     """
-    with open(log, "ab") as output:
-        child = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=_environment(), process_group=0)
-    deadline = time.monotonic() + seconds
-    while child.poll() is None:
-        reason = stopped() or (f"stopped after {seconds:.0f} s" if time.monotonic() >= deadline else "")
-        if reason:
-            _end(child)
-            return Ending(None, reason)
-        time.sleep(POLL_S)
-    _signal_group(child, signal.SIGKILL)  # whatever it left behind would disturb the next one
-    return Ending(child.returncode, _how_it_ended(child.returncode))
+
+    def __init__(self, command: list[str], log: Path, environment: Mapping[str, str]):
+        with open(log, "ab") as output:
+            self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                                             env=_environment(environment), process_group=0)  # fmt: skip
+        self.is_paused = False
+
+    @property
+    def group(self) -> int:
+        """The number of its process group."""
+        return self._process.pid
+
+    def ending(self) -> Ending | None:
+        """How it ended, None while it runs. Whatever it left behind, which would disturb the next one, is ended."""
+        if self._process.poll() is None:
+            return None
+        self.signal(signal.SIGKILL)
+        return Ending(self._process.returncode, _how_it_ended(self._process.returncode))
+
+    def pause(self) -> None:
+        """Stop all its processes where they are. What it has queued on a device is still done."""
+        if not self.is_paused:
+            self.signal(signal.SIGSTOP)
+            self.is_paused = True
+
+    def resume(self) -> None:
+        """Let them go on."""
+        if self.is_paused:
+            self.signal(signal.SIGCONT)
+            self.is_paused = False
+
+    def signal(self, number: int) -> None:
+        """Send a signal to its group."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # nobody is left in it
+            os.killpg(self.group, number)
 
 
-def _environment() -> dict[str, str]:
+def end(children: Iterable[Child]) -> None:
+    """End them all at once: politely, then by force, then leave alone what hangs in the driver."""
+    children = list(children)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for child in children:
+            child.signal(number)
+            child.signal(signal.SIGCONT)  # one that stands still does not hear the polite one
+        deadline = time.monotonic() + GRACE_S
+        while any(child.ending() is None for child in children) and time.monotonic() < deadline:
+            time.sleep(POLL_S)
+    for child in children:
+        child.signal(signal.SIGKILL)
+
+
+def _environment(own: Mapping[str, str]) -> dict[str, str]:
     """Output that is not held back, and the checkout first on the path."""
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    return {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": path}
-
-
-def _end(child: subprocess.Popen) -> None:
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        _signal_group(child, number)
-        try:
-            child.wait(GRACE_S)
-        except subprocess.TimeoutExpired:
-            continue
-        break
-    _signal_group(child, signal.SIGKILL)
-
-
-def _signal_group(child: subprocess.Popen, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):  # nobody is left in it
-        os.killpg(child.pid, number)
+    return {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": path, **own}
 
 
 def _how_it_ended(code: int) -> str:

@@ -72,7 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
     first = {"kind": "machine", "machine": machine.stamp(), "commit": machine.commit(), "library": library, "info": info.collect()}
     rows.append(options.rows, first)
     print(info.describe(first["info"]), library, flush=True)
-    found = {"kind": "chip", **measure(torch.device("cuda"))}
+    found = {"kind": "chip", **measure(torch.device("cuda" if torch.cuda.is_available() else "cpu"))}
     rows.append(options.rows, found)
     print(found, flush=True)
     return 0

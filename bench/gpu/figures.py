@@ -68,6 +68,38 @@ def _job(rows: list[dict]) -> str:
     return f"{row['total_s']:.1f} s to the last grid, compiling {row['compile_s'] or 0:.1f} s, {significant(row['imgs_per_sec'])} imgs/sec"
 
 
+def _smoke(rows: list[dict]) -> str:
+    wrong = [row["step"] for row in rows if row["problem"]]
+    return f"{len(rows) - len(wrong)} of {len(rows)} right" + (f"; not: {', '.join(wrong)}" if wrong else "")
+
+
+def _library(rows: list[dict]) -> str:
+    row = rows[-1]
+    return f"{row['used']}, {', '.join(row['architectures'] or ['architectures unknown'])}"
+
+
+def _choices(rows: list[dict]) -> str:
+    return "chosen: " + ", ".join(f"{name} {number}" for name, number in Counter(row["chosen"] for row in rows).most_common())
+
+
+def _sweep(rows: list[dict]) -> str:
+    best = max(rows, key=lambda row: row["imgs_per_sec"])
+    return f"{significant(best['imgs_per_sec'])} imgs/sec with benchmark={best['cudnn_benchmark']} combo={best['combo_kernels']}"
+
+
+def _culprit(rows: list[dict]) -> str:
+    return f"{rows[-1]['rung']}: {rows[-1]['culprit']}"
+
+
+def _ncu(rows: list[dict]) -> str:
+    return f"{len(rows)} kernels; the longest, {rows[0]['name']}, at {rows[0].get('dram_percent')} % of the memory's rate"
+
+
+def _sanitizer(rows: list[dict]) -> str:
+    wrong = [f"{row['tool']} {row['op']}" for row in rows if row["problem"] is not None]
+    return f"{len(rows) - len(wrong)} of {len(rows)} clean" + (f"; not: {', '.join(wrong)}" if wrong else "")
+
+
 FIGURES: dict[str, Callable[[list[dict]], str]] = {
     plan.STEP: _steps,
     plan.OPS: _ops,
@@ -76,4 +108,11 @@ FIGURES: dict[str, Callable[[list[dict]], str]] = {
     "check": _checks,
     "test": _tests,
     "job": _job,
+    "smoke": _smoke,
+    "library": _library,
+    "choice": _choices,
+    "sweep": _sweep,
+    "culprit": _culprit,
+    "ncu": _ncu,
+    "sanitizer": _sanitizer,
 }

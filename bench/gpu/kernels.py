@@ -1,12 +1,15 @@
 """Where a step spends its time on the GPU: `python -m bench.gpu.kernels --preset dcgan --batch-size 128 --rungs eager compiled --rows FILE`.
 
 Three kinds of rows for each rung, all per call of its step: `total`, `kernel` (by name) and `call` (convolutions and matrix products by shape).
-A step that is one CUDA graph has no calls: the profiler sees its kernels alone. Beside FILE the same as Markdown.
+A step that is one CUDA graph has no calls: the profiler sees its kernels alone. Beside FILE the same as Markdown. Where evidence is collected
+(evidence.py), the code that Inductor generated and a trace of every rung are kept.
 """
 import argparse
+import contextlib
 import sys
+import tempfile
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from time import perf_counter
 
@@ -14,9 +17,9 @@ import torch
 from torch.autograd import DeviceType
 from torch.profiler import profile
 
-from bench import machine
+from bench import exclusive, machine
 from bench.cases import make_case
-from bench.gpu import rows
+from bench.gpu import evidence, rows
 from bench.gpu.convolutions import flops
 from bench.implementations import builders
 from bench.results import significant
@@ -30,16 +33,34 @@ NAME_LENGTH = 110  # of a kernel in the Markdown table; templates have thousands
 def profile_rung(case, name: str, path: Path) -> None:
     """Build a rung of fastgan in bf16, profile CALLS calls of its step and add the rows; nothing for a rung that there is not."""
     for build in builders(case, (True,), (name,)):
-        implementation = build()
-        for _ in range(WARMUP):
-            implementation.step()
-        wall_s = _run(implementation.step)
-        with profile(record_shapes=True, acc_events=True) as profiled:  # of everything that there is, CUDA above all
-            _run(implementation.step)
+        with _code_kept(name):
+            implementation = build()
+        with exclusive.alone():
+            for _ in range(WARMUP):
+                implementation.step()
+            wall_s = _run(implementation.step)
+            with profile(record_shapes=True, acc_events=True) as profiled:  # of everything that there is, CUDA above all
+                _run(implementation.step)
+        if evidence.folder() is not None:
+            profiled.export_chrome_trace(str(evidence.folder() / f"trace-{name}.json.gz"))
         shared = {"rung": implementation.name, "preset": case.config.preset, "batch_size": case.config.run.batch_size, "dtype": implementation.dtype}
         stamp = {"note": implementation.note, "torch": torch.__version__, "commit": machine.commit(), "gpu": machine.stamp()["gpu"]}
         for row in measured_rows(profiled.events(), CALLS, 1e6 * wall_s / CALLS):
             rows.append(path, {**row, **shared, **(stamp if row["kind"] == "total" else {})})
+
+
+@contextlib.contextmanager
+def _code_kept(name: str) -> Iterator[None]:
+    """Keep what is compiled inside as evidence, from a cache of its own, so that all of it is generated; do nothing where none is collected."""
+    if evidence.folder() is None:
+        yield
+        return
+    from torch._inductor.utils import fresh_cache
+
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        with fresh_cache(dir=folder, delete=False):
+            yield
+        evidence.keep_code(Path(folder), name)
 
 
 def measured_rows(events: Iterable, num_calls: int, wall_us: float) -> list[dict]:

@@ -14,7 +14,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     path = config.getoption("--outcomes")
-    if path is not None:
+    if path is not None and not hasattr(config, "workerinput"):  # a worker of pytest-xdist: its reports come to the process that started it
         config.pluginmanager.register(Outcomes(path))
 
 

@@ -1,4 +1,4 @@
-"""Rows as lines of JSON that survive a kill: every line is written whole, and a torn one is taken off before the next is added."""
+"""Rows as lines of JSON that survive a kill: every line is written whole, and a torn one is not read."""
 import json
 from pathlib import Path
 
@@ -7,16 +7,16 @@ from fastgan.errors import DiskError
 
 def append(path: Path, row: dict) -> None:
     """Add one row, in the file when this returns. Raises DiskError."""
+    append_text(path, json.dumps(row) + "\n")
+
+
+def append_text(path: Path, text: str) -> None:
+    """Add text to the end of a file. Raises DiskError."""
     try:
         with open(path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(text)
     except OSError as error:
         raise DiskError(f"cannot write {path}: {error.strerror}") from error
-
-
-def size(path: Path) -> int:
-    """Bytes in the file, 0 where there is none: where the rows of a stage begin."""
-    return path.stat().st_size if path.exists() else 0
 
 
 def since(path: Path, start: int = 0) -> list[dict]:
@@ -27,11 +27,19 @@ def since(path: Path, start: int = 0) -> list[dict]:
     return [json.loads(line) for line in lines if line.strip()]
 
 
-def mend(path: Path) -> None:
-    """Take a torn last line off."""
-    if path.exists():
-        content = path.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            with open(path, "rb+") as file:
-                file.truncate(whole)
+class Tail:
+    """Gives what is added to a file, whole lines only, each once."""
+
+    def __init__(self, path: Path):
+        self.path, self._read = path, 0
+
+    def lines(self) -> str:
+        """The lines that are new since the last call; nothing where there is no file."""
+        if not self.path.exists():
+            return ""
+        with open(self.path, "rb") as file:
+            file.seek(self._read)
+            new = file.read()
+        whole = new[: new.rfind(b"\n") + 1]
+        self._read += len(whole)
+        return whole.decode(errors="replace")

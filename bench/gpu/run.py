@@ -1,24 +1,31 @@
-"""Runs stages one after the other until the time is over, and says what came out: a line a stage, a table at the end."""
-import contextlib
+"""Runs stages, several at a time, until the time is over, and says what came out: a line a stage, a table and an archive at the end.
+
+Stages compute side by side until one asks for its turn to measure (bench/exclusive.py); the others then stand still until it has ended its turn.
+"""
 import dataclasses
 import datetime
-import importlib.util
 import signal
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench import machine
-from bench.gpu import child, rows
+from bench.gpu import archive, bisect, child, rows
+from bench.gpu.child import Child, Ending
 from bench.gpu.figures import figure
-from bench.gpu.plan import RESULTS, Stage
+from bench.gpu.plan import RESULTS
+from bench.gpu.running import LOG, Running
+from bench.gpu.stage import Limits, Stage
 from bench.gpu.table import stage_line, summary
+from bench.gpu.turns import Turns
 from fastgan.errors import DiskError
-from fastgan.files import write_text
+from fastgan.files import cache_folder, write_text
 
-LOG, TABLE = "log.txt", "table.txt"
-RESULTS_FOLDER = machine.ROOT / "bench" / "results"
+TABLE = "table.txt"
+COLLECT_S = 1.0  # between two looks at what the stages wrote
 
 
 @dataclass(frozen=True)
@@ -27,7 +34,7 @@ class Outcome:
 
     stage: str
     state: str  # ok | failed: it ended with an error | cut off: it was ended | skipped
-    seconds: float
+    seconds: float  # in which it could compute
     figure: str  # the most important number of its rows, in words; there may be rows whatever the state
     reason: str  # why it is not ok
     command: str
@@ -39,7 +46,8 @@ class Outcome:
 class Runner:
     """Runs stages with a deadline, `minutes` from its making, into the folder `out`, which it makes. Raises DiskError where that cannot be.
 
-    received: signals, of which the first ends everything at once. say: takes lines for the terminal. clock and run_child can be replaced by tests.
+    received: signals, of which the first ends everything at once. say: takes lines for the terminal. environment: what is set for every stage.
+    head: the first line of the table. through: see Stage.command. clock, sleep and start, which makes a child, can be replaced by tests.
     """
 
     def __init__(
@@ -47,73 +55,144 @@ class Runner:
         out: Path,
         minutes: float,
         received: list[int],
+        limits: Limits,
         say: Callable[[str], None] = print,
+        environment: Mapping[str, str] | None = None,
+        head: str = "",
+        through: tuple[str, ...] = (),
         clock: Callable[[], float] = time.monotonic,
-        run_child: Callable[[list[str], Path, float, Callable[[], str]], child.Ending] = child.run,
+        sleep: Callable[[float], None] = time.sleep,
+        start: type[Child] = Child,
     ):
-        self.out, self.received, self.say, self.clock, self.run_child = out, received, say, clock, run_child
+        self.out, self.received, self.limits, self.say, self.head = out, received, limits, say, head
+        self.clock, self.sleep, self.start, self.environment, self.through = clock, sleep, start, dict(environment or {}), through
         self.ends_at = clock() + 60 * minutes
+        self._running: list[Running] = []
+        self._outcomes: list[Outcome] = []
+        self._bisected: set[tuple] = set()
         try:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise DiskError(f"cannot write into {out}: {error.strerror}") from error
 
     def run(self, stages: tuple[Stage, ...]) -> list[Outcome]:
-        """One after the other; the table is written and said at the end, whatever the end was. One outcome for every stage."""
-        outcomes = []
-        for stage in stages:
-            outcomes.append(self._run_one(stage))
-            rows.append(self.out / RESULTS, dataclasses.asdict(outcomes[-1]))
-            self.say(stage_line(outcomes[-1]))
-        table = summary(outcomes, self.out)
-        write_text(self.out / TABLE, table + "\n")
-        self.say(table)
-        return outcomes
+        """All of them, in their order as far as there is room; one outcome for every stage, and for every bisection that a refused rung asks for.
 
-    def _run_one(self, stage: Stage) -> Outcome:
-        reason = self._why_not(stage)
-        if reason:
-            return _outcome(stage, "skipped", 0.0, "", reason)
-        path = self.out / stage.rows
-        started, start = self.clock(), rows.size(path)
-        self._log(f"==== {stage.name}: {stage.words()}")
-        log_start = rows.size(self.out / LOG)
-        seconds = min(stage.budget_s, self.ends_at - started)
-        ending = self.run_child(stage.command(str(path)), self.out / LOG, seconds, self._stopped)
-        rows.mend(path)
-        took = self.clock() - started
-        state = "cut off" if ending.code is None else "failed" if ending.code else "ok"
-        reason = ": ".join(filter(None, (ending.reason, self._last_words(log_start) if state == "failed" else "")))
-        self._log(f"==== {stage.name}: {state} after {took:.1f} s {ending.reason}".rstrip())
-        return _outcome(stage, state, took, figure(stage.rows, rows.since(path, start)), reason)
+        The table is written and said at the end, and the archive written, whatever the end was.
+        """
+        with tempfile.TemporaryDirectory(prefix="stages-", ignore_cleanup_errors=True) as folder:
+            self._work, self._queue, self._turns = Path(folder), deque(stages), Turns()
+            try:
+                self._run_all()
+            finally:
+                child.end(each.child for each in self._running)
+                self._turns.close()
+                self._sum_up()
+        return self._outcomes
+
+    def _run_all(self) -> None:
+        last, collected = self.clock(), self.clock()
+        while self._queue or self._running:
+            self._start_what_fits()
+            self._take_turns()
+            self.sleep(child.POLL_S)
+            now = self.clock()
+            self._count(now - last)
+            self._end_what_has_ended()
+            if now - collected >= COLLECT_S:
+                collected = now
+                for each in self._running:
+                    each.collect()
+            last = now
+
+    def _start_what_fits(self) -> None:
+        while self._queue:
+            stage = self._queue[0]
+            reason = self._why_not(stage)
+            if not reason and (self._turns.holder is not None or not self.limits.fits(stage, (each.stage for each in self._running))):
+                return  # nothing begins beside one that measures, either
+            self._queue.popleft()
+            if reason:
+                self._note(stage, "skipped", 0.0, [], reason)
+            else:
+                folder = self._work / stage.name
+                self._running.append(Running(stage, self.start, folder, self.out, self._turns.path, self.environment, self.through))
 
     def _why_not(self, stage: Stage) -> str:
         left = self.ends_at - self.clock()
-        missing = [name for name in stage.needs if importlib.util.find_spec(name) is None]
-        if self.received:
-            return self._stopped()
-        if missing:
-            return f"{', '.join(missing)} not installed"
+        if self.received or stage.missing():
+            return self._interrupted() or stage.missing()
         return f"takes about {stage.expected_s} s, {max(left, 0):.0f} s are left" if left < stage.expected_s else ""
 
-    def _stopped(self) -> str:
+    def _interrupted(self) -> str:
         return f"interrupted by {signal.Signals(self.received[0]).name}" if self.received else ""
 
-    def _last_words(self, log_start: int) -> str:
-        """The last line that a stage said; its own part of the log begins at this byte."""
-        with open(self.out / LOG, "rb") as file:
-            file.seek(log_start)
-            lines = [line for line in file.read().decode(errors="replace").splitlines() if line.strip()]
-        return lines[-1].strip() if lines else ""
+    def _take_turns(self) -> None:
+        """Lend the turn to who asked first, when all others stand still; let everybody go on when nobody asks."""
+        self._turns.update()
+        group = self._turns.next_group()
+        if group is not None:
+            for each in self._running:
+                each.child.resume() if each.child.group == group else each.child.pause()
+            self._turns.lend()
+        elif self._turns.holder is None and not self._turns.waiting:
+            for each in self._running:
+                each.child.resume()
 
-    def _log(self, line: str) -> None:
-        with open(self.out / LOG, "a", encoding="utf-8") as file:
-            file.write(line + "\n")
+    def _count(self, seconds: float) -> None:
+        waiting = self._turns.groups_waiting()
+        for each in self._running:
+            if not each.child.is_paused and each.child.group not in waiting:
+                each.active_s += seconds
 
+    # --- ends ------------------------------------------------------------------------------------------------------------------------------------
 
-def default_out() -> Path:
-    """A folder of its own for every run, beside the other results."""
-    return RESULTS_FOLDER / f"gpu-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    def _end_what_has_ended(self) -> None:
+        endings = {each.stage.name: each.child.ending() for each in self._running}
+        late = [each for each in self._running if endings[each.stage.name] is None and self._too_late(each)]
+        endings |= {each.stage.name: Ending(None, self._too_late(each)) for each in late}
+        child.end(each.child for each in late)
+        for each in [each for each in self._running if endings[each.stage.name] is not None]:
+            self._running.remove(each)
+            self._finish(each, endings[each.stage.name])
+
+    def _too_late(self, each: Running) -> str:
+        """Why a stage that runs is to be ended now; empty where it is not."""
+        if self.received:
+            return self._interrupted()
+        return f"stopped after {each.active_s:.0f} s" if each.active_s >= each.stage.budget_s or self.clock() >= self.ends_at else ""
+
+    def _finish(self, each: Running, ending: Ending) -> None:
+        each.collect()
+        state = "cut off" if ending.code is None else "failed" if ending.code else "ok"
+        rows.append_text(self.out / LOG, f"==== {each.stage.name}: {state} after {each.active_s:.1f} s {ending.reason}".rstrip() + "\n")
+        self._note(each.stage, state, each.active_s, each.found(), each.reason(ending))
+        for refusal in each.refusals():
+            rows.append(self.out / RESULTS, {**refusal, "stage": each.stage.name})
+            self._bisect(refusal, each.stage)
+
+    def _bisect(self, refusal: dict, refused_in: Stage) -> None:
+        """Put the search for what refused a rung before all that is left, once for every case."""
+        stage = bisect.stage_for(refusal, refused_in, len(self._bisected))
+        case = (refusal["preset"], refusal["batch_size"], refusal["resolution"], tuple(refusal["refused"]))
+        if stage is not None and case not in self._bisected:
+            self._bisected.add(case)
+            self._queue.appendleft(stage)
+
+    def _note(self, stage: Stage, state: str, seconds: float, found: list[dict], reason: str) -> None:
+        date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        words = figure(stage.rows, found)
+        outcome = Outcome(stage.name, state, round(seconds, 1), words, reason, stage.words(), date, machine.commit())
+        self._outcomes.append(outcome)
+        rows.append(self.out / RESULTS, dataclasses.asdict(outcome))
+        self.say(stage_line(outcome))
+
+    def _sum_up(self) -> None:
+        table = summary(self._outcomes, self.out, self.head)
+        write_text(self.out / TABLE, table + "\n")
+        self.say(table)
+        cache = self.environment.get("FASTGAN_CACHE")
+        self.say(archive.write(self.out, self._work, findings=Path(cache or cache_folder(), "ops")))
 
 
 def exit_code(outcomes: list[Outcome], received: list[int]) -> int:
@@ -121,20 +200,3 @@ def exit_code(outcomes: list[Outcome], received: list[int]) -> int:
     if received:
         return 128 + received[0]
     return int(any(outcome.state in ("failed", "cut off") for outcome in outcomes))
-
-
-@contextlib.contextmanager
-def signals_received() -> Iterator[list[int]]:
-    """A list to which the first Ctrl-C or SIGTERM adds its number, instead of ending the process."""
-    received: list[int] = []
-    before = {number: signal.signal(number, lambda number, frame: received.append(number)) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _outcome(stage: Stage, state: str, seconds: float, figure: str, reason: str) -> Outcome:
-    date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    return Outcome(stage.name, state, round(seconds, 1), figure, reason, stage.words(), date, machine.commit())

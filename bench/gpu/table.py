@@ -3,14 +3,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import results
-from bench.gpu import plan, rows
+from bench.gpu import bisect, plan, rows
 from bench.results import significant
 
 if TYPE_CHECKING:
     from bench.gpu.run import Outcome
 
 LINES, WIDTH = 60, 170
-PROBLEMS = 10  # lines about what is wrong
+PROBLEMS = 12  # lines about what is wrong
+SWEEPS = 6  # lines of the sweeps
 STEP_COLUMNS = ("", "", "", "imgs/sec", "x plain", "x accelerated", "% matmul", "compile s", "launches", "syncs", "peak MB")
 
 
@@ -20,10 +21,10 @@ def stage_line(outcome: "Outcome") -> str:
     return _cut(f"{outcome.stage:<16} {outcome.state:<8} {outcome.seconds:>6.1f} s  {words}")
 
 
-def summary(outcomes: list["Outcome"], out: Path) -> str:
-    """The whole run, at most LINES lines, from the outcomes and the rows in the folder; the last line says how to go on."""
-    lines = [""]
-    for of_rows, file in ((_step_lines, plan.STEP), (_kernel_lines, plan.KERNELS), (_problems, plan.RESULTS)):
+def summary(outcomes: list["Outcome"], out: Path, head: str = "") -> str:
+    """The whole run, at most LINES lines, from the outcomes and the rows in the folder; the last line says how to go on. head: the first line."""
+    lines = [head]
+    for of_rows, file in ((_problems, plan.RESULTS), (_step_lines, plan.STEP), (_sweep_lines, plan.RESULTS), (_kernel_lines, plan.KERNELS)):
         try:
             lines += of_rows(rows.since(out / file))
         except Exception as error:  # a table is the last thing that a run says, and must not be what it fails at
@@ -59,18 +60,34 @@ def _kernel_lines(found: list[dict], num: int = 4) -> list[str]:
     return [*map(_cut, lines), ""] if lines else []
 
 
+def _sweep_lines(found: list[dict]) -> list[str]:
+    """The settings of the sweeps, the fastest first."""
+    sweeps = sorted((row for row in found if row["kind"] == "sweep"), key=lambda row: -row["imgs_per_sec"])
+    lines = [f"sweep {row['preset']} {row['batch_size']}: {significant(row['imgs_per_sec'])} imgs/sec {row['rung']} deconv={row['deconv']} "
+             f"benchmark={row['cudnn_benchmark']} combo={row['combo_kernels']}" for row in sweeps]  # fmt: skip
+    return [*map(_cut, lines[:SWEEPS]), ""] if lines else []
+
+
 def _problems(found: list[dict]) -> list[str]:
-    """What failed among the checks and the tests."""
-    checks = [row for row in found if row["kind"] == "check" and row["problem"] is not None]
-    wrong = [f"check {row['op']} {row['implementation']}: {row['problem']}" for row in checks]
-    wrong += [f"failed {row['test']}: {row['message']}" for row in found if row["kind"] == "test" and row["outcome"] == "failed"]
+    """What was refused, and what failed among the first steps, the checks, the tools and the tests."""
+    wrong = [f"culprit {row['preset']} {row['rung']}: {row['culprit']} ({row['reason'] or 'no reason'})" for row in _of_kind(found, "culprit")]
+    wrong += [f"refused in {row['stage']}: {row['preset']} {reason}" for row in _of_kind(found, "refusal") for reason in row["reasons"]]
+    wrong += [f"smoke {row['step']}: {row['problem'].splitlines()[-1]}" for row in _of_kind(found, "smoke") if row["problem"]]
+    wrong += [f"library {row['used']}: {row['why']}" for row in _of_kind(found, "library") if row["why"]]
+    wrong += [f"check {row['op']} {row['implementation']}: {row['problem']}" for row in _of_kind(found, "check") if row["problem"] is not None]
+    wrong += [f"{row['tool']} {row['op']}: {row['problem']}" for row in _of_kind(found, "sanitizer") if row["problem"] is not None]
+    wrong += [f"failed {row['test']}: {row['message']}" for row in _of_kind(found, "test") if row["outcome"] == "failed"]
     more = [f"... and {len(wrong) - PROBLEMS} more in {plan.RESULTS}"] if len(wrong) > PROBLEMS else []
-    return [*map(_cut, wrong[:PROBLEMS]), *more]
+    return [*map(_cut, wrong[:PROBLEMS]), *more, ""] if wrong else []
+
+
+def _of_kind(found: list[dict], kind: str) -> list[dict]:
+    return [row for row in found if row["kind"] == kind]
 
 
 def _left(outcomes: list["Outcome"], out: Path) -> list[str]:
     """Where everything is, and the command for what has not run to its end."""
-    left = [outcome.stage for outcome in outcomes if outcome.state in ("skipped", "cut off")]
+    left = [outcome.stage for outcome in outcomes if outcome.state in ("skipped", "cut off") and not outcome.stage.startswith(bisect.PREFIX)]
     go_on = [f"go on with: python -m bench gpu --only {' '.join(left)}"] if left else []
     return [f"rows and log: {out}", *go_on]
 

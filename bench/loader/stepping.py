@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from bench import machine, timing
+from bench import exclusive, machine, timing
 from bench.cases import Case, make_case, with_autotune
 from bench.implementations import rung_config
 from bench.loader.feeds import ConstantFeed, LoaderFeed, open_feeds, works_beside
@@ -76,6 +76,7 @@ class FedSteps:
         """The engine of the steps that take their images from this feed, ready to run."""
         feed.reserve(feed.max_steps or PARITY_STEPS)
         engine = make_engine(self._config, self._signature, self._networks, feed, self._generator, self._precision, self._reasons.append)
+        exclusive.guard_timings()
         engine.prepare()
         return engine
 

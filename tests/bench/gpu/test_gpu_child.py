@@ -8,17 +8,24 @@ import pytest
 
 from bench.gpu import child
 
-NEVER = str
+
+def start(tmp_path, code, **environment):
+    return child.Child([sys.executable, "-c", code], tmp_path / "log.txt", environment)
 
 
-def run(tmp_path, code, seconds=20.0, stopped=NEVER):
-    return child.run([sys.executable, "-c", code], tmp_path / "log.txt", seconds, stopped)
+def wait(started, seconds=20.0):
+    """How it ended by itself."""
+    deadline = time.monotonic() + seconds
+    while (ending := started.ending()) is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return ending
 
 
 def test_its_output_is_added_to_the_log_as_it_comes(tmp_path):
     (tmp_path / "log.txt").write_text("before\n")
-    assert run(tmp_path, "import sys; print('out'); print('err', file=sys.stderr)") == child.Ending(0, "")
-    assert (tmp_path / "log.txt").read_text() == "before\nout\nerr\n"
+    code = "import os, sys; print('out', os.environ['KEY']); print('err', file=sys.stderr)"
+    assert wait(start(tmp_path, code, KEY="value")) == child.Ending(0, "")
+    assert (tmp_path / "log.txt").read_text() == "before\nout value\nerr\n"
 
 
 @pytest.mark.parametrize(
@@ -29,14 +36,41 @@ def test_its_output_is_added_to_the_log_as_it_comes(tmp_path):
     ],
 )
 def test_an_error_and_a_crash_are_told(tmp_path, code, ending):
-    assert run(tmp_path, code) == ending
+    assert wait(start(tmp_path, code)) == ending
 
 
 def test_what_hangs_is_ended_and_what_it_wrote_is_there(tmp_path):
-    started = time.monotonic()
-    assert run(tmp_path, "import time; print('begun'); time.sleep(60)", seconds=0.6) == child.Ending(None, "stopped after 1 s")
-    assert time.monotonic() - started < 10
+    began, started = time.monotonic(), start(tmp_path, "import time; print('begun'); time.sleep(60)")
+    has_begun(tmp_path / "log.txt")
+    child.end([started])
+    assert started.ending() == child.Ending(-15, "killed by SIGTERM")
+    assert time.monotonic() - began < 10
     assert (tmp_path / "log.txt").read_text() == "begun\n"
+
+
+def has_begun(path):
+    for _ in range(400):
+        if path.exists() and path.read_text():
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"{path} stayed empty")
+
+
+def test_one_that_stands_still_does_nothing_until_it_is_resumed_and_can_be_ended(tmp_path):
+    code = "import pathlib, sys, time\nwhile True: pathlib.Path(sys.argv[1]).write_text(str(time.monotonic())); time.sleep(0.01)"
+    started = child.Child([sys.executable, "-c", code, str(tmp_path / "time")], tmp_path / "log.txt", {})
+    has_begun(tmp_path / "time")
+    started.pause()
+    time.sleep(0.1)
+    stood = (tmp_path / "time").read_text()
+    time.sleep(0.2)
+    assert (tmp_path / "time").read_text() == stood
+    started.resume()
+    time.sleep(0.2)
+    assert (tmp_path / "time").read_text() != stood
+    started.pause()
+    child.end([started])
+    assert started.ending() == child.Ending(-15, "killed by SIGTERM")
 
 
 def test_what_refuses_to_end_is_killed_with_its_own_children(tmp_path, monkeypatch):
@@ -48,7 +82,10 @@ grandchild = subprocess.Popen([sys.executable, "-c", "import signal, time; signa
 pathlib.Path({str(tmp_path / "pid")!r}).write_text(str(grandchild.pid))
 time.sleep(60)
 """
-    assert run(tmp_path, code, stopped=lambda: "enough" if (tmp_path / "pid").exists() else "") == child.Ending(None, "enough")
+    started = start(tmp_path, code)
+    has_begun(tmp_path / "pid")
+    child.end([started])
+    assert wait(started) == child.Ending(-9, "killed by SIGKILL")
     assert ended(int((tmp_path / "pid").read_text()))
 
 
@@ -67,6 +104,6 @@ def ended(pid: int) -> bool:
 
 def test_the_checkout_comes_first_on_the_path(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", "/somewhere/else")
-    assert child._environment()["PYTHONPATH"] == f"{child.ROOT}{os.pathsep}/somewhere/else"
+    assert child._environment({})["PYTHONPATH"] == f"{child.ROOT}{os.pathsep}/somewhere/else"
     monkeypatch.delenv("PYTHONPATH")
-    assert child._environment()["PYTHONPATH"] == str(child.ROOT)
+    assert child._environment({})["PYTHONPATH"] == str(child.ROOT)

@@ -1,10 +1,13 @@
 """The kernel table, from events as the profiler gives them."""
+import gzip
+import json
 from types import SimpleNamespace
 
 import pytest
 from torch.autograd import DeviceType
 
 from bench.gpu import kernels, plan, rows
+from bench.gpu.names import EVIDENCE
 
 
 def kernel(name, us, is_user_annotation=False):
@@ -66,8 +69,11 @@ def test_a_rung_is_built_profiled_and_written(tmp_path, monkeypatch):
     measured_rows = kernels.measured_rows
     monkeypatch.setattr(kernels, "measured_rows", lambda events, num, wall_us: measured.append(list(events)) or measured_rows(EVENTS, num, wall_us))
     path = tmp_path / plan.KERNELS
+    monkeypatch.setenv(EVIDENCE, str(tmp_path))
     assert kernels.main(["--preset", "mlp", "--batch-size", "4", "--rungs", "eager", "no-such-rung", "--rows", str(path)]) == 0
     assert {row["rung"] for row in rows.since(path)} == {"eager"}
     assert rows.since(path)[0]["commit"] == kernels.machine.commit()
     assert any(event.name == "aten::addmm" and event.input_shapes for event in measured[0])
     assert (tmp_path / "kernels.md").read_text().startswith("## eager: mlp batch 4")
+    with gzip.open(tmp_path / "trace-eager.json.gz") as trace:
+        assert any(event.get("name") == "aten::addmm" for event in json.load(trace)["traceEvents"])

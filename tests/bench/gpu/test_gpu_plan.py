@@ -7,6 +7,8 @@ import pytest
 
 from bench import __main__ as command_line
 from bench.gpu import plan
+from bench.gpu.child import GRACE_S
+from bench.gpu.schedule import expected_ends
 from bench.machine import ROOT
 from fastgan.errors import UserError
 
@@ -15,14 +17,43 @@ def test_names_are_unique_and_budgets_leave_room():
     assert len(set(plan.NAMES)) == len(plan.STAGES)
     for stage in plan.STAGES:
         assert 0 < 1.5 * stage.expected_s <= stage.budget_s <= 360
+        assert 0 <= stage.timed_s < stage.expected_s
+        assert stage.slots <= plan.SLOTS
+    assert plan.by_name("smoke").budget_s <= 40
 
 
-def test_the_main_bars_end_in_the_first_two_thirds():
-    ends_at = 0
-    for stage in plan.STAGES:
-        ends_at += stage.expected_s
-        if stage.name in ("dcgan-128", "mlp-128", "dcgan-1024"):
-            assert ends_at <= plan.MINUTES * 60 * 2 / 3
+@pytest.mark.parametrize("name", plan.CALLS)
+def test_every_call_ends_within_its_minutes_and_begins_with_what_is_needed_first(name):
+    stages = plan.chosen(None, name)
+    ends = expected_ends(stages, plan.PLANNED)
+    assert set(ends) == set(plan.CALLS[name])
+    assert max(ends.values()) <= 60 * plan.MINUTES < 600 - 2 * GRACE_S
+    assert [stage.name for stage in stages[:3]] == ["smoke", "library", "checks"]
+    assert all(stage.is_alone for stage in stages[:3])
+
+
+def test_the_main_bars_are_in_the_second_call_and_end_in_its_first_two_thirds():
+    ends = expected_ends(plan.chosen(None, "bars"), plan.PLANNED)
+    assert max(ends[name] for name in ("dcgan-128", "mlp-128", "dcgan-1024")) <= plan.MINUTES * 60 * 2 / 3
+
+
+def test_what_a_compiler_times_is_alone():
+    assert all(stage.is_alone for stage in plan.STAGES if "--autotune" in stage.arguments or "run.autotune=true" in stage.arguments)
+
+
+def test_some_of_a_call_in_its_order():
+    assert [stage.name for stage in plan.chosen(["kernels", "smoke"], "diagnose")] == ["smoke", "kernels"]
+    assert plan.chosen(["job"], "diagnose") == ()
+
+
+@pytest.mark.parametrize("name", plan.CALLS)
+def test_the_script_of_a_call_is_short_and_runs_it(name):
+    script = ROOT / "bench" / "gpu" / "calls" / f"{name}.sh"
+    lines = [line for line in script.read_text().splitlines() if line and not line.startswith("#")]
+    assert len("\n".join(lines)) < 1500
+    [command] = [line for line in lines if "-m bench gpu" in line]
+    assert f"--call {name}" in command
+    assert subprocess.run(["bash", "-n", str(script)]).returncode == 0
 
 
 def test_every_stage_writes_its_rows_where_it_is_told():
@@ -30,12 +61,12 @@ def test_every_stage_writes_its_rows_where_it_is_told():
         command = stage.command("/some/where.jsonl")
         assert command[0] == sys.executable
         assert command.count("/some/where.jsonl") == 1
-        assert plan.ROWS not in command
+        assert not {plan.ROWS, plan.WORKERS} & set(command)
 
 
 def test_eight_files_at_most_come_out():
-    written_by_the_runner = {"log.txt", "table.txt", plan.RESULTS}
-    assert len({stage.rows for stage in plan.STAGES} | written_by_the_runner | {"kernels.md"}) <= 8
+    written_by_the_runner = {"log.txt", "table.txt", "evidence.tar.gz", plan.RESULTS}
+    assert len({stage.rows for stage in plan.STAGES} | written_by_the_runner) <= 8
 
 
 def test_every_command_of_pytest_and_of_the_package_names_what_there_is():
@@ -43,7 +74,7 @@ def test_every_command_of_pytest_and_of_the_package_names_what_there_is():
         for argument in stage.arguments:
             path = argument.removeprefix("--ignore=")
             assert not path.startswith("tests") or (ROOT / path).exists()
-            assert not argument.startswith("bench.") or (ROOT / (argument.replace(".", os.sep) + ".py")).exists()
+            assert not argument.startswith("bench.") or argument in stage.needs or (ROOT / (argument.replace(".", os.sep) + ".py")).exists()
 
 
 @pytest.mark.parametrize("stage", [stage for stage in plan.STAGES if stage.arguments[:2] == ("-m", "bench")], ids=lambda stage: stage.name)
@@ -70,7 +101,7 @@ def test_the_plan_is_told_without_a_gpu(capsys):
     for stage in plan.STAGES:
         assert stage.name in shown
         assert stage.words() in shown
-    assert shown.count("(not within 1 minutes)") == len(plan.STAGES) - 1
+    assert shown.count("(not within 1 minutes)") == len(plan.STAGES) - 2
     assert command_line.main(["gpu", "--plan", "--only", "chip"]) == 0
     assert "dcgan" not in capsys.readouterr().out
 
@@ -91,3 +122,18 @@ def test_the_plan_needs_neither_torch_nor_anything_else():
 def test_a_deadline_that_is_none_is_refused():
     with pytest.raises(UserError, match="--minutes"):
         command_line.gpu(command_line._parser().parse_args(["gpu", "--minutes", "0"]))
+
+
+def test_a_call_without_any_of_the_stages_is_refused():
+    with pytest.raises(UserError, match="--call rest has none of the stages job"):
+        command_line.gpu(command_line._parser().parse_args(["gpu", "--call", "rest", "--only", "job"]))
+
+
+def test_workers_where_pytest_xdist_is_installed(monkeypatch):
+    stage = plan.by_name("tests-ops")
+    for is_installed, workers in ((True, ["-n", "8"]), (False, [])):
+        monkeypatch.setattr("importlib.util.find_spec", lambda name, found=is_installed: found or None)
+        command = stage.command("rows")
+        assert [word for word in command if word in ("-n", "8")] == workers
+        assert command[command.index("-W") + 1] == "default"
+    assert "-n 8" in stage.words()

@@ -1,71 +1,115 @@
-"""The runner: the deadline with a clock that is told the time, and a real run that is cut off in the middle."""
+"""The runner: deadlines and turns on a machine that is told the time, and a real run that is cut off in the middle."""
 import json
-import os
 import signal
+import socket
 import subprocess
 import sys
+import tarfile
 import time
 
 import pytest
 
+from bench.exclusive import SOCKET
 from bench.gpu import rows
 from bench.gpu.child import Ending
-from bench.gpu.plan import RESULTS, Stage
-from bench.gpu.run import Outcome, Runner, default_out, exit_code, signals_received
+from bench.gpu.names import EVIDENCE, REFUSALS
+from bench.gpu.plan import RESULTS
+from bench.gpu.run import Outcome, Runner, exit_code
+from bench.gpu.stage import Limits, Stage
 from bench.machine import ROOT
 from fastgan.errors import DiskError
 
+ONE, SEVERAL = Limits(1, 100.0), Limits(3, 100.0)
+
 
 class FakeMachine:
-    """Stages last as long as it is told, and end as it is told; what it is asked for is remembered."""
+    """Stages take as many seconds of computing as it is told, and end as it is told; the clock goes on by a quarter of a second a sleep."""
 
     def __init__(self, seconds: dict[str, float], endings: dict[str, Ending] | None = None):
-        self.now, self.seconds, self.endings, self.allowed = 1000.0, seconds, endings or {}, {}
+        self.now, self.seconds, self.endings = 1000.0, seconds, endings or {}
         self.words: dict[str, list[str]] = {}  # what a stage says, by lines
+        self.children: dict[str, FakeChild] = {}
+        self.most_at_once = 0
+        self.happens: dict[float, callable] = {}  # by time
 
     def clock(self) -> float:
         return self.now
 
-    def run_child(self, command, log, seconds, stopped) -> Ending:
+    def sleep(self, seconds: float) -> None:
+        self.now += 0.25
+        running = [each for each in self.children.values() if each.ending() is None]
+        self.most_at_once = max(self.most_at_once, len(running))
+        for each in running:
+            each.left -= 0 if each.is_paused else 0.25
+        for at in [at for at in self.happens if at <= self.now]:
+            self.happens.pop(at)()
+
+    def start(self, command, log, environment) -> "FakeChild":
         name = command[-1]
-        self.allowed[name] = seconds
-        self.now += min(self.seconds[name], seconds)
-        with open(log, "a") as file:
-            file.write("".join(f"{line}\n" for line in self.words.get(name, ())))
-        if self.seconds[name] > seconds:
-            return Ending(None, f"stopped after {seconds:.0f} s")
-        return self.endings.get(name, Ending(0, ""))
+        log.write_text("".join(f"{line}\n" for line in self.words.get(name, ())))
+        self.children[name] = FakeChild(self, name, environment)
+        return self.children[name]
 
 
-def stage(name, expected_s=10, budget_s=30, needs=()):
-    return Stage(name, (name,), expected_s, budget_s, RESULTS, "nothing", needs)
+class FakeChild:
+    def __init__(self, machine, name, environment):
+        self.machine, self.name, self.environment = machine, name, environment
+        self.group, self.left, self.is_paused, self.ended_by = 50_000_000 + len(machine.children), machine.seconds[name], False, None
+
+    def ending(self):
+        if self.ended_by is not None:
+            return Ending(-self.ended_by, "killed")
+        return self.machine.endings.get(self.name, Ending(0, "")) if self.left <= 0 else None
+
+    def pause(self):
+        self.is_paused = True
+
+    def resume(self):
+        self.is_paused = False
+
+    def signal(self, number):
+        if number in (signal.SIGTERM, signal.SIGKILL) and self.ending() is None:
+            self.ended_by = number
+
+    def asks_for_its_turn(self):
+        """Connect as bench/exclusive.py does."""
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect(self.environment[SOCKET])
+        connection.sendall(f"{self.group}\n".encode())
+        return connection
 
 
-def run(tmp_path, machine, stages, minutes=1.0, received=()):
+def stage(name, expected_s=10, budget_s=30, needs=(), **fields):
+    return Stage(name, (name,), expected_s, budget_s, RESULTS, "nothing", needs, **fields)
+
+
+def run(tmp_path, machine, stages, minutes=1.0, received=(), limits=ONE):
     said = []
-    runner = Runner(tmp_path, minutes, list(received), said.append, machine.clock, machine.run_child)
+    received = received if isinstance(received, list) else list(received)
+    runner = Runner(tmp_path / "out", minutes, received, limits, said.append, {"FASTGAN_CACHE": str(tmp_path)}, clock=machine.clock,
+                    sleep=machine.sleep, start=machine.start)  # fmt: skip
     return {outcome.stage: outcome for outcome in runner.run(tuple(stages))}, said
 
 
 def test_what_does_not_fit_is_skipped_and_what_fits_later_runs(tmp_path):
     machine = FakeMachine({"a": 25, "b": 20, "d": 9})
-    outcomes, said = run(tmp_path, machine, [stage("a"), stage("b"), stage("c", expected_s=20), stage("d", expected_s=15)])
-    assert [outcome.state for outcome in outcomes.values()] == ["ok", "ok", "skipped", "ok"]
-    assert outcomes["c"].reason == "takes about 20 s, 15 s are left"
-    assert [outcome.seconds for outcome in outcomes.values()] == [25.0, 20.0, 0.0, 9.0]
-    assert machine.allowed == {"a": 30, "b": 30, "d": 15}  # its budget, or what is left
-    assert "go on with: python -m bench gpu --only c" in said[-1]
+    outcomes, said = run(tmp_path, machine, [stage("a"), stage("b"), stage("c", expected_s=20), stage("d", expected_s=10)])
+    assert {name: outcome.state for name, outcome in outcomes.items()} == {"a": "ok", "b": "ok", "c": "skipped", "d": "ok"}
+    assert outcomes["c"].reason == "takes about 20 s, 20 s are left"
+    assert [outcomes[name].seconds for name in "abcd"] == [25.0, 20.0, 0.0, 9.0]
+    assert "go on with: python -m bench gpu --only c" in said[-2]
+    assert said[-1].startswith("evidence: ")
 
 
 def test_a_stage_is_ended_by_its_budget_and_by_the_deadline(tmp_path):
     machine = FakeMachine({"a": 100, "b": 100, "c": 1})
-    outcomes, _ = run(tmp_path, machine, [stage("a", budget_s=50), stage("b"), stage("c")])
-    assert [(outcome.state, outcome.reason) for outcome in outcomes.values()] == [
-        ("cut off", "stopped after 50 s"),
-        ("cut off", "stopped after 10 s"),
-        ("skipped", "takes about 10 s, 0 s are left"),
-    ]
-    assert machine.now == 1060
+    outcomes, _ = run(tmp_path, machine, [stage("a", budget_s=45), stage("b"), stage("c")])
+    assert {name: (outcome.state, outcome.reason) for name, outcome in outcomes.items()} == {
+        "a": ("cut off", "stopped after 45 s"),
+        "b": ("cut off", "stopped after 15 s"),
+        "c": ("skipped", "takes about 10 s, 10 s are left"),
+    }
+    assert 1060 <= machine.now < 1061
 
 
 def test_a_failure_ends_its_stage_alone(tmp_path):
@@ -77,23 +121,111 @@ def test_a_failure_ends_its_stage_alone(tmp_path):
     assert said[0].split() == ["a", "failed", "1.0", "s", "killed", "by", "SIGSEGV"]
 
 
-def test_a_module_that_is_missing_skips_its_stage_alone(tmp_path):
-    outcomes, _ = run(tmp_path, FakeMachine({"b": 1}), [stage("a", needs=("json", "no_such_module")), stage("b", needs=("json",))])
-    assert (outcomes["a"].state, outcomes["a"].reason) == ("skipped", "no_such_module not installed")
-    assert outcomes["b"].state == "ok"
+def test_what_is_missing_skips_its_stage_alone(tmp_path):
+    stages = [stage("a", needs=("json", "no_such_module")), stage("b", programs=("no-such-program",)), stage("c", needs=("json",), programs=("sh",))]
+    outcomes, _ = run(tmp_path, FakeMachine({"c": 1}), stages)
+    assert [outcome.reason for outcome in outcomes.values()] == ["no_such_module not installed", "no-such-program not installed", ""]
+    assert outcomes["c"].state == "ok"
 
 
-def test_after_a_signal_nothing_starts_and_the_table_is_written(tmp_path):
-    outcomes, said = run(tmp_path, FakeMachine({}), [stage("a"), stage("b")], received=[signal.SIGTERM])
+def test_after_a_signal_nothing_starts_what_runs_is_ended_and_the_table_is_written(tmp_path):
+    machine, received = FakeMachine({"a": 20}), []
+    machine.happens[1003.0] = lambda: received.append(signal.SIGTERM)
+    outcomes, said = run(tmp_path, machine, [stage("a"), stage("b")], received=received)
     assert {outcome.reason for outcome in outcomes.values()} == {"interrupted by SIGTERM"}
-    assert (tmp_path / "table.txt").read_text() == said[-1] + "\n"
+    assert [outcome.state for outcome in outcomes.values()] == ["cut off", "skipped"]
+    assert (tmp_path / "out" / "table.txt").read_text() == said[-2] + "\n"
+    with tarfile.open(tmp_path / "out" / "evidence.tar.gz") as archive:
+        assert {"log.txt", "table.txt", "results.jsonl"} <= set(archive.getnames())
 
 
-def test_outcomes_are_rows_and_the_log_names_every_stage(tmp_path):
-    run(tmp_path, FakeMachine({"a": 1}), [stage("a")])
-    [row] = rows.since(tmp_path / RESULTS)
+def test_outcomes_are_rows_and_the_log_has_what_every_stage_said(tmp_path):
+    machine = FakeMachine({"a": 1})
+    machine.words = {"a": ["hello"]}
+    run(tmp_path, machine, [stage("a")])
+    [row] = rows.since(tmp_path / "out" / RESULTS)
     assert (row["kind"], row["stage"], row["state"], row["command"]) == ("stage", "a", "ok", "python a")
-    assert (tmp_path / "log.txt").read_text().splitlines() == ["==== a: python a", "==== a: ok after 1.0 s"]
+    assert (tmp_path / "out" / "log.txt").read_text().splitlines() == ["==== a: python a", "---- a", "hello", "==== a: ok after 1.0 s"]
+
+
+# --- several at once -------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_as_many_run_at_once_as_there_is_room_for_and_some_are_alone(tmp_path):
+    machine = FakeMachine(dict.fromkeys("abcde", 5))
+    run(tmp_path, machine, [stage("a", slots=2), stage("b"), stage("c"), stage("d"), stage("e", is_alone=True)], limits=SEVERAL)
+    assert machine.most_at_once == 2
+    assert machine.now == pytest.approx(1000 + 15, abs=1.5)  # a with b, then c with d, then e
+
+
+def test_memory_limits_what_runs_at_once(tmp_path):
+    machine = FakeMachine(dict.fromkeys("abc", 2))
+    run(tmp_path, machine, [stage("a", memory_gb=60), stage("b", memory_gb=60), stage("c", memory_gb=40)], limits=SEVERAL)
+    assert machine.most_at_once == 2
+
+
+def test_while_one_measures_the_others_stand_still_and_their_time_does_not_count(tmp_path):
+    machine, held = FakeMachine({"a": 20, "b": 20}), []
+    machine.happens[1004.0] = lambda: held.append(machine.children["a"].asks_for_its_turn())
+    seen = {}
+    machine.happens[1008.0] = lambda: seen.update(a=machine.children["a"].is_paused, b=machine.children["b"].is_paused, lent=held[0].recv(1))
+    machine.happens[1014.0] = lambda: held[0].close()
+    outcomes, _ = run(tmp_path, machine, [stage("a", budget_s=25), stage("b", budget_s=25)], limits=SEVERAL)
+    assert seen == {"a": False, "b": True, "lent": b"g"}
+    assert [outcome.state for outcome in outcomes.values()] == ["ok", "ok"]
+    assert outcomes["a"].seconds == outcomes["b"].seconds == 20.0
+    assert machine.now == pytest.approx(1030, abs=1)
+
+
+def test_nothing_begins_beside_one_that_measures(tmp_path):
+    machine, held = FakeMachine({"a": 10, "b": 2, "c": 2}), []
+    machine.happens[1001.0] = lambda: held.append(machine.children["a"].asks_for_its_turn())
+    machine.happens[1001.5] = lambda: setattr(machine.children["b"], "ended_by", signal.SIGSEGV)  # its place is free
+    seen = []
+    machine.happens[1006.0] = lambda: seen.append("c" in machine.children) or held[0].close()
+    outcomes, _ = run(tmp_path, machine, [stage("a"), stage("b"), stage("c")], limits=Limits(2, 100.0))
+    assert seen == [False]
+    assert outcomes["c"].state == "ok"
+
+
+def test_one_that_waits_for_its_turn_is_not_charged_and_gets_it_when_the_other_dies(tmp_path):
+    machine, held = FakeMachine({"a": 8, "b": 16}), {}
+    machine.happens[1001.0] = lambda: held.update(a=machine.children["a"].asks_for_its_turn())
+    machine.happens[1002.0] = lambda: held.update(b=machine.children["b"].asks_for_its_turn())
+
+    def dies():
+        machine.children["a"].ended_by = signal.SIGSEGV
+        held["a"].close()
+
+    machine.happens[1005.0] = dies
+    machine.happens[1009.0] = lambda: held.update(lent=held["b"].recv(1)) or held["b"].close()
+    outcomes, _ = run(tmp_path, machine, [stage("a"), stage("b")], limits=SEVERAL)
+    assert held["lent"] == b"g"
+    assert outcomes["a"].state == "failed"
+    assert (outcomes["b"].state, outcomes["b"].seconds) == ("ok", 16.0)
+    assert machine.now > 1016
+
+
+def test_a_refused_rung_is_bisected_next_and_once(tmp_path):
+    refusal = {"kind": "refusal", "preset": "mlp", "batch_size": 8, "resolution": 28, "channels": 1, "amp": True, "refused": ["captured"],
+               "reasons": ["no"], "tracebacks": ["Traceback ..."]}  # fmt: skip
+
+    class Refusing(FakeMachine):
+        def start(self, command, log, environment):
+            if command[-1] in ("a", "b"):
+                (log.parent / REFUSALS).write_text(json.dumps(refusal) + "\n")
+                assert environment[EVIDENCE] == str(log.parent)
+            if "bench.gpu.bisect" in command:
+                command = ["bisect"]
+            return super().start(command, log, environment)
+
+    machine = Refusing({"a": 1, "b": 1, "c": 1, "bisect": 1})
+    stages = [stage("a", environment=(("KEY", "value"),)), stage("b"), stage("c")]
+    outcomes, _ = run(tmp_path, machine, stages, minutes=10)
+    assert list(outcomes) == ["a", "bisect-1", "b", "c"]
+    assert machine.children["bisect"].environment["KEY"] == "value"
+    refusals = [row for row in rows.since(tmp_path / "out" / RESULTS) if row["kind"] == "refusal"]
+    assert [(row["stage"], row["tracebacks"]) for row in refusals] == [("a", ["Traceback ..."]), ("b", ["Traceback ..."])]
 
 
 @pytest.mark.parametrize(
@@ -114,21 +246,7 @@ def test_exit_codes(states, received, code):
 def test_a_folder_that_cannot_be_made_is_a_disk_error(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(DiskError, match="file"):
-        Runner(tmp_path / "file", 1.0, [])
-
-
-def test_folders_of_two_runs_differ_by_date(monkeypatch):
-    assert default_out().parent == ROOT / "bench" / "results"
-    assert default_out().name.startswith("gpu-20")
-
-
-def test_signals_are_noted_and_their_handlers_given_back():
-    before = signal.getsignal(signal.SIGTERM)
-    with signals_received() as received:
-        os.kill(os.getpid(), signal.SIGTERM)
-        os.kill(os.getpid(), signal.SIGINT)
-    assert received == [signal.SIGTERM, signal.SIGINT]
-    assert signal.getsignal(signal.SIGTERM) == before
+        Runner(tmp_path / "file", 1.0, [], ONE)
 
 
 # --- a run of real processes ---------------------------------------------------------------------------------------------------------------------
@@ -144,11 +262,13 @@ with open(sys.argv[1], "a") as file:
 """
 SCRIPT = f"""
 import pathlib, sys
-from bench.gpu.plan import RESULTS, ROWS, Stage
-from bench.gpu.run import Runner, exit_code, signals_received
+from bench.gpu.call import signals_received
+from bench.gpu.plan import RESULTS
+from bench.gpu.run import Runner, exit_code
+from bench.gpu.stage import ROWS, Limits, Stage
 stages = tuple(Stage(name, ("-c", {ROWS_THEN_SLEEP!r}, ROWS), 5, 60, RESULTS, "") for name in ("first", "second"))
 with signals_received() as received:
-    outcomes = Runner(pathlib.Path(sys.argv[1]), 5, received).run(stages)
+    outcomes = Runner(pathlib.Path(sys.argv[1]), 5, received, Limits(1, 100.0)).run(stages)
 sys.exit(exit_code(outcomes, received))
 """
 
@@ -157,7 +277,7 @@ def test_a_run_that_is_cut_off_leaves_whole_rows_and_the_table(tmp_path):
     process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     path = tmp_path / RESULTS
     for _ in range(400):
-        if path.exists() and path.read_bytes().endswith(b"torn"):
+        if path.exists() and path.read_bytes().count(b"\n") == 3:  # collected as they come
             break
         time.sleep(0.05)
     process.terminate()

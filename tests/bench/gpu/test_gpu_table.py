@@ -44,6 +44,15 @@ def row_of_test(outcome, name="tests/test_a.py::test_a", message=""):
          "copy 4,310 GB/s, bf16 778, TF32 412, fp32 51.9 TFLOP/s"),
         (plan.RESULTS, [{"kind": "job", "total_s": 61.26, "compile_s": 41.02, "imgs_per_sec": 88_123.0}],
          "61.3 s to the last grid, compiling 41.0 s, 88,100 imgs/sec"),
+        (plan.RESULTS, [{"kind": "smoke", "step": "a", "problem": None}, {"kind": "smoke", "step": "b", "problem": "no"}], "1 of 2 right; not: b"),
+        (plan.RESULTS, [{"kind": "library", "used": "prebuilt", "architectures": ["sm_90"]}], "prebuilt, sm_90"),
+        (plan.RESULTS, [{"kind": "choice", "chosen": "cuda"}, {"kind": "choice", "chosen": "cuda"}], "chosen: cuda 2"),
+        (plan.RESULTS, [{"kind": "culprit", "rung": "captured", "culprit": "the operator deconv=cuda"}], "captured: the operator deconv=cuda"),
+        (plan.RESULTS, [{"kind": "sanitizer", "tool": "memcheck", "op": "deconv cuda", "problem": "3 errors"}],
+         "0 of 1 clean; not: memcheck deconv cuda"),
+        (plan.RESULTS, [{"kind": "ncu", "name": "k", "dram_percent": 80.5}], "1 kernels; the longest, k, at 80.5 % of the memory's rate"),
+        (plan.RESULTS, [{"kind": "sweep", "imgs_per_sec": 1000.0, "cudnn_benchmark": True, "combo_kernels": False}],
+         "1,000 imgs/sec with benchmark=True combo=False"),
         (plan.RESULTS, [], ""),
     ],
 )  # fmt: skip
@@ -89,6 +98,26 @@ def test_the_table_has_steps_kernels_problems_and_stages(tmp_path):
     assert lines[-1] == "go on with: python -m bench gpu --only chip"
 
 
+def test_culprits_sweeps_and_a_head_are_shown_and_a_bisection_is_nothing_to_go_on_with(tmp_path):
+    culprit = {"kind": "culprit", "preset": "mlp", "rung": "captured", "culprit": "reading the images", "reason": "RuntimeError: no"}
+    refusal = {"kind": "refusal", "stage": "mlp-128", "preset": "mlp", "reasons": ["the captured step is not used"]}
+    smoke = {"kind": "smoke", "step": "a kernel", "problem": "Traceback\nAssertionError: wrong"}
+    library = {"kind": "library", "used": "built", "why": "it has no machine code for sm_90, only sm_80"}
+    sanitizer = {"kind": "sanitizer", "tool": "memcheck", "op": "deconv cuda", "problem": "3 errors"}
+    sweep = {"kind": "sweep", "preset": "dcgan", "batch_size": 128, "imgs_per_sec": 1000.0, "rung": "captured", "deconv": "auto",
+             "cudnn_benchmark": True, "combo_kernels": False}  # fmt: skip
+    fill(tmp_path, plan.RESULTS, [refusal, culprit, smoke, library, sanitizer, sweep, {**sweep, "imgs_per_sec": 2000.0, "combo_kernels": True}])
+    lines = table.summary([outcome("bisect-1", "cut off", reason="stopped")], tmp_path, "a head").splitlines()
+    assert lines[:6] == [
+        "a head", "culprit mlp captured: reading the images (RuntimeError: no)", "refused in mlp-128: mlp the captured step is not used",
+        "smoke a kernel: AssertionError: wrong", "library built: it has no machine code for sm_90, only sm_80", "memcheck deconv cuda: 3 errors",
+    ]  # fmt: skip
+    sweeps = [line for line in lines if line.startswith("sweep")]
+    assert sweeps[0] == "sweep dcgan 128: 2,000 imgs/sec captured deconv=auto benchmark=True combo=True"
+    assert len(sweeps) == 2
+    assert not any(line.startswith("go on with") for line in lines)
+
+
 def test_the_table_of_nothing_is_short(tmp_path):
     assert table.summary([outcome("a")], tmp_path).splitlines()[-1] == f"rows and log: {tmp_path}"
 
@@ -104,7 +133,7 @@ def test_a_long_table_is_cut_and_its_end_is_not(tmp_path):
 
 
 def test_more_problems_than_fit_are_counted(tmp_path):
-    fill(tmp_path, plan.RESULTS, [row_of_test("failed", name=f"test_{n}") for n in range(13)])
+    fill(tmp_path, plan.RESULTS, [row_of_test("failed", name=f"test_{n}") for n in range(15)])
     assert "... and 3 more in results.jsonl" in table.summary([outcome("a")], tmp_path)
 
 

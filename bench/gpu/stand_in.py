@@ -1,6 +1,7 @@
 """What a CUDA graph does, on the CPU: operators are recorded with the very tensors that they met, and replayed into the same memory, without Python.
 
-So a number that the host baked in stays what it was, memory that the host exchanged is not seen, and what makes the host wait is refused.
+So a number that the host baked in stays what it was, memory that the host exchanged is not seen, and what makes the host wait is refused. Tests and
+rehearsals use it; nothing that is measured does.
 """
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -11,22 +12,26 @@ WAITS = {aten._local_scalar_dense.default, aten.lift_fresh.default, aten.nonzero
 
 
 class RecordedGraphs:
-    """Stands in for fastgan.cuda_graphs.CudaGraphs. recordings: the operators of each recording."""
+    """Stands in for fastgan.cuda_graphs.CudaGraphs. recordings: the operators of each recording.
 
-    def __init__(self):
+    refused: names of operators, aten::randn, that a recording breaks off at, to provoke what a machine may do.
+    """
+
+    def __init__(self, refused: frozenset[str] = frozenset()):
         self.recordings: list[list] = []
         self.replayed: list[int] = []  # the number of each recording that was replayed
         self.warm_ups = 0
+        self._refused = refused
 
     def warm_up(self, body) -> None:
         self.warm_ups += 1
-        with _Recorder([]):
+        with _Recorder([], self._refused):
             body()
 
     def record(self, body):
         number, operators = len(self.recordings), []
         self.recordings.append(operators)
-        with _Recorder(operators):
+        with _Recorder(operators, self._refused):
             body()
 
         def replay() -> None:
@@ -41,14 +46,55 @@ class RecordedGraphs:
         pass
 
 
+class RehearsedGraphs(RecordedGraphs):
+    """The same for steps that may be compiled, whose kernels no recorder of operators sees: those are called again instead."""
+
+    def __init__(self, refused: frozenset[str] = frozenset()):
+        super().__init__(refused)
+        self._is_compiled = False
+
+    def warm_up(self, body) -> None:
+        calls = _compiled_calls[0]
+        body()
+        self._is_compiled = _compiled_calls[0] > calls
+        if not self._is_compiled:
+            super().warm_up(body)
+
+    def record(self, body):
+        if not self._is_compiled:
+            return super().record(body)
+        body()
+        return body
+
+
+_compiled_calls = [0]
+
+
+def noticing(compile_step):
+    """fastgan.engine.compile_step, for RehearsedGraphs: counts the calls of what it compiled."""
+
+    def compile_noticed(step, graphs, options):
+        compiled = compile_step(step, graphs, options)
+
+        def call(inputs):
+            _compiled_calls[0] += 1
+            return compiled(inputs)
+
+        return call
+
+    return compile_noticed
+
+
 class _Recorder(TorchDispatchMode):
-    def __init__(self, operators: list):
+    def __init__(self, operators: list, refused: frozenset[str]):
         super().__init__()
-        self.operators = operators
+        self.operators, self.refused = operators, refused
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         if function in WAITS:
             raise RuntimeError(f"the host waits for {function} while a graph is recorded")
+        if function.name().partition(".")[0] in self.refused:
+            raise RuntimeError(f"{function} cannot be recorded")
         outputs = function(*args, **(kwargs or {}))
         self.operators.append((function, args, kwargs or {}, outputs))
         return outputs

@@ -1,0 +1,145 @@
+"""A rehearsal: the stages of a GPU machine, from end to end, on a CPU: `python -m bench gpu --rehearse`. Nothing that it shows is a measurement.
+
+A run starts its stages through this module (THROUGH), which makes everything small and short, puts a stand-in in the place of CUDA graphs
+(stand_in.py), and then runs the module that the stage names. What only a GPU can do (counters, sanitizer, tiles) is left out, and that is said.
+"""
+import dataclasses
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from bench.gpu import plan
+from bench.gpu.launch import MODULE, REHEARSAL
+from bench.gpu.stage import Limits, Stage
+
+HEAD = "REHEARSAL on a CPU, of tiny networks: that the stages run is all that this shows, and no number of it is a measurement"
+MINUTES, BUDGET_S = 60.0, 900
+LIMITS = Limits(2, 1000.0)
+THROUGH = ("-m", MODULE)
+PROVOKED = "refused"  # the stage whose rung is refused on purpose; it fails
+REFUSED = "FASTGAN_BENCH_REFUSED"  # names of operators, by commas, that the stand-in refuses to record
+DRAWS = "aten::randn"  # what draws z
+NEEDS_A_GPU = ("tiles", "ncu", "sanitizer", "sweep-cuda", "sweep-triton")
+TEST_FILE = "tests/test_capture.py"  # its GPU tests are found, and skipped without a GPU
+SMOKE = ("-m", "bench.gpu.smoke", "--rows", plan.ROWS, "--only", "versions", "a kernel", "a graph that draws numbers", "captured mlp")
+JOB = ("train", "--preset", "mlp", "--no-amp", "--no-compile", "--steps", "2", "--device", "cpu")
+SMALL_MODEL = {
+    "img_resolution": 16, "img_channels": 1, "G_hidden": (16,), "D_hidden": (16,), "ngf": 8, "ndf": 8, "w_dim": 16, "channel_base": 128,
+    "channel_max": 16, "mapping_layers": 2, "widths": (16, 16, 8), "cardinalities": (2, 2, 2), "blocks": (1, 1, 1), "width": 0.03,
+}  # fmt: skip
+BATCH_SIZE = 8
+LOADER_PLAN = {"num_images": 64, "num_packed": 64, "num_read": 64, "round_s": 0.002, "step_round_s": 0.002, "step_s": 0.0, "busy_round_s": 0.002}
+
+
+def stages(chosen: Sequence[Stage]) -> tuple[Stage, ...]:
+    """The same stages as a rehearsal runs them, and before the others one whose rung is refused on purpose, so that it is bisected."""
+    provoked = Stage(PROVOKED, SMOKE, 1, BUDGET_S, plan.RESULTS, "what happens where a rung is refused: it cannot record how z is drawn",
+                     environment=((REFUSED, DRAWS), ("FASTGAN_OPS", "reference")))  # fmt: skip
+    possible = [stage for stage in (provoked, *chosen) if stage.name not in NEEDS_A_GPU]
+    return tuple(dataclasses.replace(stage, expected_s=1, budget_s=BUDGET_S) for stage in possible)
+
+
+def left_out(chosen: Sequence[Stage]) -> str:
+    """What is not rehearsed, in words; empty where all of it is."""
+    names = [stage.name for stage in chosen if stage.name in NEEDS_A_GPU]
+    return f"not rehearsed, for only a GPU can do it: {', '.join(names)}" if names else ""
+
+
+def environment() -> dict[str, str]:
+    """What tells a stage that it is rehearsed."""
+    return {REHEARSAL: "1", "OMP_NUM_THREADS": "1"}
+
+
+# --- inside a stage --------------------------------------------------------------------------------------------------------------------------------
+
+
+def main(arguments: list[str]) -> int:
+    """`-m MODULE ...`: run its main on a machine made small."""
+    module, rest = arguments[1], arguments[2:]
+    if module == "bench.gpu.bisect":  # it starts processes and computes nothing
+        return importlib.import_module(module).main(rest)
+    make_small()
+    if module == "pytest":
+        import pytest
+
+        kept = [word for word in rest if not word.startswith(("tests", "--ignore="))]
+        return int(pytest.main([*kept, TEST_FILE]))
+    name = "bench.__main__" if module == "bench" else module
+    return importlib.import_module(name).main(_arguments(module, rest)) or 0
+
+
+def _arguments(module: str, arguments: list[str]) -> list[str]:
+    """For a CPU, whose chip may not have bf16."""
+    import torch
+
+    from fastgan.precision import choose_precision
+
+    if module == "bench.gpu.checks":
+        return [*arguments, "--device", "cpu"]
+    has_bf16 = choose_precision(True, torch.device("cpu")).compute_dtype == torch.bfloat16
+    return [word if has_bf16 or word != "bf16" or module != "bench" else "fp32" for word in arguments]
+
+
+def make_small() -> None:
+    """Replace what decides about sizes, rounds and CUDA graphs, before the modules that use it are imported."""
+    from bench import cases, flops, implementations, timing
+    from bench.gpu import chip, job
+    from bench.loader import plan as loader_plan
+    from bench.ops import measure as ops_measure
+    from bench.peers import accelerated
+
+    cases.make_case, timing.interleave = _small(cases.make_case), _short(timing.interleave)
+    flops.MATMUL_SIZE, ops_measure.COPY_BYTES, chip.BUSY_CALLS, job.TRAIN = {"cpu": 32}, {"cpu": 1 << 12}, 2, JOB
+    loader_plan.Plan = _with_defaults(loader_plan.Plan, LOADER_PLAN)
+    accelerated._compiled = lambda function, mode=None: function  # compiling the baseline is most of the time, and shows nothing about the stages
+    implementations.possible = _with_captured(implementations.possible)
+    _stand_in_for_graphs()
+
+
+def _stand_in_for_graphs() -> None:
+    from bench.gpu.stand_in import RehearsedGraphs, noticing
+    from fastgan import assembly, engine
+
+    refused = frozenset(filter(None, os.environ.get(REFUSED, "").split(",")))
+    assembly._graphs_of = lambda device, generators: RehearsedGraphs(refused)
+    engine.compile_step = noticing(engine.compile_step)
+
+
+def _small(make_case):
+    """The same case with narrow layers, small images and a small batch."""
+    from bench.cases import SET_SIZE, Case
+    from fastgan.config import replace
+    from fastgan.validation import USED_BY
+
+    def make(name, batch_size=None, resolution=None, channels=None):
+        case = make_case(name, batch_size, resolution, channels)
+        config, model = case.config, case.config.model
+        for key, value in SMALL_MODEL.items():
+            if getattr(model, key) and model.architecture in USED_BY.get(key, (model.architecture,)):
+                config = replace(config, f"model.{key}", value)
+        return Case(replace(config, "run.batch_size", SET_SIZE if model.architecture == "samples" else BATCH_SIZE), case.device)
+
+    return make
+
+
+def _short(interleave):
+    def interleave_shortly(calls, rounds=2, seconds=0.0, round_s=0.001, before=lambda name: None):
+        return interleave(calls, 2, 0.0, 0.001, before)
+
+    return interleave_shortly
+
+
+def _with_defaults(kind, defaults: dict):
+    return lambda **fields: kind(**{**defaults, **fields})
+
+
+def _with_captured(possible):
+    """The rungs of a case as they are on CUDA."""
+    import torch
+
+    return lambda names, case, say: possible(names, dataclasses.replace(case, device=torch.device("cuda")), say)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

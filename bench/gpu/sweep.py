@@ -1,0 +1,103 @@
+"""cudnn.benchmark x combo_kernels for one form of deconv: `python -m bench.gpu.sweep --preset dcgan --batch-size 128 --deconv cuda --rows FILE`.
+
+All four steps take turns in one process, beside a large matrix product that makes the sweeps of other forms comparable. A row for each.
+"""
+import argparse
+import dataclasses
+import itertools
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from bench import machine, timing
+from bench.cases import Case, make_case
+from bench.fastgan_loop import FastganLoop
+from bench.flops import matmul
+from bench.gpu import rows
+from bench.implementations import rung_config
+from bench.switches import Switches, present
+from bench.timing import quartiles
+from fastgan.config import replace as configured
+from fastgan.errors import UserError
+from fastgan.ops import choice
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One setting."""
+
+    deconv: str
+    cudnn_benchmark: bool
+    combo_kernels: bool
+
+    def label(self) -> str:
+        """What tells it from the others."""
+        return f"deconv={self.deconv} benchmark={self.cudnn_benchmark} combo={self.combo_kernels}"
+
+
+def variants(form: str) -> list[Variant]:
+    """All settings of a form; those of one compiled step follow each other, so that the second takes its code from the cache."""
+    return [Variant(form, benchmark, combo) for combo, benchmark in itertools.product((False, True), (False, True))]
+
+
+def build(case: Case, variant: Variant) -> tuple[FastganLoop, Switches]:
+    """The bf16 step on the highest rung under a setting, and the switches that it runs under."""
+    Switches().apply()
+    torch.manual_seed(0)
+    config = configured(rung_config(case.config, True, "captured"), "run.combo_kernels", variant.combo_kernels)
+    loop = FastganLoop(config, case.device, case.images)
+    torch.backends.cudnn.benchmark = variant.cudnn_benchmark  # after what fastgan sets on its own, before anything is chosen or recorded
+    switches = present()
+    loop.prepare()
+    loop.run()
+    return loop, switches
+
+
+def measure(case: Case, form: str, path: Path) -> list[dict]:
+    """The rows, written as soon as all rounds are over."""
+    choice.force({"deconv": form})
+    try:
+        built = {variant: build(case, variant) for variant in variants(form)}
+        calls = {variant: loop.run for variant, (loop, _) in built.items()} | {"matmul": matmul(torch.bfloat16, case.device)[0]}
+        switches = {variant: each for variant, (_, each) in built.items()}
+        call_s, _ = timing.interleave(calls, before=lambda name: switches.get(name, Switches()).apply())
+        found = [_row(case, variant, loop, call_s[variant], quartiles(call_s["matmul"])[1]) for variant, (loop, _) in built.items()]
+    finally:
+        choice.force({"deconv": "auto"})
+    for row in found:
+        rows.append(path, row)
+        print(row, flush=True)
+    return found
+
+
+def _row(case: Case, variant: Variant, loop: FastganLoop, call_s: list[float], matmul_s: float) -> dict:
+    images = case.config.run.batch_size * loop.steps_per_call
+    q1, rate, q3 = quartiles([images / seconds for seconds in call_s])
+    stamp = {"torch": torch.__version__, "commit": machine.commit(), "gpu": machine.stamp()["gpu"]}
+    return {
+        "kind": "sweep", "preset": case.config.preset, "batch_size": case.config.run.batch_size, **dataclasses.asdict(variant), "imgs_per_sec": rate,
+        "imgs_per_sec_quartiles": [q1, q3], "matmul_us": 1e6 * matmul_s, "rung": loop.engine.rung.name,
+        "steps_per_launch": loop.engine.rung.steps_per_launch, "operators": choice.used(), "note": "; ".join(loop.reasons), **stamp,
+    }  # fmt: skip
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """One form. A form that this machine lacks is a sentence and exit code 2."""
+    parser = argparse.ArgumentParser("python -m bench.gpu.sweep")
+    parser.add_argument("--preset", required=True)
+    parser.add_argument("--batch-size", type=int)
+    parser.add_argument("--deconv", default="auto", metavar="FORM")
+    parser.add_argument("--rows", type=Path, required=True, metavar="FILE")
+    options = parser.parse_args(arguments)
+    try:
+        measure(make_case(options.preset, options.batch_size), options.deconv, options.rows)
+    except UserError as error:
+        print(f"the sweep was not run: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

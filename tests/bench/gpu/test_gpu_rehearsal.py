@@ -1,0 +1,84 @@
+"""The rehearsal: a short one in every run of the tests, all stages in a thorough one."""
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from bench import __main__ as command_line
+from bench.gpu import call, plan, rehearse, rows
+from bench.machine import ROOT
+from fastgan.errors import UserError
+
+RESULTS_BEFORE = {path.name: path.stat().st_mtime for path in (ROOT / "bench" / "results").iterdir()}
+
+
+def rehearsed(out: Path, *arguments: str, **environment: str) -> tuple[subprocess.CompletedProcess, list[dict]]:
+    command = [sys.executable, "-m", "bench", "gpu", "--rehearse", "--out", str(out), *arguments]
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))  # the compiler's ninja
+    environment = {**os.environ, **environment, "PATH": path}
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
+    return ended, rows.since(out / plan.RESULTS)
+
+
+def of_kind(found: list[dict], kind: str) -> list[dict]:
+    return [row for row in found if row["kind"] == kind]
+
+
+def check(out: Path, ended: subprocess.CompletedProcess, found: list[dict]) -> None:
+    """What every rehearsal shows: a refused rung with its culprit, the table, the archive, and nothing among the results."""
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    [refusal] = of_kind(found, "refusal")
+    assert (refusal["stage"], refusal["refused"]) == (rehearse.PROVOKED, ["captured"])
+    assert "Traceback" in refusal["tracebacks"][0]
+    [culprit] = of_kind(found, "culprit")
+    assert culprit["culprit"] == "drawing the random numbers"
+    assert ended.stdout.startswith(rehearse.HEAD)
+    table = (out / "table.txt").read_text()
+    assert table.startswith(rehearse.HEAD)
+    assert "culprit mlp captured: drawing the random numbers" in table
+    with tarfile.open(out / "evidence.tar.gz") as archive:
+        assert {"results.jsonl", "log.txt", "table.txt", "stages/refused/refusals.jsonl"} <= set(archive.getnames())
+    assert {path.name: path.stat().st_mtime for path in (ROOT / "bench" / "results").iterdir()} == RESULTS_BEFORE
+    assert len(list(out.iterdir())) <= 8
+
+
+def test_a_short_rehearsal_from_end_to_end(tmp_path):
+    """A provoked refusal with its search, and a stage that measures in its turn."""
+    ended, found = rehearsed(tmp_path / "out", "--only", "chip", FASTGAN_OPS="reference")  # without the operators' checks, which take a while
+    check(tmp_path / "out", ended, found)
+    assert {row["stage"]: row["state"] for row in of_kind(found, "stage")} == {"refused": "failed", "bisect-1": "ok", "chip": "ok"}
+    assert of_kind(found, "chip")
+
+
+@pytest.mark.thorough
+@pytest.mark.slow
+def test_a_rehearsal_of_every_stage(tmp_path):
+    out = tmp_path / "out"
+    ended, found = rehearsed(out)
+    check(out, ended, found)
+    states = {row["stage"]: row["state"] for row in of_kind(found, "stage")}
+    assert set(states) == {"refused", "bisect-1", *plan.NAMES} - set(rehearse.NEEDS_A_GPU)
+    assert {name for name, state in states.items() if state != "ok"} == {"refused"}
+    steps = rows.since(out / plan.STEP)
+    assert {row["implementation"] for row in steps} >= {"plain", "accelerated", "eager", "compiled", "captured", "captured-1"}
+    assert json.loads((out / plan.KERNELS).read_text().splitlines()[0])["kind"] == "total"
+    with tarfile.open(out / "evidence.tar.gz") as archive:
+        names = archive.getnames()
+    assert any(name.startswith("stages/kernels/code/") for name in names)
+    assert "stages/kernels/trace-captured-1.json.gz" in names
+
+
+def test_what_a_rehearsal_leaves_out_is_said():
+    assert rehearse.left_out(plan.STAGES).endswith("sweep-cuda, sweep-triton, tiles, sanitizer, ncu")
+    assert rehearse.left_out(plan.chosen(["chip"])) == ""
+    assert {stage.name for stage in rehearse.stages(plan.STAGES)} == {rehearse.PROVOKED, *plan.NAMES} - set(rehearse.NEEDS_A_GPU)
+
+
+def test_a_rehearsal_is_not_written_among_the_results():
+    with pytest.raises(UserError, match="among the results"):
+        command_line.gpu(command_line._parser().parse_args(["gpu", "--rehearse", "--out", str(call.RESULTS_FOLDER / "gpu-x")]))
+    assert not call.default_out(is_rehearsal=True).is_relative_to(ROOT)
