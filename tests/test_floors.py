@@ -17,8 +17,8 @@ FOUNDATIONS = [
     {"ops", "precision", "determinism", "cadence", "inputs"},
 ]
 METHOD = [
-    {"transforms", "passes"},
-    {"layers", "norms", "losses", "penalties", "augment", "optim", "ema", "schedules", "parity", "totals"}
+    {"transforms", "passes", "layers"},
+    {"norms", "losses", "penalties", "augment", "optim", "ema", "schedules", "parity", "totals"}
     | {"diff_augment", "ada", "ada_controller"}
     | {"counters", "compiling", "capture", "pace", "readout", "host_memory"},
     {"models", "augmentation"},

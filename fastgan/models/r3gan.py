@@ -140,8 +140,10 @@ def downsample(x: torch.Tensor) -> torch.Tensor:
 
 
 def _depthwise(x: torch.Tensor, divisor: int, convolve: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> torch.Tensor:
-    """convolve(x, filter / divisor), on the CPU in float32 whatever x is: the library's transposed depthwise convolution takes 6.9 ms in bf16 and 0.4 in
-    float32 for 64 images of 8x16x16, and the gradient of the other one is such a convolution.
+    """convolve(x, filter / divisor), on the CPU in float32 whatever x is.
+
+    The library's transposed depthwise convolution takes 6.9 ms in bf16 and 0.4 in float32 for 64 images of 8x16x16, and
+    the gradient of the other one is such a convolution.
     """
     if device.device_type(x) != "cpu":
         return convolve(x, _triangle(x.shape[1], divisor, x.dtype, x.device))
