@@ -13,6 +13,7 @@ import torch.nn.functional as F
 
 from fastgan.errors import UserError
 from fastgan.ops import choice, trust
+from fastgan.ops.device import device_type
 from fastgan.ops.gradients import is_needed, is_transformed
 from fastgan.ops.leaky_relu_bce import activated
 
@@ -99,7 +100,7 @@ def _chosen(x, weight, bias, running_mean, running_var, momentum, eps, slope, pa
     }
     call = f"{'x'.join(map(str, x.shape))}{f' {parts} parts' * (parts > 1)} {str(x.dtype).removeprefix('torch.')}"
     form = (
-        _BatchNorm.apply if choice.pick("batch_norm", call, runs, x.device.type) == "triton" else batch_norm_reference
+        _BatchNorm.apply if choice.pick("batch_norm", call, runs, device_type(x)) == "triton" else batch_norm_reference
     )
     return form(x, weight, bias, running_mean, running_var, momentum, eps, slope, parts)
 
@@ -112,7 +113,7 @@ def _operators():
 
 
 def _kernels_fit(x: torch.Tensor, *others: torch.Tensor | None) -> bool:
-    return x.device.type == "cuda" and _have_layout(x, *others)
+    return device_type(x) == "cuda" and _have_layout(x, *others)
 
 
 def _have_layout(x: torch.Tensor, *others: torch.Tensor | None) -> bool:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 
 from fastgan import ops
 from fastgan.ops import choice, trust
+from fastgan.ops.device import device_type
 from fastgan.ops.formats import format_of, settled, uninitialised
 from fastgan.ops.gradients import is_needed, is_transformed
 
@@ -161,7 +162,7 @@ def _run_up(small, weight, bias, geometry, size) -> torch.Tensor:
     words = str(small.dtype).removeprefix("torch."), str(_format_of(small, weight)).removeprefix("torch.")
     groups = f" in {geometry.groups}" * (geometry.groups > 1)
     call = f"up to {size[0]}x{size[1]} by {geometry.padding}{groups} {shapes} {' '.join(words)}{' bias' * (bias is not None)}"
-    return forms[choice.pick("conv", call, forms, small.device.type)]()
+    return forms[choice.pick("conv", call, forms, device_type(small))]()
 
 
 def _up_forms(small, weight, bias, geometry, size) -> dict[str, Callable[[], torch.Tensor]]:

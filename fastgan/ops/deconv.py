@@ -10,6 +10,7 @@ import torch
 from fastgan.errors import UserError
 from fastgan.ops import choice, deconv_forms, trust
 from fastgan.ops.deconv_forms import ACTIVATIONS
+from fastgan.ops.device import device_type
 from fastgan.ops.formats import format_of
 from fastgan.ops.gradients import is_needed, is_transformed
 
@@ -135,7 +136,7 @@ def _run(forms: dict[str, Callable[[], torch.Tensor]], direction: str, first: to
     """The result of the form that choice.py picks for such tensors."""
     shapes = " ".join("x".join(map(str, tensor.shape)) for tensor in (first, second))
     call = f"{direction} {shapes} {str(first.dtype).removeprefix('torch.')} {str(format_of(first)).removeprefix('torch.')}"
-    return forms[choice.pick("deconv", call, forms, first.device.type)]()
+    return forms[choice.pick("deconv", call, forms, device_type(first))]()
 
 
 def _through_activation(dy: torch.Tensor, y: torch.Tensor | None, act: str, slope: float) -> torch.Tensor:

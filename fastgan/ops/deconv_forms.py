@@ -9,6 +9,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
+from fastgan.ops.device import device_type
 from fastgan.ops.formats import format_of, settled, uninitialised
 
 ACTIVATIONS = ("linear", "relu", "leaky_relu", "tanh")  # numbered as csrc/deconv.h has them
@@ -27,7 +28,7 @@ def up_forms(small: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | Non
     forms = {"reference": lambda: up_reference(*arguments)}
     if _is_even(size):
         forms["subpixel"] = lambda: up_subpixel(*arguments)
-    if small.device.type == "cuda" or _suits_the_cpu(weight, act):
+    if device_type(small) == "cuda" or _suits_the_cpu(weight, act):
         forms |= _native_forms(small, lambda: up_native(*arguments), lambda: up_triton(*arguments))
     return forms
 
@@ -39,7 +40,7 @@ def down_forms(big: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | Non
     forms = {"reference": lambda: down_reference(*arguments)}
     if _is_even(big.shape[2:]):
         forms["subpixel"] = lambda: down_subpixel(*arguments)
-    if big.device.type == "cuda" or _suits_the_cpu(weight, act):
+    if device_type(big) == "cuda" or _suits_the_cpu(weight, act):
         forms |= _native_forms(big, lambda: down_native(*arguments), lambda: down_triton(*arguments))
     return forms
 
@@ -54,10 +55,10 @@ def weight_forms(small: torch.Tensor, big: torch.Tensor) -> dict[str, Run]:
 
 
 def _native_forms(image: torch.Tensor, native: Run, triton: Run) -> dict[str, Run]:
-    device_type = image.device.type
-    if image.dtype not in LIBRARY_DTYPES.get(device_type, ()):
+    kind = device_type(image)
+    if image.dtype not in LIBRARY_DTYPES.get(kind, ()):
         return {}
-    return {"cpu": native} if device_type == "cpu" else {"cuda": native, "triton": triton}
+    return {"cpu": native} if kind == "cpu" else {"cuda": native, "triton": triton}
 
 
 def _suits_the_cpu(weight: torch.Tensor, act: str) -> bool:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from fastgan.errors import UserError
-from fastgan.ops import device
+from fastgan.ops.device import device_type
 from fastgan.ops.formats import format_of
 from fastgan.ops.gradients import is_transformed
 
@@ -67,7 +67,7 @@ def upfirdn2d(
     # The CPU takes one depthwise convolution of the whole filter. Leaky ReLU, blur, and gradients of both orders of (32, 32, 32, 32), channels_last,
     # compiled: 9.0 ms, and 33 as shifted sums, which the compiler fuses, and then computes again wherever they are needed; halving 4.5 and 7.7,
     # doubling (32, 3, 32, 32) 3.3 and 2.0 (one Zen4 core). CUDA takes the sums, which need no filter on the device.
-    return _resample(x, resampling, device.device_type(x) != "cpu")
+    return _resample(x, resampling, device_type(x) != "cpu")
 
 
 def upfirdn2d_reference(
@@ -125,7 +125,7 @@ def _by_convolution(x: torch.Tensor, resampling: _Resampling) -> torch.Tensor:
 
     On the CPU in float32 at least: the library has no transposed depthwise kernel for bf16 (6.9 ms where float32 takes 0.4, 64 images of 8x16x16).
     """
-    if device.device_type(x) == "cpu" and x.dtype in (torch.bfloat16, torch.float16):
+    if device_type(x) == "cpu" and x.dtype in (torch.bfloat16, torch.float16):
         return _by_convolution(x.float(), resampling).to(x.dtype)
     columns, rows, up, down, padding = resampling
     kernel = torch.tensor(rows, dtype=x.dtype, device=x.device)
