@@ -101,6 +101,7 @@ def test_flags_override_set_and_set_overrides_the_preset(data, flags, length):
 def test_switches(capsys):
     assert dry_run(capsys).run.amp
     assert not dry_run(capsys, "--no-amp").run.amp
+    assert [dry_run(capsys, *flags).run.deterministic for flags in ((), ("--deterministic",))] == [False, True]
     assert not dry_run(capsys, "--no-compile").run.compile
     assert dry_run(capsys, "--set", "run.amp=no", "--amp").run.amp
     assert not dry_run(capsys).data.skip_bad
