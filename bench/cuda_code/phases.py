@@ -44,7 +44,8 @@ def traced_phases(config: Config, forms: dict[str, str]) -> Iterator[list[Traced
     with tempfile.TemporaryDirectory() as folder, mock.patch.object(trainer, "choose_precision", _bf16):
         loop = trainer.Trainer.from_config(_with_data(config, Path(folder)), progress=False)
     on_cuda = mock.patch.object(device, "described", "cuda")
-    with mock.patch.dict(choice._forced, ASSUMED | forms), on_cuda:
+    nothing_measured = mock.patch.object(choice, "_table", lambda device_type: {})
+    with mock.patch.dict(choice._forced, ASSUMED | forms), on_cuda, nothing_measured:
         system = loop.engine.system
         loop.feed.reserve(1)
         with system.counters.off():
