@@ -43,7 +43,10 @@ def variants(form: str) -> list[Variant]:
 
 
 def build(case: Case, variant: Variant) -> tuple[FastganLoop, Switches]:
-    """The bf16 step on the highest rung under a setting, and the switches that it runs under."""
+    """The bf16 step on the highest rung under a setting, and the switches that it runs under.
+
+    Raises RuntimeError where the engine sets cudnn.benchmark on its own while it prepares: the row would say what was not so.
+    """
     Switches().apply()
     torch.manual_seed(0)
     config = configured(rung_config(case.config, True, "captured"), "run.combo_kernels", variant.combo_kernels)
@@ -51,6 +54,8 @@ def build(case: Case, variant: Variant) -> tuple[FastganLoop, Switches]:
     torch.backends.cudnn.benchmark = variant.cudnn_benchmark  # after what fastgan sets on its own, before anything is chosen or recorded
     switches = present()
     loop.prepare()
+    if present() != switches:
+        raise RuntimeError(f"the step was prepared under {present()}, not under {switches}")
     loop.run()
     return loop, switches
 

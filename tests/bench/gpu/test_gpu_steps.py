@@ -104,6 +104,19 @@ def test_all_settings_of_a_form_take_turns(tmp_path, monkeypatch):
     assert choice.forced("deconv") is None
 
 
+def test_a_setting_that_the_engine_overrules_is_no_row(monkeypatch):
+    uncompiled(monkeypatch, sweep)
+    prepare = sweep.FastganLoop.prepare
+
+    def overrules(loop):
+        torch.backends.cudnn.benchmark = True
+        return prepare(loop)
+
+    monkeypatch.setattr(sweep.FastganLoop, "prepare", overrules)
+    with pytest.raises(RuntimeError, match="cudnn_benchmark=True.*cudnn_benchmark=False"):
+        sweep.build(small_case(), sweep.Variant("auto", False, False))
+
+
 def test_a_form_that_is_not_there_is_a_sentence(tmp_path, capsys):
     assert sweep.main(["--preset", "mlp", "--batch-size", "8", "--deconv", "nonsense", "--rows", str(tmp_path / "rows.jsonl")]) == 2
     assert "nonsense is unknown" in capsys.readouterr().err
