@@ -61,9 +61,8 @@ def stage_for(refusal: dict, refused_in: Stage, num_before: int) -> Stage | None
 
 def bisect(case: dict, rung: str, path: Path) -> dict:
     """Try the variants; a row for each as soon as its round is over, and the row of the culprit, which is returned."""
-    found = _try_all(
-        [DRAW, READ] if rung == "captured" else [], case, rung, path
-    )  # what is smaller than a step, and needs no compiler
+    # First what is smaller than a step, and needs no compiler.
+    found = _try_all([DRAW, READ] if rung == "captured" else [], case, rung, path)
     if all(outcome["works"] for outcome in found.values()):
         found |= _try_all([AS_REFUSED, *([EAGER_STEP] if rung == "captured" else []), REFERENCE], case, rung, path)
         found |= _try_all(more_variants(found), case, rung, path)

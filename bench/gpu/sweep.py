@@ -57,9 +57,8 @@ def build(case: Case, variant: Variant) -> tuple[FastganLoop, Switches]:
     torch.manual_seed(0)
     config = configured(rung_config(case.config, True, "captured"), "run.combo_kernels", variant.combo_kernels)
     loop = FastganLoop(config, case.device, case.images)
-    torch.backends.cudnn.benchmark = (
-        variant.cudnn_benchmark
-    )  # after what fastgan sets on its own, before anything is chosen or recorded
+    # After what fastgan sets on its own, before anything is chosen or recorded.
+    torch.backends.cudnn.benchmark = variant.cudnn_benchmark
     switches = present()
     loop.prepare()
     if present() != switches:

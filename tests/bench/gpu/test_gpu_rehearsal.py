@@ -51,9 +51,8 @@ def check(out: Path, ended: subprocess.CompletedProcess, found: list[dict]) -> N
 
 def test_a_short_rehearsal_from_end_to_end(tmp_path):
     """A provoked refusal with its search, and a stage that measures in its turn."""
-    ended, found = rehearsed(
-        tmp_path / "out", "--only", "chip", FASTGAN_OPS="reference"
-    )  # without the operators' checks, which take a while
+    # Without the operators' checks, which take a while.
+    ended, found = rehearsed(tmp_path / "out", "--only", "chip", FASTGAN_OPS="reference")
     check(tmp_path / "out", ended, found)
     assert {row["stage"]: row["state"] for row in of_kind(found, "stage")} == {
         "refused": "failed",
