@@ -1,4 +1,7 @@
-"""All evidence of a run in one file of a bounded size: what is least important is left out first, and what was left out is said."""
+"""All evidence of a run in one file of a bounded size: what is least important is left out first, and what was left
+out is said.
+"""
+
 import io
 import tarfile
 import zlib
@@ -14,7 +17,8 @@ ORDER = ("refusals.jsonl", "said.txt", ".jsonl", ".md", ".json", "ncu.csv", ".tx
 
 
 def write(out: Path, work: Path, findings: Path, limit: int = LIMIT) -> str:
-    """Pack the files of `out`, then what fastgan found out about operators, in the folder `findings`, then the files of `work`, by importance.
+    """Pack the files of `out`, then what fastgan found out about operators, in the folder `findings`, then the files of
+    `work`, by importance.
 
     Returns a sentence about the archive in `out`, and raises nothing: it is the last thing that a run does.
     """
@@ -36,7 +40,10 @@ def _members(out: Path, work: Path, findings: Path) -> list[tuple[str, Path]]:
 
 def _importance(path: Path) -> int:
     """The place in ORDER; the smaller, the more important."""
-    return next((number for number, ending in enumerate(ORDER) if path.name.endswith(ending) and _is_of_its_kind(path, ending)), len(ORDER))
+    return next(
+        (number for number, ending in enumerate(ORDER) if path.name.endswith(ending) and _is_of_its_kind(path, ending)),
+        len(ORDER),
+    )
 
 
 def _is_of_its_kind(path: Path, ending: str) -> bool:
@@ -55,7 +62,7 @@ def _write(path: Path, members: list[tuple[str, Path]], limit: int) -> tuple[int
         else:
             left_out.append(f"{name} {len(content)} bytes")
     if left_out:
-        chosen.append((LEFT_OUT, ("\n".join(left_out) + "\n").encode()[:32 * 1024]))
+        chosen.append((LEFT_OUT, ("\n".join(left_out) + "\n").encode()[: 32 * 1024]))
     packed = _packed(chosen)
     if len(packed) > limit:
         raise DiskError(f"the archive would be {len(packed)} bytes, more than {limit}")

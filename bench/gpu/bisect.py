@@ -1,9 +1,11 @@
 """Finds what a refused rung is refused for: `python -m bench.gpu.bisect --case JSON --rung captured --rows FILE`.
 
-Each variant (variants.py) is a process of its own with a deadline, so that one that crashes or hangs is an outcome as well. What is smaller than a
-step comes first, and ends the search where it fails. Where the step works with the reference operators, each operator is then forced, else each
-option of the compiler is left away. The first culprit is a row, beside one for every variant.
+Each variant (variants.py) is a process of its own with a deadline, so that one that crashes or hangs is an outcome as
+well. What is smaller than a step comes first, and ends the search where it fails. Where the step works with the
+reference operators, each operator is then forced, else each option of the compiler is left away. The first culprit is a
+row, beside one for every variant.
 """
+
 import argparse
 import json
 import os
@@ -25,19 +27,33 @@ POLL_S, LONGEST_POLL_S = 0.1, 0.5  # a poll that took longer is one in which thi
 AT_ONCE = 4
 PREFIX = "bisect-"  # of the names of the stages
 EXPECTED_S, BUDGET_S, MOST = 60, 240, 3  # of the stage; and how many a run makes
-SMALLER = {DRAW: "drawing the random numbers", READ: "reading the images", EAGER_STEP: "the step, uncompiled, with the reference operators"}
+SMALLER = {
+    DRAW: "drawing the random numbers",
+    READ: "reading the images",
+    EAGER_STEP: "the step, uncompiled, with the reference operators",
+}
 CASE = ("preset", "batch_size", "resolution", "channels", "amp")  # the columns of a refusal that make its case again
 
 
 def stage_for(refusal: dict, refused_in: Stage, num_before: int) -> Stage | None:
-    """The stage that looks for what refused a rung, from the row of the refusal; None where no rung was refused, or enough was looked for.
+    """The stage that looks for what refused a rung, from the row of the refusal; None where no rung was refused, or
+    enough was looked for.
 
     refused_in: the stage in whose environment the search goes on.
     """
     if not refusal["refused"] or num_before >= MOST:
         return None
     rung = refusal["refused"][0]
-    arguments = ("-m", "bench.gpu.bisect", "--case", json.dumps({key: refusal[key] for key in CASE}), "--rung", rung, "--rows", ROWS)
+    arguments = (
+        "-m",
+        "bench.gpu.bisect",
+        "--case",
+        json.dumps({key: refusal[key] for key in CASE}),
+        "--rung",
+        rung,
+        "--rows",
+        ROWS,
+    )
     shows = f"why the {rung} step of {refusal['preset']} was refused"
     return Stage(f"{PREFIX}{num_before + 1}", arguments, EXPECTED_S, BUDGET_S, RESULTS, shows, memory_gb=AT_ONCE * 10, slots=3,
                  environment=refused_in.environment)  # fmt: skip
@@ -45,7 +61,8 @@ def stage_for(refusal: dict, refused_in: Stage, num_before: int) -> Stage | None
 
 def bisect(case: dict, rung: str, path: Path) -> dict:
     """Try the variants; a row for each as soon as its round is over, and the row of the culprit, which is returned."""
-    found = _try_all([DRAW, READ] if rung == "captured" else [], case, rung, path)  # what is smaller than a step, and needs no compiler
+    # First what is smaller than a step, and needs no compiler.
+    found = _try_all([DRAW, READ] if rung == "captured" else [], case, rung, path)
     if all(outcome["works"] for outcome in found.values()):
         found |= _try_all([AS_REFUSED, *([EAGER_STEP] if rung == "captured" else []), REFERENCE], case, rung, path)
         found |= _try_all(more_variants(found), case, rung, path)
@@ -58,7 +75,7 @@ def bisect(case: dict, rung: str, path: Path) -> dict:
 
 
 def more_variants(found: dict[str, dict]) -> list[str]:
-    """What is worth trying once whole steps were tried: every operator, or every option of the compiler, or nothing."""
+    """Name the variants that are worth trying after whole steps: every operator, every compiler option, or none."""
     if found[AS_REFUSED]["works"] or not found.get(EAGER_STEP, {"works": True})["works"]:
         return []
     key = "operators" if found[REFERENCE]["works"] else "options"
@@ -66,7 +83,9 @@ def more_variants(found: dict[str, dict]) -> list[str]:
 
 
 def culprit(found: dict[str, dict]) -> tuple[str, str]:
-    """(the variant whose reason tells most, or nothing; the first culprit in words), from the outcomes by variant, in the order of the trial."""
+    """(the variant whose reason tells most, or nothing; the first culprit in words), from the outcomes by variant,
+    in the order of the trial.
+    """
     wrong = [name for name, outcome in found.items() if not outcome["works"]]
     part = next((name for name in SMALLER if name in wrong), None)
     if part is not None:
@@ -75,7 +94,11 @@ def culprit(found: dict[str, dict]) -> tuple[str, str]:
         return "", "it cannot be found: the same step was not refused when it was tried again"
     if REFERENCE not in wrong:
         operators = [name for name in wrong if "=" in name]
-        return (operators[0], f"the operator {operators[0]}") if operators else (AS_REFUSED, "operators, but none of them alone")
+        return (
+            (operators[0], f"the operator {operators[0]}")
+            if operators
+            else (AS_REFUSED, "operators, but none of them alone")
+        )
     options = [name for name, outcome in found.items() if name.startswith(WITHOUT) and outcome["works"]]
     if options:
         return REFERENCE, f"the compiler's option {options[0].removeprefix(WITHOUT)}"
@@ -96,13 +119,28 @@ def _try_all(variants: list[str], case: dict, rung: str, path: Path) -> dict[str
 
 
 def try_one(variant: str, case: dict, rung: str, seconds: float = VARIANT_S) -> dict:
-    """The outcome of a variant in a process of its own, of this process group, so that it stands still and ends with the stage."""
+    """The outcome of a variant in a process of its own, of this process group, so that it stands still and ends with
+    the stage.
+    """
     with tempfile.TemporaryDirectory() as folder:
         path, said = Path(folder, "rows.jsonl"), Path(folder, "said.txt")
-        command = python("-m", "bench.gpu.variants", "--case", json.dumps(case), "--rung", rung, "--variant", variant, "--rows", str(path))
+        command = python(
+            "-m",
+            "bench.gpu.variants",
+            "--case",
+            json.dumps(case),
+            "--rung",
+            rung,
+            "--variant",
+            variant,
+            "--rows",
+            str(path),
+        )
         own = {name: value for name, value in os.environ.items() if name != EVIDENCE}  # what it refuses is no news
         with open(said, "wb") as output:
-            process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=own)
+            process = subprocess.Popen(
+                command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=own
+            )
         ending = _wait(process, seconds)
         found = rows.since(path)
         if found:
@@ -111,7 +149,9 @@ def try_one(variant: str, case: dict, rung: str, seconds: float = VARIANT_S) -> 
 
 
 def _wait(process: subprocess.Popen, seconds: float) -> str:
-    """How a process ended, in words; what takes more than so many seconds is ended. Time in which nothing here ran does not count."""
+    """How a process ended, in words; what takes more than so many seconds is ended. Time in which nothing here ran
+    does not count.
+    """
     spent = 0.0
     while process.poll() is None and spent < seconds:
         started = time.monotonic()
@@ -127,7 +167,9 @@ def _wait(process: subprocess.Popen, seconds: float) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """0 where a culprit, or none, was found."""
     parser = argparse.ArgumentParser("python -m bench.gpu.bisect")
-    parser.add_argument("--case", type=json.loads, required=True, metavar="JSON", help=f"an object with {', '.join(CASE)}")
+    parser.add_argument(
+        "--case", type=json.loads, required=True, metavar="JSON", help=f"an object with {', '.join(CASE)}"
+    )
     parser.add_argument("--rung", choices=RUNGS, required=True)
     parser.add_argument("--rows", type=Path, required=True, metavar="FILE")
     options = parser.parse_args(arguments)

@@ -1,4 +1,7 @@
-"""What surrounds a run: where it writes, what the machine gives, what its stages are told, and the signals that end it."""
+"""The surroundings of a run: where it writes, what the machine gives, what its stages are told, and the signals that
+end it.
+"""
+
 import contextlib
 import datetime
 import signal
@@ -26,7 +29,9 @@ def default_out(is_rehearsal: bool = False) -> Path:
 def refuse_results(out: Path) -> None:
     """Raise UserError where a rehearsal would write among the results."""
     if out.resolve().is_relative_to(RESULTS_FOLDER):
-        raise UserError(f"--out {out} is among the results, and a rehearsal has none: give another folder, or leave --out away")
+        raise UserError(
+            f"--out {out} is among the results, and a rehearsal has none: give another folder, or leave --out away"
+        )
 
 
 def limits() -> Limits:
@@ -38,13 +43,17 @@ def memory_gb() -> float | None:
     """Of the first GPU, in all; None where nvidia-smi does not say."""
     command = ("nvidia-smi", "--id=0", "--format=csv,noheader,nounits", "--query-gpu=memory.total")
     try:
-        return float(subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout) * 2**20 / 1e9
+        return (
+            float(subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout) * 2**20 / 1e9
+        )
     except (OSError, subprocess.SubprocessError, ValueError):
         return None
 
 
 def environment(slots: int, cache: Path | None) -> dict[str, str]:
-    """For every stage: its share of the cores for compiling, and the caches of Inductor, Triton and fastgan in one folder, where there is one."""
+    """For every stage: its share of the cores for compiling, and the caches of Inductor, Triton and fastgan in one
+    folder, where there is one.
+    """
     shared = {"TORCHINDUCTOR_COMPILE_THREADS": str(max(1, cores() // slots))}
     if cache is None:
         return shared
@@ -56,7 +65,10 @@ def environment(slots: int, cache: Path | None) -> dict[str, str]:
 def signals_received() -> Iterator[list[int]]:
     """A list to which the first Ctrl-C or SIGTERM adds its number, instead of ending the process."""
     received: list[int] = []
-    before = {number: signal.signal(number, lambda number, frame: received.append(number)) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {
+        number: signal.signal(number, lambda number, frame: received.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield received
     finally:

@@ -1,7 +1,10 @@
-"""Times the fused operators on the calls of some steps: `python -m bench.gpu.choices --cases dcgan:128 mlp:128 --rows FILE`.
+"""Times the fused operators on the calls of some steps: `python -m bench.gpu.choices --cases dcgan:128 mlp:128 --rows
+FILE`.
 
-What was found is kept where fastgan looks for it, so that the stages that follow neither time operators beside others nor do it twice.
+What was found is kept where fastgan looks for it, so that the stages that follow neither time operators beside others
+nor do it twice.
 """
+
 import argparse
 import sys
 from pathlib import Path
@@ -17,11 +20,19 @@ from fastgan.ops import choice
 
 
 def measure(preset: str, batch_size: int | None, path: Path) -> list[dict]:
-    """A row for every kind of call of the eager bf16 step of a preset: what was chosen, and the quartiles of each implementation in microseconds."""
+    """A row for every kind of call of the eager bf16 step of a preset: what was chosen, and the quartiles of each
+    implementation in microseconds.
+    """
     case, before = make_case(preset, batch_size), set(choice.table())
     loop = FastganLoop(rung_config(case.config, True, "eager"), case.device, case.images)
     loop.prepare()
-    stamp = {"preset": preset, "batch_size": batch_size, "torch": torch.__version__, "commit": machine.commit(), "gpu": machine.stamp()["gpu"]}
+    stamp = {
+        "preset": preset,
+        "batch_size": batch_size,
+        "torch": torch.__version__,
+        "commit": machine.commit(),
+        "gpu": machine.stamp()["gpu"],
+    }
     found = [{"kind": "choice", "call": call, "chosen": times.chosen, "microseconds": times.microseconds, **stamp}
              for call, times in choice.table().items() if call not in before]  # fmt: skip
     for row in found:

@@ -1,4 +1,7 @@
-"""What a stage leaves beside its rows, in a folder that the run names in the environment: refused rungs, generated code, traces."""
+"""Evidence that a stage leaves beside its rows, in a folder that the run names in the environment: refused rungs,
+generated code, traces.
+"""
+
 import os
 import shutil
 import sys
@@ -37,18 +40,32 @@ def _highest(engine: Engine) -> str:
 
 
 def refused(reasons: list[str]) -> list[str]:
-    """The rungs that the engine's sentences say are not used, the lower first; sizes of a launch and precisions of a penalty are none."""
-    return [rung for rung in RUNGS if any(reason.startswith(f"the {rung} step") and "is not used" in reason for reason in reasons)]
+    """The rungs that the engine's sentences say are not used, the lower first; sizes of a launch and precisions of a
+    penalty are none.
+    """
+    return [
+        rung
+        for rung in RUNGS
+        if any(reason.startswith(f"the {rung} step") and "is not used" in reason for reason in reasons)
+    ]
 
 
 def case_of(config: Config) -> dict:
-    """What it takes to make the case again: preset, size and precision."""
+    """Return the columns that make the case again: preset, size and precision."""
     model, run = config.model, config.run
-    return {"preset": config.preset, "batch_size": run.batch_size, "resolution": model.img_resolution, "channels": model.img_channels, "amp": run.amp}
+    return {
+        "preset": config.preset,
+        "batch_size": run.batch_size,
+        "resolution": model.img_resolution,
+        "channels": model.img_channels,
+        "amp": run.amp,
+    }
 
 
 def keep_code(cache: Path, name: str) -> int:
-    """Copy the Python and C++ code that Inductor generated into a cache folder to the evidence, under this name. Returns the number of files."""
+    """Copy the Python and C++ code that Inductor generated into a cache folder to the evidence, under this name.
+    Returns the number of files.
+    """
     where = folder()
     if where is None:
         return 0

@@ -1,4 +1,7 @@
-"""How a stage starts Python: as it is, or, in a rehearsal, through what makes everything small and puts a stand-in in the place of CUDA graphs."""
+"""How a stage starts Python: as it is, or, in a rehearsal, through what makes everything small and puts a stand-in
+in the place of CUDA graphs.
+"""
+
 import os
 import sys
 from pathlib import Path
@@ -9,7 +12,7 @@ MODULE = "bench.gpu.rehearse"
 
 
 def is_rehearsed() -> bool:
-    """Whether this process belongs to a rehearsal."""
+    """Return True in the processes of a rehearsal."""
     return REHEARSAL in os.environ
 
 

@@ -1,8 +1,10 @@
-"""The native library of this machine: `python -m bench.gpu.library --rows FILE`. What lies in the checkout is used where it fits, else it is built.
+"""The native library of this machine: `python -m bench.gpu.library --rows FILE`. What lies in the checkout is used
+where it fits, else it is built.
 
-It fits where it loads beside this torch, a kernel of it gives what the reference gives, and it has machine code for the device. It is tried in a
-process of its own. The row says which library is used, and why one was built.
+It fits where it loads beside this torch, a kernel of it gives what the reference gives, and it has machine code for the
+device. It is tried in a process of its own. The row says which library is used, and why one was built.
 """
+
 import argparse
 import json
 import os
@@ -25,7 +27,9 @@ TRY_S, BUILD_S = 90.0, 170.0
 
 
 def settle(device_type: str, path: Path) -> dict:
-    """Decide, build where that is needed, and write the row, which is returned: used is `prebuilt`, `built` or `none`."""
+    """Decide, build where that is needed, and write the row, which is returned: used is `prebuilt`, `built` or
+    `none`.
+    """
     started = time.perf_counter()
     found = tried(device_type)
     used, why = "prebuilt", unfit(found)
@@ -64,12 +68,16 @@ def tried(device_type: str) -> dict:
     lines = ended.stdout.splitlines()
     if ended.returncode or not lines:
         said = (ended.stderr.strip().splitlines() or ["nothing"])[-1]
-        return {"problem": f"trying it ended with code {ended.returncode}: {said}", "wanted": None, "architectures": None}
+        return {
+            "problem": f"trying it ended with code {ended.returncode}: {said}",
+            "wanted": None,
+            "architectures": None,
+        }
     return json.loads(lines[-1])
 
 
 def try_here(device_type: str) -> dict:
-    """What `tried` gives, in this process."""
+    """Return what `tried` gives, in this process."""
     device = torch.device(device_type)
     problem = ops.native_problem(device_type) or bias_act.self_check(device_type, device)
     wanted = "sm_{}{}".format(*torch.cuda.get_device_capability()) if device_type == "cuda" else None
@@ -83,9 +91,14 @@ def build() -> str:
     generator = ["-G", "Ninja"] if shutil.which("ninja") else []
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         deadline = time.monotonic() + BUILD_S
-        for command in (["cmake", *generator, "-S", str(ROOT), "-B", folder], ["cmake", "--build", folder, f"-j{os.cpu_count()}"]):
+        for command in (
+            ["cmake", *generator, "-S", str(ROOT), "-B", folder],
+            ["cmake", "--build", folder, f"-j{os.cpu_count()}"],
+        ):
             try:
-                ended = subprocess.run(command, stdout=sys.stderr, stderr=sys.stderr, timeout=max(1.0, deadline - time.monotonic()))
+                ended = subprocess.run(
+                    command, stdout=sys.stderr, stderr=sys.stderr, timeout=max(1.0, deadline - time.monotonic())
+                )
             except (OSError, subprocess.TimeoutExpired) as error:
                 return f"building it did not end: {error}"
             if ended.returncode:
@@ -97,7 +110,9 @@ def main(arguments: list[str] | None = None) -> int:
     """0 where there is a library that can be used, else 1."""
     parser = argparse.ArgumentParser("python -m bench.gpu.library")
     parser.add_argument("--rows", type=Path, metavar="FILE")
-    parser.add_argument("--try", dest="tried", metavar="DEVICE", help="try what lies in the checkout, and say how it is as JSON")
+    parser.add_argument(
+        "--try", dest="tried", metavar="DEVICE", help="try what lies in the checkout, and say how it is as JSON"
+    )
     options = parser.parse_args(arguments)
     if options.tried:
         print(json.dumps(try_here(options.tried)))

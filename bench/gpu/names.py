@@ -5,5 +5,11 @@ EVIDENCE = "FASTGAN_BENCH_EVIDENCE"  # the folder where a stage leaves what it h
 REFUSALS, CODE = "refusals.jsonl", "code"  # in that folder
 
 # Variants of a refused step, beside OP=IMPLEMENTATION.
-AS_REFUSED, DRAW, READ, EAGER_STEP, REFERENCE = "as refused", "draw", "draw and read", "uncompiled step", "reference operators"
+AS_REFUSED, DRAW, READ, EAGER_STEP, REFERENCE = (
+    "as refused",
+    "draw",
+    "draw and read",
+    "uncompiled step",
+    "reference operators",
+)
 WITHOUT = "without "  # and the name of an option of the compiler's

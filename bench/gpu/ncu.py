@@ -1,8 +1,11 @@
-"""The longest kernels of a compiled step by the hardware counters: `python -m bench.gpu.ncu --preset dcgan --batch-size 128 --rows FILE`.
+"""The longest kernels of a compiled step by the hardware counters: `python -m bench.gpu.ncu --preset dcgan --batch-size
+128 --rows FILE`.
 
-A profile says which kernels are the longest; then Nsight Compute runs the same step once more, from the same cache of compiled code, and reads the
-counters of those alone. The clocks stay as they are. A row for each kernel; the whole table is kept as evidence.
+A profile says which kernels are the longest; then Nsight Compute runs the same step once more, from the same cache of
+compiled code, and reads the counters of those alone. The clocks stay as they are. A row for each kernel; the whole
+table is kept as evidence.
 """
+
 import argparse
 import csv
 import io
@@ -51,7 +54,9 @@ def longest(step: Implementation) -> list[str]:
 
 
 def base_name(name: str) -> str:
-    """A kernel's name without result, namespaces, template and parameters: `Kernel2` of `void cutlass::Kernel2<...>(...)`."""
+    """A kernel's name without result, namespaces, template and parameters: `Kernel2` of `void
+    cutlass::Kernel2<...>(...)`.
+    """
     return re.split(r"[<(]", name.removeprefix("void "))[0].split("::")[-1].strip()
 
 
@@ -63,7 +68,9 @@ def command(names: list[str], arguments: list[str]) -> list[str]:
 
 
 def parse(table: str) -> list[dict]:
-    """Rows from the CSV that ncu prints between other lines: a header, a line of units, then a line a launch; the longest of each kernel."""
+    """Rows from the CSV that ncu prints between other lines: a header, a line of units, then a line a launch; the
+    longest of each kernel.
+    """
     lines = table.splitlines()
     start = next((number for number, line in enumerate(lines) if line.startswith('"ID"')), None)
     if start is None:
@@ -74,7 +81,9 @@ def parse(table: str) -> list[dict]:
         if not launch["ID"].isdigit():  # what the step itself said
             continue
         row = {"kind": "ncu", "name": launch["Kernel Name"], "unit": units["gpu__time_duration.sum"]}
-        row |= {name: float(launch[counter].replace(",", "")) for counter, name in COLUMNS.items() if launch.get(counter)}
+        row |= {
+            name: float(launch[counter].replace(",", "")) for counter, name in COLUMNS.items() if launch.get(counter)
+        }
         best = found.setdefault(row["name"], row)
         if row.get("duration", 0.0) > best.get("duration", 0.0):
             found[row["name"]] = row
@@ -82,7 +91,7 @@ def parse(table: str) -> list[dict]:
 
 
 def run_one_step(preset: str, batch_size: int | None, cache: str) -> None:
-    """What ncu runs: a warm step with the profiler off, then one with it on."""
+    """Run a warm step with the profiler off, then one with it on, for ncu around it."""
     step = compiled_step(preset, batch_size, cache)
     torch.cuda.synchronize()
     torch.cuda.profiler.start()

@@ -1,15 +1,20 @@
-"""What is run on a GPU machine, in which order, and how long it may take. The most important first, for a run may be cut off at any moment."""
+"""The stages of a GPU machine, their order, and how long each may take. The most important first, for a run may be
+cut off at any moment.
+"""
+
 from bench.gpu.schedule import expected_ends
 from bench.gpu.stage import ROWS, WORKERS, Limits, Stage
 from bench.gpu.stage import of_command as _command
 
 MINUTES = 9.0  # of a whole run: a machine may be lent for ten minutes a command, and ending, table and archive take some seconds
 SLOTS = 5  # stages at once on 16 cores: compiling one keeps about three busy; fewer cores have fewer places (call.py)
-MEMORY_SHARE, UNKNOWN_MEMORY_GB = 0.85, 80.0  # of the GPU's memory that stages share, and how much there is where nobody says
+# The share of the GPU's memory that stages may take together, and how much there is where nobody says.
+MEMORY_SHARE, UNKNOWN_MEMORY_GB = 0.85, 80.0
 PLANNED = Limits(SLOTS, 118.0)  # what the plan is reckoned with
 # Files in the output folder. With the three that a run writes (the log, the table, the archive) they are eight.
 RESULTS, STEP, OPS, LOADER, KERNELS = "results.jsonl", "step.jsonl", "ops.jsonl", "loader.jsonl", "kernels.jsonl"
-TIMED_S = {"step": 16, "loader": 40, "ops": 45}  # of a command: nine rounds of 0.3 s of four or five things, feeds by their plan, 18 calls
+# Of a command: nine rounds of 0.3 s of four or five things, feeds by their plan, 18 calls.
+TIMED_S = {"step": 16, "loader": 40, "ops": 45}
 
 
 def _tuned(name: str, arguments: str, expected_s: int, shows: str) -> Stage:
@@ -18,7 +23,9 @@ def _tuned(name: str, arguments: str, expected_s: int, shows: str) -> Stage:
     return _command(name, command, expected_s, 360, STEP, shows, is_alone=True)
 
 
-def _step(name: str, arguments: str, only: str, expected_s: int, budget_s: int, shows: str, memory_gb: int = 12) -> Stage:
+def _step(
+    name: str, arguments: str, only: str, expected_s: int, budget_s: int, shows: str, memory_gb: int = 12
+) -> Stage:
     command = f"-m bench step {arguments} --only {only} --save {ROWS}"
     return _command(name, command, expected_s, budget_s, STEP, shows, timed_s=TIMED_S["step"], memory_gb=memory_gb)
 
@@ -141,11 +148,16 @@ def by_name(name: str) -> Stage:
 def describe(stages: tuple[Stage, ...], minutes: float, limits: Limits = PLANNED) -> str:
     """The plan for a person: when each stage is expected to end, what it may take, and where the minutes end."""
     ends = expected_ends(stages, limits)
-    lines = [f"{limits.slots} stages at once", f"{'stage':<16} {'takes':>5} {'budget':>6} {'ends at':>7}  command, what it shows"]
+    lines = [
+        f"{limits.slots} stages at once",
+        f"{'stage':<16} {'takes':>5} {'budget':>6} {'ends at':>7}  command, what it shows",
+    ]
     for stage in stages:
         end = ends[stage.name]
         late = "" if end <= 60 * minutes else f"   (not within {minutes:g} minutes)"
         alone = "alone: " if stage.is_alone else ""
-        lines.append(f"{stage.name:<16} {stage.expected_s:>4}s {stage.budget_s:>5}s {end // 60:>4}:{end % 60:02}  {stage.words()}")
+        lines.append(
+            f"{stage.name:<16} {stage.expected_s:>4}s {stage.budget_s:>5}s {end // 60:>4}:{end % 60:02}  {stage.words()}"
+        )
         lines.append(f"{'':<38} {alone}{stage.shows}{late}")
     return "\n".join(lines)

@@ -1,8 +1,11 @@
-"""A rehearsal: the stages of a GPU machine, from end to end, on a CPU: `python -m bench gpu --rehearse`. Nothing that it shows is a measurement.
+"""A rehearsal: the stages of a GPU machine, from end to end, on a CPU: `python -m bench gpu --rehearse`. Nothing that
+it shows is a measurement.
 
-A run starts its stages through this module (THROUGH), which makes everything small and short, puts a stand-in in the place of CUDA graphs
-(stand_in.py), and then runs the module that the stage names. What only a GPU can do (counters, sanitizer, tiles) is left out, and that is said.
+A run starts its stages through this module (THROUGH), which makes everything small and short, puts a stand-in in the
+place of CUDA graphs (stand_in.py), and then runs the module that the stage names. What only a GPU can do (counters,
+sanitizer, tiles) is left out, and that is said.
 """
+
 import dataclasses
 import importlib
 import os
@@ -22,18 +25,38 @@ REFUSED = "FASTGAN_BENCH_REFUSED"  # names of operators, by commas, that the sta
 DRAWS = "aten::randn"  # what draws z
 NEEDS_A_GPU = ("tiles", "ncu", "sanitizer", "sweep-cuda", "sweep-triton")
 TEST_FILE = "tests/test_capture.py"  # its GPU tests are found, and skipped without a GPU
-SMOKE = ("-m", "bench.gpu.smoke", "--rows", plan.ROWS, "--only", "versions", "a kernel", "a graph that draws numbers", "captured mlp")
+SMOKE = (
+    "-m",
+    "bench.gpu.smoke",
+    "--rows",
+    plan.ROWS,
+    "--only",
+    "versions",
+    "a kernel",
+    "a graph that draws numbers",
+    "captured mlp",
+)
 JOB = ("train", "--preset", "mlp", "--no-amp", "--no-compile", "--steps", "2", "--device", "cpu")
 SMALL_MODEL = {
     "img_resolution": 16, "img_channels": 1, "G_hidden": (16,), "D_hidden": (16,), "ngf": 8, "ndf": 8, "w_dim": 16, "channel_base": 128,
     "channel_max": 16, "mapping_layers": 2, "widths": (16, 16, 8), "cardinalities": (2, 2, 2), "blocks": (1, 1, 1), "width": 0.03,
 }  # fmt: skip
 BATCH_SIZE = 8
-LOADER_PLAN = {"num_images": 64, "num_packed": 64, "num_read": 64, "round_s": 0.002, "step_round_s": 0.002, "step_s": 0.0, "busy_round_s": 0.002}
+LOADER_PLAN = {
+    "num_images": 64,
+    "num_packed": 64,
+    "num_read": 64,
+    "round_s": 0.002,
+    "step_round_s": 0.002,
+    "step_s": 0.0,
+    "busy_round_s": 0.002,
+}
 
 
 def stages(chosen: Sequence[Stage]) -> tuple[Stage, ...]:
-    """The same stages as a rehearsal runs them, and before the others one whose rung is refused on purpose, so that it is bisected."""
+    """The same stages as a rehearsal runs them, and before the others one whose rung is refused on purpose, so that
+    it is bisected.
+    """
     provoked = Stage(PROVOKED, SMOKE, 1, BUDGET_S, plan.RESULTS, "what happens where a rung is refused: it cannot record how z is drawn",
                      environment=((REFUSED, DRAWS), ("FASTGAN_OPS", "reference")))  # fmt: skip
     possible = [stage for stage in (provoked, *chosen) if stage.name not in NEEDS_A_GPU]
@@ -41,13 +64,13 @@ def stages(chosen: Sequence[Stage]) -> tuple[Stage, ...]:
 
 
 def left_out(chosen: Sequence[Stage]) -> str:
-    """What is not rehearsed, in words; empty where all of it is."""
+    """Name the stages that are not rehearsed; return an empty string where all of them are."""
     names = [stage.name for stage in chosen if stage.name in NEEDS_A_GPU]
     return f"not rehearsed, for only a GPU can do it: {', '.join(names)}" if names else ""
 
 
 def environment() -> dict[str, str]:
-    """What tells a stage that it is rehearsed."""
+    """Return the variables that tell a stage that it is rehearsed."""
     return {REHEARSAL: "1", "OMP_NUM_THREADS": "1"}
 
 
@@ -92,7 +115,8 @@ def make_small() -> None:
     cases.make_case, timing.interleave = _small(cases.make_case), _short(timing.interleave)
     flops.MATMUL_SIZE, ops_measure.COPY_BYTES, chip.BUSY_CALLS, job.TRAIN = {"cpu": 32}, {"cpu": 1 << 12}, 2, JOB
     loader_plan.Plan = _with_defaults(loader_plan.Plan, LOADER_PLAN)
-    accelerated._compiled = lambda function, mode=None: function  # compiling the baseline is most of the time, and shows nothing about the stages
+    # Compiling the baseline is most of the time, and shows nothing about the stages.
+    accelerated._compiled = lambda function, mode=None: function
     implementations.possible = _with_captured(implementations.possible)
     _stand_in_for_graphs()
 
@@ -118,7 +142,9 @@ def _small(make_case):
         for key, value in SMALL_MODEL.items():
             if getattr(model, key) and model.architecture in USED_BY.get(key, (model.architecture,)):
                 config = replace(config, f"model.{key}", value)
-        return Case(replace(config, "run.batch_size", SET_SIZE if model.architecture == "samples" else BATCH_SIZE), case.device)
+        return Case(
+            replace(config, "run.batch_size", SET_SIZE if model.architecture == "samples" else BATCH_SIZE), case.device
+        )
 
     return make
 

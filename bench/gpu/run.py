@@ -1,7 +1,10 @@
-"""Runs stages, several at a time, until the time is over, and says what came out: a line a stage, a table and an archive at the end.
+"""Runs stages, several at a time, until the time is over, and says what came out: a line a stage, a table and an
+archive at the end.
 
-Stages compute side by side until one asks for its turn to measure (bench/exclusive.py); the others then stand still until it has ended its turn.
+Stages compute side by side until one asks for its turn to measure (bench/exclusive.py); the others then stand still
+until it has ended its turn.
 """
+
 import dataclasses
 import datetime
 import signal
@@ -30,7 +33,7 @@ COLLECT_S = 1.0  # between two looks at what the stages wrote
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a stage; a row of results.jsonl."""
+    """The end of a stage; a row of results.jsonl."""
 
     stage: str
     state: str  # ok | failed: it ended with an error | cut off: it was ended | skipped
@@ -44,10 +47,12 @@ class Outcome:
 
 
 class Runner:
-    """Runs stages with a deadline, `minutes` from its making, into the folder `out`, which it makes. Raises DiskError where that cannot be.
+    """Runs stages with a deadline, `minutes` from its making, into the folder `out`, which it makes. Raises DiskError
+    where that cannot be.
 
-    received: signals, of which the first ends everything at once. say: takes lines for the terminal. environment: what is set for every stage.
-    head: the first line of the table. through: see Stage.command. clock, sleep and start, which makes a child, can be replaced by tests.
+    received: signals, of which the first ends everything at once. say: takes lines for the terminal. environment: what
+    is set for every stage. head: the first line of the table. through: see Stage.command. clock, sleep and start, which
+    makes a child, can be replaced by tests.
     """
 
     def __init__(
@@ -65,7 +70,8 @@ class Runner:
         start: type[Child] = Child,
     ):
         self.out, self.received, self.limits, self.say, self.head = out, received, limits, say, head
-        self.clock, self.sleep, self.start, self.environment, self.through = clock, sleep, start, dict(environment or {}), through
+        self.environment, self.through = dict(environment or {}), through
+        self.clock, self.sleep, self.start = clock, sleep, start
         self.ends_at = clock() + 60 * minutes
         self._running: list[Running] = []
         self._outcomes: list[Outcome] = []
@@ -76,7 +82,8 @@ class Runner:
             raise DiskError(f"cannot write into {out}: {error.strerror}") from error
 
     def run(self, stages: tuple[Stage, ...]) -> list[Outcome]:
-        """All of them, in their order as far as there is room; one outcome for every stage, and for every bisection that a refused rung asks for.
+        """All of them, in their order as far as there is room; one outcome for every stage, and for every bisection
+        that a refused rung asks for.
 
         The table is written and said at the end, and the archive written, whatever the end was.
         """
@@ -109,14 +116,18 @@ class Runner:
         while self._queue:
             stage = self._queue[0]
             reason = self._why_not(stage)
-            if not reason and (self._turns.holder is not None or not self.limits.fits(stage, (each.stage for each in self._running))):
+            if not reason and (
+                self._turns.holder is not None or not self.limits.fits(stage, (each.stage for each in self._running))
+            ):
                 return  # nothing begins beside one that measures, either
             self._queue.popleft()
             if reason:
                 self._note(stage, "skipped", 0.0, [], reason)
             else:
                 folder = self._work / stage.name
-                self._running.append(Running(stage, self.start, folder, self.out, self._turns.path, self.environment, self.through))
+                self._running.append(
+                    Running(stage, self.start, folder, self.out, self._turns.path, self.environment, self.through)
+                )
 
     def _why_not(self, stage: Stage) -> str:
         left = self.ends_at - self.clock()
@@ -160,12 +171,19 @@ class Runner:
         """Why a stage that runs is to be ended now; empty where it is not."""
         if self.received:
             return self._interrupted()
-        return f"stopped after {each.active_s:.0f} s" if each.active_s >= each.stage.budget_s or self.clock() >= self.ends_at else ""
+        return (
+            f"stopped after {each.active_s:.0f} s"
+            if each.active_s >= each.stage.budget_s or self.clock() >= self.ends_at
+            else ""
+        )
 
     def _finish(self, each: Running, ending: Ending) -> None:
         each.collect()
         state = "cut off" if ending.code is None else "failed" if ending.code else "ok"
-        rows.append_text(self.out / LOG, f"==== {each.stage.name}: {state} after {each.active_s:.1f} s {ending.reason}".rstrip() + "\n")
+        rows.append_text(
+            self.out / LOG,
+            f"==== {each.stage.name}: {state} after {each.active_s:.1f} s {ending.reason}".rstrip() + "\n",
+        )
         self._note(each.stage, state, each.active_s, each.found(), each.reason(ending))
         for refusal in each.refusals():
             rows.append(self.out / RESULTS, {**refusal, "stage": each.stage.name})

@@ -1,4 +1,5 @@
 """A stage at work: its process, its files, and the time in which it could compute."""
+
 from pathlib import Path
 
 from bench.exclusive import SOCKET
@@ -11,7 +12,9 @@ LOG, STAGE_LOG = "log.txt", "said.txt"
 
 
 class Running:
-    """Started with its making; `start` starts a process. Its files lie in `folder`, and what is added to them goes to the same files in `out`."""
+    """Started with its making; `start` starts a process. Its files lie in `folder`, and what is added to them goes
+    to the same files in `out`.
+    """
 
     def __init__(self, stage: Stage, start: type[Child], folder: Path, out: Path, turns: Path, environment: dict[str, str],
                  through: tuple[str, ...]):  # fmt: skip
@@ -35,7 +38,7 @@ class Running:
         return rows.since(self.folder / self.stage.rows)
 
     def refusals(self) -> list[dict]:
-        """What the engine left while it ran."""
+        """Return the rows about rungs that the engine left while it ran."""
         return rows.since(self.folder / REFUSALS)
 
     def reason(self, ending: Ending) -> str:

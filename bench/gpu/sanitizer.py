@@ -1,8 +1,9 @@
 """Memory errors and races of the native CUDA kernels: `python -m bench.gpu.sanitizer --rows FILE`.
 
-Each tool of compute-sanitizer runs the self-check of each operator, on small inputs of odd sizes, in a process of its own, a few at a time. torch's
-own allocator is turned off meanwhile, so that the tool sees every tensor's end.
+Each tool of compute-sanitizer runs the self-check of each operator, on small inputs of odd sizes, in a process of its
+own, a few at a time. torch's own allocator is turned off meanwhile, so that the tool sees every tensor's end.
 """
+
 import argparse
 import os
 import re
@@ -23,17 +24,28 @@ CHECK = "from fastgan.ops import trust; trust.serve('cuda', [{key!r}])"
 
 
 def keys() -> list[str]:
-    """What is checked: every operator that has a native CUDA kernel."""
+    """Name every operator that has a native CUDA kernel."""
     return [f"{op} cuda" for op, implementations in ops.OPS.items() if "cuda" in implementations]
 
 
 def command(tool: str, key: str) -> list[str]:
     """compute-sanitizer around the self-check of `key`."""
-    return ["compute-sanitizer", "--tool", tool, "--target-processes", "all", sys.executable, "-c", CHECK.format(key=key)]
+    return [
+        "compute-sanitizer",
+        "--tool",
+        tool,
+        "--target-processes",
+        "all",
+        sys.executable,
+        "-c",
+        CHECK.format(key=key),
+    ]
 
 
 def check(tool: str, key: str) -> dict:
-    """The row of one tool on one operator: problem is None where it found nothing; errors is None where it did not say."""
+    """The row of one tool on one operator: problem is None where it found nothing; errors is None where it did not
+    say.
+    """
     row = {"kind": "sanitizer", "tool": tool, "op": key}
     try:
         ended = subprocess.run(command(tool, key), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",

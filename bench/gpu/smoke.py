@@ -1,8 +1,11 @@
-"""The first thing that a GPU machine is asked, in seconds: `python -m bench.gpu.smoke --rows FILE`. A row for every step, with the whole traceback.
+"""The first thing that a GPU machine is asked, in seconds: `python -m bench.gpu.smoke --rows FILE`. A row for every
+step, with the whole traceback.
 
-From the smallest on: versions, a kernel, a CUDA graph that draws from a registered generator, then the mlp step eager, captured, compiled, and both.
-Every step is tried whatever became of the others. The operators are the references: it must not wait for checks (the plan sets FASTGAN_OPS).
+From the smallest on: versions, a kernel, a CUDA graph that draws from a registered generator, then the mlp step eager,
+captured, compiled, and both. Every step is tried whatever became of the others. The operators are the references: it
+must not wait for checks (the plan sets FASTGAN_OPS).
 """
+
 import argparse
 import sys
 import time
@@ -26,7 +29,7 @@ NUM = 8  # numbers that the smallest graph draws
 
 
 def steps(case: Case) -> dict[str, Callable[[], object]]:
-    """What is tried, by name, the smallest first. Each returns what is worth a place in its row."""
+    """Return the steps by name, the smallest first. Each returns what is worth a place in its row."""
     rungs = {"eager mlp": ("eager", False), "captured mlp": ("captured", False), "compiled mlp": ("compiled", True),
              "compiled and captured mlp": ("captured", True)}  # fmt: skip
     return {
@@ -38,7 +41,7 @@ def steps(case: Case) -> dict[str, Callable[[], object]]:
 
 
 def versions() -> str:
-    """What is there, in the words of `fastgan info`."""
+    """Describe machine and software in the words of `fastgan info`."""
     return f"{machine.describe(machine.stamp())}\n{info.describe(info.collect())}"
 
 
@@ -47,12 +50,16 @@ def a_kernel(device: torch.device) -> str:
     a = torch.arange(64.0, device=device).reshape(8, 8)
     product = (a @ a).cpu()
     expected = a.cpu() @ a.cpu()
-    assert torch.equal(product, expected), f"the product differs from the CPU's by {(product - expected).abs().max().item()}"
+    assert torch.equal(product, expected), (
+        f"the product differs from the CPU's by {(product - expected).abs().max().item()}"
+    )
     return "right"
 
 
 def a_graph(device: torch.device) -> str:
-    """A recorded draw from a generator of its own gives, replay by replay, what the eager draw gives. Raises AssertionError where it does not."""
+    """A recorded draw from a generator of its own gives, replay by replay, what the eager draw gives. Raises
+    AssertionError where it does not.
+    """
     generator, out = torch.Generator(device).manual_seed(1), torch.zeros(NUM, device=device)
     graphs = assembly._graphs_of(device, [generator])
     assert graphs is not None, f"nothing can be recorded on {device.type}"
@@ -67,7 +74,9 @@ def a_graph(device: torch.device) -> str:
     for number in range(3):
         replay()
         graphs.synchronize()
-        assert torch.equal(out, torch.rand(NUM, generator=expected, device=device)), f"replay {number} drew other numbers than the eager draw"
+        assert torch.equal(out, torch.rand(NUM, generator=expected, device=device)), (
+            f"replay {number} drew other numbers than the eager draw"
+        )
     return "replays draw what eager draws"
 
 
@@ -80,10 +89,14 @@ def mlp_step(case: Case, rung: str, compile: bool) -> str:
         loop.run()
     losses = loop.networks.totals.tensor
     if got.name != rung or evidence.refused(loop.reasons):
-        raise RuntimeError("\n".join([f"the {rung} step was asked for, and the {got.name} one runs", *loop.tracebacks, *loop.reasons]))
+        raise RuntimeError(
+            "\n".join([f"the {rung} step was asked for, and the {got.name} one runs", *loop.tracebacks, *loop.reasons])
+        )
     if not bool(torch.isfinite(losses).all()):
         raise RuntimeError(f"the statistics are not finite: {losses.tolist()}")
-    return "; ".join([f"{got.name}, {got.steps_per_launch} steps a launch, ready in {got.build_s:.1f} s", *loop.reasons])
+    return "; ".join(
+        [f"{got.name}, {got.steps_per_launch} steps a launch, ready in {got.build_s:.1f} s", *loop.reasons]
+    )
 
 
 def run(tried: dict[str, Callable[[], object]], path: Path) -> bool:
@@ -95,7 +108,13 @@ def run(tried: dict[str, Callable[[], object]], path: Path) -> bool:
             found = step()
         except Exception:  # whatever goes wrong is what this is for
             problem = traceback.format_exc().rstrip()
-        row = {"kind": "smoke", "step": name, "found": found, "problem": problem, "seconds": round(time.perf_counter() - started, 1)}
+        row = {
+            "kind": "smoke",
+            "step": name,
+            "found": found,
+            "problem": problem,
+            "seconds": round(time.perf_counter() - started, 1),
+        }
         rows.append(path, row)
         print(f"{name}: {problem or found}", flush=True)
         all_well &= problem is None
@@ -109,7 +128,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", metavar="STEP", help="some of the steps")
     options = parser.parse_args(arguments)
     tried = steps(make_case("mlp", BATCH_SIZE))
-    return int(not run({name: step for name, step in tried.items() if options.only is None or name in options.only}, options.rows))
+    return int(
+        not run(
+            {name: step for name, step in tried.items() if options.only is None or name in options.only}, options.rows
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
 """A stage of a run on a GPU machine, and which stages may run at the same time."""
+
 import dataclasses
 import importlib.util
 import os
@@ -14,9 +15,11 @@ WORKERS = "-n 8"  # stands in a command of pytest for its workers, where pytest-
 
 @dataclass(frozen=True)
 class Stage:
-    """One subprocess. A stage is skipped where less than expected_s seconds are left, and ended where it has taken budget_s.
+    """One subprocess. A stage is skipped where less than expected_s seconds are left, and ended where it has taken
+    budget_s.
 
-    Of both, the time counts in which it may compute: neither what it waits for its turn to measure, nor what it stands still while others measure.
+    Of both, the time counts in which it may compute: neither what it waits for its turn to measure, nor what it stands
+    still while others measure.
     """
 
     name: str
@@ -27,14 +30,18 @@ class Stage:
     shows: str  # and why it is expected to take so long
     needs: tuple[str, ...] = ()  # modules beside those that fastgan itself imports
     programs: tuple[str, ...] = ()  # on PATH
-    is_alone: bool = False  # nothing runs beside it: it measures all the time, or by a clock that others must not disturb
+    is_alone: bool = (
+        False  # nothing runs beside it: it measures all the time, or by a clock that others must not disturb
+    )
     timed_s: int = 0  # of expected_s, the seconds in which it holds the turn to measure
     memory_gb: int = 12  # of the GPU, at most
     slots: int = 1  # how many of the places for stages its work on the CPU takes
     environment: tuple[tuple[str, str], ...] = ()
 
     def command(self, rows: str, through: tuple[str, ...] = ()) -> list[str]:
-        """What to run, its rows going to this path. through: arguments of python that come first and run the others."""
+        """Return the command line, its rows going to this path. through: arguments of python that come first and run
+        the others.
+        """
         workers = WORKERS.split() if importlib.util.find_spec("xdist") else []
         words = [[rows] if word == ROWS else workers if word == WORKERS else [word] for word in self.arguments]
         return [sys.executable, *through, *(word for group in words for word in group)]
@@ -45,7 +52,9 @@ class Stage:
         return shlex.join(["python", *words])
 
     def missing(self) -> str:
-        """What it needs and this machine lacks, in words; empty where nothing is missing."""
+        """Name the modules and programs that it needs and this machine lacks; return an empty string where none is
+        missing.
+        """
         lacking = [name for name in self.needs if importlib.util.find_spec(name) is None]
         lacking += [name for name in self.programs if shutil.which(name) is None]
         return f"{', '.join(lacking)} not installed" if lacking else ""
@@ -59,14 +68,19 @@ class Limits:
     memory_gb: float  # of the GPU
 
     def fits(self, stage: Stage, running: Iterable[Stage]) -> bool:
-        """Whether a stage may start beside those that run. What asks for more than there is runs alone."""
+        """Return True where a stage may start beside those that run. One that asks for more than there is runs
+        alone.
+        """
         running = list(running)
         if not running:
             return True
         if stage.is_alone or any(each.is_alone for each in running):
             return False
         together = [stage, *running]
-        return sum(each.slots for each in together) <= self.slots and sum(each.memory_gb for each in together) <= self.memory_gb
+        return (
+            sum(each.slots for each in together) <= self.slots
+            and sum(each.memory_gb for each in together) <= self.memory_gb
+        )
 
 
 def of_command(name: str, arguments: str, expected_s: int, budget_s: int, rows: str, shows: str, **fields) -> Stage:

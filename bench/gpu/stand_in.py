@@ -1,7 +1,8 @@
-"""What a CUDA graph does, on the CPU: operators are recorded with the very tensors that they met, and replayed into the same memory, without Python.
+"""A stand-in for CUDA graphs on the CPU: operators are recorded with the very tensors that they met, and replayed into the
+same memory, without Python.
 
-So a number that the host baked in stays what it was, memory that the host exchanged is not seen, and what makes the host wait is refused. Tests and
-rehearsals use it; nothing that is measured does.
+So a number that the host baked in stays what it was, memory that the host exchanged is not seen, and what makes the
+host wait is refused. Tests and rehearsals use it; nothing that is measured does.
 """
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode

@@ -1,7 +1,10 @@
-"""cudnn.benchmark x combo_kernels for one form of deconv: `python -m bench.gpu.sweep --preset dcgan --batch-size 128 --deconv cuda --rows FILE`.
+"""cudnn.benchmark x combo_kernels for one form of deconv: `python -m bench.gpu.sweep --preset dcgan --batch-size 128
+--deconv cuda --rows FILE`.
 
-All four steps take turns in one process, beside a large matrix product that makes the sweeps of other forms comparable. A row for each.
+All four steps take turns in one process, beside a large matrix product that makes the sweeps of other forms comparable.
+A row for each.
 """
+
 import argparse
 import dataclasses
 import itertools
@@ -33,24 +36,33 @@ class Variant:
     combo_kernels: bool
 
     def label(self) -> str:
-        """What tells it from the others."""
+        """Name it, unlike all others."""
         return f"deconv={self.deconv} benchmark={self.cudnn_benchmark} combo={self.combo_kernels}"
 
 
 def variants(form: str) -> list[Variant]:
-    """All settings of a form; those of one compiled step follow each other, so that the second takes its code from the cache."""
+    """All settings of a form; those of one compiled step follow each other, so that the second takes its code from
+    the cache.
+    """
     return [Variant(form, benchmark, combo) for combo, benchmark in itertools.product((False, True), (False, True))]
 
 
 def build(case: Case, variant: Variant) -> tuple[FastganLoop, Switches]:
-    """The bf16 step on the highest rung under a setting, and the switches that it runs under."""
+    """The bf16 step on the highest rung under a setting, and the switches that it runs under.
+
+    Raises RuntimeError where the engine sets cudnn.benchmark on its own while it prepares: the row would say what was
+    not so.
+    """
     Switches().apply()
     torch.manual_seed(0)
     config = configured(rung_config(case.config, True, "captured"), "run.combo_kernels", variant.combo_kernels)
     loop = FastganLoop(config, case.device, case.images)
-    torch.backends.cudnn.benchmark = variant.cudnn_benchmark  # after what fastgan sets on its own, before anything is chosen or recorded
+    # After what fastgan sets on its own, before anything is chosen or recorded.
+    torch.backends.cudnn.benchmark = variant.cudnn_benchmark
     switches = present()
     loop.prepare()
+    if present() != switches:
+        raise RuntimeError(f"the step was prepared under {present()}, not under {switches}")
     loop.run()
     return loop, switches
 
@@ -60,10 +72,15 @@ def measure(case: Case, form: str, path: Path) -> list[dict]:
     choice.force({"deconv": form})
     try:
         built = {variant: build(case, variant) for variant in variants(form)}
-        calls = {variant: loop.run for variant, (loop, _) in built.items()} | {"matmul": matmul(torch.bfloat16, case.device)[0]}
+        calls = {variant: loop.run for variant, (loop, _) in built.items()} | {
+            "matmul": matmul(torch.bfloat16, case.device)[0]
+        }
         switches = {variant: each for variant, (_, each) in built.items()}
         call_s, _ = timing.interleave(calls, before=lambda name: switches.get(name, Switches()).apply())
-        found = [_row(case, variant, loop, call_s[variant], quartiles(call_s["matmul"])[1]) for variant, (loop, _) in built.items()]
+        found = [
+            _row(case, variant, loop, call_s[variant], quartiles(call_s["matmul"])[1])
+            for variant, (loop, _) in built.items()
+        ]
     finally:
         choice.force({"deconv": "auto"})
     for row in found:

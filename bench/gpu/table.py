@@ -69,7 +69,7 @@ def _sweep_lines(found: list[dict]) -> list[str]:
 
 
 def _problems(found: list[dict]) -> list[str]:
-    """What was refused, and what failed among the first steps, the checks, the tools and the tests."""
+    """List what was refused, and what failed among the first steps, the checks, the tools and the tests."""
     wrong = [f"culprit {row['preset']} {row['rung']}: {row['culprit']} ({row['reason'] or 'no reason'})" for row in _of_kind(found, "culprit")]
     wrong += [f"refused in {row['stage']}: {row['preset']} {reason}" for row in _of_kind(found, "refusal") for reason in row["reasons"]]
     wrong += [f"smoke {row['step']}: {row['problem'].splitlines()[-1]}" for row in _of_kind(found, "smoke") if row["problem"]]

@@ -1,4 +1,5 @@
 """The other side of bench/exclusive.py: lends one turn at a time, in the order in which processes ask."""
+
 import contextlib
 import socket
 import tempfile
@@ -9,7 +10,9 @@ from bench.exclusive import GRANTED
 
 
 class Turn:
-    """What a process asked for: the connection that it keeps while it measures, and its process group, which says whose stage it is."""
+    """A process's request for a turn: the connection that it keeps while it measures, and its process group, which
+    says whose stage it is.
+    """
 
     def __init__(self, connection: socket.socket):
         self.connection = connection

@@ -1,7 +1,10 @@
-"""The parts of a step that may be what a rung is refused for, each tried by itself: `python -m bench.gpu.variants --variant NAME ...`.
+"""The parts of a step that may be what a rung is refused for, each tried by itself: `python -m bench.gpu.variants
+--variant NAME ...`.
 
-A variant works where the engine does not refuse the rung, or, for what is smaller than a step, where its replays give what eager gives.
+A variant works where the engine does not refuse the rung, or, for what is smaller than a step, where its replays give
+what eager gives.
 """
+
 import argparse
 import json
 import sys
@@ -25,8 +28,12 @@ REFERENCES = dict.fromkeys(ops.OPS, choice.REFERENCE)
 
 
 def of_operators(device_type: str) -> list[str]:
-    """Every implementation of every operator that can run on the device, forced beside the references of all others: deconv=triton."""
-    return [f"{op}={name}" for op, names in ops.OPS.items() for name in names if ops.unavailable(name, device_type) is None]
+    """Every implementation of every operator that can run on the device, forced beside the references of all others:
+    deconv=triton.
+    """
+    return [
+        f"{op}={name}" for op, names in ops.OPS.items() for name in names if ops.unavailable(name, device_type) is None
+    ]
 
 
 def run(case: Case, rung: str, variant: str) -> dict:
@@ -38,7 +45,12 @@ def run(case: Case, rung: str, variant: str) -> dict:
     try:
         reason, tracebacks = _run(case, rung, variant, more)
     except Exception as error:  # whatever goes wrong is the outcome
-        return {"works": False, "reason": f"{type(error).__name__}: {error}".splitlines()[0], "traceback": traceback.format_exc().rstrip(), **more}
+        return {
+            "works": False,
+            "reason": f"{type(error).__name__}: {error}".splitlines()[0],
+            "traceback": traceback.format_exc().rstrip(),
+            **more,
+        }
     return {"works": not reason, "reason": reason, "traceback": "\n".join(tracebacks) if reason else "", **more}
 
 
@@ -55,7 +67,10 @@ def _run(case: Case, rung: str, variant: str, more: dict[str, list[str]]) -> tup
     loop = FastganLoop(config, case.device, case.images)
     if variant in (DRAW, READ):
         return _recorded_part(loop, reads=variant == READ), []
-    more |= {"operators": of_operators(case.device.type), "options": [WITHOUT + option for option in loop.engine._compiler_options()]}
+    more |= {
+        "operators": of_operators(case.device.type),
+        "options": [WITHOUT + option for option in loop.engine._compiler_options()],
+    }
     if variant.startswith(WITHOUT):
         _leave_away(loop, variant.removeprefix(WITHOUT))
     loop.prepare()
@@ -76,7 +91,9 @@ def _recorded_part(loop: FastganLoop, reads: bool) -> str:
     found: list[torch.Tensor] = []
 
     def part() -> None:
-        found[:] = [tensor for phase in system.phases.values() for tensor in phase.draw() if isinstance(tensor, torch.Tensor)]
+        found[:] = [
+            tensor for phase in system.phases.values() for tensor in phase.draw() if isinstance(tensor, torch.Tensor)
+        ]
         if reads and feed.traceable:
             found.extend(tensor for tensor in feed.read() if isinstance(tensor, torch.Tensor))
 
@@ -94,8 +111,12 @@ def _recording(loop: FastganLoop, part: Call) -> Call:
         return loop.engine.graphs.record(part)
 
 
-def _second_of(loop: FastganLoop, first: Call, call: Call, results: Callable[[], list[torch.Tensor]]) -> list[torch.Tensor]:
-    """What a call gives after a first one, so that neither numbers nor images are those that were recorded. All is left as it was."""
+def _second_of(
+    loop: FastganLoop, first: Call, call: Call, results: Callable[[], list[torch.Tensor]]
+) -> list[torch.Tensor]:
+    """Return what a call gives after a first one, so that neither numbers nor images are those that were recorded.
+    All is left as it was.
+    """
     with loop.engine._trials.undone():
         first()
         call()
@@ -106,12 +127,16 @@ def _second_of(loop: FastganLoop, first: Call, call: Call, results: Callable[[],
 def main(arguments: list[str] | None = None) -> int:
     """Try one variant and append its outcome; 0 whatever it is."""
     parser = argparse.ArgumentParser("python -m bench.gpu.variants")
-    parser.add_argument("--case", type=json.loads, required=True, metavar="JSON", help="as bench.gpu.evidence.case_of gives it")
+    parser.add_argument(
+        "--case", type=json.loads, required=True, metavar="JSON", help="as bench.gpu.evidence.case_of gives it"
+    )
     parser.add_argument("--rung", choices=RUNGS, required=True)
     parser.add_argument("--variant", required=True, metavar="NAME")
     parser.add_argument("--rows", type=Path, required=True, metavar="FILE")
     options = parser.parse_args(arguments)
-    rows.append(options.rows, {"variant": options.variant, **run(case_from(options.case), options.rung, options.variant)})
+    rows.append(
+        options.rows, {"variant": options.variant, **run(case_from(options.case), options.rung, options.variant)}
+    )
     return 0
 
 

@@ -1,4 +1,5 @@
 """A cache of its own for what is compiled, or the kept one."""
+
 import os
 
 import torch._inductor.codecache as codecache

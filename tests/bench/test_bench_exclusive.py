@@ -1,4 +1,5 @@
 """Turns between processes: who holds one, who gets the next, and what takes one."""
+
 import os
 import subprocess
 import sys
@@ -75,7 +76,9 @@ def test_a_process_that_dies_gives_its_turn_back(turns, times):
 
 
 def test_one_that_is_gone_before_its_turn_is_forgotten(turns):
-    process = subprocess.Popen([sys.executable, "-c", "from bench import exclusive\nwith exclusive.alone(): pass"], cwd=ROOT)
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from bench import exclusive\nwith exclusive.alone(): pass"], cwd=ROOT
+    )
     wait_for(turns, lambda: turns.next_group() is not None)
     process.kill()
     process.wait()
@@ -120,7 +123,11 @@ def test_what_fastgan_and_the_compiler_time_takes_turns_too(turns, monkeypatch):
     from fastgan import capture
     from fastgan.ops import choice
 
-    for owner, name in ((choice, "_fastest"), (capture, "_seconds_per_step"), (CachingAutotuner, "benchmark_all_configs")):
+    for owner, name in (
+        (choice, "_fastest"),
+        (capture, "_seconds_per_step"),
+        (CachingAutotuner, "benchmark_all_configs"),
+    ):
         monkeypatch.setattr(owner, name, getattr(owner, name))  # put back at the end
     seen = []
     monkeypatch.setattr(choice, "_fastest", lambda *arguments: seen.append(exclusive._depth) or "fastest")
@@ -131,5 +138,7 @@ def test_what_fastgan_and_the_compiler_time_takes_turns_too(turns, monkeypatch):
     turns.lend()
     thread.join()
     assert seen == [1, "fastest"]
-    assert all(hasattr(each, "takes_turns") for each in (capture._seconds_per_step, CachingAutotuner.benchmark_all_configs))
+    assert all(
+        hasattr(each, "takes_turns") for each in (capture._seconds_per_step, CachingAutotuner.benchmark_all_configs)
+    )
     assert not hasattr(choice._fastest.__wrapped__, "takes_turns")

@@ -1,4 +1,7 @@
-"""Which variant is the culprit, in which order they are tried, and variants on real steps with a stand-in for CUDA graphs."""
+"""Which variant is the culprit, in which order they are tried, and variants on real steps with a stand-in for CUDA
+graphs.
+"""
+
 import dataclasses
 import json
 import sys
@@ -16,12 +19,23 @@ from fastgan.config import replace
 from fastgan.ops import choice
 
 CASE = {"preset": "mlp", "batch_size": 8, "resolution": 8, "channels": 1, "amp": False}
-REFUSAL = {"kind": "refusal", **CASE, "wanted": "captured", "got": "eager", "refused": ["captured"], "reasons": ["no"], "tracebacks": []}
+REFUSAL = {
+    "kind": "refusal",
+    **CASE,
+    "wanted": "captured",
+    "got": "eager",
+    "refused": ["captured"],
+    "reasons": ["no"],
+    "tracebacks": [],
+}
 REFUSED_IN = Stage("a", ("a",), 1, 1, "results.jsonl", "", environment=(("KEY", "value"),))
 
 
 def outcomes(works: dict[str, bool]) -> dict[str, dict]:
-    return {name: {"works": each, "reason": "" if each else f"{name} failed", "traceback": ""} for name, each in works.items()}
+    return {
+        name: {"works": each, "reason": "" if each else f"{name} failed", "traceback": ""}
+        for name, each in works.items()
+    }
 
 
 @pytest.mark.parametrize(
@@ -56,7 +70,11 @@ def test_the_first_culprit(works, name, words):
 )
 def test_what_is_tried_and_what_it_writes(tmp_path, monkeypatch, rung, wrong, tried):
     def try_one(variant, case, rung):
-        beyond = {"operators": ["deconv=cuda"], "options": [WITHOUT + "option"]} if variant in (AS_REFUSED, REFERENCE) else {}
+        beyond = (
+            {"operators": ["deconv=cuda"], "options": [WITHOUT + "option"]}
+            if variant in (AS_REFUSED, REFERENCE)
+            else {}
+        )
         return {**outcomes({variant: variant not in wrong})[variant], **beyond}
 
     monkeypatch.setattr(bisect, "try_one", try_one)
@@ -86,7 +104,9 @@ def test_a_stage_for_a_refusal_and_no_more_than_some():
     ],
 )
 def test_a_variant_that_crashes_or_hangs_is_an_outcome(monkeypatch, code, reason):
-    monkeypatch.setattr(bisect, "python", lambda *arguments: [sys.executable, "-c", "print('last words', flush=True); " + code])
+    monkeypatch.setattr(
+        bisect, "python", lambda *arguments: [sys.executable, "-c", "print('last words', flush=True); " + code]
+    )
     outcome = bisect.try_one(DRAW, CASE, "captured", seconds=0.3 if "sleep" in code else 20.0)
     assert (outcome["works"], outcome["reason"]) == (False, reason)
     assert "last words" in outcome["traceback"] or "sleep" in code
@@ -109,7 +129,11 @@ def recorded(monkeypatch):
 
 def small_case():
     case = cases.make_case("mlp", 8, 8, 1)
-    return dataclasses.replace(case, config=replace(replace(case.config, "run.amp", False), "model.G_hidden", (16,)), device=torch.device("cpu"))
+    return dataclasses.replace(
+        case,
+        config=replace(replace(case.config, "run.amp", False), "model.G_hidden", (16,)),
+        device=torch.device("cpu"),
+    )
 
 
 @pytest.mark.parametrize("variant", [DRAW, READ, EAGER_STEP])
@@ -117,7 +141,10 @@ def test_what_needs_no_compiler_works_on_the_stand_in(recorded, variant):
     assert variants.run(small_case(), "captured", variant)["works"]
 
 
-@pytest.mark.parametrize(("refused", "works"), [("aten::randn", {DRAW: False, READ: False}), ("aten::index_select", {DRAW: True, READ: False})])
+@pytest.mark.parametrize(
+    ("refused", "works"),
+    [("aten::randn", {DRAW: False, READ: False}), ("aten::index_select", {DRAW: True, READ: False})],
+)
 def test_what_a_machine_refuses_is_found_in_the_smallest_part(recorded, refused, works):
     for variant, expected in works.items():
         recorded(RecordedGraphs(frozenset([refused])))
@@ -138,7 +165,11 @@ class Forgetful(RecordedGraphs):
 def test_replays_that_draw_other_numbers_are_found(recorded):
     recorded(Forgetful())
     outcome = variants.run(small_case(), "captured", DRAW)
-    assert outcome == {"works": False, "reason": "a replay gives other numbers or images than the eager call", "traceback": ""}
+    assert outcome == {
+        "works": False,
+        "reason": "a replay gives other numbers or images than the eager call",
+        "traceback": "",
+    }
 
 
 def test_the_names_of_operators_and_options_can_be_forced_and_left_away(recorded):
@@ -173,7 +204,16 @@ def test_an_option_is_left_away_and_a_step_that_cannot_be_compiled_is_refused(re
 
 
 def test_main_writes_one_row(recorded, tmp_path, monkeypatch):
-    arguments = ["--case", json.dumps(CASE), "--rung", "captured", "--variant", DRAW, "--rows", str(tmp_path / "rows.jsonl")]
+    arguments = [
+        "--case",
+        json.dumps(CASE),
+        "--rung",
+        "captured",
+        "--variant",
+        DRAW,
+        "--rows",
+        str(tmp_path / "rows.jsonl"),
+    ]
     assert variants.main(arguments) == 0
     [row] = rows.since(tmp_path / "rows.jsonl")
     assert (row["variant"], row["works"]) == (DRAW, True)

@@ -1,4 +1,5 @@
-"""What surrounds a run: places, memory, environment, folders, signals."""
+"""The surroundings of a run: places, memory, environment, folders, signals."""
+
 import os
 import signal
 from types import SimpleNamespace

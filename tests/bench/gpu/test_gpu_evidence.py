@@ -1,4 +1,5 @@
 """Refusals with their tracebacks, generated code, and the archive of all of it."""
+
 import random
 import tarfile
 
@@ -31,7 +32,13 @@ def test_a_refusal_is_a_row_and_its_traceback_is_said(tmp_path, monkeypatch, cap
     monkeypatch.setenv(EVIDENCE, str(tmp_path))
     evidence.note_refusals(*refused_engine())
     [row] = rows.since(tmp_path / REFUSALS)
-    assert (row["preset"], row["batch_size"], row["wanted"], row["got"], row["refused"]) == ("mlp", 8, "captured", "eager", ["captured"])
+    assert (row["preset"], row["batch_size"], row["wanted"], row["got"], row["refused"]) == (
+        "mlp",
+        8,
+        "captured",
+        "eager",
+        ["captured"],
+    )
     assert "x.mean().item()" in row["tracebacks"][0]
     assert "x.mean().item()" in capsys.readouterr().err
 
@@ -65,7 +72,10 @@ def test_generated_code_is_kept_and_the_rest_of_a_cache_is_not(tmp_path, monkeyp
         (tmp_path / "cache" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "cache" / name).write_text("code")
     assert evidence.keep_code(tmp_path / "cache", "compiled") == 2
-    assert sorted(path.name for path in (tmp_path / "evidence" / "code" / "compiled").iterdir()) == ["cabc.py", "kernel.cpp"]
+    assert sorted(path.name for path in (tmp_path / "evidence" / "code" / "compiled").iterdir()) == [
+        "cabc.py",
+        "kernel.cpp",
+    ]
 
 
 def write(path, num_bytes):
@@ -112,4 +122,6 @@ def test_the_least_important_is_left_out_and_that_is_said(run_folder):
 
 
 def test_a_folder_that_is_gone_is_a_sentence(tmp_path):
-    assert archive.write(tmp_path / "nowhere", tmp_path, tmp_path).startswith("no archive was written: FileNotFoundError")
+    assert archive.write(tmp_path / "nowhere", tmp_path, tmp_path).startswith(
+        "no archive was written: FileNotFoundError"
+    )

@@ -1,4 +1,5 @@
 """The rehearsal: a short one in every run of the tests, all stages in a thorough one."""
+
 import json
 import os
 import subprocess
@@ -29,7 +30,9 @@ def of_kind(found: list[dict], kind: str) -> list[dict]:
 
 
 def check(out: Path, ended: subprocess.CompletedProcess, found: list[dict]) -> None:
-    """What every rehearsal shows: a refused rung with its culprit, the table, the archive, and nothing among the results."""
+    """Check what every rehearsal shows: a refused rung with its culprit, the table, the archive, and nothing among
+    the results.
+    """
     assert ended.returncode == 0, ended.stdout + ended.stderr
     [refusal] = of_kind(found, "refusal")
     assert (refusal["stage"], refusal["refused"]) == (rehearse.PROVOKED, ["captured"])
@@ -48,9 +51,14 @@ def check(out: Path, ended: subprocess.CompletedProcess, found: list[dict]) -> N
 
 def test_a_short_rehearsal_from_end_to_end(tmp_path):
     """A provoked refusal with its search, and a stage that measures in its turn."""
-    ended, found = rehearsed(tmp_path / "out", "--only", "chip", FASTGAN_OPS="reference")  # without the operators' checks, which take a while
+    # Without the operators' checks, which take a while.
+    ended, found = rehearsed(tmp_path / "out", "--only", "chip", FASTGAN_OPS="reference")
     check(tmp_path / "out", ended, found)
-    assert {row["stage"]: row["state"] for row in of_kind(found, "stage")} == {"refused": "failed", "bisect-1": "ok", "chip": "ok"}
+    assert {row["stage"]: row["state"] for row in of_kind(found, "stage")} == {
+        "refused": "failed",
+        "bisect-1": "ok",
+        "chip": "ok",
+    }
     assert of_kind(found, "chip")
 
 
@@ -64,7 +72,14 @@ def test_a_rehearsal_of_every_stage(tmp_path):
     assert set(states) == {"refused", "bisect-1", *plan.NAMES} - set(rehearse.NEEDS_A_GPU)
     assert {name for name, state in states.items() if state != "ok"} == {"refused"}
     steps = rows.since(out / plan.STEP)
-    assert {row["implementation"] for row in steps} >= {"plain", "accelerated", "eager", "compiled", "captured", "captured-1"}
+    assert {row["implementation"] for row in steps} >= {
+        "plain",
+        "accelerated",
+        "eager",
+        "compiled",
+        "captured",
+        "captured-1",
+    }
     assert json.loads((out / plan.KERNELS).read_text().splitlines()[0])["kind"] == "total"
     with tarfile.open(out / "evidence.tar.gz") as archive:
         names = archive.getnames()
@@ -75,10 +90,14 @@ def test_a_rehearsal_of_every_stage(tmp_path):
 def test_what_a_rehearsal_leaves_out_is_said():
     assert rehearse.left_out(plan.STAGES).endswith("sweep-cuda, sweep-triton, tiles, sanitizer, ncu")
     assert rehearse.left_out(plan.chosen(["chip"])) == ""
-    assert {stage.name for stage in rehearse.stages(plan.STAGES)} == {rehearse.PROVOKED, *plan.NAMES} - set(rehearse.NEEDS_A_GPU)
+    assert {stage.name for stage in rehearse.stages(plan.STAGES)} == {rehearse.PROVOKED, *plan.NAMES} - set(
+        rehearse.NEEDS_A_GPU
+    )
 
 
 def test_a_rehearsal_is_not_written_among_the_results():
     with pytest.raises(UserError, match="among the results"):
-        command_line.gpu(command_line._parser().parse_args(["gpu", "--rehearse", "--out", str(call.RESULTS_FOLDER / "gpu-x")]))
+        command_line.gpu(
+            command_line._parser().parse_args(["gpu", "--rehearse", "--out", str(call.RESULTS_FOLDER / "gpu-x")])
+        )
     assert not call.default_out(is_rehearsal=True).is_relative_to(ROOT)

@@ -1,4 +1,5 @@
 """The stages that run steps of their own, tiny, with a stand-in for CUDA graphs: smoke, choices, sweep."""
+
 import dataclasses
 
 import pytest
@@ -35,7 +36,9 @@ def small_case():
 def uncompiled(monkeypatch, module):
     """The rungs of a module without the compiler, which takes a while."""
     make = module.rung_config
-    monkeypatch.setattr(module, "rung_config", lambda config, amp, name: replace(make(config, False, name), "run.compile", False))
+    monkeypatch.setattr(
+        module, "rung_config", lambda config, amp, name: replace(make(config, False, name), "run.compile", False)
+    )
 
 
 def test_every_step_of_smoke_has_a_row_and_the_first_ones_work_on_a_cpu(tmp_path):
@@ -50,8 +53,14 @@ def test_every_step_of_smoke_has_a_row_and_the_first_ones_work_on_a_cpu(tmp_path
 
 
 def test_a_step_of_smoke_that_fails_has_its_whole_traceback_and_ends_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(assembly, "_graphs_of", lambda device, generators: RecordedGraphs(frozenset(["aten::rand", "aten::randn"])))
-    tried = {name: step for name, step in smoke.steps(small_case()).items() if name in ("a graph that draws numbers", "captured mlp", "eager mlp")}
+    monkeypatch.setattr(
+        assembly, "_graphs_of", lambda device, generators: RecordedGraphs(frozenset(["aten::rand", "aten::randn"]))
+    )
+    tried = {
+        name: step
+        for name, step in smoke.steps(small_case()).items()
+        if name in ("a graph that draws numbers", "captured mlp", "eager mlp")
+    }
     assert not smoke.run(tried, tmp_path / "rows.jsonl")
     found = {row["step"]: row for row in rows.since(tmp_path / "rows.jsonl")}
     assert found["eager mlp"]["problem"] is None
@@ -79,7 +88,9 @@ def test_what_was_chosen_is_a_row_a_kind_of_call(tmp_path, monkeypatch):
     try:
         assert choices.main(["--cases", "mlp:8", "--rows", str(tmp_path / "rows.jsonl")]) == 0
         found = rows.since(tmp_path / "rows.jsonl")
-        assert {row["call"]: row["chosen"] for row in found} == {call: times.chosen for call, times in choice.table().items()}
+        assert {row["call"]: row["chosen"] for row in found} == {
+            call: times.chosen for call, times in choice.table().items()
+        }
         assert choices.measure("mlp", 8, tmp_path / "rows.jsonl") == []  # known by now
     finally:
         choice._table.cache_clear()
@@ -97,13 +108,36 @@ def test_all_settings_of_a_form_take_turns(tmp_path, monkeypatch):
     monkeypatch.setattr(sweep, "build", noted)
     found = sweep.measure(small_case(), "subpixel", tmp_path / "rows.jsonl")
     assert rows.since(tmp_path / "rows.jsonl") == found
-    assert [(row["cudnn_benchmark"], row["combo_kernels"]) for row in found] == [(False, False), (True, False), (False, True), (True, True)]
+    assert [(row["cudnn_benchmark"], row["combo_kernels"]) for row in found] == [
+        (False, False),
+        (True, False),
+        (False, True),
+        (True, True),
+    ]
     for variant, benchmark, combo, form in seen:
         assert (benchmark, combo, form) == (variant.cudnn_benchmark, variant.combo_kernels, "subpixel")
     assert all(row["imgs_per_sec"] > 0 and row["rung"] == "captured" and row["deconv"] == "subpixel" for row in found)
     assert choice.forced("deconv") is None
 
 
+def test_a_setting_that_the_engine_overrules_is_no_row(monkeypatch):
+    uncompiled(monkeypatch, sweep)
+    prepare = sweep.FastganLoop.prepare
+
+    def overrules(loop):
+        torch.backends.cudnn.benchmark = True
+        return prepare(loop)
+
+    monkeypatch.setattr(sweep.FastganLoop, "prepare", overrules)
+    with pytest.raises(RuntimeError, match="cudnn_benchmark=True.*cudnn_benchmark=False"):
+        sweep.build(small_case(), sweep.Variant("auto", False, False))
+
+
 def test_a_form_that_is_not_there_is_a_sentence(tmp_path, capsys):
-    assert sweep.main(["--preset", "mlp", "--batch-size", "8", "--deconv", "nonsense", "--rows", str(tmp_path / "rows.jsonl")]) == 2
+    assert (
+        sweep.main(
+            ["--preset", "mlp", "--batch-size", "8", "--deconv", "nonsense", "--rows", str(tmp_path / "rows.jsonl")]
+        )
+        == 2
+    )
     assert "nonsense is unknown" in capsys.readouterr().err

@@ -1,4 +1,5 @@
 """The native library, Nsight Compute and compute-sanitizer: what is decided from what they say."""
+
 import json
 
 import pytest
@@ -34,7 +35,9 @@ def test_which_library_fits(found, why):
          "it was not built; then: cmake is not installed; then: it was not built"),
     ],
 )  # fmt: skip
-def test_a_library_is_built_only_where_what_is_there_does_not_fit(tmp_path, monkeypatch, before, problem, after, used, why):
+def test_a_library_is_built_only_where_what_is_there_does_not_fit(
+    tmp_path, monkeypatch, before, problem, after, used, why
+):
     answers = [before, after]
     monkeypatch.setattr(library, "tried", lambda device_type: answers.pop(0))
     monkeypatch.setattr(library, "build", lambda: problem)
@@ -77,11 +80,19 @@ def test_what_the_sanitizer_found(said, code, errors, problem):
 def test_every_native_operator_is_checked_by_every_tool(tmp_path, monkeypatch):
     keys = sanitizer.keys()
     assert "deconv cuda" in keys
-    monkeypatch.setattr(sanitizer, "check", lambda tool, key: {"kind": "sanitizer", "tool": tool, "op": key, "errors": 0, "problem": None})
+    monkeypatch.setattr(
+        sanitizer,
+        "check",
+        lambda tool, key: {"kind": "sanitizer", "tool": tool, "op": key, "errors": 0, "problem": None},
+    )
     assert sanitizer.main(["--rows", str(tmp_path / "rows.jsonl")]) == 0
     found = rows.since(tmp_path / "rows.jsonl")
     assert len(found) == len(sanitizer.TOOLS) * len(keys)
-    monkeypatch.setattr(sanitizer, "check", lambda tool, key: {"kind": "sanitizer", "tool": tool, "op": key, "errors": 1, "problem": "1 errors"})
+    monkeypatch.setattr(
+        sanitizer,
+        "check",
+        lambda tool, key: {"kind": "sanitizer", "tool": tool, "op": key, "errors": 1, "problem": "1 errors"},
+    )
     assert sanitizer.main(["--rows", str(tmp_path / "rows.jsonl")]) == 1
 
 
@@ -116,7 +127,14 @@ def test_counters_are_rows_the_longest_launch_of_each_kernel():
     found = ncu.parse(TABLE)
     assert found == [
         {"kind": "ncu", "name": "Kernel2", "unit": "us", "dram_percent": 12.0, "duration": 1020.25, "registers": 255.0},
-        {"kind": "ncu", "name": "triton_red_fused_0", "unit": "us", "dram_percent": 80.5, "duration": 12.5, "registers": 32.0},
+        {
+            "kind": "ncu",
+            "name": "triton_red_fused_0",
+            "unit": "us",
+            "dram_percent": 80.5,
+            "duration": 12.5,
+            "registers": 32.0,
+        },
     ]
     assert ncu.parse("==ERROR== no counters\n") == []
 
@@ -126,7 +144,10 @@ def test_counters_are_rows_the_longest_launch_of_each_kernel():
     [
         ("triton_poi_fused_add_3", "triton_poi_fused_add_3"),
         ("void cutlass::Kernel2<cutlass_80_wmma(int)::X>(cutlass::Params)", "Kernel2"),
-        ("void at::native::vectorized_elementwise_kernel<4, at::native::FillFunctor<float> >(int)", "vectorized_elementwise_kernel"),
+        (
+            "void at::native::vectorized_elementwise_kernel<4, at::native::FillFunctor<float> >(int)",
+            "vectorized_elementwise_kernel",
+        ),
         ("sm90_xmma_fprop_implicit_gemm_bf16", "sm90_xmma_fprop_implicit_gemm_bf16"),
     ],
 )
