@@ -44,7 +44,7 @@ def traced_phases(config: Config, forms: dict[str, str]) -> Iterator[list[Traced
     with tempfile.TemporaryDirectory() as folder, mock.patch.object(trainer, "choose_precision", _bf16):
         loop = trainer.Trainer.from_config(_with_data(config, Path(folder)), progress=False)
     on_cuda = mock.patch.object(device, "described", "cuda")
-    nothing_measured = mock.patch.object(choice, "_table", lambda device_type: {})
+    nothing_measured = mock.patch.object(choice, "_table", _no_table)
     with mock.patch.dict(choice._forced, ASSUMED | forms), on_cuda, nothing_measured:
         system = loop.engine.system
         loop.feed.reserve(1)
@@ -63,6 +63,11 @@ def _traced(phase: Phase) -> tuple[torch.fx.GraphModule, list]:
     with contextlib.suppress(_Traced):
         compiling.traced_by(phase.step, stop)(phase.draw())
     return reached[0]
+
+
+def _no_table(device_type: str) -> dict:
+    """What a machine knows that has measured nothing."""
+    return {}
 
 
 def _bf16(amp: bool, device: torch.device) -> Precision:
