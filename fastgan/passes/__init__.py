@@ -2,15 +2,15 @@
 from torch._inductor.custom_graph_pass import CustomGraphPass
 from torch.fx import Graph
 
-from fastgan.passes.casts import CastsTogether
+from fastgan.passes.weights import WeightsTogether
 from fastgan.passes.zeros import ZerosTakenOut
 
 
 class GraphPasses(CustomGraphPass):
-    """Zeros are taken out, then casts are put together."""
+    """Zeros are taken out, then what is done to weights is put together."""
 
     def __init__(self) -> None:
-        self._passes = (ZerosTakenOut(), CastsTogether())
+        self._passes = (ZerosTakenOut(), WeightsTogether())
 
     def __call__(self, graph: Graph) -> None:
         """Change the graph in place."""

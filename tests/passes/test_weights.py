@@ -1,9 +1,9 @@
-"""Casts of weights in one launch: the same numbers, each weight cast once, nothing else touched."""
+"""What is done to weights in one launch: the same numbers, equal ones once, nothing else touched."""
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from fastgan.passes.casts import CastsTogether
+from fastgan.passes.weights import WeightsTogether
 
 aten = torch.ops.aten
 
@@ -28,7 +28,7 @@ def graph_of(function, inputs, device):
 
 def changed(function, inputs, device="cuda:0"):
     graph = graph_of(function, inputs, device)
-    CastsTogether()(graph.graph)
+    WeightsTogether()(graph.graph)
     graph.recompile()
     return graph
 
@@ -71,3 +71,17 @@ def test_integers_stay():
         return labels.to(torch.float32), weight.to(torch.int64), labels.to(torch.float32)
 
     assert aten._foreach_copy.default not in targets(changed(of_integers, (torch.arange(3), torch.randn(3))))
+
+
+def test_products_with_numbers_come_before_the_casts_of_them():
+    def equalised(weight, bias):
+        scaled = weight * 0.25
+        return scaled.to(torch.bfloat16) + 1, (weight * 0.25).to(torch.bfloat16), (bias * 0.25).to(torch.bfloat16), bias * 0.5
+
+    inputs = example()[1:3]
+    graph = changed(equalised, inputs)
+    assert targets(graph).count(aten._foreach_mul.Scalar) == 1
+    assert targets(graph).count(aten._foreach_copy.default) == 1
+    for ours, expected in zip(graph(*inputs), equalised(*inputs), strict=True):
+        assert torch.equal(ours, expected)
+        assert (ours.dtype, ours.stride()) == (expected.dtype, expected.stride())
