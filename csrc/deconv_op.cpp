@@ -4,6 +4,7 @@
 #include "glue.h"
 #ifdef FASTGAN_CUDA
 #include "cuda_stream.h"
+#include "deconv_plan.h"
 #endif
 
 namespace fastgan {
@@ -18,15 +19,17 @@ void run_on_cpu(const DeconvWeightArgs& args, const Tensor&) {
 #ifdef FASTGAN_CUDA
 // The workspace goes back to torch's allocator before the kernels have run: it hands it out again on this stream only, behind them.
 template <class Args>
-void run_with_workspace(const Args& args, const Tensor& x, int64_t (*floats)(const Args&, int), const char* (*launch)(const Args&, float*, int, void*)) {
+void run_with_workspace(const Args& args, const Tensor& x, Plan (*plan_of)(const Args&, int),
+                        const char* (*launch)(const Args&, const Plan&, float*, int, void*)) {
     const int device = x.device_index();
-    const int64_t size = floats(args, device), stride = 1;
-    const Tensor workspace = x.empty(1, &size, &stride, aoti_torch_dtype_float32());
-    must_be_null(launch(args, static_cast<float*>(workspace.mutable_data()), device, current_cuda_stream(device)));
+    const Plan plan = plan_of(args, device);
+    const int64_t stride = 1;
+    const Tensor workspace = x.empty(1, &plan.workspace, &stride, aoti_torch_dtype_float32());
+    must_be_null(launch(args, plan, static_cast<float*>(workspace.mutable_data()), device, current_cuda_stream(device)));
 }
-void run_on_cuda(const DeconvUpArgs& args, const Tensor& x) { run_with_workspace(args, x, deconv_up_cuda_workspace, deconv_up_cuda); }
-void run_on_cuda(const DeconvDownArgs& args, const Tensor& x) { run_with_workspace(args, x, deconv_down_cuda_workspace, deconv_down_cuda); }
-void run_on_cuda(const DeconvWeightArgs& args, const Tensor& x) { run_with_workspace(args, x, deconv_weight_cuda_workspace, deconv_weight_cuda); }
+void run_on_cuda(const DeconvUpArgs& args, const Tensor& x) { run_with_workspace(args, x, deconv_up_cuda_plan, deconv_up_cuda); }
+void run_on_cuda(const DeconvDownArgs& args, const Tensor& x) { run_with_workspace(args, x, deconv_down_cuda_plan, deconv_down_cuda); }
+void run_on_cuda(const DeconvWeightArgs& args, const Tensor& x) { run_with_workspace(args, x, deconv_weight_cuda_plan, deconv_weight_cuda); }
 #endif
 
 Tensor empty_channels_last(const Tensor& like, int64_t n, int64_t channels, int64_t height, int64_t width) {

@@ -128,4 +128,7 @@ def _cuda_problem(library: ctypes.CDLL) -> str | None:
         return f"{problem.decode()}: put the nvcc of a CUDA that the driver supports on PATH and reinstall fastgan"
     if torch.cuda.get_device_capability() < (8, 0):
         return f"{torch.cuda.get_device_name()} is older than the kernels, which need compute capability 8.0"
+    from fastgan.ops import tiles
+
+    tiles.load(tiles.LibraryTiles(library, torch.cuda.get_device_properties().multi_processor_count))
     return None

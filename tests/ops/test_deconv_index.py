@@ -8,7 +8,8 @@ import pytest
 
 SOURCE = Path(__file__).with_name("deconv_index_host.cpp")
 FLAGS = ["-std=c++17", "-O1", "-fno-strict-aliasing", "-Wall", "-Wno-unknown-pragmas", "-x", "c++"]
-GROUPS = ["up", "down", "weight", "gathered", "few_channels", "scalar", "elements", "far_offsets", "division"]
+GROUPS = ["up", "down", "weight", "gathered", "few_channels", "scalar", "tile_table", "elements", "far_offsets", "division"]
+GROUPS += [pytest.param("every_tile", marks=pytest.mark.thorough)]
 
 
 @pytest.fixture(scope="module")
