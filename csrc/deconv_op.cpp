@@ -1,7 +1,6 @@
 // The glue between torch's tensors and the kernels of deconv.
 #include "boxed.h"
-#include "deconv.h"
-#include "glue.h"
+#include "deconv_glue.h"
 #ifdef FASTGAN_CUDA
 #include "cuda_stream.h"
 #include "deconv_plan.h"
@@ -32,18 +31,6 @@ void run_on_cuda(const DeconvDownArgs& args, const Tensor& x) { run_with_workspa
 void run_on_cuda(const DeconvWeightArgs& args, const Tensor& x) { run_with_workspace(args, x, deconv_weight_cuda_plan, deconv_weight_cuda); }
 #endif
 
-Tensor empty_channels_last(const Tensor& like, int64_t n, int64_t channels, int64_t height, int64_t width) {
-    const int64_t sizes[4] = {n, channels, height, width}, strides[4] = {channels * height * width, 1, channels * width, channels};
-    return like.empty(4, sizes, strides, like.dtype());
-}
-
-bool is_half_of(int64_t small, int64_t big) { return big == 2 * small || big == 2 * small + 1; }
-
-void check_weight(const Tensor& weight, const Tensor& image) {
-    check(is_channels_last(weight) && weight.sizes()[2] == 4 && weight.sizes()[3] == 4, "fastgan::deconv: weight must be channels_last [C, K, 4, 4]");
-    check(same_kind(weight, image), "fastgan::deconv: weight must have the dtype and the device of the images");
-}
-
 const void* check_bias(const std::optional<Tensor>& bias, const Tensor& image, int64_t channels) {
     if (!bias) return nullptr;
     check(bias->dim() == 1 && bias->sizes()[0] == channels && is_dense(*bias), "fastgan::deconv: bias must be dense, one number a channel");
@@ -55,12 +42,6 @@ Epilogue epilogue_of(StableIValue argument) {
     const int64_t act = value_of<int64_t>(argument);
     check(0 <= act && act <= int64_t(Epilogue::tanh), "fastgan::deconv: act must be 0 (linear), 1 (relu), 2 (leaky_relu) or 3 (tanh)");
     return Epilogue(act);
-}
-
-DeconvShape shape_of(const Tensor& small, const Tensor& big) {
-    const int64_t *s = small.sizes(), *b = big.sizes();
-    check(s[0] == b[0] && is_half_of(s[2], b[2]) && is_half_of(s[3], b[3]), "fastgan::deconv: the big image must be twice the small one, or one more");
-    return {s[0], s[1], b[1], s[2], s[3], b[2], b[3]};
 }
 
 template <void (*run)(const DeconvUpArgs&, const Tensor&)> void up(StableIValue* stack) {

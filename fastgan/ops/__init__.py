@@ -21,9 +21,11 @@ OPS = {
     "bias_act": ("cpu", "cuda"),
     "conv": ("subpixel", "flipped"),
     "deconv": ("subpixel", "cpu", "cuda", "triton"),
+    "deconv_stats": ("cuda",),
     "leaky_relu_bce": ("cpu", "triton"),
 }
-NATIVE = ("adam_ema", "bias_act", "deconv_forms", "leaky_relu_bce")  # what the library defines in torch: modules that register shapes for it
+# Modules that register shapes for what the library defines in torch.
+NATIVE = ("adam_ema", "bias_act", "deconv_forms", "deconv_stats", "leaky_relu_bce")
 DEVICE_TYPES = {"cpu": "cpu", "cuda": "cuda", "triton": "cuda"}  # of the tensors that an implementation takes; the others take any
 NO_CUDA = "torch sees no CUDA device"
 REBUILD = "install a C++ compiler and reinstall fastgan, or in a checkout: cmake -S . -B build && cmake --build build"
