@@ -22,7 +22,8 @@ struct BatchStats {
 __device__ inline Moments sum_blocks(const BatchStats& p, int part, uint32_t channel, int adder) {
     Moments total;
     for (int phase = 0; phase < p.phases; ++phase) {
-        const float2* const blocks = p.partial + (int64_t(part) * p.phases + phase) * p.blocks_a_phase * p.channels + channel;
+        const float2* const blocks =
+            p.partial + (int64_t(part) * p.phases + phase) * p.blocks_a_phase * p.channels + channel;
         const uint32_t rows = p.rows[phase];
 #pragma unroll 4
         for (uint32_t first = uint32_t(adder) * kBlockRows; first < rows; first += kStatsAdders * kBlockRows) {
@@ -43,7 +44,8 @@ __global__ void __launch_bounds__(kStatsThreads) batch_stats_kernel(const __grid
         sums[threadIdx.x] = is_real ? sum_blocks(p, part, channel, adder) : Moments{};
         __syncthreads();
         for (int others = kStatsAdders / 2; others > 0; others /= 2) {
-            if (adder < others) sums[threadIdx.x] = united(sums[threadIdx.x], sums[threadIdx.x + others * kStatsChannels]);
+            if (adder < others)
+                sums[threadIdx.x] = united(sums[threadIdx.x], sums[threadIdx.x + others * kStatsChannels]);
             __syncthreads();
         }
         if (adder == 0 && is_real) {

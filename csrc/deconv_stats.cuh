@@ -1,4 +1,5 @@
-// The product on tensor cores whose epilogue also sums up what it writes: deconv_stats.h says what, deconv_gemm.cuh has the rest.
+// The product on tensor cores whose epilogue also sums up what it writes: deconv_stats.h says what, deconv_gemm.cuh has
+// the rest.
 #pragma once
 #include "deconv_gemm.cuh"
 #include "deconv_stats.h"
@@ -21,9 +22,10 @@ __device__ __forceinline__ float over_rows(float value) {
     return value;
 }
 
-// Rounds the sums to what will be written, and returns the moments of two columns over this warp's first `count` rows: those of block j of 8
-// columns in the lanes (j, any), as they lie beside one another.
-template <class T, class Index, int kM, int kN> __device__ __forceinline__ void round_and_sum(WarpTile<T, Index, kM, kN>& warp, int count, Moments (&own)[2]) {
+// Rounds the sums to what will be written, and returns the moments of two columns over this warp's first `count` rows:
+// those of block j of 8 columns in the lanes (j, any), as they lie beside one another.
+template <class T, class Index, int kM, int kN>
+__device__ __forceinline__ void round_and_sum(WarpTile<T, Index, kM, kN>& warp, int count, Moments (&own)[2]) {
     const float weight = 1.0f / float(count > 0 ? count : 1);
 #pragma unroll
     for (int j = 0; j < warp.kBlocksN; ++j) {
@@ -48,11 +50,12 @@ template <class T, class Index, int kM, int kN> __device__ __forceinline__ void 
     }
 }
 
-template <class T, class Index, int kM, int kN>
-__global__ void __launch_bounds__(kThreads, (kResident<kM, kN, false>)) stats_kernel(const __grid_constant__ StatsProduct<Index> p) {
+template <class T, class Index, int kM, int kN> __global__ void __launch_bounds__(kThreads, (kResident<kM, kN, false>))
+    stats_kernel(const __grid_constant__ StatsProduct<Index> p) {
     const Product<Index>& product = p.product;
     const int phase = int(blockIdx.z);
-    const uint32_t part = blockIdx.x / p.tiles_a_part, tile = blockIdx.x % p.tiles_a_part, rows = product.index.m(phase) / p.parts;
+    const uint32_t part = blockIdx.x / p.tiles_a_part, tile = blockIdx.x % p.tiles_a_part,
+                   rows = product.index.m(phase) / p.parts;
     const uint32_t first_m = part * rows + tile * kM, end_m = (part + 1) * rows, first_n = blockIdx.y * kN;
     if (first_m >= end_m) return;  // the phases of an odd size are not equally large
 
@@ -65,23 +68,29 @@ __global__ void __launch_bounds__(kThreads, (kResident<kM, kN, false>)) stats_ke
     const int count = int(left < uint32_t(warp.kRows) ? left : warp.kRows);
     Moments own[2];
     round_and_sum(warp, count, own);
-    const int column = warp.column + warp.lane / 4 * 8 + sum_column(warp.lane, 0);  // of the first of the two, in the tile
+    const int column =
+        warp.column + warp.lane / 4 * 8 + sum_column(warp.lane, 0);  // of the first of the two, in the tile
     const bool has_columns = warp.lane / 4 < warp.kBlocksN && first_n + column < product.index.n;
-    bool is_whole = true;  // whether these are the moments of a whole block
+    bool is_whole = true;                     // whether these are the moments of a whole block
     if constexpr (warp.kRows < kBlockRows) {  // the upper two warps have its first half, the lower two its second
-        float4* const exchange = reinterpret_cast<float4*>(shared + kM * kN / kVector) + column / 2;  // behind what write() stages
+        float4* const exchange =
+            reinterpret_cast<float4*>(shared + kM * kN / kVector) + column / 2;  // behind what write() stages
         is_whole = warp.row == 0;
         if (has_columns && !is_whole) *exchange = float4{own[0].mean, own[0].m2, own[1].mean, own[1].m2};
         __syncthreads();
         if (has_columns && is_whole) {
-            const float others = float(left <= uint32_t(warp.kRows) ? 0 : left < 2 * uint32_t(warp.kRows) ? left - warp.kRows : warp.kRows);
+            const float others = float(left <= uint32_t(warp.kRows)      ? 0
+                                       : left < 2 * uint32_t(warp.kRows) ? left - warp.kRows
+                                                                         : warp.kRows);
             own[0] = united(own[0], {others, exchange->x, exchange->y});
             own[1] = united(own[1], {others, exchange->z, exchange->w});
         }
     }
     if (has_columns && is_whole && count > 0) {
         const uint32_t block = phase * p.blocks_a_phase + (first_row - part * rows) / kBlockRows;
-        float2* const out = p.partial + (int64_t(part) * product.index.kPhases * p.blocks_a_phase + block) * product.index.n + first_n + column;
+        float2* const out = p.partial +
+                            (int64_t(part) * product.index.kPhases * p.blocks_a_phase + block) * product.index.n +
+                            first_n + column;
         *reinterpret_cast<float4*>(out) = float4{own[0].mean, own[0].m2, own[1].mean, own[1].m2};
     }
     warp.write(product, phase, first_m, end_m, first_n, shared + warp.warp * warp.kRows * warp.kRowChunks);

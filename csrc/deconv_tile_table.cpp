@@ -16,13 +16,15 @@ std::map<Key, Tile>& table() {
     return tiles;
 }
 
-Key key_of(const ProductKind& kind) { return {int64_t(kind.direction), int64_t(kind.way), int64_t(kind.dtype), kind.m, kind.n, kind.k_tiles}; }
+Key key_of(const ProductKind& kind) {
+    return {int64_t(kind.direction), int64_t(kind.way), int64_t(kind.dtype), kind.m, kind.n, kind.k_tiles};
+}
 
 // Nothing where the numbers name no kind: they may come from a file.
 std::optional<ProductKind> kind_from(const int64_t kind[6]) {
     constexpr int64_t kMost = int64_t(1) << 31;
-    const bool is_named = 0 <= kind[0] && kind[0] <= int64_t(Direction::weight) && 0 <= kind[1] && kind[1] <= int64_t(Way::scalar) && 0 <= kind[2] &&
-                          kind[2] <= int64_t(Dtype::bfloat16);
+    const bool is_named = 0 <= kind[0] && kind[0] <= int64_t(Direction::weight) && 0 <= kind[1] &&
+                          kind[1] <= int64_t(Way::scalar) && 0 <= kind[2] && kind[2] <= int64_t(Dtype::bfloat16);
     const bool is_sized = std::all_of(kind + 3, kind + 6, [](int64_t size) { return 0 < size && size < kMost; });
     if (!is_named || !is_sized) return std::nullopt;
     return ProductKind{Direction(kind[0]), Way(kind[1]), Dtype(kind[2]), kind[3], kind[4], kind[5]};
@@ -41,7 +43,9 @@ std::vector<Tile> tiles_to_try(const ProductKind& kind, int multiprocessors) {
     std::vector<Tile> tiles;
     auto add = [&](Tile tile) {
         if (tile.splits > 1) tile.splits = plan_of(kind, tile, 0).splits;  // others come to the same
-        auto is_same = [&](const Tile& other) { return other.m == tile.m && other.n == tile.n && other.splits == tile.splits; };
+        auto is_same = [&](const Tile& other) {
+            return other.m == tile.m && other.n == tile.n && other.splits == tile.splits;
+        };
         if (!problem_of(kind, tile) && std::none_of(tiles.begin(), tiles.end(), is_same)) tiles.push_back(tile);
     };
     add(default_tile(kind, multiprocessors));
@@ -50,7 +54,8 @@ std::vector<Tile> tiles_to_try(const ProductKind& kind, int multiprocessors) {
         return tiles;
     }
     for (const Tile& tile : kernel_tiles(kind)) {
-        const int64_t count = std::max<int64_t>(1, tiles_of(kind, tile)), most = std::max<int64_t>(1, kind.k_tiles / kShortestSplit);
+        const int64_t count = std::max<int64_t>(1, tiles_of(kind, tile)),
+                      most = std::max<int64_t>(1, kind.k_tiles / kShortestSplit);
         std::vector<int64_t> splits{1, multiprocessors / count, 2 * multiprocessors / count};
         for (int64_t each = 2; each * count <= 4 * multiprocessors; each *= 2) splits.push_back(each);
         std::sort(splits.begin(), splits.end());
@@ -75,7 +80,8 @@ int fastgan_deconv_tiles(const int64_t kind[6], int multiprocessors, int64_t (*t
     const std::optional<ProductKind> known = kind_from(kind);
     if (!known) return 0;
     const std::vector<Tile> found = tiles_to_try(*known, multiprocessors);
-    for (int i = 0; i < std::min(capacity, int(found.size())); ++i) tiles[i][0] = found[i].m, tiles[i][1] = found[i].n, tiles[i][2] = found[i].splits;
+    for (int i = 0; i < std::min(capacity, int(found.size())); ++i)
+        tiles[i][0] = found[i].m, tiles[i][1] = found[i].n, tiles[i][2] = found[i].splits;
     return int(found.size());
 }
 
@@ -89,7 +95,8 @@ const char* fastgan_deconv_set_tile(const int64_t kind[6], const int64_t tile[3]
     const std::optional<ProductKind> known = kind_from(kind);
     if (!known) return "there is no such kind of call";
     constexpr int64_t kMost = int64_t(1) << 30;
-    if (std::any_of(tile, tile + 3, [](int64_t size) { return size < 1 || size > kMost; })) return "no kernel has this tile";
+    if (std::any_of(tile, tile + 3, [](int64_t size) { return size < 1 || size > kMost; }))
+        return "no kernel has this tile";
     const Tile chosen{int(tile[0]), int(tile[1]), int(tile[2])};
     if (const char* problem = problem_of(*known, chosen)) return problem;
     const std::lock_guard<std::mutex> lock(mutex);

@@ -1,4 +1,5 @@
-// Tiles that were measured to be faster than the default, by kind of product. Plain C++; the C functions are what fastgan/ops/tiles.py calls.
+// Tiles that were measured to be faster than the default, by kind of product. Plain C++; the C functions are what
+// fastgan/ops/tiles.py calls.
 #pragma once
 #include <vector>
 
@@ -9,12 +10,14 @@ namespace fastgan {
 // The tile that the table has for this kind, else the default.
 Tile chosen_tile(const ProductKind&, int multiprocessors);
 
-// What is worth timing, the default first: every tile, k split by powers of two and so that the device is filled once and twice, each another plan.
+// What is worth timing, the default first: every tile, k split by powers of two and so that the device is filled once
+// and twice, each another plan.
 std::vector<Tile> tiles_to_try(const ProductKind&, int multiprocessors);
 
 }  // namespace fastgan
 
-// A kind as six numbers (direction, way, dtype, m, n, k_tiles), a tile as three (m, n, splits), a shape as seven in the order of DeconvShape.
+// A kind as six numbers (direction, way, dtype, m, n, k_tiles), a tile as three (m, n, splits), a shape as seven in the
+// order of DeconvShape.
 extern "C" {
 // Writes the kind of a call whose tensors are aligned to 16 bytes.
 void fastgan_deconv_kind(int direction, int dtype, const int64_t shape[7], int64_t kind[6]);

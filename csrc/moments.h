@@ -1,4 +1,5 @@
-// Count, mean and sum of squared deviations of some numbers, and of the union of two sets (Chan, Golub & LeVeque, 1979). For the device and the host.
+// Count, mean and sum of squared deviations of some numbers, and of the union of two sets (Chan, Golub & LeVeque,
+// 1979). For the device and the host.
 #pragma once
 #include "host_device.h"
 

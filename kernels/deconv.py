@@ -275,7 +275,7 @@ def weight(small: torch.Tensor, big: torch.Tensor) -> torch.Tensor:
 
 
 def _kind_and_tile(direction: str, small: torch.Tensor, big: torch.Tensor) -> tuple[deconv_tiles.Kind, dict[str, int | str]]:
-    """The kind of a call, and what its launch says of its tiles."""
+    """Return the kind of a call, and what its launch says of its tiles."""
     kind = deconv_tiles.kind_of(direction, small.shape, big.shape, small.dtype)
     return kind, deconv_tiles.launch_options(kind, deconv_tiles.tile_of(kind))
 

@@ -1,15 +1,21 @@
 """Which tile the Triton kernels of the deconvolution compute at a time, by kind of product.
 
-The default is made from the counts alone: no GPU has measured it yet. `use` replaces it where another was measured to be faster.
+The default is made from the counts alone: no GPU has measured it yet. `use` replaces it where another was measured to
+be faster.
 """
+
 from typing import NamedTuple
 
 import torch
 import triton
 
 NARROW = 4  # big channels up to which all four parities of a pixel fit into the 16 columns that a tile has at least
-FLAT = 15  # big channels up to which the 16 taps are one run of 16K channels: padded to 16 each they would be mostly zeros
-PROGRAMS = 132  # that fill a GPU: the multiprocessors of an H100 or H200 (an A100 has 108, a B200 148), the same everywhere for equal sums
+FLAT = (
+    15  # big channels up to which the 16 taps are one run of 16K channels: padded to 16 each they would be mostly zeros
+)
+# Programs that fill a GPU: the multiprocessors of an H100 or H200 (an A100 has 108, a B200 148). The same everywhere, for
+# equal sums.
+PROGRAMS = 132
 DTYPE_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 KERNELS = {"up": 4, "up_narrow": 1, "down": 1, "down_flat": 1, "weight": 1, "weight_flat": 1}  # products a call
 MOST_SHARED_BYTES = 227 * 1024  # of a block, on sm_90 and sm_100
@@ -41,7 +47,7 @@ _used: dict[Kind, Tile] = {}
 
 
 def kind_of(direction: str, small: torch.Size, big: torch.Size, dtype: torch.dtype) -> Kind:
-    """The kind of a call. direction: up | down | weight; small [N, C, h, w], big [N, K, H, W]."""
+    """Return the kind of a call. direction: up | down | weight; small [N, C, h, w], big [N, K, H, W]."""
     (N, C, h, w), (K, H, W) = small, big[1:]
     like = str(dtype).removeprefix("torch."), _precision(dtype)
     if direction == "up":
@@ -54,12 +60,12 @@ def kind_of(direction: str, small: torch.Size, big: torch.Size, dtype: torch.dty
 
 
 def tile_of(kind: Kind) -> Tile:
-    """The tile that a call of this kind runs with."""
+    """Return the tile that a call of this kind runs with."""
     return _used.get(kind) or default_tile(kind)
 
 
 def default_tile(kind: Kind) -> Tile:
-    """As large as still gives the GPU enough programs, for a large one reads less for each product; of `weight` the sum is cut instead."""
+    """Return the largest tile that gives the GPU enough programs: it reads the least. `weight` cuts its sum instead."""
     widest, columns = _widest(kind), min(_power_of_2(kind.columns), _widest(kind))
     if kind.kernel.startswith("weight"):
         return _tile(kind, min(_power_of_2(kind.rows), widest), columns)
@@ -71,7 +77,7 @@ def default_tile(kind: Kind) -> Tile:
 
 
 def tiles_to_try(kind: Kind) -> list[Tile]:
-    """What is worth timing, the default first."""
+    """Return the tiles that are worth timing, the default first."""
     tiles, columns = [default_tile(kind)], min(_power_of_2(kind.columns), _widest(kind))
     for size in ((128, 128), (128, 64), (64, 128), (64, 64)):
         first = _tile(kind, min(size[0], _widest(kind)), min(size[1], columns))
@@ -96,7 +102,7 @@ def forget() -> None:
 
 
 def problem_of(kind: Kind, tile: Tile) -> str | None:
-    """Why a kernel cannot compute such a tile, or None. Any tile without a problem gives the right result."""
+    """Say why a kernel cannot compute such a tile, or return None: then it gives the right result."""
     if kind.kernel not in KERNELS or kind.dtype not in DTYPE_BYTES or kind.precision not in ("ieee", "tf32"):
         return "there is no such kind of call"
     sizes_exist = all(16 <= size <= 256 and size & (size - 1) == 0 for size in tile[:3])
@@ -112,7 +118,7 @@ def problem_of(kind: Kind, tile: Tile) -> str | None:
 
 
 def launch_options(kind: Kind, tile: Tile) -> dict[str, int | str]:
-    """What a launch says of its tiles."""
+    """Return what a launch says of its tiles."""
     return {
         "ROWS": tile.rows, "COLUMNS": tile.columns, "DEPTH": tile.depth, "PRECISION": kind.precision,
         "num_warps": tile.num_warps, "num_stages": tile.num_stages,
@@ -123,7 +129,8 @@ def _tile(kind: Kind, rows: int, columns: int) -> Tile:
     # Three stages of the largest fill 96 KB of shared memory: every GPU since sm_80 has 99.
     deepest = 16 if kind.dtype == "float32" and kind.precision == "ieee" else 128 // DTYPE_BYTES[kind.dtype]
     depth = next((d for d in (64, 32) if d <= deepest and kind.summed % d == 0), min(deepest, _power_of_2(kind.summed)))
-    # The loop over nine operands is unrolled: three stages would hold 27 in shared memory, and four warps spill the float32 ones.
+    # The loop over nine operands is unrolled: three stages would hold 27 in shared memory, and four warps spill the
+    # float32 ones.
     if kind.kernel == "up_narrow":
         return Tile(rows, columns, depth, 8, 1)
     return Tile(rows, columns, depth, 8 if rows * columns > 128 * 64 else 4, 3)

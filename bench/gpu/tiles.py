@@ -1,9 +1,10 @@
-"""Every tile of every deconvolution of a step, timed: `python -m bench.gpu.tiles --rows FILE [--preset dcgan --batch-size 128]`.
+"""Time every tile of every deconvolution of a step: `python -m bench.gpu.tiles --rows FILE [--batch-size 128]`.
 
-A tile is used while a CUDA graph of the call is replayed, in turn with the others. What is faster than the default beyond the noise is kept where
-fastgan looks for it (fastgan/ops/tiles.py), so that training on this chip uses it from its next start on. The call's own tensors stay in the L2
-cache from replay to replay, for all tiles alike.
+Each tile takes its turn while a CUDA graph of the call is replayed. What is faster than the default beyond the noise is
+kept where fastgan looks for it (fastgan/ops/tiles.py): training on this chip uses it from its next start on. The call's
+own tensors stay in the L2 cache from replay to replay, for all tiles alike.
 """
+
 import argparse
 import statistics
 import sys
@@ -23,11 +24,13 @@ from fastgan.ops.tiles import Tiling
 from fastgan.precision import choose_precision
 
 LAYERS = {"dcgan": DCGAN_LAYERS}  # of the presets whose steps are known here
-ROUNDS, NUM_CALLS = 7, 20  # calls a timing
+ROUNDS, NUM_CALLS = 7, 20  # of each tile; calls a timing
 GAIN = 1.01  # times as fast as the default in the lower quartile of the rounds: less is not worth another tile
 SUM_ERROR = 1e-5  # of the largest result: two float32 sums of the same numbers in another order
 
-Timer = Callable[[Callable[[], object], int, str], float]  # (call, calls, device type) -> seconds a call: fastgan.ops.timing.device_seconds
+Timer = Callable[
+    [Callable[[], object], int, str], float
+]  # (call, calls, device type) -> seconds a call: fastgan.ops.timing.device_seconds
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Call:
 
 
 def calls(preset: str, batch_size: int, dtype: torch.dtype, device: torch.device) -> Iterator[Call]:
-    """What the deconvolutions of a step of the preset call, forward and backward."""
+    """Return the calls of the deconvolutions in a step of the preset, forward and backward."""
     for layer in LAYERS[preset]:
         small, big, weight = layer_tensors(layer, batch_size, dtype, device)
         runs = {
@@ -52,15 +55,27 @@ def calls(preset: str, batch_size: int, dtype: torch.dtype, device: torch.device
             "weight": deconv_forms.weight_forms(small, big),
         }
         for direction, forms in runs.items():
-            yield Call(f"{direction} {describe_layer(layer, batch_size)}", direction, 32 * small.numel() * big.shape[1], small, big, forms)
+            yield Call(
+                f"{direction} {describe_layer(layer, batch_size)}",
+                direction,
+                32 * small.numel() * big.shape[1],
+                small,
+                big,
+                forms,
+            )
 
 
 def sweep(call: Call, tiling: Tiling, timer: Timer) -> list[dict]:
-    """A row for every tile of a call, the default's first. What is faster is kept for this chip; the kernels are left with the default.
+    """Return a row for every tile of a call, the default's first; keep for this chip what is faster.
 
-    timer: as fastgan.ops.timing.device_seconds. A tile that fails, or whose result is not that of the default, has a `problem` and no time.
+    timer: as fastgan.ops.timing.device_seconds. A tile that fails, or whose result is not that of the default, has a
+    `problem` and no time. The kernels are left with the default.
     """
-    kind, run, device_type = tiling.kind(call.direction, call.small, call.big), call.runs[tiling.name], call.small.device.type
+    kind, run, device_type = (
+        tiling.kind(call.direction, call.small, call.big),
+        call.runs[tiling.name],
+        call.small.device.type,
+    )
     every = tiling.tiles(kind)
     tiling.use(kind, every[0])
     expected = run()
@@ -71,11 +86,14 @@ def sweep(call: Call, tiling: Tiling, timer: Timer) -> list[dict]:
     if winner != every[0] or tiling.words(kind) in tiles.kept():
         tiles.keep(tiling, kind, winner)
     tiling.use(kind, every[0])
-    return [_row(call, tiling, kind, tile, problems[tile], seconds, is_default=tile == every[0], is_winner=tile == winner) for tile in every]
+    return [
+        _row(call, tiling, kind, tile, problems[tile], seconds, is_default=tile == every[0], is_winner=tile == winner)
+        for tile in every
+    ]
 
 
 def _problem_of(tiling: Tiling, kind, tile, run: Callable[[], torch.Tensor], expected: torch.Tensor) -> str | None:
-    """Why this tile cannot be timed, or None: its kernel cannot run, or its result differs from the default's by more than another order of sums."""
+    """Say why this tile cannot be timed, or return None: it cannot run, or differs by more than the order of sums."""
     problem = tiling.use(kind, tile)
     if problem is not None:
         return problem
@@ -84,12 +102,16 @@ def _problem_of(tiling: Tiling, kind, tile, run: Callable[[], torch.Tensor], exp
     except Exception as failure:  # what a compiler or a launch may say: a reason to go without this tile
         return f"{type(failure).__name__}: {str(failure).strip()[:200]}"
     allowed = max(torch.finfo(expected.dtype).eps, SUM_ERROR) * expected.abs().max().item()
-    return None if error <= allowed else f"its result is off by {error:.2g}, where {allowed:.2g} are allowed"  # a NaN is not <=
+    return (
+        None if error <= allowed else f"its result is off by {error:.2g}, where {allowed:.2g} are allowed"
+    )  # a NaN is not <=
 
 
 @torch.no_grad()
-def _timed(tiling: Tiling, kind, right: list, run: Callable[[], object], timer: Timer, device_type: str) -> dict[tuple, list[float]]:
-    """Seconds a call of each tile, one number a round, in an order that is rotated from round to round."""
+def _timed(
+    tiling: Tiling, kind, right: list, run: Callable[[], object], timer: Timer, device_type: str
+) -> dict[tuple, list[float]]:
+    """Return the seconds a call of each tile, one number a round, in an order that is rotated from round to round."""
     seconds: dict[tuple, list[float]] = {tile: [] for tile in right}
     if len(right) == 1:  # nothing to choose from
         return {right[0]: [timer(run, NUM_CALLS, device_type)]}
@@ -102,7 +124,7 @@ def _timed(tiling: Tiling, kind, right: list, run: Callable[[], object], timer: 
 
 
 def _winner(default: tuple, seconds: dict[tuple, list[float]]) -> tuple:
-    """The tile of the smallest median, where it is faster than the default beyond the noise, else the default."""
+    """Return the tile of the smallest median where it is faster than the default beyond the noise, else the default."""
     if default not in seconds:  # it gave another result the second time
         return default
     best = min(seconds, key=lambda tile: statistics.median(seconds[tile]))
@@ -113,22 +135,29 @@ def _ratios(default: tuple, tile: tuple, seconds: dict[tuple, list[float]]) -> l
     return [before / now for before, now in zip(seconds[default], seconds[tile], strict=True)]
 
 
-def _row(call: Call, tiling: Tiling, kind, tile, problem: str | None, seconds: dict, is_default: bool, is_winner: bool) -> dict:
+def _row(
+    call: Call, tiling: Tiling, kind, tile, problem: str | None, seconds: dict, is_default: bool, is_winner: bool
+) -> dict:
     row = {
-        "kind": "tile", "implementation": tiling.name, "call": call.words, "product": tiling.words(kind), "tile": list(tile), "problem": problem,
+        "kind": "tile", "implementation": tiling.name, "call": call.words, "product": tiling.words(kind),
+        "tile": list(tile), "problem": problem,
         "is_default": is_default, "is_winner": is_winner,
     }  # fmt: skip
     if tile not in seconds:
         return row
     low, median, high = quartiles(seconds[tile])
-    row |= {"microseconds": 1e6 * median, "microseconds_quartiles": [1e6 * low, 1e6 * high], "tflops": call.flop / median / 1e12}
+    row |= {
+        "microseconds": 1e6 * median,
+        "microseconds_quartiles": [1e6 * low, 1e6 * high],
+        "tflops": call.flop / median / 1e12,
+    }
     default = next(iter(seconds))
     slow, ratio, fast = quartiles(_ratios(default, tile, seconds))
     return row | {"ratio_to_default": ratio, "ratio_to_default_quartiles": [slow, fast], "rounds": len(seconds[tile])}
 
 
 def available(names: list[str], path: Path) -> list[Tiling]:
-    """The kernels of these implementations; one that cannot be used here has a row with the reason."""
+    """Return the kernels of these implementations; one that cannot be used here gets a row with the reason."""
     found = []
     for name in names:
         problem = trust.problem("deconv", name, "cuda")  # loads the library
@@ -139,14 +168,14 @@ def available(names: list[str], path: Path) -> list[Tiling]:
             found.append(tiles.LibraryTiles(ops._load()[0], torch.cuda.get_device_properties().multi_processor_count))
         else:
             from fastgan.kernels import deconv_tiles
-            from fastgan.ops import deconv_triton  # noqa: F401  it hands over what was kept before, and is imported before that is forgotten
+            from fastgan.ops import deconv_triton  # noqa: F401  loads what was kept, now and not later
 
             found.append(tiles.TritonTiles(deconv_tiles))
     return found
 
 
 def sweep_all(each_call: Iterator[Call], tilings: list[Tiling], timer: Timer, path: Path) -> list[dict]:
-    """Rows of all calls with all these kernels, written as soon as they are known. Afterwards the kernels use what was kept."""
+    """Sweep all calls with all these kernels and write each row at once. Afterwards the kernels use what was kept."""
     found = []
     for call in each_call:
         for tiling in tilings:
@@ -162,12 +191,17 @@ def sweep_all(each_call: Iterator[Call], tilings: list[Tiling], timer: Timer, pa
 
 
 def _say(call: Call, tiling: Tiling, of_call: list[dict]) -> str:
-    texts = [f"{row['tile']} {row['microseconds']:.1f}{'*' * row['is_winner']}" if row["problem"] is None else f"{row['tile']} -" for row in of_call]
+    texts = [
+        f"{row['tile']} {row['microseconds']:.1f}{'*' * row['is_winner']}"
+        if row["problem"] is None
+        else f"{row['tile']} -"
+        for row in of_call
+    ]
     return f"{tiling.name} {call.words}, us: {', '.join(texts)}"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """0, or 2 where there is no GPU that the kernels run on."""
+    """Run the sweep. Returns 0, or 2 where there is no GPU that the kernels run on."""
     parser = argparse.ArgumentParser("python -m bench.gpu.tiles")
     parser.add_argument("--rows", type=Path, required=True, metavar="FILE")
     parser.add_argument("--preset", choices=LAYERS, default="dcgan")
@@ -184,7 +218,9 @@ def main(arguments: list[str] | None = None) -> int:
     choose_precision(True, device)  # TF32 where fp32 is meant, as in training
     tilings = available(options.implementations, options.rows)
     for batch_size in options.batch_size:
-        sweep_all(calls(options.preset, batch_size, DTYPES[options.dtype], device), tilings, device_seconds, options.rows)
+        sweep_all(
+            calls(options.preset, batch_size, DTYPES[options.dtype], device), tilings, device_seconds, options.rows
+        )
     return 0
 
 

@@ -1,8 +1,10 @@
 """The layers that double and halve an image, with the statistics that a BatchNorm behind them needs of their result.
 
-On CUDA the kernel that computes the image also sums it up, block by block, while it is still in registers (csrc/deconv_stats.h): the passes over
-the image that only read it for its mean and its variance are saved. The blocks are put together in an order that is always the same.
+On CUDA the kernel that computes the image also sums it up, block by block, while it is still in registers
+(csrc/deconv_stats.h): no pass reads the image for its mean and variance alone. The blocks are put together in an order
+that is always the same.
 """
+
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -22,7 +24,7 @@ Forms = dict[str, Callable[[], Result]]
 
 
 class Norm(NamedTuple):
-    """What a BatchNorm makes of statistics; running_mean and running_var (float32 [C], or both None) are moved towards them in place."""
+    """A BatchNorm's part; running_mean and running_var (float32 [C], or both None) move towards the statistics."""
 
     eps: float = 1e-5
     momentum: float = 0.1
@@ -30,13 +32,17 @@ class Norm(NamedTuple):
     running_var: torch.Tensor | None = None
 
 
-def up_with_stats(small: torch.Tensor, weight: torch.Tensor, size: tuple[int, int], parts: int = 1, norm: Norm | None = None) -> Result:
-    """(big, mean, rstd): big = up(small, weight) [N, K, *size]; mean and rstd [parts, K] of its `parts` consecutive equal parts of the batch.
+def up_with_stats(
+    small: torch.Tensor, weight: torch.Tensor, size: tuple[int, int], parts: int = 1, norm: Norm | None = None
+) -> Result:
+    """Return (big, mean, rstd): big = up(small, weight) [N, K, *size], mean and rstd [parts, K] of its parts.
 
-    small [N, C, h, w], weight [C, K, 4, 4], of one floating point dtype; size: (2h or 2h + 1, 2w or 2w + 1); N a multiple of parts. rstd is
-    1 / sqrt(variance + eps), the variance biased. Both are of the values of big as they are rounded, in float32 (float64 for float64).
-    The running statistics move part by part, the variance unbiased. big is differentiable to any order in small and weight; mean and rstd
-    are not: what uses them as functions of big differentiates them itself. Raises UserError for anything else.
+    small [N, C, h, w], weight [C, K, 4, 4], of one floating point dtype; size: (2h or 2h + 1, 2w or 2w + 1). A batch is
+    `parts` consecutive equal parts, two values a channel and part at least. rstd is 1 / sqrt(variance + eps), the
+    variance biased; both are of big's values as they are rounded, in float32 (float64 for float64). norm: Norm() where
+    None; its running statistics move part by part, the variance unbiased. big is differentiable to any order in small
+    and weight; mean and rstd are constants, and what uses them as functions of big differentiates them itself.
+    Raises UserError for anything else.
     """
     norm = norm or Norm()
     _check("up_with_stats", small, weight, 0, parts, len(small) * size[0] * size[1])
@@ -46,7 +52,7 @@ def up_with_stats(small: torch.Tensor, weight: torch.Tensor, size: tuple[int, in
 
 
 def down_with_stats(big: torch.Tensor, weight: torch.Tensor, parts: int = 1, norm: Norm | None = None) -> Result:
-    """(small, mean, rstd): small = down(big, weight) [N, C, H // 2, W // 2], for big [N, K, H, W]; the rest as up_with_stats has it."""
+    """Return (small, mean, rstd): small = down(big, weight) [N, C, H // 2, W // 2]; else like up_with_stats."""
     norm = norm or Norm()
     _check("down_with_stats", big, weight, 1, parts, len(big) * (big.shape[2] // 2) * (big.shape[3] // 2))
     if is_transformed(big, weight):
@@ -54,13 +60,20 @@ def down_with_stats(big: torch.Tensor, weight: torch.Tensor, parts: int = 1, nor
     return _down(big, weight, parts, *norm)
 
 
-# --- the gradients are those of the layers without statistics -------------------------------------------------------------------------------------
+# --- the gradients are those of the layers without statistics ---------------------------------------------------------
 
 
 class _UpWithStats(torch.autograd.Function):
     @staticmethod
     def forward(ctx, small, weight, size, parts, *norm):
-        big, mean, rstd = _chosen(f"up to {size[0]}x{size[1]}", small, weight, parts, lambda n: up_forms(small, weight, size, parts, n), Norm(*norm))
+        big, mean, rstd = _chosen(
+            f"up to {size[0]}x{size[1]}",
+            small,
+            weight,
+            parts,
+            lambda n: up_forms(small, weight, size, parts, n),
+            Norm(*norm),
+        )
         ctx.mark_non_differentiable(mean, rstd)
         ctx.save_for_backward(small, weight)
         return big, mean, rstd
@@ -76,7 +89,9 @@ class _UpWithStats(torch.autograd.Function):
 class _DownWithStats(torch.autograd.Function):
     @staticmethod
     def forward(ctx, big, weight, parts, *norm):
-        small, mean, rstd = _chosen("down", big, weight, parts, lambda n: down_forms(big, weight, parts, n), Norm(*norm))
+        small, mean, rstd = _chosen(
+            "down", big, weight, parts, lambda n: down_forms(big, weight, parts, n), Norm(*norm)
+        )
         ctx.mark_non_differentiable(mean, rstd)
         ctx.save_for_backward(big, weight)
         return small, mean, rstd
@@ -102,31 +117,34 @@ def _down(big, weight, parts, *norm) -> Result:
     return _DownWithStats.apply(big, weight, parts, *norm)
 
 
-def _chosen(direction: str, image: torch.Tensor, weight: torch.Tensor, parts: int, forms: Callable[[Norm], Forms], norm: Norm) -> Result:
-    """By the form that choice.py picks. What it times must change nothing, so it does without the running statistics."""
+def _chosen(
+    direction: str, image: torch.Tensor, weight: torch.Tensor, parts: int, forms: Callable[[Norm], Forms], norm: Norm
+) -> Result:
+    """Run the form that choice.py picks. What it times must change nothing, so it goes without running statistics."""
     shapes = " ".join("x".join(map(str, tensor.shape)) for tensor in (image, weight))
-    call = f"{direction} {shapes} {parts} parts {str(image.dtype).removeprefix('torch.')} {str(format_of(image)).removeprefix('torch.')}"
+    like = " ".join(str(each).removeprefix("torch.") for each in (image.dtype, format_of(image)))
+    call = f"{direction} {shapes} {parts} parts {like}"
     picked = choice.pick("deconv_stats", call, forms(Norm(norm.eps, norm.momentum)), image.device.type)
     return forms(norm)[picked]()
 
 
-# --- the forms -------------------------------------------------------------------------------------------------------------------------------------
+# --- the forms --------------------------------------------------------------------------------------------------------
 
 
 def up_forms(small: torch.Tensor, weight: torch.Tensor, size: tuple[int, int], parts: int, norm: Norm) -> Forms:
-    """(up(small, weight), mean, rstd) by every form that fits: the reference sums up what the fastest form of the layer alone has written."""
+    """Return (up(small, weight), mean, rstd) by every form that fits; the reference sums up what the layer wrote."""
     forms = {"reference": lambda: _with_statistics(deconv._up(small, weight, None, size, "linear", 0.0), parts, norm)}
     return forms | {"cuda": lambda: _up_native(small, weight, size, parts, norm)} if _fits(small, weight) else forms
 
 
 def down_forms(big: torch.Tensor, weight: torch.Tensor, parts: int, norm: Norm) -> Forms:
-    """The same of down(big, weight)."""
+    """Return the same of down(big, weight)."""
     forms = {"reference": lambda: _with_statistics(deconv._down(big, weight, None, "linear", 0.0), parts, norm)}
     return forms | {"cuda": lambda: _down_native(big, weight, parts, norm)} if _fits(big, weight) else forms
 
 
 def _fits(*tensors: torch.Tensor) -> bool:
-    """Whether the CUDA kernels take these: on tensor cores, which read 16 bytes at a time."""
+    """Return true where the CUDA kernels take these: on tensor cores, which read 16 bytes at a time."""
     image, weight = tensors
     is_aligned = all(tensor.storage_offset() * tensor.element_size() % 16 == 0 for tensor in tensors)
     channels_fit = weight.shape[0] % CHANNELS == 0 and weight.shape[1] % CHANNELS == 0
@@ -145,9 +163,13 @@ def _down_native(big, weight, parts: int, norm: Norm) -> Result:
     return small.contiguous(memory_format=format_of(big)), mean, rstd
 
 
-def _finish(partial, norm: Norm, images: int, height: int, width: int, phases: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _finish(
+    partial, norm: Norm, images: int, height: int, width: int, phases: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     running = norm.running_mean, norm.running_var
-    return torch.ops.fastgan.batch_stats_finish(partial, *running, images, height, width, phases, norm.momentum, norm.eps)
+    return torch.ops.fastgan.batch_stats_finish(
+        partial, *running, images, height, width, phases, norm.momentum, norm.eps
+    )
 
 
 def _with_statistics(image: torch.Tensor, parts: int, norm: Norm) -> Result:
@@ -156,7 +178,7 @@ def _with_statistics(image: torch.Tensor, parts: int, norm: Norm) -> Result:
 
 @torch.no_grad()
 def statistics(image: torch.Tensor, parts: int, norm: Norm) -> tuple[torch.Tensor, torch.Tensor]:
-    """(mean, rstd), both [parts, C], of an image [N, C, H, W] that there is already, in torch operations; moves the running statistics."""
+    """Return (mean, rstd) [parts, C] of an image [N, C, H, W] in torch operations; move the running statistics."""
     wide = image.unflatten(0, (parts, -1)).to(torch.promote_types(image.dtype, torch.float32))
     var, mean = torch.var_mean(wide, (1, 3, 4), correction=0)
     if norm.running_mean is not None:
@@ -171,12 +193,15 @@ def _nhwc(x: torch.Tensor) -> torch.Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
-# --- what is refused -------------------------------------------------------------------------------------------------------------------------------
+# --- what is refused --------------------------------------------------------------------------------------------------
 
 
 def _check(name: str, x: torch.Tensor, weight: torch.Tensor, rows_dim: int, parts: int, num_values: int) -> None:
     if x.ndim != 4 or weight.ndim != 4 or weight.shape[2:] != (4, 4) or x.shape[1] != weight.shape[rows_dim]:
-        raise UserError(f"{name}: x must be [N, C, H, W] and weight [C, K, 4, 4] of as many channels, not {list(x.shape)} and {list(weight.shape)}.")
+        raise UserError(
+            f"{name}: x must be [N, C, H, W] and weight [C, K, 4, 4] of as many channels, "
+            f"not {list(x.shape)} and {list(weight.shape)}."
+        )
     if x.dtype != weight.dtype or x.device != weight.device or not x.is_floating_point():
         kinds = f"{x.dtype} {x.device} and {weight.dtype} {weight.device}"
         raise UserError(f"{name}: x and weight must be of one floating point dtype on one device, not {kinds}.")
@@ -190,19 +215,21 @@ def _check(name: str, x: torch.Tensor, weight: torch.Tensor, rows_dim: int, part
 
 
 def fake_up_stats(small, weight, height, width, parts) -> tuple[torch.Tensor, torch.Tensor]:
-    """Like deconv_up_stats, without values."""
+    """Return what deconv_up_stats does, without values."""
     big = deconv_forms.fake_up(small, weight, None, height, width, 0, 0.0)
     return big, _fake_partial(big, parts, 4 * _blocks(len(small) // parts * ((height + 1) // 2) * ((width + 1) // 2)))
 
 
 def fake_down_stats(big, weight, parts) -> tuple[torch.Tensor, torch.Tensor]:
-    """Like deconv_down_stats, without values."""
+    """Return what deconv_down_stats does, without values."""
     small = deconv_forms.fake_down(big, weight, None, 0, 0.0)
     return small, _fake_partial(small, parts, _blocks(len(big) // parts * small.shape[2] * small.shape[3]))
 
 
-def fake_finish(partial, running_mean, running_var, images, height, width, phases, momentum, eps) -> tuple[torch.Tensor, torch.Tensor]:
-    """Like batch_stats_finish, without values."""
+def fake_finish(
+    partial, running_mean, running_var, images, height, width, phases, momentum, eps
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what batch_stats_finish does, without values."""
     parts, _, channels, _ = partial.shape
     return partial.new_empty(parts, channels), partial.new_empty(parts, channels)
 
@@ -216,16 +243,20 @@ def _blocks(rows: int) -> int:
 
 
 def register_in_torch() -> None:
-    """Tells the compiler about the library's operators; called once, when the library has defined them."""
-    for name, fake in (("deconv_up_stats", fake_up_stats), ("deconv_down_stats", fake_down_stats), ("batch_stats_finish", fake_finish)):
+    """Tell the compiler about the library's operators; called once, when the library has defined them."""
+    for name, fake in (
+        ("deconv_up_stats", fake_up_stats),
+        ("deconv_down_stats", fake_down_stats),
+        ("batch_stats_finish", fake_finish),
+    ):
         torch.library.register_fake(f"fastgan::{name}", fake)
 
 
-# --- the check on first use ------------------------------------------------------------------------------------------------------------------------
+# --- the check on first use -------------------------------------------------------------------------------------------
 
 
 def self_check(implementation: str, device: torch.device) -> str | None:
-    """Images, statistics and running statistics of both directions, against torch's, with float64 as the truth; what is wrong, or None."""
+    """Compare images and statistics of both directions with torch's, float64 as the truth: what is wrong, or None."""
     for dtype in CUDA_DTYPES:
         for batch, channels, others, height, width, parts in ((6, 40, 24, 5, 7, 2), (4, 64, 128, 8, 8, 1)):
             sizes = ((batch, channels, height, width), (batch, others, 2 * height, 2 * width), (channels, others, 4, 4))
@@ -253,8 +284,14 @@ def _problem_of(implementation: str, direction: str, small, big, weight, parts: 
         found = _with_statistics(image, parts, norm) if name == "reference" else forms[name]()
         return *found, norm.running_mean, norm.running_var
 
-    ours, reference, truth = run(implementation, small.dtype), run("reference", small.dtype), run("reference", torch.float64)
-    for what, *each in zip(("image", "mean", "rstd", "running mean", "running variance"), ours, reference, truth, strict=True):
+    ours, reference, truth = (
+        run(implementation, small.dtype),
+        run("reference", small.dtype),
+        run("reference", torch.float64),
+    )
+    for what, *each in zip(
+        ("image", "mean", "rstd", "running mean", "running variance"), ours, reference, truth, strict=True
+    ):
         problem = trust.three_way_problem(f"the {what} of {direction} in {small.dtype}", *each)
         if problem:
             return problem

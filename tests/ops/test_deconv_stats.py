@@ -1,7 +1,8 @@
-"""Deconvolutions with the statistics of what they write: the references anywhere, the kernels on a GPU, their shapes without one.
+"""Deconvolutions with the statistics of what they write: references anywhere, kernels on a GPU.
 
 tests/ops/test_deconv_index.py runs the kernels' source without a GPU.
 """
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -23,7 +24,9 @@ def problem(shape, dtype=torch.float32, device="cpu", memory_format=torch.channe
     batch, C, K, h, w, odd_h, odd_w, parts = shape
     random = torch.Generator().manual_seed(0)
     sizes = (batch, C, h, w), (batch, K, 2 * h + odd_h, 2 * w + odd_w), (C, K, 4, 4)
-    return *(torch.randn(size, generator=random).to(device, dtype).to(memory_format=memory_format) for size in sizes), parts
+    return *(
+        torch.randn(size, generator=random).to(device, dtype).to(memory_format=memory_format) for size in sizes
+    ), parts
 
 
 def running(channels, like, momentum=0.3):
@@ -32,12 +35,20 @@ def running(channels, like, momentum=0.3):
 
 
 def calls(shape, dtype=torch.float32, device="cpu", memory_format=torch.channels_last):
-    """For each direction: ours (x, weight, norm) -> image, mean, rstd; torch's layer; its arguments; the channels of the image; parts."""
+    """For each direction: ours (x, weight, norm) -> image, mean, rstd; torch's layer; arguments; channels; parts."""
     small, big, weight, parts = problem(shape, dtype, device, memory_format)
     size = tuple(big.shape[2:])
     odd = [length % 2 for length in size]
-    up = (lambda x, w, norm: up_with_stats(x, w, size, parts, norm)), (lambda x, w: F.conv_transpose2d(x, w, None, 2, 1, odd)), (small, weight)
-    down = (lambda x, w, norm: down_with_stats(x, w, parts, norm)), (lambda x, w: F.conv2d(x, w, None, 2, 1)), (big, weight)
+    up = (
+        (lambda x, w, norm: up_with_stats(x, w, size, parts, norm)),
+        (lambda x, w: F.conv_transpose2d(x, w, None, 2, 1, odd)),
+        (small, weight),
+    )
+    down = (
+        (lambda x, w, norm: down_with_stats(x, w, parts, norm)),
+        (lambda x, w: F.conv2d(x, w, None, 2, 1)),
+        (big, weight),
+    )
     return {"up": (*up, weight.shape[1], parts), "down": (*down, weight.shape[0], parts)}
 
 
@@ -60,7 +71,9 @@ def test_the_image_is_the_layer_s_and_the_statistics_are_those_of_batch_norm(sha
     norm, before = running(channels, arguments[0]), running(channels, arguments[0])
     image, mean, rstd = ours(*arguments, norm)
     torch.testing.assert_close(image, layer(*arguments), rtol=1e-2 if dtype == torch.bfloat16 else 1e-5, atol=1e-5)
-    for found, wanted in zip((mean, rstd, norm.running_mean, norm.running_var), expected_of(image, parts, before), strict=True):
+    for found, wanted in zip(
+        (mean, rstd, norm.running_mean, norm.running_var), expected_of(image, parts, before), strict=True
+    ):
         torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
     assert mean.dtype == rstd.dtype == torch.promote_types(dtype, torch.float32)
     assert mean.shape == rstd.shape == (parts, channels)
@@ -94,7 +107,9 @@ def test_transforms_of_torch_func():
     small, big, weight, parts = problem(SHAPES[0], torch.float64)
     size = tuple(big.shape[2:])
     _, tangent = torch.func.jvp(lambda x: up_with_stats(x, weight, size, parts)[0], (small,), (torch.ones_like(small),))
-    torch.testing.assert_close(tangent, deconv_forms.up_reference(torch.ones_like(small), weight, None, size, "linear", 0.0))
+    torch.testing.assert_close(
+        tangent, deconv_forms.up_reference(torch.ones_like(small), weight, None, size, "linear", 0.0)
+    )
 
 
 def test_what_is_refused():
@@ -146,7 +161,9 @@ def native():
 
 @pytest.mark.parametrize("shape", [*SHAPES, *DCGAN])
 def test_shapes_are_known_without_values(native, shape):
-    small, big, weight, parts = (tensor.to("meta") if isinstance(tensor, torch.Tensor) else tensor for tensor in problem(shape, torch.bfloat16))
+    small, big, weight, parts = (
+        tensor.to("meta") if isinstance(tensor, torch.Tensor) else tensor for tensor in problem(shape, torch.bfloat16)
+    )
     batch, _, _, h, w = shape[:5]
     H, W = big.shape[2:]
     up, partial = native.deconv_up_stats(small, weight, H, W, parts)
@@ -160,7 +177,7 @@ def test_shapes_are_known_without_values(native, shape):
     assert (mean.shape, rstd.shape, mean.dtype) == ((parts, big.shape[1]),) * 2 + (torch.float32,)
 
 
-# --- on a GPU ----------------------------------------------------------------------------------------------------
+# --- on a GPU ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -181,7 +198,9 @@ def test_kernels(on_cuda, shape, dtype, direction):
     norm, before = running(channels, arguments[0]), running(channels, arguments[0])
     image, *found = ours(*arguments, norm)
     assert_close_to_truth(image, layer(*arguments), layer(*(tensor.double() for tensor in arguments)))
-    for each, wanted in zip((*found, norm.running_mean, norm.running_var), expected_of(image.double(), parts, before), strict=True):
+    for each, wanted in zip(
+        (*found, norm.running_mean, norm.running_var), expected_of(image.double(), parts, before), strict=True
+    ):
         torch.testing.assert_close(each.double(), wanted.double(), rtol=2e-5, atol=2e-5)
 
 
@@ -228,12 +247,20 @@ def test_captured_in_a_graph(on_cuda, direction):
 @pytest.mark.gpu
 def test_operators_as_torch_checks_them(on_cuda):
     small, big, weight, parts = problem(SHAPES[0], torch.bfloat16, "cuda")
-    torch.library.opcheck(torch.ops.fastgan.deconv_up_stats, (small, weight, *big.shape[2:], parts), test_utils=("test_schema", "test_faketensor"))
-    torch.library.opcheck(torch.ops.fastgan.deconv_down_stats, (big, weight, parts), test_utils=("test_schema", "test_faketensor"))
+    torch.library.opcheck(
+        torch.ops.fastgan.deconv_up_stats,
+        (small, weight, *big.shape[2:], parts),
+        test_utils=("test_schema", "test_faketensor"),
+    )
+    torch.library.opcheck(
+        torch.ops.fastgan.deconv_down_stats, (big, weight, parts), test_utils=("test_schema", "test_faketensor")
+    )
     _, partial = torch.ops.fastgan.deconv_up_stats(small, weight, *big.shape[2:], parts)
     norm = running(weight.shape[1], small)
     arguments = (partial, norm.running_mean, norm.running_var, len(small) // parts, *big.shape[2:], 4, 0.1, 1e-5)
-    torch.library.opcheck(torch.ops.fastgan.batch_stats_finish, arguments, test_utils=("test_schema", "test_faketensor"))
+    torch.library.opcheck(
+        torch.ops.fastgan.batch_stats_finish, arguments, test_utils=("test_schema", "test_faketensor")
+    )
 
 
 @pytest.mark.gpu

@@ -1,4 +1,5 @@
-"""Tiles that were kept for a chip, and how the kernels are told. The library's table is plain C++, so it is the same one without a GPU."""
+"""Tiles that were kept for a chip, and how the kernels are told. The library's table is the same without a GPU."""
+
 import importlib.util
 
 import pytest
@@ -37,7 +38,10 @@ def tiling(request):
 
 
 def images(batch=128, small=256, big=128, size=8, dtype=torch.bfloat16):
-    return [torch.empty(shape, dtype=dtype, device="meta") for shape in ((batch, small, size, size), (batch, big, 2 * size, 2 * size))]
+    return [
+        torch.empty(shape, dtype=dtype, device="meta")
+        for shape in ((batch, small, size, size), (batch, big, 2 * size, 2 * size))
+    ]
 
 
 def in_use(tiling, kind):
@@ -61,8 +65,20 @@ def test_a_kept_tile_is_used_by_the_next_process_for_its_kind_alone(tiling, dire
 
 
 def test_the_words_of_a_kind_differ_with_all_that_decides(tiling):
-    calls = [("up", images()), ("down", images()), ("weight", images()), ("up", images(batch=64)), ("up", images(small=64)), ("up", images(big=64))]
-    calls += [("up", images(dtype=torch.float16)), ("up", images(big=3)), ("down", images(big=3)), ("up", images(dtype=torch.float32))]
+    calls = [
+        ("up", images()),
+        ("down", images()),
+        ("weight", images()),
+        ("up", images(batch=64)),
+        ("up", images(small=64)),
+        ("up", images(big=64)),
+    ]
+    calls += [
+        ("up", images(dtype=torch.float16)),
+        ("up", images(big=3)),
+        ("down", images(big=3)),
+        ("up", images(dtype=torch.float32)),
+    ]
     words = [tiling.words(tiling.kind(direction, *tensors)) for direction, tensors in calls]
     assert len(set(words)) == len(words)
     assert all(each.startswith(f"{tiling.name} ") for each in words)
@@ -72,12 +88,18 @@ def test_what_does_not_fit_is_ignored_with_a_sentence(tiling, kept):
     kind = tiling.kind("down", *images())
     default = tiling.tiles(kind)[0]
     tiles.keep(tiling, kind, (48, *default[1:]))
-    with pytest.warns(UserWarning, match=rf"the tile \[48, .*\] that was kept for '{tiling.name} down .*' is ignored: no kernel has this tile"):
+    with pytest.warns(
+        UserWarning,
+        match=rf"the tile \[48, .*\] that was kept for '{tiling.name} down .*' is ignored: no kernel has this tile",
+    ):
         tiles.load(tiling)
     assert in_use(tiling, kind) == default
 
 
-@pytest.mark.parametrize(("kind", "tile"), [([], []), ([9] * 6, [64, 64, 1]), (["up"] * 6, ["a", "b", "c"]), ([0, 0, 3, 0, -1, 2**70], [64, 64, 1])])
+@pytest.mark.parametrize(
+    ("kind", "tile"),
+    [([], []), ([9] * 6, [64, 64, 1]), (["up"] * 6, ["a", "b", "c"]), ([0, 0, 3, 0, -1, 2**70], [64, 64, 1])],
+)
 def test_what_names_no_kind_is_ignored_with_a_sentence(tiling, kept, kind, tile):
     found = kept()
     found[f"{tiling.name} of another version"] = {"kind": kind, "tile": tile}

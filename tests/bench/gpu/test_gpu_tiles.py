@@ -1,4 +1,5 @@
 """The sweep of tiles: what is timed, what is left out, and what is kept, with kernels and a timer that are made up."""
+
 import pytest
 import torch
 
@@ -7,7 +8,14 @@ from bench.gpu import tiles as bench_tiles
 from fastgan.ops import tiles
 from fastgan.ops.findings import Findings
 
-DEFAULT, FAST, SLOW, WRONG, BROKEN, REFUSED = (64, 64, 1), (128, 64, 1), (128, 128, 1), (64, 64, 2), (64, 64, 4), (64, 64, 8)
+DEFAULT, FAST, SLOW, WRONG, BROKEN, REFUSED = (
+    (64, 64, 1),
+    (128, 64, 1),
+    (128, 128, 1),
+    (64, 64, 2),
+    (64, 64, 4),
+    (64, 64, 8),
+)
 MICROSECONDS = {DEFAULT: 10.0, FAST: 8.0, SLOW: 12.0}
 
 
@@ -51,7 +59,9 @@ class MadeUp:
 
 
 def call_of(made_up):
-    return bench_tiles.Call("up somewhere", "up", 10**9, torch.zeros(2, 8, 3, 3), torch.zeros(2, 8, 6, 6), {"cuda": made_up.run})
+    return bench_tiles.Call(
+        "up somewhere", "up", 10**9, torch.zeros(2, 8, 3, 3), torch.zeros(2, 8, 6, 6), {"cuda": made_up.run}
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -114,13 +124,21 @@ def test_the_calls_of_a_step_are_four_layers_in_three_directions():
     for call in every[:3]:
         result = call.runs["reference"]()
         assert call.flop == 2 * 2 * 512 * 4 * 4 * 256 * 16
-        assert result.shape == {"up": call.big, "down": call.small, "weight": torch.empty(512, 256, 4, 4)}[call.direction].shape
+        assert (
+            result.shape
+            == {"up": call.big, "down": call.small, "weight": torch.empty(512, 256, 4, 4)}[call.direction].shape
+        )
 
 
 def test_what_cannot_be_used_has_a_row_with_the_reason(tmp_path, monkeypatch):
-    monkeypatch.setattr(bench_tiles.trust, "problem", lambda op, name, device_type: f"{op} {name} is not for {device_type}")
+    monkeypatch.setattr(
+        bench_tiles.trust, "problem", lambda op, name, device_type: f"{op} {name} is not for {device_type}"
+    )
     assert bench_tiles.available(["cuda", "triton"], tmp_path / "rows.jsonl") == []
-    assert [row["problem"] for row in rows.since(tmp_path / "rows.jsonl")] == ["deconv cuda is not for cuda", "deconv triton is not for cuda"]
+    assert [row["problem"] for row in rows.since(tmp_path / "rows.jsonl")] == [
+        "deconv cuda is not for cuda",
+        "deconv triton is not for cuda",
+    ]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
