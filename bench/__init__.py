@@ -1,6 +1,6 @@
 """Measurements of fastgan beside the loops that people run today: `python -m bench`. The package never imports this."""
 
-OPS = ("deconv", "leaky_relu_bce", "adam_ema")  # the fused operators that can be measured one by one
+OPS = ("deconv", "leaky_relu_bce", "adam_ema", "batch_norm")  # the fused operators that can be measured one by one
 BASELINES = ("plain", "accelerated")
 RUNGS = ("eager", "compiled", "captured")  # of the engine; captured on CUDA alone
 NAMES = (*BASELINES, *RUNGS)  # what a step is measured as

@@ -1,7 +1,7 @@
 """Fits a user's G and D to the step by looking at what they do, not at what they are called: plain nn.Modules, no base class.
 
 Found out on one random batch, without leaving a trace in the networks: the shape of z that G takes, the shape of its images, how the two take
-classes, whether D ends in a Sigmoid, and whether D treats every image by itself.
+classes, whether D ends in a Sigmoid, and whether real and fake images can be judged at once.
 """
 import contextlib
 from collections.abc import Callable
@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from fastgan.errors import UserError
+from fastgan.layers import BatchNorm2d
 from fastgan.norms import Spectral
 
 SUPPORTED = "fastgan trains G(z) -> images and D(images) -> logits, or with c_dim=... G(z, c) and D(images, c), one tensor each"
@@ -33,7 +34,7 @@ class Signature:
 
     z_shape: tuple[int, ...]  # of one z: (z_dim,) or (z_dim, 1, 1)
     img_shape: tuple[int, ...]  # of one of G's outputs: (C, H, W), or (features,) for flat images and samples
-    one_pass: bool  # D treats every image by itself, so real and fake may share one pass
+    one_pass: bool  # D treats every image by itself, or compares those of a batch in layers.BatchNorm2d alone: real and fake may share one pass
     notes: tuple[str, ...]  # what the user should be told
     num_judged: int  # judgements that D gives for a batch: as many as images, or fewer where it judges sets of them
     one_hot: bool = False  # classes are given as float32 [N, c_dim]; otherwise as int64 [N]
@@ -146,13 +147,16 @@ def _probe_discriminator(D: nn.Module, img: torch.Tensor, condition: tuple[torch
 
 
 def _is_per_sample(D: nn.Module, judge: Judge, img: torch.Tensor) -> bool:
-    """Whether D gives an image the same logit in any company: no BatchNorm, minibatch statistics or dropout; no buffers but those of spectral norms,
-    which do not depend on images and stand still here."""
-    kept = len(img) // 2
-    if kept == 0 or any(True for module in D.modules() if not isinstance(module, Spectral) for _ in module.buffers(recurse=False)):
+    """Whether D gives an image the same logit in any company, but for layers.BatchNorm2d, which can keep two batches apart.
+
+    No other BatchNorm, minibatch statistics or dropout; no buffers but those of these layers, which stand still here, and of spectral norms, which
+    do so too and do not depend on images.
+    """
+    kept, still = len(img) // 2, (Spectral, BatchNorm2d)
+    if kept == 0 or any(True for module in D.modules() if not isinstance(module, still) for _ in module.buffers(recurse=False)):
         return False
     for module in D.modules():
-        if isinstance(module, Spectral):
+        if isinstance(module, still):
             module.eval()
     # As many images in both passes: other kernels would round otherwise. Noise beside them: a copy has the statistics of the original.
     company = torch.cat([img[:kept], torch.randn_like(img[kept:])])

@@ -171,6 +171,7 @@ class OpsConfig:
     deconv: str = "auto"
     leaky_relu_bce: str = "auto"
     adam_ema: str = "auto"
+    batch_norm: str = "auto"
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,6 @@ def _counts(layer: nn.Module) -> bool:
 
 def _raising(seen: Counter[int], index: int):
     def hook(layer: nn.Module, args: tuple) -> None:
-        seen[index] += layer.training
+        seen[index] += layer.training * getattr(layer, "parts", 1)  # layers.BatchNorm2d: as many batches at once
 
     return hook

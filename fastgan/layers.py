@@ -3,6 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from fastgan.ops.batch_norm import batch_norm
 from fastgan.ops.conv import conv2d, conv_transpose2d
 from fastgan.ops.deconv import deconv, project, strided_conv
 from fastgan.ops.leaky_relu_bce import activated, leaky_relu_bce_head
@@ -13,6 +14,31 @@ SLOPES = {"relu": 0.0, "leaky_relu": 0.2}  # below zero
 def activation(name: str) -> nn.Module:
     """relu | leaky_relu (slope 0.2, Radford et al., 2015) | elu, as a module."""
     return {"relu": nn.ReLU, "leaky_relu": lambda: nn.LeakyReLU(SLOPES["leaky_relu"]), "elu": nn.ELU}[name]()
+
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """nn.BatchNorm2d(C) and an activation, [N, C, H, W] -> the same; its state is that layer's. act: linear | relu | leaky_relu (0.2 below zero).
+
+    parts: so many consecutive equal parts of a batch have statistics of their own while training, as so many calls would give them; judging.py sets
+    it while D sees real and fake images at once.
+    """
+
+    parts = 1
+
+    def __init__(self, num_channels: int, act: str = "linear", affine: bool = True):
+        super().__init__(num_channels, affine=affine)
+        self.act = act
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.training:
+            return activated(super().forward(x), {"linear": 1.0, **SLOPES}[self.act])
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(self.parts)
+        statistics = self.running_mean, self.running_var, self.momentum, self.eps
+        return batch_norm(x, self.weight, self.bias, *statistics, act=self.act, slope=SLOPES["leaky_relu"], parts=self.parts)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, act={self.act}"
 
 
 class Head(nn.Module):

@@ -28,7 +28,7 @@ class Networks:
     totals: Totals  # of the steps of a tick
     img_shape: tuple[int, ...]  # of one image, as G makes it
     img_low: float = -1.0  # value of a black pixel
-    one_pass: bool = False  # D treats every image by itself: real and fake may share one pass
+    one_pass: bool = False  # D compares no images, but in layers that can be told to keep real and fake apart: they may share one pass
     loss: LossConfig = field(default_factory=LossConfig)
     penalty: PenaltyConfig = field(default_factory=PenaltyConfig)
     counters: BatchCounters = field(default_factory=lambda: BatchCounters([]))

@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.func import functional_call
 
+from fastgan.layers import BatchNorm2d
+
 LAYERS = (nn.Linear, nn.Embedding, nn.Conv2d, nn.ConvTranspose2d)  # whose weights can be normalised
 
 
@@ -114,8 +116,8 @@ class ImageNorm(nn.Module):
         return f"{len(self.weight)}, over dims {self.dims}"
 
 
-class ClassBatchNorm2d(nn.BatchNorm2d):
-    """BatchNorm whose gain and bias depend on a condition (de Vries et al., 2017, arXiv 1707.00683): forward(x, condition) -> like x.
+class ClassBatchNorm2d(BatchNorm2d):
+    """BatchNorm whose gain and bias depend on a condition (de Vries et al., 2017, arXiv 1707.00683), and a ReLU: forward(x, condition) -> like x.
 
     gain, bias: modules condition -> [N, C]; the gain that they give is added to 1. For class numbers class_batch_norm makes both.
     """
@@ -126,11 +128,11 @@ class ClassBatchNorm2d(nn.BatchNorm2d):
 
     def forward(self, x: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
         gain, bias = 1 + _at_least_float32(self.class_gain(condition)), _at_least_float32(self.class_bias(condition))
-        return (super().forward(x) * gain[:, :, None, None] + bias[:, :, None, None]).to(x.dtype)
+        return F.relu((super().forward(x) * gain[:, :, None, None] + bias[:, :, None, None]).to(x.dtype))
 
 
 def class_batch_norm(num_channels: int, num_classes: int) -> ClassBatchNorm2d:
-    """BatchNorm conditional on class numbers, int64 [N], that starts as the same for all classes: gain 1, bias 0."""
+    """BatchNorm conditional on class numbers, int64 [N], with a ReLU, that starts as the same for all classes: gain 1, bias 0."""
     gain, bias = nn.Embedding(num_classes, num_channels), nn.Embedding(num_classes, num_channels)
     for embedding in (gain, bias):
         nn.init.zeros_(embedding.weight)
@@ -141,7 +143,7 @@ def normalisation(name: str, num_channels: int) -> nn.Module:
     """Normalisation of features [N, C, H, W]: none | batch | instance | layer."""
     makers = {
         "none": nn.Identity,
-        "batch": lambda: nn.BatchNorm2d(num_channels),
+        "batch": lambda: BatchNorm2d(num_channels),
         "instance": lambda: ImageNorm(num_channels, (2, 3)),
         "layer": lambda: ImageNorm(num_channels, (1, 2, 3)),
     }

@@ -18,13 +18,14 @@ CPU = torch.device("cpu")
 FP32 = Precision("cpu", torch.float32, "test")
 COMPILED = Ladder()
 
-# dcgan at 16x16: G has a projection and 2 deconvolutions, D has 2 strided convolutions and its head. G runs forward once, D three times; D's weight
-# gradients come from its own step alone, which needs none for its images; G's step goes through all of D, and not to z.
+# dcgan at 16x16: G has a projection and 2 deconvolutions, D has 2 strided convolutions and its head. G runs forward once, D twice: for
+# real and fake images at once, and in G's step. D's weight gradients come from its own step alone, which needs none for its images; G's step goes
+# through all of D, and not to z.
 NO_WASTE = {
     "mm": 1 + 1,  # the projection: forward, weight gradient
-    "convolution transposed": 2 + (1 + 1 + 2),  # G forward; input gradients of D's strided ones: real, fake, G's step
-    "convolution": 3 * 2 + 2,  # D forward; input gradients of G's deconvolutions
-    "convolution_backward input=False weight=True": 2 * 2 + 2,  # D: real and fake; G
+    "convolution transposed": 2 + (1 + 2),  # G forward; input gradients of D's strided ones: D's step, G's step
+    "convolution": 2 * 2 + 2,  # D forward; input gradients of G's deconvolutions
+    "convolution_backward input=False weight=True": 2 + 2,  # D; G
 }
 
 

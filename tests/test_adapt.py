@@ -6,6 +6,7 @@ from torch import nn
 
 from fastgan.adapt import SUPPORTED, inspect, untouched
 from fastgan.errors import UserError
+from fastgan.layers import BatchNorm2d
 from fastgan.models.stylegan2_layers import MinibatchStd
 
 CPU = torch.device("cpu")
@@ -394,9 +395,12 @@ ONE_PASS = {
     "instance norm": lambda: conv_D(norm=nn.InstanceNorm2d),
     "group norm": lambda: conv_D(norm=lambda channels: nn.GroupNorm(2, channels)),
     "sigmoid": lambda: conv_D(nn.Sigmoid()),
+    "our batch norm": lambda: conv_D(norm=BatchNorm2d),
 }
 TWO_PASSES = {
     "batch norm": lambda: conv_D(norm=nn.BatchNorm2d),
+    "both kinds of batch norm": lambda: nn.Sequential(nn.BatchNorm2d(1), conv_D(norm=BatchNorm2d)),
+    "our batch norm and minibatch std": lambda: nn.Sequential(BatchNorm2d(1), minibatch_std(unbiased=False)),
     "batch norm without buffers": lambda: conv_D(norm=lambda channels: nn.BatchNorm2d(channels, track_running_stats=False)),
     "spectral norm": lambda: nn.Sequential(nn.Flatten(), nn.utils.parametrizations.spectral_norm(nn.Linear(256, 1))),
     "old spectral norm": lambda: nn.Sequential(nn.Flatten(), nn.utils.spectral_norm(nn.Linear(256, 1))),

@@ -4,6 +4,8 @@ import torch
 from torch import nn
 
 from fastgan.counters import BatchCounters
+from fastgan.judging import each_half
+from fastgan.layers import BatchNorm2d
 
 
 def network() -> nn.Sequential:
@@ -69,3 +71,20 @@ def test_an_exception_leaves_the_counters_in_their_layers():
     except KeyError:
         pass
     assert count(net) == [0, 0, None, 0]
+
+
+def test_a_pass_of_two_batches_counts_twice():
+    plain, watched = nn.Sequential(BatchNorm2d(3)), nn.Sequential(BatchNorm2d(3))
+    counters, x = BatchCounters([watched]), torch.randn(4, 3, 2, 2)
+
+    def step(D):
+        with each_half(D):
+            D(x)
+        D(x)
+
+    step(plain)
+    with counters.off(), counters.watching("step", num_steps=1):
+        step(watched)
+    counters.add("step")
+    counters.write()
+    assert plain[0].num_batches_tracked == watched[0].num_batches_tracked == 3

@@ -12,8 +12,8 @@ ROOT = Path(fastgan.__file__).parent
 SERVICES = {"data", "metrics", "sample", "plots", "export", "checkpoint", "stats", "info", "progress"}
 FOUNDATIONS = [{"__init__", "errors", "kernels"}, {"files", "config"}, {"presets", "validation"}, {"ops", "precision", "cadence", "inputs"}]
 METHOD = [
-    {"transforms", "zeros"},
-    {"layers", "norms", "losses", "penalties", "augment", "optim", "ema", "schedules", "parity", "totals"}
+    {"transforms", "zeros", "layers"},
+    {"norms", "losses", "penalties", "augment", "optim", "ema", "schedules", "parity", "totals"}
     | {"diff_augment", "ada", "ada_controller"}
     | {"counters", "compiling", "capture", "cuda_graphs", "pace", "readout", "host_memory"},
     {"models", "augmentation"},

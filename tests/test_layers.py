@@ -6,6 +6,7 @@ from torch import nn
 
 from fastgan.layers import (
     SLOPES,
+    BatchNorm2d,
     ClassifierHead,
     ClassProjection,
     ConvDown,
@@ -169,3 +170,26 @@ def test_gradients_of_a_convolution_together_with_doubling_or_halving(kind):
         return torch.func.functional_call(layer, {"weight": weight, "bias": bias}, (x,))
 
     check_gradients(call, (torch.randn(2, 1, 2, 2), *layer.parameters()))
+
+
+@pytest.mark.parametrize("act", ["linear", "relu", "leaky_relu"])
+@pytest.mark.parametrize("is_training", [True, False])
+def test_batchnorm_is_torchs_and_an_activation_to_the_bit(act, is_training):
+    torch.manual_seed(0)
+    ours, torchs, x = BatchNorm2d(3, act), nn.BatchNorm2d(3), 2 + torch.randn(4, 3, 5, 2)
+    for layer in (ours, torchs):
+        nn.init.uniform_(layer.weight, generator=torch.Generator().manual_seed(0))
+        layer.train(is_training)
+    behind = nn.Identity() if act == "linear" else activation(act)
+    assert torch.equal(ours(x), behind(torchs(x)))
+    assert list(ours.state_dict()) == list(torchs.state_dict())
+    assert all(torch.equal(*each) for each in zip(ours.state_dict().values(), torchs.state_dict().values(), strict=True))
+
+
+def test_batchnorm_of_parts_takes_each_for_a_batch():
+    torch.manual_seed(0)
+    one, many, x = BatchNorm2d(3, "relu"), BatchNorm2d(3, "relu"), 2 + torch.randn(6, 3, 5, 2)
+    one.parts = 3
+    assert torch.equal(one(x), torch.cat([many(part) for part in x.chunk(3)]))
+    assert all(torch.equal(*each) for each in zip(one.state_dict().values(), many.state_dict().values(), strict=True))
+    assert torch.equal(one.eval()(x), many.eval()(x))

@@ -7,7 +7,7 @@ from torch import nn
 from fastgan import models
 from fastgan.config import Config, replace
 from fastgan.errors import UserError
-from fastgan.layers import Deconv, Head
+from fastgan.layers import BatchNorm2d, Deconv, Head
 from fastgan.presets import PRESETS, preset
 from fastgan.sample import draw_z
 
@@ -33,6 +33,8 @@ def _short_names(module: nn.Module) -> list[str]:
     if isinstance(module, Head):
         kind = f"{module.weight.shape[1]}-1" if module.weight.ndim == 2 else f"C {module.weight.shape[1]}-1 {module.weight.shape[2]},1,0"
         return [*{0.0: ["ReLU()"], 0.2: ["LeakyReLU(0.2)"], 1.0: []}[module.slope], kind]
+    if isinstance(module, BatchNorm2d):
+        return [_short(module), *{"relu": ["ReLU()"], "leaky_relu": ["LeakyReLU(0.2)"], "linear": []}[module.act]]
     if isinstance(module, Deconv) and module.act == "tanh":
         return [_short(module), "Tanh()"]
     return [_short(module)]

@@ -7,6 +7,7 @@ import gans
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._dynamo.testing import CompileCounterWithBackend
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -14,6 +15,7 @@ from fastgan import adapt, models, ops, step
 from fastgan.data.feed import Window
 from fastgan.inputs import StepInputs
 from fastgan.judging import cross_entropy
+from fastgan.layers import BatchNorm2d
 from fastgan.ops import choice
 from fastgan.step import update
 from fastgan.wiring import make_networks
@@ -118,27 +120,65 @@ def test_odd_batches_and_colour(resolution, channels, batch_size):
         check_against_plain(gans.tiny_config("dcgan", **overrides))
 
 
-def test_real_and_fake_in_one_pass_gives_the_same_update():
-    config = gans.tiny_config("mlp")
+@pytest.mark.parametrize(
+    ("preset", "overrides"),
+    [
+        ("mlp", {}),
+        ("dcgan", {}),
+        ("dcgan", {"run__batch_gpu": 4}),
+        ("dcgan", {"loss__name": "hinge"}),
+        ("dcgan", {"penalty__r1_gamma": 1.0, "penalty__r2_gamma": 1.0}),
+    ],
+    ids=str,
+)
+def test_real_and_fake_in_one_pass_gives_the_same_update(preset, overrides):
+    """Statistics of the step, running statistics of BatchNorm and its counters, and weights."""
+    config = gans.tiny_config(preset, **overrides)
     inputs = gans.random_inputs(config)
     one, two = gans.tiny_networks(config), gans.tiny_networks(config)
     assert one.one_pass
     two = type(two)(**{**vars(two), "one_pass": False})
     torch.testing.assert_close(update(one, gans.FP32, inputs), update(two, gans.FP32, inputs))
+    torch.testing.assert_close(dict(one.D.named_buffers()), dict(two.D.named_buffers()))
     for a, b in zip(one.D.parameters(), two.D.parameters(), strict=True):
         assert (a - b).abs().mean() < 1e-6
+    assert all(layer.parts == 1 for layer in one.D.modules() if isinstance(layer, BatchNorm2d))
 
 
 def test_batchnorm_sees_real_and_fake_separately():
-    """D's running mean after one step is that of two separate updates and the G step's, not of one mixed batch."""
+    """D's first BatchNorm: its running mean after one step is what two passes and that of G's step leave, not what a mixed batch would."""
     config = gans.tiny_config("dcgan")
     networks = gans.tiny_networks(config)
-    assert not networks.one_pass
-    update(networks, gans.FP32, gans.random_inputs(config))
     batchnorms = [module for module in networks.D.modules() if isinstance(module, torch.nn.BatchNorm2d)]
-    assert batchnorms
+    seen = []
+    batchnorms[0].register_forward_pre_hook(lambda layer, args: seen.append((args[0].detach(), layer.parts)))
+    update(networks, gans.FP32, gans.random_inputs(config))
+    assert [parts for _, parts in seen] == [2, 1]
+    expected = torch.zeros_like(batchnorms[0].running_mean)
+    for batch in (*seen[0][0].chunk(2), seen[1][0]):
+        expected += 0.1 * (batch.mean((0, 2, 3)) - expected)
+    torch.testing.assert_close(batchnorms[0].running_mean, expected)
     assert all(module.num_batches_tracked == 3 for module in batchnorms)
     assert all(module.num_batches_tracked == 1 for module in networks.G.modules() if isinstance(module, torch.nn.BatchNorm2d))
+
+
+def test_one_pass_through_batchnorm_is_compiled_once_and_does_as_eager_does(monkeypatch):
+    monkeypatch.setattr(choice, "_forced", {"deconv": "reference"})
+    config = gans.tiny_config("dcgan")
+    eager, traced = gans.tiny_networks(config), gans.tiny_networks(config)
+    counter = CompileCounterWithBackend("aot_eager")
+
+    def compiled_step(inputs):
+        return update(traced, gans.FP32, inputs)
+
+    with torch._dynamo.config.patch(trace_autograd_ops=True):
+        run = torch.compile(compiled_step, backend=counter, fullgraph=True, dynamic=False)
+        for seed in range(3):
+            inputs = gans.random_inputs(config, seed)
+            torch.testing.assert_close(run(inputs), update(eager, gans.FP32, inputs), rtol=1e-3, atol=1e-4)
+    assert counter.frame_count == 1
+    torch.testing.assert_close(dict(traced.D.named_buffers()), dict(eager.D.named_buffers()), rtol=1e-3, atol=1e-4)
+    assert all(layer.parts == 1 for layer in traced.D.modules() if isinstance(layer, BatchNorm2d))
 
 
 @pytest.fixture
@@ -155,8 +195,8 @@ def test_no_wasted_convolutions(native_head):
     with CountOperations() as operations:
         update(networks, gans.FP32, inputs)
     assert {name: count for name, count in operations.counts.items() if "conv" in name or name == "mm"} == gans.NO_WASTE
-    assert operations.counts["leaky_relu_bce"] == 3
-    assert operations.counts["leaky_relu_bce_backward input=True weight=True"] == 2  # D: real and fake
+    assert operations.counts["leaky_relu_bce"] == 2
+    assert operations.counts["leaky_relu_bce_backward input=True weight=True"] == 1  # D
     assert operations.counts["leaky_relu_bce_backward input=True weight=False"] == 1  # G
 
 

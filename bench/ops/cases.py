@@ -1,4 +1,6 @@
 """What is measured: every call of an operator that the presets make, with every implementation that fits and that passed its self-check."""
+import functools
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,10 +11,12 @@ from bench.ops import deconv_cases
 from fastgan import models, ops
 from fastgan.config import replace
 from fastgan.ops import adam_ema, choice, trust
+from fastgan.ops.batch_norm import batch_norm
 from fastgan.ops.leaky_relu_bce import leaky_relu_bce_head
 from fastgan.presets import preset
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+NORMS = ((64, 32), (128, 16), (256, 8), (512, 4))  # channels and pixels of a side, in a DCGAN of 64 pixels
 HEADS = (("mlp", (256,), 2), ("dcgan", (512, 4, 4), 1))  # preset, features of an image, batches in one call (real and fake)
 
 
@@ -75,4 +79,21 @@ def adam_cases(batch_size: int, dtype: torch.dtype, device: torch.device):
         yield f"step and average {name} G {numel} parameters", 15 * numel, num_bytes, candidates
 
 
-CASES = {"deconv": deconv_cases.cases, "leaky_relu_bce": head_cases, "adam_ema": adam_cases}
+def norm_cases(batch_size: int, dtype: torch.dtype, device: torch.device):
+    """BatchNorm with leaky ReLU, forward and backward: of one batch, and of real and fake images at once."""
+    for (channels, size), parts in itertools.product(NORMS, (1, 2)):
+        shape = (parts * batch_size, channels, size, size)
+        x = torch.randn(shape, device=device).to(dtype).contiguous(memory_format=torch.channels_last).requires_grad_()
+        dy = torch.randn_like(x)
+        weight, bias = (torch.rand(channels, device=device).requires_grad_() for _ in range(2))
+
+        def run(implementation, x=x, dy=dy, weight=weight, bias=bias, parts=parts):
+            choice.force({"batch_norm": implementation})
+            return torch.autograd.grad(batch_norm(x, weight, bias, None, None, act="leaky_relu", parts=parts), (x, weight, bias), dy)
+
+        candidates = {each: functools.partial(run, each) for each in (choice.REFERENCE, *ops.OPS["batch_norm"])}
+        num_bytes = 5 * x.numel() * x.element_size()  # x and the gradient read, the result and its gradient written, x read once more
+        yield f"forward and backward {'x'.join(map(str, shape))} {parts} parts", 20 * x.numel(), num_bytes, candidates
+
+
+CASES = {"deconv": deconv_cases.cases, "leaky_relu_bce": head_cases, "adam_ema": adam_cases, "batch_norm": norm_cases}

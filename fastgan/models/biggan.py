@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from fastgan.errors import UserError
-from fastgan.layers import ClassProjection
+from fastgan.layers import BatchNorm2d, ClassProjection
 from fastgan.models.res_blocks import Norm, UpBlock, down_blocks, small_image
 from fastgan.norms import ClassBatchNorm2d, normalise_weights
 
@@ -48,7 +48,7 @@ class Generator(nn.Module):
         self.blocks = nn.ModuleList(UpBlock(fan_in, fan_out, norm) for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True))
         attended = [attention == 8 << level for level in range(len(self.blocks))]
         self.attentions = nn.ModuleList(SelfAttention(width) if is_on else nn.Identity() for width, is_on in zip(widths[1:], attended, strict=True))
-        self.output = nn.Sequential(nn.BatchNorm2d(widths[-1]), nn.ReLU(), nn.Conv2d(widths[-1], img_channels, 3, padding=1), nn.Tanh())
+        self.output = nn.Sequential(BatchNorm2d(widths[-1], "relu"), nn.Identity(), nn.Conv2d(widths[-1], img_channels, 3, padding=1), nn.Tanh())
         _init(self, init)
         normalise_weights(self, "spectral", SPECTRAL_EPS, embeddings=False)
 
@@ -124,14 +124,15 @@ class SelfAttention(nn.Module):
 
 
 def _conditional_norm(c_dim: int, condition_dim: int) -> Norm:
-    """BatchNorm whose gain and bias are linear in a vector of condition_dim, or embeddings of the class where that is 0, or plain without classes."""
+    """BatchNorm whose gain and bias are linear in a vector of condition_dim, or embeddings of the class where that is 0, or plain without classes;
+    with a ReLU."""
 
     def make(num_channels: int) -> nn.Module:
         if condition_dim:
             return ClassBatchNorm2d(num_channels, *(nn.Linear(condition_dim, num_channels, bias=False) for _ in range(2)))
         if c_dim:
             return ClassBatchNorm2d(num_channels, *(nn.Embedding(c_dim, num_channels) for _ in range(2)))
-        return nn.BatchNorm2d(num_channels)
+        return BatchNorm2d(num_channels, "relu")
 
     return make
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from fastgan.errors import UserError
-from fastgan.layers import SLOPES, ClassProjection, Deconv, Head, Projection, StridedConv, dcgan_init
+from fastgan.layers import SLOPES, BatchNorm2d, ClassProjection, Deconv, Head, Projection, StridedConv, activation, dcgan_init
 from fastgan.norms import ClassBatchNorm2d, class_batch_norm, normalisation, normalise_weights
 
 OF_WEIGHTS = ("spectral", "weight")  # normalisations that are no layer of their own
@@ -125,14 +125,18 @@ def _widths(img_resolution: int, base: int) -> list[int]:
     return [base << level for level in range(int(math.log2(img_resolution)) - 2)]
 
 
-def _norm(name: str, num_channels: int) -> list[nn.Module]:
-    """The layers of a normalisation, if it has some."""
-    return [] if name in WITHOUT_BIAS else [normalisation(name, num_channels)]
+def _norm(name: str, num_channels: int, act: str) -> list[nn.Module]:
+    """The layers of a normalisation, if it has some, and of the activation behind it: of its place, where BatchNorm contains it."""
+    if name == "batch":
+        norms, behind = [BatchNorm2d(num_channels, act)], nn.Identity
+    else:
+        norms, behind = [] if name in WITHOUT_BIAS else [normalisation(name, num_channels)], lambda: activation(act)
+    return norms if act == "linear" else [*norms, behind()]
 
 
 def _up_block(layer: Projection | Deconv, norm: str, c_dim: int) -> nn.Sequential:
-    norms = [class_batch_norm(layer.out_channels, c_dim)] if c_dim else _norm(norm, layer.out_channels)
-    return nn.Sequential(layer, *norms, nn.ReLU())
+    norms = [class_batch_norm(layer.out_channels, c_dim), nn.Identity()] if c_dim else _norm(norm, layer.out_channels, "relu")
+    return nn.Sequential(layer, *norms)
 
 
 def _down_blocks(img_resolution: int, img_channels: int, ndf: int, norm: str) -> tuple[list[nn.Sequential], int]:
@@ -141,8 +145,8 @@ def _down_blocks(img_resolution: int, img_channels: int, ndf: int, norm: str) ->
     bias = norm in WITHOUT_BIAS
     blocks = [nn.Sequential(StridedConv(img_channels, widths[0], bias), nn.LeakyReLU(0.2))]
     for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True):
-        blocks.append(nn.Sequential(StridedConv(fan_in, fan_out, bias), *_norm(norm, fan_out), nn.LeakyReLU(0.2)))
-    blocks[-1] = blocks[-1][:-1]  # its activation is the head's
+        act = "leaky_relu" if fan_out < widths[-1] else "linear"  # the last one's activation is the head's
+        blocks.append(nn.Sequential(StridedConv(fan_in, fan_out, bias), *_norm(norm, fan_out, act)))
     return blocks, widths[-1]
 
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from fastgan.errors import UserError
-from fastgan.layers import SLOPES, Projection, dcgan_init
+from fastgan.layers import SLOPES, BatchNorm2d, Projection, dcgan_init
 from fastgan.norms import normalise_weights
 
 SIZES = (16, 32, 64, 128, 256, 512, 1024)
@@ -39,7 +39,7 @@ class Generator(nn.Module):
         super().__init__()
         _check_resolution(img_resolution)
         channels = {size: _scaled(number, width) for size, number in G_CHANNELS.items() if size <= img_resolution}
-        self.first = nn.Sequential(Projection(z_dim, 2 * channels[4]), nn.BatchNorm2d(2 * channels[4]), nn.GLU(dim=1))
+        self.first = nn.Sequential(Projection(z_dim, 2 * channels[4]), BatchNorm2d(2 * channels[4]), nn.GLU(dim=1))
         self.levels = nn.ModuleDict({str(size): _up(channels[size // 2], channels[size], size in NOISY_SIZES) for size in channels if size > 4})
         self.gates = nn.ModuleDict({str(to): Gate(channels[size], channels[to], size) for to, size in G_GATES.items() if to in channels})
         self.to_image = nn.Sequential(_conv(channels[img_resolution], img_channels, 3), nn.Tanh())
@@ -160,7 +160,7 @@ def _up(fan_in: int, fan_out: int, is_noisy: bool) -> nn.Sequential:
     layers = [nn.Upsample(scale_factor=2)]
     for channels in (fan_in, fan_out) if is_noisy else (fan_in,):
         noises = [Noise()] if is_noisy else []
-        layers += [_conv(channels, 2 * fan_out, 3), *noises, nn.BatchNorm2d(2 * fan_out), nn.GLU(dim=1)]
+        layers += [_conv(channels, 2 * fan_out, 3), *noises, BatchNorm2d(2 * fan_out), nn.GLU(dim=1)]
     return nn.Sequential(*layers)
 
 
@@ -210,7 +210,7 @@ def _shrunk(x: torch.Tensor, factor: int) -> torch.Tensor:
 
 
 def _normalised(layer: nn.Conv2d) -> list[nn.Module]:
-    return [layer, nn.BatchNorm2d(layer.out_channels), _leaky_relu()]
+    return [layer, BatchNorm2d(layer.out_channels, "leaky_relu"), nn.Identity()]
 
 
 def _conv(fan_in: int, fan_out: int, kernel: int) -> nn.Conv2d:

@@ -3,13 +3,14 @@
 Every block applies its norms and activations before its convolutions. The 1x1 convolution of a shortcut commutes with repeating or averaging
 pixels, and runs where there are fewer of them.
 """
+import functools
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fastgan.layers import Conv2d, ConvDown, UpConv
+from fastgan.layers import BatchNorm2d, Conv2d, ConvDown, UpConv
 from fastgan.norms import ClassBatchNorm2d
 
 Norm = Callable[[int], nn.Module]  # channels -> a normalisation of features
@@ -18,18 +19,20 @@ Norm = Callable[[int], nn.Module]  # channels -> a normalisation of features
 class UpBlock(nn.Module):
     """[N, in_channels, H, W] -> [N, out_channels, 2H, 2W]: norm, ReLU, repeated pixels, conv, norm, ReLU, conv, beside a 1x1 conv.
 
-    norm: where it makes a ClassBatchNorm2d, forward takes what that one's gain and bias depend on as well.
+    norm: makes norm and ReLU together, BatchNorm by default; where it makes a ClassBatchNorm2d, forward takes what that one's gain and bias depend
+    on as well.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, norm: Norm = nn.BatchNorm2d):
+    def __init__(self, in_channels: int, out_channels: int, norm: Norm | None = None):
         super().__init__()
+        norm = norm or functools.partial(BatchNorm2d, act="relu")
         self.norm1, self.conv1 = norm(in_channels), UpConv(in_channels, out_channels)
         self.norm2, self.conv2 = norm(out_channels), Conv2d(out_channels, out_channels, 3, padding=1)
         self.shortcut = Conv2d(in_channels, out_channels, 1)
 
     def forward(self, x: torch.Tensor, condition: torch.Tensor | None = None) -> torch.Tensor:
-        h = self.conv1(F.relu(_normalised(self.norm1, x, condition)))
-        h = self.conv2(F.relu(_normalised(self.norm2, h, condition)))
+        h = self.conv1(_normalised(self.norm1, x, condition))
+        h = self.conv2(_normalised(self.norm2, h, condition))
         return h + F.interpolate(self.shortcut(x), scale_factor=2, mode="nearest")
 
 

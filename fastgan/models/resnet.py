@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fastgan.layers import ClassifierHead, ClassProjection, Conv2d, ConvTranspose2d
+from fastgan.layers import BatchNorm2d, ClassifierHead, ClassProjection, Conv2d, ConvTranspose2d
 from fastgan.models.res_blocks import DownBlock, UpBlock, down_blocks, small_image, tapered_widths, xavier_init
 from fastgan.norms import class_batch_norm, normalisation, normalise_weights
 
@@ -23,10 +23,10 @@ class Generator(nn.Module):
 
     def __init__(self, widths: tuple[int, ...], img_channels: int = 3, z_dim: int = 128, c_dim: int = 0):
         super().__init__()
-        norm = functools.partial(class_batch_norm, num_classes=c_dim) if c_dim else nn.BatchNorm2d
+        norm = functools.partial(class_batch_norm, num_classes=c_dim) if c_dim else functools.partial(BatchNorm2d, act="relu")
         self.input = nn.Linear(z_dim, widths[0] * 16)
         self.blocks = nn.ModuleList(UpBlock(fan_in, fan_out, norm) for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True))
-        self.output = nn.Sequential(nn.BatchNorm2d(widths[-1]), nn.ReLU(), Conv2d(widths[-1], img_channels, 3, padding=1), nn.Tanh())
+        self.output = nn.Sequential(BatchNorm2d(widths[-1], "relu"), nn.Identity(), Conv2d(widths[-1], img_channels, 3, padding=1), nn.Tanh())
         xavier_init(self)
 
     def forward(self, z: torch.Tensor, c: torch.Tensor | None = None) -> torch.Tensor:
@@ -102,8 +102,8 @@ class ConvGenerator(nn.Module):
         self.input_norm = nn.BatchNorm1d(widths[0] * 16)
         layers: list[nn.Module] = []
         for fan_in, fan_out in zip(widths, (*widths[1:], img_channels), strict=True):
-            layers += [nn.ReLU(), ConvTranspose2d(fan_in, fan_out, 5, 2, 2, 1), nn.BatchNorm2d(fan_out)]
-        self.layers = nn.Sequential(*layers[:-1], nn.Tanh())
+            layers += [nn.Identity(), ConvTranspose2d(fan_in, fan_out, 5, 2, 2, 1), BatchNorm2d(fan_out, "relu")]
+        self.layers = nn.Sequential(nn.ReLU(), *layers[1:-1], nn.Tanh())
         _strided_xavier_init(self)
 
     def forward(self, z: torch.Tensor, c: torch.Tensor | None = None) -> torch.Tensor:

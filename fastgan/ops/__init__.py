@@ -18,6 +18,7 @@ from fastgan.errors import UserError
 # Every op, and its implementations beside the reference: cpu and cuda are in the library, triton in fastgan.kernels, the others are torch operations.
 OPS = {
     "adam_ema": ("cpu", "triton"),
+    "batch_norm": ("triton",),
     "bias_act": ("cpu", "cuda"),
     "conv": ("subpixel", "flipped"),
     "deconv": ("subpixel", "cpu", "cuda", "triton"),

@@ -18,6 +18,7 @@ CPU = torch.device("cpu")
 def small(monkeypatch):
     """Layers that take microseconds, and limits that do too."""
     monkeypatch.setattr(deconv_cases, "DCGAN_LAYERS", ((8, 4, 2), (4, 3, 4)))
+    monkeypatch.setattr(cases, "NORMS", ((3, 2),))
     monkeypatch.setattr(cases, "HEADS", (("mlp", (5,), 2), ("dcgan", (6, 4, 4), 1)))
     monkeypatch.setattr(measure, "COPY_BYTES", {"cpu": 1 << 12})
     monkeypatch.setattr(measure, "ROUND_S", 1e-4)

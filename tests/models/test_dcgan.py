@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from fastgan.errors import UserError
-from fastgan.layers import Deconv, Head, StridedConv
+from fastgan.layers import BatchNorm2d, Deconv, Head, StridedConv
 from fastgan.models.dcgan import ConcatDiscriminator, ConcatGenerator, Discriminator, Generator, ProjectionDiscriminator
 from fastgan.norms import ImageNorm, Spectral, WeightNorm
 
@@ -132,7 +132,7 @@ def test_one_normalisation_in_the_place_of_batchnorm(norm):
     assert img.shape == (2, 3, 32, 32)
     assert D(img).shape == (2,)
     in_G, in_D = {"batch": (3, 2), "instance": (3, 2), "layer": (3, 2), "none": (0, 0), "spectral": (4, 4), "weight": (4, 4)}[norm]
-    expected = {"batch": nn.BatchNorm2d, "instance": ImageNorm, "layer": ImageNorm, "spectral": Spectral, "weight": WeightNorm}
+    expected = {"batch": BatchNorm2d, "instance": ImageNorm, "layer": ImageNorm, "spectral": Spectral, "weight": WeightNorm}
     for network, num in ((G, in_G), (D, in_D)):
         found = layers_of(network, (nn.BatchNorm2d, ImageNorm, Spectral, WeightNorm))
         assert [type(layer) for layer in found] == num * [expected.get(norm)]
