@@ -1,18 +1,22 @@
-"""Triton kernels of BatchNorm's sums over rows: mean and variance of every channel, and the two sums of its gradient, each in one launch.
+"""Triton kernels of BatchNorm: mean and variance of every channel, and the two sums of its gradient, one launch each.
 
-x lies in memory as [rows, C]: an image in channels_last, or [N, C]. The batch is `parts` equal runs of rows, each with sums of its own. A program
-sums a tile of rows for some columns and writes what it found; whoever of a column's programs comes last puts all of it together, always in the same
-order, so results do not depend on who that was. The last one leaves the column's ticket at zero, which a replayed CUDA graph needs.
+x lies in memory as [rows, C]: an image in channels_last, or [N, C]. The batch is `parts` equal numbers of rows, each
+with sums of its own. A program sums a run of rows for some columns and writes what it found; whoever of a column's
+programs comes last puts all of it together, always in the same order, so results do not depend on who that was. The
+last one leaves the ticket, by which they are counted, at zero: a replayed CUDA graph needs that.
 """
+
 import torch
 import triton
 import triton.language as tl
 
 TILE = 2048  # elements at a time: 16 a thread, for each of which mean and sum of squares take a register
 COLUMNS = 32  # at most: 64 bytes of a bfloat16 row, two sectors of memory
-PROGRAMS = 528  # that are wanted: four for each of the 132 multiprocessors of an H100 or H200; more of them leave more to the last one
+PROGRAMS = 528  # wanted: four for each of the 132 multiprocessors of an H100 or H200; more leave more to the last one
 MOST_RUNS = 128  # whose sums the last one reads at a time
-FEWEST_STEPS = 2  # tiles that a program sums at least, where there are more: what it writes must be little beside what it reads
+FEWEST_STEPS = (
+    2  # tiles that a program sums at least, where there are more: what it writes must be little beside what it reads
+)
 TICKETS = 4096  # columns' groups of the widest call
 CACHED = tl.constexpr(".cg")  # other programs wrote it: read it from where all multiprocessors see it
 
@@ -29,7 +33,7 @@ def _statistics_kernel(
     rows, runs, steps, C, momentum, eps,
     PARTS: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK: tl.constexpr, BLOCK_RUNS: tl.constexpr,
 ):  # fmt: skip
-    """Program (group, run, part): BLOCK columns of `steps` tiles of BLOCK_ROWS rows."""
+    """Sum, as program (group, run, part), BLOCK columns of `steps` tiles of BLOCK_ROWS rows."""
     c = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     run, part = tl.program_id(1), tl.program_id(2)
     lane, first = tl.arange(0, BLOCK_ROWS), run * steps * BLOCK_ROWS
@@ -64,7 +68,10 @@ def _statistics_kernel(
             for start in range(0, runs, BLOCK_RUNS):
                 r, at, inside = _runs_at(start, runs, c, C, BLOCK_RUNS)
                 off = tl.load(means + at, inside, 0.0, cache_modifier=CACHED) - total[None, :]
-                each = tl.load(deviations + at, inside, 0.0, cache_modifier=CACHED) + _length(r, length, rows)[:, None] * off * off
+                each = (
+                    tl.load(deviations + at, inside, 0.0, cache_modifier=CACHED)
+                    + _length(r, length, rows)[:, None] * off * off
+                )
                 spread += tl.sum(tl.where(inside, each, 0.0), 0)
             variance = spread / rows
             tl.store(mean + p * C + c, total, c < C)
@@ -86,12 +93,12 @@ def _gradient_sums_kernel(
     bias,  # float32 [C] or None for zeros
     partial,  # float32 [2, PARTS, runs, C], scratch
     tickets,  # int32 [groups of columns], zeros before and after
-    sums,  # float32 [2, PARTS, C], written: of dz, and of dz times the normalised x, where dz is dy before the activation
+    sums,  # float32 [2, PARTS, C], written: of dz, which is dy before the activation, and of dz times the normalised x
     totals,  # float32 [2, C], written: the sums of all parts, the gradients of bias and weight
     rows, runs, steps, C,
     SLOPE: tl.constexpr, PARTS: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK: tl.constexpr, BLOCK_RUNS: tl.constexpr,
 ):  # fmt: skip
-    """Program (group, run, part), as above."""
+    """Sum as program (group, run, part), as above."""
     c = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     run, part = tl.program_id(1), tl.program_id(2)
     lane, first = tl.arange(0, BLOCK_ROWS), run * steps * BLOCK_ROWS
@@ -129,26 +136,26 @@ def _gradient_sums_kernel(
 
 @triton.jit
 def _count(row, rows, BLOCK_ROWS: tl.constexpr, steps):
-    """How many of row, row + BLOCK_ROWS ... (steps of them) lie below `rows`, as float32."""
+    """Return how many of row, row + BLOCK_ROWS ... (steps of them) lie below `rows`, as float32."""
     return tl.minimum(tl.maximum((rows - row + BLOCK_ROWS - 1) // BLOCK_ROWS, 0), steps).to(tl.float32)
 
 
 @triton.jit
 def _length(run, length, rows):
-    """Rows of a run, as float32."""
+    """Return the number of rows of a run, as float32."""
     return tl.minimum(tl.maximum(rows - run * length, 0), length).to(tl.float32)
 
 
 @triton.jit
 def _runs_at(start, runs, c, C, BLOCK_RUNS: tl.constexpr):
-    """(numbers of BLOCK_RUNS runs, where their columns c lie, which of them there are)."""
+    """Return (numbers of BLOCK_RUNS runs, where their columns c lie, which of them there are)."""
     run = start + tl.arange(0, BLOCK_RUNS)
     return run, run[:, None] * C + c[None, :], (run < runs)[:, None] & (c < C)[None, :]
 
 
 @triton.jit
 def _is_last(tickets, num):
-    """Whether all other programs of this group of columns, `num` in all, have written what they found; the ticket is zero again then."""
+    """Return true in the last of the `num` programs of a group of columns: all have written, the ticket is at zero."""
     ticket = tickets + tl.program_id(0)
     tl.debug_barrier()  # all threads have written
     is_last = tl.atomic_add(ticket, 1, sem="acq_rel") == num - 1
@@ -166,14 +173,17 @@ def statistics(
     eps: float,
     parts: int,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(mean, 1 / sqrt(variance + eps)) of every channel in each part of the batch, float32 [parts, C]; the running statistics follow, part by part.
+    """Return (mean, 1 / sqrt(variance + eps)) of every channel in each part of the batch, float32 [parts, C].
 
-    x: [N, C] or [N, C, H, W] in channels_last, N a multiple of parts, two rows (N * H * W) a part at least; float32, float16 or bfloat16.
-    running_mean, running_var: float32 [C], the variance unbiased. tickets: int32 [TICKETS], zeros, of launches that come one after the other.
+    The running statistics follow, part by part. x: [N, C] or [N, C, H, W] in channels_last, N a multiple of parts, two
+    rows (N * H * W) a part at least; float32, float16 or bfloat16. running_mean, running_var: float32 [C], the variance
+    unbiased. tickets: int32 [TICKETS], zeros, of launches that come one after the other.
     """
     grid, sizes, blocks = _plan(x, parts)
     mean, rstd = (torch.empty(parts, x.shape[1], dtype=torch.float32, device=x.device) for _ in range(2))
-    _statistics_kernel[grid](x, _partial(x, grid), tickets, mean, rstd, running_mean, running_var, *sizes, momentum, eps, parts, *blocks)
+    _statistics_kernel[grid](
+        x, _partial(x, grid), tickets, mean, rstd, running_mean, running_var, *sizes, momentum, eps, parts, *blocks
+    )
     return mean, rstd
 
 
@@ -187,26 +197,35 @@ def gradient_sums(
     tickets: torch.Tensor,
     slope: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(float32 [2, parts, C]: sums of dz and of dz * normalised x; float32 [2, C]: the same of all parts) with dz = dy through the activation.
+    """Return (float32 [2, parts, C]: sums of dz and of dz * normalised x; float32 [2, C]: the same of all parts).
 
-    dy: like x, in its memory format. weight, bias: float32 [C]. slope: of the activation below zero, 0 for ReLU, 1 for none; the rest as above.
+    dz is dy through the activation, whose slope below zero is `slope`: 0 for ReLU, 1 for none. dy: like x, in its
+    memory format. weight, bias: float32 [C]. The rest as above.
     """
     parts = mean.shape[0]
     grid, sizes, blocks = _plan(x, parts)
-    sums, totals = (torch.empty(shape, dtype=torch.float32, device=x.device) for shape in ((2, parts, x.shape[1]), (2, x.shape[1])))
-    _gradient_sums_kernel[grid](x, dy, mean, rstd, weight, bias, _partial(x, grid), tickets, sums, totals, *sizes, slope, parts, *blocks)
+    sums, totals = (
+        torch.empty(shape, dtype=torch.float32, device=x.device) for shape in ((2, parts, x.shape[1]), (2, x.shape[1]))
+    )
+    _gradient_sums_kernel[grid](
+        x, dy, mean, rstd, weight, bias, _partial(x, grid), tickets, sums, totals, *sizes, slope, parts, *blocks
+    )
     return sums, totals
 
 
 def _plan(x: torch.Tensor, parts: int) -> tuple[tuple[int, int, int], tuple[int, int, int, int], tuple[int, int, int]]:
-    """(grid; rows of a part, runs of them, tiles of a run, channels; sizes of the tiles)."""
+    """Return (grid; rows of a part, runs of them, tiles of a run, channels; sizes of the tiles)."""
     C = x.shape[1]
     rows, block = x.numel() // C // parts, min(triton.next_power_of_2(C), COLUMNS)
     groups, block_rows = triton.cdiv(C, block), TILE // block
     tiles = triton.cdiv(rows, block_rows)
     steps = max(triton.cdiv(tiles * groups * parts, PROGRAMS), min(tiles, FEWEST_STEPS))
     runs = triton.cdiv(tiles, steps)
-    return (groups, runs, parts), (rows, runs, steps, C), (block_rows, block, min(triton.next_power_of_2(runs), MOST_RUNS))
+    return (
+        (groups, runs, parts),
+        (rows, runs, steps, C),
+        (block_rows, block, min(triton.next_power_of_2(runs), MOST_RUNS)),
+    )
 
 
 def _partial(x: torch.Tensor, grid: tuple[int, int, int]) -> torch.Tensor:

@@ -1,11 +1,12 @@
 """BatchNorm in training mode with the activation behind it, over each of `parts` consecutive equal parts of the batch.
 
-Its sums over the batch are one launch each, forward and backward, where Triton's kernels run: mean and variance with the running
-statistics, and the two sums of the gradient. What is done to every element is left to torch's operations, so that the compiler makes one
-pass of it together with what comes before and behind. The reference is torch's own layer.
+Its sums over the batch are one launch each, forward and backward, where Triton's kernels run: mean and variance with
+the running statistics, and the two sums of the gradient. What is done to every element is left to torch's operations,
+so that the compiler makes one pass of it together with what comes before and behind. The reference is torch's own
+layer.
 """
+
 import functools
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -32,12 +33,13 @@ def batch_norm(
     slope: float = 0.2,
     parts: int = 1,
 ) -> torch.Tensor:
-    """act((x - mean) / sqrt(variance + eps) * weight + bias) with the statistics of each part of the batch, like x (Ioffe & Szegedy, 2015).
+    """Return act((x - mean) / sqrt(variance + eps) * weight + bias), like x, with statistics of each part of the batch.
 
-    x: [N, C] or [N, C, H, W], any floating point dtype; N a multiple of parts, two values a channel and part at least. Sums are in float32, or in
-    float64 where x is. weight, bias: [C] or None. running_mean, running_var: [C] or None, moved in place towards the statistics (the variance
-    unbiased) by `momentum`, part by part, as so many calls would. act: linear | relu | leaky_relu (`slope` below zero, >= 0). Differentiable to any
-    order in x, weight and bias. Raises UserError for anything else.
+    BatchNorm in training mode (Ioffe and Szegedy, 2015, arXiv 1502.03167). x: [N, C] or [N, C, H, W], floating point, N
+    a multiple of parts, two values a channel and part at least; sums are float32, or float64 where x is. weight, bias:
+    [C] or None. running_mean, running_var: [C] or None, moved in place towards the statistics (the variance unbiased)
+    by `momentum`, part by part, as so many calls would. act: linear | relu | leaky_relu (`slope` below zero, >= 0).
+    Differentiable to any order in x, weight and bias. Raises UserError for anything else.
     """
     _check(x, weight, bias, running_mean, running_var, act, slope, parts)
     slope = {"linear": 1.0, "relu": 0.0, "leaky_relu": float(slope)}[act]
@@ -48,12 +50,15 @@ def batch_norm(
 
 
 def batch_norm_reference(x, weight, bias, running_mean, running_var, momentum, eps, slope, parts) -> torch.Tensor:
-    """The same by torch's BatchNorm, part by part; differentiable."""
-    each = [F.batch_norm(part, running_mean, running_var, weight, bias, True, momentum, eps) for part in (x.chunk(parts) if parts > 1 else (x,))]
+    """Return the same by torch's BatchNorm, part by part; differentiable."""
+    each = [
+        F.batch_norm(part, running_mean, running_var, weight, bias, True, momentum, eps)
+        for part in (x.chunk(parts) if parts > 1 else (x,))
+    ]
     return activated(each[0] if parts == 1 else torch.cat(each), slope)
 
 
-# --- where the sums are kernels ------------------------------------------------------------------------------------------------------------------
+# --- where the sums are kernels ---------------------------------------------------------------------------------------
 
 
 class _BatchNorm(torch.autograd.Function):
@@ -68,25 +73,34 @@ class _BatchNorm(torch.autograd.Function):
     def backward(ctx, dy):
         x, weight, bias, mean, rstd = ctx.saved_tensors
         dy = dy.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else dy.contiguous()
-        if torch.is_grad_enabled():  # create_graph: from x on, so that differentiating this is all that the next order takes
+        if (
+            torch.is_grad_enabled()
+        ):  # create_graph: from x on, so that differentiating this is all that the next order takes
             mean, rstd = statistics_reference(x, ctx.eps, len(mean))
             sums, totals = gradient_sums_reference(x, dy, mean, rstd, weight, bias, ctx.slope)
         else:
             sums, totals = _operators().gradient_sums(x, dy, mean, rstd, weight, bias, ctx.slope)
         dx = input_gradient(x, dy, mean, rstd, weight, bias, ctx.slope, sums) if is_needed(ctx, 0) else None
-        return dx, totals[1] if ctx.needs_input_grad[1] else None, totals[0] if ctx.needs_input_grad[2] else None, *(None,) * 6
+        return (
+            dx,
+            totals[1] if ctx.needs_input_grad[1] else None,
+            totals[0] if ctx.needs_input_grad[2] else None,
+            *(None,) * 6,
+        )
 
 
 # The compiler takes it as one node and differentiates what is inside, as it does with deconv's.
 @torch.compiler.allow_in_graph
 def _chosen(x, weight, bias, running_mean, running_var, momentum, eps, slope, parts) -> torch.Tensor:
-    """By the form that choice.py picks. The sums alone are timed: the passes over the elements are the compiler's in either form."""
+    """Run the form that choice.py picks. It times the sums alone: passes over elements are the compiler's in either."""
     runs = {
         "reference": functools.partial(torch.var_mean, _by_parts(x, parts), _dims(x), correction=0),
         "triton": lambda: _operators().statistics(x, None, None, momentum, eps, parts),
     }
     call = f"{'x'.join(map(str, x.shape))}{f' {parts} parts' * (parts > 1)} {str(x.dtype).removeprefix('torch.')}"
-    form = _BatchNorm.apply if choice.pick("batch_norm", call, runs, x.device.type) == "triton" else batch_norm_reference
+    form = (
+        _BatchNorm.apply if choice.pick("batch_norm", call, runs, x.device.type) == "triton" else batch_norm_reference
+    )
     return form(x, weight, bias, running_mean, running_var, momentum, eps, slope, parts)
 
 
@@ -102,23 +116,23 @@ def _kernels_fit(x: torch.Tensor, *others: torch.Tensor | None) -> bool:
 
 
 def _have_layout(x: torch.Tensor, *others: torch.Tensor | None) -> bool:
-    """Whether the kernels can read these: x row after row, the rest in the dtype of their sums."""
+    """Return true where the kernels can read these: x row after row, the rest in the dtype of their sums."""
     is_dense = x.is_contiguous() if x.ndim == 2 else x.is_contiguous(memory_format=torch.channels_last)
     in_float32 = all(each is None or (each.dtype == torch.float32 and each.is_contiguous()) for each in others)
     return x.dtype in KERNEL_DTYPES and is_dense and in_float32 and x.shape[1] <= MOST_CHANNELS
 
 
-# --- in torch operations: what is done to each element, and what the kernels sum ------------------------------------------------------------------
+# --- in torch operations: what is done to each element, and what the kernels sum --------------------------------------
 # mean and rstd are [parts, C], of the dtype of the sums.
 
 
 def normalised(x, weight, bias, mean, rstd, slope: float) -> torch.Tensor:
-    """The result, like x."""
+    """Return the result, like x."""
     return _together(activated(_normalise(x, weight, bias, mean, rstd)[1], slope), x)
 
 
 def input_gradient(x, dy, mean, rstd, weight, bias, slope: float, sums: torch.Tensor) -> torch.Tensor:
-    """dx, like x. sums: [2, parts, C], of dz and of dz times the normalised x."""
+    """Return dx, like x. sums: [2, parts, C], of dz and of dz times the normalised x."""
     centred, _, dz = _before_activation(x, dy, mean, rstd, weight, bias, slope)
     means = sums * (len(mean) * x.shape[1] / x.numel())
     dx = dz - _per_channel(means[0], x) - centred * _per_channel(rstd * means[1], x)
@@ -126,34 +140,36 @@ def input_gradient(x, dy, mean, rstd, weight, bias, slope: float, sums: torch.Te
 
 
 def statistics_reference(x, eps: float, parts: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """(mean, 1 / sqrt(variance + eps)), both [parts, C]; differentiable."""
+    """Return (mean, 1 / sqrt(variance + eps)), both [parts, C]; differentiable."""
     variance, mean = torch.var_mean(_by_parts(x, parts).to(_dtype_of_sums(x)), _dims(x), correction=0)
     return mean, (variance + eps).rsqrt()
 
 
 def gradient_sums_reference(x, dy, mean, rstd, weight, bias, slope: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """(sums of dz and of dz times the normalised x, [2, parts, C]; of all parts, [2, C]); differentiable."""
+    """Return (sums of dz and of dz times the normalised x, [2, parts, C]; of all parts, [2, C]); differentiable."""
     centred, _, dz = _before_activation(x, dy, mean, rstd, weight, bias, slope)
     sums = torch.stack([dz.sum(_dims(x)), (dz * centred).sum(_dims(x)) * rstd])
     return sums, sums.sum(1)
 
 
-def _before_activation(x, dy, mean, rstd, weight, bias, slope: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(x - mean, z, the gradient dz), by parts; z is what the activation was given."""
+def _before_activation(
+    x, dy, mean, rstd, weight, bias, slope: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return (x - mean, z, the gradient dz), by parts; z is what the activation was given."""
     centred, z = _normalise(x, weight, bias, mean, rstd)
     dz = _by_parts(dy, len(mean)).to(z.dtype)
     return centred, z, dz if slope == 1 else torch.where(z > 0, dz, dz * slope)
 
 
 def _normalise(x, weight, bias, mean, rstd) -> tuple[torch.Tensor, torch.Tensor]:
-    """(x - mean, (x - mean) * rstd * weight + bias), by parts."""
+    """Return (x - mean, (x - mean) * rstd * weight + bias), by parts."""
     centred = _by_parts(x, len(mean)).to(mean.dtype) - _per_channel(mean, x)
     z = centred * _per_channel(rstd if weight is None else rstd * weight, x)
     return centred, z if bias is None else z + _per_channel(bias[None], x)
 
 
 def _by_parts(x: torch.Tensor, parts: int) -> torch.Tensor:
-    """[N, C, ...] -> [parts, N / parts, C, ...]."""
+    """Return [N, C, ...] as [parts, N / parts, C, ...]."""
     return x.unflatten(0, (parts, -1))
 
 
@@ -162,20 +178,20 @@ def _together(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
 
 
 def _per_channel(values: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """[parts, C] with the dimensions of x by parts."""
+    """Return [parts, C] with the dimensions of x by parts."""
     return values.view(len(values), 1, -1, *[1] * (x.ndim - 2))
 
 
 def _dims(x: torch.Tensor) -> tuple[int, ...]:
-    """What is summed over, of x by parts."""
-    return (1, 3, 4)[:x.ndim - 1]
+    """Return the dimensions that are summed over, of x by parts."""
+    return (1, 3, 4)[: x.ndim - 1]
 
 
 def _dtype_of_sums(x: torch.Tensor) -> torch.dtype:
     return torch.promote_types(x.dtype, torch.float32)
 
 
-# --- what is refused -----------------------------------------------------------------------------------------------------------------------------
+# --- what is refused --------------------------------------------------------------------------------------------------
 
 
 def _check(x, weight, bias, running_mean, running_var, act: str, slope: float, parts: int) -> None:
@@ -184,24 +200,33 @@ def _check(x, weight, bias, running_mean, running_var, act: str, slope: float, p
     if parts < 1 or x.shape[0] % parts:
         raise UserError(f"batch_norm: {x.shape[0]} images cannot be cut into {parts} equal parts.")
     if x.numel() // x.shape[1] // parts < 2:
-        raise UserError(f"batch_norm: x {list(x.shape)} has one value a channel{' and part' * (parts > 1)}, of which there is no variance.")
+        raise UserError(
+            f"batch_norm: x {list(x.shape)} has one value a channel{' and part' * (parts > 1)}, which has no variance."
+        )
     if act not in ACTIVATIONS or slope < 0:
-        raise UserError(f"batch_norm: act is {act!r} with slope {slope}; choose one of {', '.join(ACTIVATIONS)} and a slope of 0 or more.")
-    for name, tensor in (("weight", weight), ("bias", bias), ("running_mean", running_mean), ("running_var", running_var)):
+        raise UserError(
+            f"batch_norm: act is {act!r}, slope {slope}; choose one of {', '.join(ACTIVATIONS)} and a slope >= 0."
+        )
+    for name, tensor in (
+        ("weight", weight),
+        ("bias", bias),
+        ("running_mean", running_mean),
+        ("running_var", running_var),
+    ):
         if tensor is not None and (tensor.shape != (x.shape[1],) or tensor.device != x.device):
             where = f"{list(tensor.shape)} on {tensor.device}"
-            raise UserError(f"batch_norm: {name} must be [{x.shape[1]}] on {x.device} for x {list(x.shape)}, not {where}.")
+            raise UserError(
+                f"batch_norm: {name} must be [{x.shape[1]}] on {x.device} for x {list(x.shape)}, not {where}."
+            )
     if (running_mean is None) != (running_var is None):
         raise UserError("batch_norm: running_mean and running_var must be given both, or neither.")
 
 
-# --- the check on first use ------------------------------------------------------------------------------------------------------------------------
-
-Sums = Callable[..., tuple[torch.Tensor, ...]]
+# --- the check on first use -------------------------------------------------------------------------------------------
 
 
 def self_check(implementation: str, device: torch.device) -> str | None:
-    """The sums of both directions against the reference's, with float64 as the truth; what is wrong, or None."""
+    """Compare the sums of both directions with the reference's, float64 being the truth: what is wrong, or None."""
     for dtype in KERNEL_DTYPES:
         for shape, parts, slope in (((6, 33, 5, 7), 2, 0.2), ((64, 64, 8, 8), 1, 0.0), ((10, 100), 2, 1.0)):
             problem = _problem_of(dtype, shape, parts, slope, device)
@@ -210,7 +235,9 @@ def self_check(implementation: str, device: torch.device) -> str | None:
     return None
 
 
-def _problem_of(dtype: torch.dtype, shape: tuple[int, ...], parts: int, slope: float, device: torch.device) -> str | None:
+def _problem_of(
+    dtype: torch.dtype, shape: tuple[int, ...], parts: int, slope: float, device: torch.device
+) -> str | None:
     x, dy = (3 + torch.randn(shape, device=device).to(dtype) for _ in range(2))
     x, dy = (each.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else each for each in (x, dy))
     weight, bias, running_mean, running_var = (torch.rand(shape[1], device=device) for _ in range(4))

@@ -1,4 +1,5 @@
-"""The Triton kernels of batch_norm as operators of torch, which the compiler can trace. Imported on first use: importing Triton takes a second."""
+"""The Triton kernels of batch_norm as operators of torch, which the compiler can trace. Imported on first use."""
+
 import functools
 
 import torch
@@ -8,11 +9,18 @@ from fastgan.kernels import batch_norm as kernels
 CAPTURED_FIRST = "batch_norm: a CUDA graph was recorded before its first call on {}: run the step once, then record it"
 
 
-@torch.library.custom_op("fastgan::batch_norm_statistics_triton", mutates_args=("running_mean", "running_var"), device_types="cuda")
+@torch.library.custom_op(
+    "fastgan::batch_norm_statistics_triton", mutates_args=("running_mean", "running_var"), device_types="cuda"
+)
 def statistics(
-    x: torch.Tensor, running_mean: torch.Tensor | None, running_var: torch.Tensor | None, momentum: float, eps: float, parts: int
+    x: torch.Tensor,
+    running_mean: torch.Tensor | None,
+    running_var: torch.Tensor | None,
+    momentum: float,
+    eps: float,
+    parts: int,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """kernels.statistics with the tickets of the device."""
+    """Run kernels.statistics with the tickets of the device."""
     with torch.cuda.device(x.device):
         return kernels.statistics(x, running_mean, running_var, _tickets(x.device), momentum, eps, parts)
 
@@ -27,7 +35,7 @@ def gradient_sums(
     bias: torch.Tensor | None,
     slope: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """kernels.gradient_sums with the tickets of the device."""
+    """Run kernels.gradient_sums with the tickets of the device."""
     with torch.cuda.device(x.device):
         return kernels.gradient_sums(x, dy, mean, rstd, weight, bias, _tickets(x.device), slope)
 
@@ -44,11 +52,11 @@ def _(x, dy, mean, rstd, weight, bias, slope):
 
 @functools.cache
 def _tickets(device: torch.device) -> torch.Tensor:
-    """What the programs of a launch count themselves with, int32 [TICKETS], zeros between launches.
+    """Return what the programs of a launch count themselves with: int32 [TICKETS], zeros between launches.
 
-    One for all calls on a device, since zeros of its own would cost every call a launch: calls must come one after the other, on one stream
-    at a time, as all of a step does. It must outlive every graph that has its address, and not lie in a graph's pool, which only that
-    graph's replays would set to zero.
+    One tensor for all calls on a device, since zeros of its own would cost every call a launch. So calls must come one
+    after the other, on one stream at a time, as all of a step does. It must outlive every graph that holds its address,
+    and not lie in a graph's pool, where only replays of that graph would set it to zero.
     """
     if torch.cuda.is_current_stream_capturing():
         raise RuntimeError(CAPTURED_FIRST.format(device))

@@ -1,4 +1,5 @@
-"""The Triton kernels of BatchNorm's sums: run by the interpreter against the reference, and compiled for GPUs that are not there."""
+"""The Triton kernels of BatchNorm's sums: interpreted beside the reference, and compiled for absent GPUs."""
+
 import functools
 import re
 from unittest import mock
@@ -12,7 +13,7 @@ from fastgan.ops import batch_norm as op
 
 pytest.importorskip("triton", reason="triton is not installed")
 
-SIZES = {  # shape of x, parts: one program and many, ragged rows and channels, several groups of columns, an empty lane, no pixels
+SIZES = {  # shape of x, parts: one program and many, ragged rows and channels, groups of columns, lanes without rows
     "image": ((4, 3, 5, 7), 2),
     "two rows": ((2, 1, 1, 1), 1),
     "several groups": ((2, 70, 3, 3), 1),
@@ -68,7 +69,9 @@ def check_gradient_sums(shape, parts, dtype, slope, affine):
     ours = kernels.gradient_sums(x, dy, mean, rstd, weight, bias, tickets, slope)
 
     def reference(t):
-        return op.gradient_sums_reference(*(None if each is None else each.to(t) for each in (x, dy, mean, rstd, weight, bias)), slope)
+        return op.gradient_sums_reference(
+            *(None if each is None else each.to(t) for each in (x, dy, mean, rstd, weight, bias)), slope
+        )
 
     for each in zip(ours, reference(torch.float32), reference(torch.float64), strict=True):
         assert_close_to_truth(*each, atol=8 * torch.finfo(torch.float32).eps * (1 + each[2].abs().max().item()))
@@ -85,7 +88,8 @@ def check_other_plans():
 
 
 every_size = pytest.mark.parametrize(
-    "size", [pytest.param(size, id=name, marks=() if name in SHORT else pytest.mark.thorough) for name, size in SIZES.items()]
+    "size",
+    [pytest.param(size, id=name, marks=() if name in SHORT else pytest.mark.thorough) for name, size in SIZES.items()],
 )
 
 
@@ -123,9 +127,8 @@ def compiled(name, dtype, capability):
         return torch.empty(size, dtype=dtype, device="meta")
 
     shape, parts = TRAINED[name]
-    x, channels, tickets = (
-        empty(*shape, dtype=dtype).to(memory_format=torch.channels_last), empty(shape[1]), empty(kernels.TICKETS, dtype=torch.int32)
-    )  # fmt: skip
+    x = empty(*shape, dtype=dtype).to(memory_format=torch.channels_last)
+    channels, tickets = empty(shape[1]), empty(kernels.TICKETS, dtype=torch.int32)
 
     def launch():
         mean, rstd = kernels.statistics(x, channels, channels, tickets, 0.1, 1e-5, parts)
@@ -134,8 +137,12 @@ def compiled(name, dtype, capability):
     return compile_launches(launch, capability)
 
 
-@pytest.mark.parametrize("capability", [pytest.param(each, marks=() if each == 90 else pytest.mark.thorough) for each in CAPABILITIES])
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.thorough if name == "narrow" else ()) for name in TRAINED])
+@pytest.mark.parametrize(
+    "capability", [pytest.param(each, marks=() if each == 90 else pytest.mark.thorough) for each in CAPABILITIES]
+)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.thorough if name == "narrow" else ()) for name in TRAINED]
+)
 def test_each_compiles_to_one_launch_without_a_spill(name, capability):
     both = compiled(name, torch.bfloat16, capability)
     assert len(both) == 2
@@ -155,8 +162,8 @@ def test_a_program_says_that_it_has_written_and_only_then_looks_who_has():
     """No store may stand between the barrier and the count: other threads' sums would be missed."""
     for kernel in compiled("G, last", torch.bfloat16, 90):
         before, after = re.split(r"atom\.[a-z.]*acq_rel[a-z0-9.]*add[a-z0-9.]*", kernel.asm["ptx"])
-        assert "bar.sync" in before[before.rindex("st.global"):]
-        assert "bar.sync" in after[:after.index("ld.global")]
+        assert "bar.sync" in before[before.rindex("st.global") :]
+        assert "bar.sync" in after[: after.index("ld.global")]
 
 
 def test_the_operators_for_compiled_code_know_their_shapes():

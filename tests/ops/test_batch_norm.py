@@ -1,4 +1,5 @@
-"""BatchNorm with its activation: the reference beside torch's layer, and the form of the kernels, whose sums torch operations stand in for here."""
+"""BatchNorm with its activation: the reference beside torch's layer, and the form of the kernels with sums in torch."""
+
 import itertools
 from types import SimpleNamespace
 
@@ -79,13 +80,18 @@ def check_against_calls(shape, parts, act, dtype):
     dy = torch.randn(shape).to(dtype)
 
     def results(call, to):
-        each = [tensor.detach().to(torch.float64 if to == torch.float64 else tensor.dtype).requires_grad_() for tensor in (x, weight, bias)]
+        each = [
+            tensor.detach().to(torch.float64 if to == torch.float64 else tensor.dtype).requires_grad_()
+            for tensor in (x, weight, bias)
+        ]
         statistics = running(shape[1], each[1].dtype)
         y = call(*each, *statistics)
         return [y, *statistics, *torch.autograd.grad(y, each, dy.to(y.dtype))]
 
     ours = results(lambda *tensors: batch_norm(*tensors, 0.2, 1e-3, act, 0.3, parts), dtype)
-    reference, truth = (results(lambda *tensors: torch_layer(*tensors, act, parts), to) for to in (dtype, torch.float64))
+    reference, truth = (
+        results(lambda *tensors: torch_layer(*tensors, act, parts), to) for to in (dtype, torch.float64)
+    )
     assert ours[0].stride() == x.stride()
     for each in zip(ours, reference, truth, strict=True):
         assert_close_to_truth(*each, atol=8 * torch.finfo(each[0].dtype).eps * (1 + each[2].abs().max().item()))
@@ -151,9 +157,14 @@ def test_a_penalty_on_the_slope_equals_that_through_torchs_layer(kernels, parts)
 
 def test_without_weight_and_bias(kernels):
     x = inputs((4, 3, 2, 2))[0]
-    y, expected = batch_norm(x, None, None, *running(3), 0.2, 1e-3, "relu"), torch_layer(x, None, None, *running(3), "relu")
+    y, expected = (
+        batch_norm(x, None, None, *running(3), 0.2, 1e-3, "relu"),
+        torch_layer(x, None, None, *running(3), "relu"),
+    )
     torch.testing.assert_close(y, expected)
-    torch.testing.assert_close(*(torch.autograd.grad(each.square().sum(), x)[0] for each in (y, expected)), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        *(torch.autograd.grad(each.square().sum(), x)[0] for each in (y, expected)), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_under_torch_func_the_reference_runs(kernels):
@@ -168,11 +179,10 @@ class Traced(BaseException):
 
 
 def test_a_compiled_step_has_one_node_for_each_pass_of_a_layer(monkeypatch):
-    """Two layers with the same statistics, which both update: their sums are nodes of their own, everything else is in torch operations."""
+    """Two layers update the same statistics. Their sums are nodes of their own, all else is in torch operations."""
     pytest.importorskip("triton", reason="triton is not installed")
     monkeypatch.setattr(op, "_kernels_fit", op._have_layout)
     monkeypatch.setattr(choice, "_forced", {"batch_norm": "triton"})
-    monkeypatch.setattr(torch._dynamo.config, "trace_autograd_ops", True)
 
     def stop(graph, example_inputs):
         raise Traced(graph)
@@ -186,13 +196,15 @@ def test_a_compiled_step_has_one_node_for_each_pass_of_a_layer(monkeypatch):
             y = batch_norm(y, weight, bias, *statistics, act="relu", parts=2)
         return torch.autograd.grad(y.sum(), (weight, bias))
 
-    with pytest.raises(Traced) as traced:
+    with torch._dynamo.config.patch(trace_autograd_ops=True), pytest.raises(Traced) as traced:
         torch.compile(step, backend=aot_autograd(fw_compiler=stop), fullgraph=True, dynamic=False)()
     targets = [node.target for node in traced.value.args[0].graph.nodes if node.op == "call_function"]
     assert targets.count(torch.ops.higher_order.auto_functionalized_v2) == 2
     assert targets.count(torch.ops.fastgan.batch_norm_gradient_sums_triton.default) == 2
     assert not [target for target in targets if "batch_norm" in str(target) and "triton" not in str(target)]
-    assert not [target for target in targets if target in (torch.ops.aten.sum.dim_IntList, torch.ops.aten.var_mean.correction)]
+    assert not [
+        target for target in targets if target in (torch.ops.aten.sum.dim_IntList, torch.ops.aten.var_mean.correction)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -211,7 +223,13 @@ def test_a_compiled_step_has_one_node_for_each_pass_of_a_layer(monkeypatch):
     ids=str,
 )
 def test_refusals(changes, words):
-    arguments = {"x": torch.randn(4, 3, 2, 2), "weight": None, "bias": None, "running_mean": torch.zeros(3), "running_var": torch.ones(3)}
+    arguments = {
+        "x": torch.randn(4, 3, 2, 2),
+        "weight": None,
+        "bias": None,
+        "running_mean": torch.zeros(3),
+        "running_var": torch.ones(3),
+    }
     with pytest.raises(UserError) as refusal:
         batch_norm(**arguments | changes)
     assert words in str(refusal.value)
@@ -235,5 +253,7 @@ def test_the_self_check_passes_right_sums_and_names_wrong_ones(monkeypatch):
         mean, rstd = statistics_in_torch(*arguments)
         return mean, rstd * 1.001
 
-    monkeypatch.setattr(op, "_operators", lambda: SimpleNamespace(statistics=biased, gradient_sums=op.gradient_sums_reference))
+    monkeypatch.setattr(
+        op, "_operators", lambda: SimpleNamespace(statistics=biased, gradient_sums=op.gradient_sums_reference)
+    )
     assert "rstd" in op.self_check("triton", torch.device("cpu"))
