@@ -63,17 +63,12 @@ def down_with_stats(big: torch.Tensor, weight: torch.Tensor, parts: int = 1, nor
 # --- the gradients are those of the layers without statistics ---------------------------------------------------------
 
 
-class _UpWithStats(torch.autograd.Function):
+class UpWithStats(torch.autograd.Function):
+    """up_with_stats by one form of up_forms."""
+
     @staticmethod
-    def forward(ctx, small, weight, size, parts, *norm):
-        big, mean, rstd = _chosen(
-            f"up to {size[0]}x{size[1]}",
-            small,
-            weight,
-            parts,
-            lambda n: up_forms(small, weight, size, parts, n),
-            Norm(*norm),
-        )
+    def forward(ctx, small, weight, size, parts, form, *norm):
+        big, mean, rstd = up_forms(small, weight, size, parts, Norm(*norm))[form]()
         ctx.mark_non_differentiable(mean, rstd)
         ctx.save_for_backward(small, weight)
         return big, mean, rstd
@@ -83,15 +78,15 @@ class _UpWithStats(torch.autograd.Function):
         small, weight = ctx.saved_tensors
         dsmall = deconv._down(dbig, weight, None, "linear", 0.0) if is_needed(ctx, 0) else None
         dweight = deconv._weight(small, dbig) if is_needed(ctx, 1) else None
-        return dsmall, dweight, *(None,) * 6
+        return dsmall, dweight, *(None,) * 7
 
 
-class _DownWithStats(torch.autograd.Function):
+class DownWithStats(torch.autograd.Function):
+    """down_with_stats by one form of down_forms."""
+
     @staticmethod
-    def forward(ctx, big, weight, parts, *norm):
-        small, mean, rstd = _chosen(
-            "down", big, weight, parts, lambda n: down_forms(big, weight, parts, n), Norm(*norm)
-        )
+    def forward(ctx, big, weight, parts, form, *norm):
+        small, mean, rstd = down_forms(big, weight, parts, Norm(*norm))[form]()
         ctx.mark_non_differentiable(mean, rstd)
         ctx.save_for_backward(big, weight)
         return small, mean, rstd
@@ -101,31 +96,33 @@ class _DownWithStats(torch.autograd.Function):
         big, weight = ctx.saved_tensors
         dbig = deconv._up(dsmall, weight, None, tuple(big.shape[2:]), "linear", 0.0) if is_needed(ctx, 0) else None
         dweight = deconv._weight(dsmall, big) if is_needed(ctx, 1) else None
-        return dbig, dweight, *(None,) * 5
+        return dbig, dweight, *(None,) * 6
 
 
-# The compiler takes each as one node, as it does deconv's own.
+# The compiler takes each as one node, as it does deconv's own. What choice.py times must change nothing, so it goes
+# without running statistics.
 
 
 @torch.compiler.allow_in_graph
 def _up(small, weight, size, parts, *norm) -> Result:
-    return _UpWithStats.apply(small, weight, size, parts, *norm)
+    forms = up_forms(small, weight, size, parts, Norm(*norm[:2]))
+    call = call_of(f"up to {size[0]}x{size[1]}", small, weight, parts)
+    form = choice.pick("deconv_stats", call, forms, small.device.type)
+    return UpWithStats.apply(small, weight, size, parts, form, *norm)
 
 
 @torch.compiler.allow_in_graph
 def _down(big, weight, parts, *norm) -> Result:
-    return _DownWithStats.apply(big, weight, parts, *norm)
+    forms = down_forms(big, weight, parts, Norm(*norm[:2]))
+    form = choice.pick("deconv_stats", call_of("down", big, weight, parts), forms, big.device.type)
+    return DownWithStats.apply(big, weight, parts, form, *norm)
 
 
-def _chosen(
-    direction: str, image: torch.Tensor, weight: torch.Tensor, parts: int, forms: Callable[[Norm], Forms], norm: Norm
-) -> Result:
-    """Run the form that choice.py picks. What it times must change nothing, so it goes without running statistics."""
+def call_of(direction: str, image: torch.Tensor, weight: torch.Tensor, parts: int) -> str:
+    """Return the kind of a call in words, for choice.pick."""
     shapes = " ".join("x".join(map(str, tensor.shape)) for tensor in (image, weight))
     like = " ".join(str(each).removeprefix("torch.") for each in (image.dtype, format_of(image)))
-    call = f"{direction} {shapes} {parts} parts {like}"
-    picked = choice.pick("deconv_stats", call, forms(Norm(norm.eps, norm.momentum)), image.device.type)
-    return forms(norm)[picked]()
+    return f"{direction} {shapes} {parts} parts {like}"
 
 
 # --- the forms --------------------------------------------------------------------------------------------------------
@@ -134,21 +131,25 @@ def _chosen(
 def up_forms(small: torch.Tensor, weight: torch.Tensor, size: tuple[int, int], parts: int, norm: Norm) -> Forms:
     """Return (up(small, weight), mean, rstd) by every form that fits; the reference sums up what the layer wrote."""
     forms = {"reference": lambda: _with_statistics(deconv._up(small, weight, None, size, "linear", 0.0), parts, norm)}
-    return forms | {"cuda": lambda: _up_native(small, weight, size, parts, norm)} if _fits(small, weight) else forms
+    return forms | {"cuda": lambda: _up_native(small, weight, size, parts, norm)} if fits(small, weight) else forms
 
 
 def down_forms(big: torch.Tensor, weight: torch.Tensor, parts: int, norm: Norm) -> Forms:
     """Return the same of down(big, weight)."""
     forms = {"reference": lambda: _with_statistics(deconv._down(big, weight, None, "linear", 0.0), parts, norm)}
-    return forms | {"cuda": lambda: _down_native(big, weight, parts, norm)} if _fits(big, weight) else forms
+    return forms | {"cuda": lambda: _down_native(big, weight, parts, norm)} if fits(big, weight) else forms
 
 
-def _fits(*tensors: torch.Tensor) -> bool:
+def fits(*tensors: torch.Tensor) -> bool:
     """Return true where the CUDA kernels take these: on tensor cores, which read 16 bytes at a time."""
     image, weight = tensors
     is_aligned = all(tensor.storage_offset() * tensor.element_size() % 16 == 0 for tensor in tensors)
-    channels_fit = weight.shape[0] % CHANNELS == 0 and weight.shape[1] % CHANNELS == 0
-    return image.device.type == "cuda" and image.dtype in CUDA_DTYPES and channels_fit and is_aligned
+    return image.device.type == "cuda" and image.dtype in CUDA_DTYPES and channels_fit(weight) and is_aligned
+
+
+def channels_fit(weight: torch.Tensor) -> bool:
+    """Return true where the CUDA kernels take a weight [C, K, 4, 4]."""
+    return weight.shape[0] % CHANNELS == 0 and weight.shape[1] % CHANNELS == 0
 
 
 def _up_native(small, weight, size, parts: int, norm: Norm) -> Result:
