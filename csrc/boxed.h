@@ -17,6 +17,9 @@ FASTGAN_BOXED(deconv_down_on_cpu);
 FASTGAN_BOXED(deconv_down_on_cuda);
 FASTGAN_BOXED(deconv_weight_on_cpu);
 FASTGAN_BOXED(deconv_weight_on_cuda);
+FASTGAN_BOXED(deconv_up_stats_on_cuda);
+FASTGAN_BOXED(deconv_down_stats_on_cuda);
+FASTGAN_BOXED(batch_stats_finish_on_cuda);
 FASTGAN_BOXED(leaky_relu_bce_on_cpu);
 FASTGAN_BOXED(leaky_relu_bce_backward_on_cpu);
 

@@ -58,13 +58,16 @@ bool deconv_up_cpu(const DeconvUpArgs&);
 bool deconv_down_cpu(const DeconvDownArgs&);
 bool deconv_weight_cpu(const DeconvWeightArgs&);
 
-// float32, float16 and bfloat16, on `stream` (a cudaStream_t) of `device`. Null, or what went wrong. `workspace` is as many floats on the device
-// as the function of that name says for the same arguments; its contents matter neither before nor after.
-int64_t deconv_up_cuda_workspace(const DeconvUpArgs&, int device);
-int64_t deconv_down_cuda_workspace(const DeconvDownArgs&, int device);
-int64_t deconv_weight_cuda_workspace(const DeconvWeightArgs&, int device);
-const char* deconv_up_cuda(const DeconvUpArgs&, float* workspace, int device, void* stream);
-const char* deconv_down_cuda(const DeconvDownArgs&, float* workspace, int device, void* stream);
-const char* deconv_weight_cuda(const DeconvWeightArgs&, float* workspace, int device, void* stream);
+// How a call is cut into tiles, and how many floats it needs on the device (deconv_plan.h).
+struct Plan;
+Plan deconv_up_cuda_plan(const DeconvUpArgs&, int device);
+Plan deconv_down_cuda_plan(const DeconvDownArgs&, int device);
+Plan deconv_weight_cuda_plan(const DeconvWeightArgs&, int device);
+
+// float32, float16 and bfloat16, on `stream` (a cudaStream_t) of `device`. Null, or what went wrong. The plan is that of the same arguments;
+// the contents of the workspace matter neither before nor after.
+const char* deconv_up_cuda(const DeconvUpArgs&, const Plan&, float* workspace, int device, void* stream);
+const char* deconv_down_cuda(const DeconvDownArgs&, const Plan&, float* workspace, int device, void* stream);
+const char* deconv_weight_cuda(const DeconvWeightArgs&, const Plan&, float* workspace, int device, void* stream);
 
 }  // namespace fastgan

@@ -1,23 +1,15 @@
 #include "deconv_launch.cuh"
 
 namespace fastgan {
-namespace {
 
-Plan plan_of(const DeconvWeightArgs& a, int device) {
-    return plan_weight(a.shape, a.dtype, aligned(a.small) && aligned(a.weight) && aligned(a.big), multiprocessors(device));
+Plan deconv_weight_cuda_plan(const DeconvWeightArgs& args, int device) {
+    return plan_of_call(Direction::weight, args, aligned(args.small) && aligned(args.weight) && aligned(args.big), device);
 }
 
-}  // namespace
-
-int64_t deconv_weight_cuda_workspace(const DeconvWeightArgs& args, int device) {
-    return problem_of(args.dtype, args.shape) ? 0 : plan_of(args, device).workspace;
-}
-
-const char* deconv_weight_cuda(const DeconvWeightArgs& args, float* workspace, int device, void* stream) {
+const char* deconv_weight_cuda(const DeconvWeightArgs& args, const Plan& plan, float* workspace, int device, void* stream) {
     if (const char* problem = problem_of(args.dtype, args.shape)) return problem;
     const DeviceGuard guard(device);
     const auto s = static_cast<cudaStream_t>(stream);
-    const Plan plan = plan_of(args, device);
     return message_of(launch_product(product_of<WeightIndex>(args, plan, workspace), plan, args.dtype, 16 * args.shape.big_channels, s));
 }
 

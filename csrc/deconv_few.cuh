@@ -12,7 +12,8 @@ namespace fastgan {
 namespace {
 
 constexpr int kFewThreads = 256, kFewWarps = kFewThreads / 32, kFewColumns = 16;  // a warp takes 16 columns of windows, over some rows u
-constexpr int kFewOutputs = 16;                                                    // n, padded
+static_assert(kFewWarps * kFewColumns == kFewWindows, "what the plan counts a CTA to take");
+constexpr int kFewOutputs = 16;  // n, padded
 
 struct FewProduct {
     const void *small, *weight, *bias;
@@ -35,17 +36,6 @@ inline FewProduct few_product_of(const DeconvUpArgs& args, int rows) {
             PixelGrid(s.batch, 1, s.small_width + 1), Divisor(2 * s.big_channels), Divisor(s.big_channels),
             rows, {args.epilogue, float(args.slope)}};
 }
-struct FewGrid {
-    uint32_t column_groups, row_groups;
-    int rows;
-};
-// Two CTAs a multiprocessor; a CTA reads one row of small pixels more than it has rows of windows, so it has two at least.
-inline FewGrid few_grid(const DeconvShape& s, int multiprocessors) {
-    const int64_t column_groups = ceil_div(s.batch * (s.small_width + 1), kFewColumns * kFewWarps), windows = s.small_height + 1;
-    const int64_t rows = std::max<int64_t>(2, ceil_div(windows, ceil_div(2 * multiprocessors, column_groups)));
-    return {uint32_t(column_groups), uint32_t(ceil_div(windows, rows)), int(rows)};
-}
-
 inline int few_shared_bytes(const DeconvShape& s) {
     return int(4 * ceil_div(s.small_channels, 32) * 2 * 32 * 16) + kFewWarps * kFewColumns * kFewOutputs * 2;
 }

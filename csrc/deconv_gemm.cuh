@@ -76,16 +76,16 @@ template <class T, class Index, int kM, int kN> struct WarpTile {
         }
     }
 
-    // With bias and activation, by way of shared memory (`staging`: this warp's kRows x kRowChunks chunks), so that the lanes write
-    // 16 bytes each, side by side.
-    __device__ void write(const Product<Index>& product, int phase, uint32_t first_m, uint32_t first_n, uint4* staging) const {
+    // The rows before end_m, with bias and activation, by way of shared memory (`staging`: this warp's kRows x kRowChunks chunks), so that
+    // the lanes write 16 bytes each, side by side.
+    __device__ void write(const Product<Index>& product, int phase, uint32_t first_m, uint32_t end_m, uint32_t first_n, uint4* staging) const {
         stage(product, first_n, staging);
         __syncwarp();
         const uint32_t n = first_n + column + lane % kRowChunks * kVector;
 #pragma unroll 4
         for (int r = lane / kRowChunks; r < kRows; r += 32 / kRowChunks) {
             const uint32_t m = first_m + row + r;
-            if (m >= product.index.m(phase) || n >= product.index.n) continue;
+            if (m >= end_m || n >= product.index.n) continue;
             T* const out = static_cast<T*>(product.c) + product.index.c_offset(phase, m) + n;
             *reinterpret_cast<uint4*>(out) = staging[swizzled<kRowChunks>(r, lane % kRowChunks)];
         }
@@ -110,16 +110,12 @@ template <class T, class Index, int kM, int kN> struct WarpTile {
     }
 };
 
-// n and the other contiguous extents are multiples of 8, and all matrices start at a multiple of 16 bytes (deconv_plan.h).
+// Sums the CTA's tile of C from (first_m, first_n) on over one split of k. Other warps may still read `shared` when it returns.
 template <class T, class Index, bool kGathered, int kM, int kN>
-__global__ void __launch_bounds__(kThreads, (kResident<kM, kN, kGathered>)) gemm_kernel(const __grid_constant__ Product<Index> product) {
+__device__ __forceinline__ void multiply_tile(const Product<Index>& product, int phase, int split, uint32_t first_m, uint32_t first_n, uint4* shared,
+                                              WarpTile<T, Index, kM, kN>& warp) {
     using TileOf = Tiles<Index, kGathered, kM, kN>;
     constexpr int kChunksA = kM * kDepthChunks;
-    const int phase = int(blockIdx.z) / product.splits, split = int(blockIdx.z) % product.splits;
-    const uint32_t first_m = blockIdx.x * kM, first_n = blockIdx.y * kN;
-    if (first_m >= product.index.m(phase)) return;  // the phases of an odd size are not equally large
-
-    uint4* const shared = dynamic_shared<uint4>();
     const typename TileOf::A a(product, phase, first_m, threadIdx.x);
     const typename TileOf::B b(product, phase, first_n, threadIdx.x);
     const uint32_t first = product.first_k_tile(split), end = product.end_k_tile(split);
@@ -136,7 +132,6 @@ __global__ void __launch_bounds__(kThreads, (kResident<kM, kN, kGathered>)) gemm
         commit_copies();
     };
 
-    WarpTile<T, Index, kM, kN> warp(threadIdx.x);
     for (int i = 0; i < kStages - 1; ++i) copy_next();
     for (uint32_t k_tile = first; k_tile < end; ++k_tile) {
         wait_for_copies<kStages - 2>();  // this tile's, of this thread;
@@ -145,12 +140,23 @@ __global__ void __launch_bounds__(kThreads, (kResident<kM, kN, kGathered>)) gemm
         const uint4* const stage = shared + (k_tile - first) % kStages * kStageChunks<kM, kN>;
         warp.multiply(stage, stage + kChunksA);
     }
+}
 
+// n and the other contiguous extents are multiples of 8, and all matrices start at a multiple of 16 bytes (deconv_plan.h).
+template <class T, class Index, bool kGathered, int kM, int kN>
+__global__ void __launch_bounds__(kThreads, (kResident<kM, kN, kGathered>)) gemm_kernel(const __grid_constant__ Product<Index> product) {
+    const int phase = int(blockIdx.z) / product.splits, split = int(blockIdx.z) % product.splits;
+    const uint32_t first_m = blockIdx.x * kM, first_n = blockIdx.y * kN;
+    if (first_m >= product.index.m(phase)) return;  // the phases of an odd size are not equally large
+
+    uint4* const shared = dynamic_shared<uint4>();
+    WarpTile<T, Index, kM, kN> warp(threadIdx.x);
+    multiply_tile<T, Index, kGathered>(product, phase, split, first_m, first_n, shared, warp);
     if (product.splits > 1) {
         warp.write_partial(product, phase, first_m, first_n, product.partial + split * product.numel);
     } else {
         __syncthreads();  // all tiles have been read: their place is free, for the groups of copies that are left are empty
-        warp.write(product, phase, first_m, first_n, shared + warp.warp * warp.kRows * warp.kRowChunks);
+        warp.write(product, phase, first_m, product.index.m(phase), first_n, shared + warp.warp * warp.kRows * warp.kRowChunks);
     }
 }
 

@@ -6,6 +6,7 @@
 #include "deconv_gemm.cuh"
 #include "deconv_partials.cuh"
 #include "deconv_scalar.cuh"
+#include "deconv_tile_table.h"
 
 namespace fastgan {
 
@@ -20,6 +21,19 @@ inline int multiprocessors(int device) {
     int count = 0;
     const bool known = cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device) == cudaSuccess && count > 0;
     return known ? count : 1;
+}
+
+// Null where the kernels can run, else why not.
+inline const char* problem_of(Dtype dtype, const DeconvShape& shape) {
+    if (dtype != Dtype::float32 && !is_16_bit(dtype)) return "fastgan: the CUDA kernels of deconv take float32, float16 and bfloat16";
+    return fits_index(shape) ? nullptr : "fastgan: the CUDA kernels of deconv take fewer than 2^31 pixels in all, and at most 262140 channels";
+}
+
+// What every call of a direction runs with; an empty plan where problem_of says why there is none.
+template <class Args> Plan plan_of_call(Direction direction, const Args& args, bool is_aligned, int device) {
+    if (problem_of(args.dtype, args.shape)) return {};
+    const ProductKind kind = kind_of(direction, args.shape, args.dtype, is_aligned);
+    return plan_of(kind, chosen_tile(kind, multiprocessors(device)), numel_of(direction, args.shape));
 }
 
 inline dim3 grid_of(const Plan& plan) { return {plan.m_tiles, plan.n_tiles, uint32_t(plan.phases * plan.splits)}; }
@@ -53,12 +67,6 @@ template <class Index> cudaError_t launch_product(const Product<Index>& p, const
                                                          : launch_16_bit<__nv_bfloat16>(p, plan, stream);
     if (error != cudaSuccess || p.splits == 1) return error;
     return add_partials({p.partial, p.bias, p.c, p.splits, threads_an_element(p.splits), p.numel, channels, p.activated}, dtype, stream);
-}
-
-// Null where the kernels can run, else why not.
-inline const char* problem_of(Dtype dtype, const DeconvShape& shape) {
-    if (dtype != Dtype::float32 && !is_16_bit(dtype)) return "fastgan: the CUDA kernels of deconv take float32, float16 and bfloat16";
-    return fits_index(shape) ? nullptr : "fastgan: the CUDA kernels of deconv take fewer than 2^31 pixels in all, and at most 262140 channels";
 }
 
 }  // namespace

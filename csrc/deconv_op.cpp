@@ -1,9 +1,9 @@
 // The glue between torch's tensors and the kernels of deconv.
 #include "boxed.h"
-#include "deconv.h"
-#include "glue.h"
+#include "deconv_glue.h"
 #ifdef FASTGAN_CUDA
 #include "cuda_stream.h"
+#include "deconv_plan.h"
 #endif
 
 namespace fastgan {
@@ -18,28 +18,18 @@ void run_on_cpu(const DeconvWeightArgs& args, const Tensor&) {
 #ifdef FASTGAN_CUDA
 // The workspace goes back to torch's allocator before the kernels have run: it hands it out again on this stream only, behind them.
 template <class Args>
-void run_with_workspace(const Args& args, const Tensor& x, int64_t (*floats)(const Args&, int), const char* (*launch)(const Args&, float*, int, void*)) {
+void run_with_workspace(const Args& args, const Tensor& x, Plan (*plan_of)(const Args&, int),
+                        const char* (*launch)(const Args&, const Plan&, float*, int, void*)) {
     const int device = x.device_index();
-    const int64_t size = floats(args, device), stride = 1;
-    const Tensor workspace = x.empty(1, &size, &stride, aoti_torch_dtype_float32());
-    must_be_null(launch(args, static_cast<float*>(workspace.mutable_data()), device, current_cuda_stream(device)));
+    const Plan plan = plan_of(args, device);
+    const int64_t stride = 1;
+    const Tensor workspace = x.empty(1, &plan.workspace, &stride, aoti_torch_dtype_float32());
+    must_be_null(launch(args, plan, static_cast<float*>(workspace.mutable_data()), device, current_cuda_stream(device)));
 }
-void run_on_cuda(const DeconvUpArgs& args, const Tensor& x) { run_with_workspace(args, x, deconv_up_cuda_workspace, deconv_up_cuda); }
-void run_on_cuda(const DeconvDownArgs& args, const Tensor& x) { run_with_workspace(args, x, deconv_down_cuda_workspace, deconv_down_cuda); }
-void run_on_cuda(const DeconvWeightArgs& args, const Tensor& x) { run_with_workspace(args, x, deconv_weight_cuda_workspace, deconv_weight_cuda); }
+void run_on_cuda(const DeconvUpArgs& args, const Tensor& x) { run_with_workspace(args, x, deconv_up_cuda_plan, deconv_up_cuda); }
+void run_on_cuda(const DeconvDownArgs& args, const Tensor& x) { run_with_workspace(args, x, deconv_down_cuda_plan, deconv_down_cuda); }
+void run_on_cuda(const DeconvWeightArgs& args, const Tensor& x) { run_with_workspace(args, x, deconv_weight_cuda_plan, deconv_weight_cuda); }
 #endif
-
-Tensor empty_channels_last(const Tensor& like, int64_t n, int64_t channels, int64_t height, int64_t width) {
-    const int64_t sizes[4] = {n, channels, height, width}, strides[4] = {channels * height * width, 1, channels * width, channels};
-    return like.empty(4, sizes, strides, like.dtype());
-}
-
-bool is_half_of(int64_t small, int64_t big) { return big == 2 * small || big == 2 * small + 1; }
-
-void check_weight(const Tensor& weight, const Tensor& image) {
-    check(is_channels_last(weight) && weight.sizes()[2] == 4 && weight.sizes()[3] == 4, "fastgan::deconv: weight must be channels_last [C, K, 4, 4]");
-    check(same_kind(weight, image), "fastgan::deconv: weight must have the dtype and the device of the images");
-}
 
 const void* check_bias(const std::optional<Tensor>& bias, const Tensor& image, int64_t channels) {
     if (!bias) return nullptr;
@@ -52,12 +42,6 @@ Epilogue epilogue_of(StableIValue argument) {
     const int64_t act = value_of<int64_t>(argument);
     check(0 <= act && act <= int64_t(Epilogue::tanh), "fastgan::deconv: act must be 0 (linear), 1 (relu), 2 (leaky_relu) or 3 (tanh)");
     return Epilogue(act);
-}
-
-DeconvShape shape_of(const Tensor& small, const Tensor& big) {
-    const int64_t *s = small.sizes(), *b = big.sizes();
-    check(s[0] == b[0] && is_half_of(s[2], b[2]) && is_half_of(s[3], b[3]), "fastgan::deconv: the big image must be twice the small one, or one more");
-    return {s[0], s[1], b[1], s[2], s[3], b[2], b[3]};
 }
 
 template <void (*run)(const DeconvUpArgs&, const Tensor&)> void up(StableIValue* stack) {

@@ -174,6 +174,7 @@ class OpsConfig:
     leaky_relu_bce: str = "auto"
     adam_ema: str = "auto"
     batch_norm: str = "auto"
+    deconv_stats: str = "auto"
 
 
 @dataclass(frozen=True)

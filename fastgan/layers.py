@@ -6,6 +6,7 @@ from torch import nn
 from fastgan.ops.batch_norm import batch_norm
 from fastgan.ops.conv import conv2d, conv_transpose2d
 from fastgan.ops.deconv import deconv, project, strided_conv
+from fastgan.ops.deconv_batch_norm import deconv_batch_norm, strided_conv_batch_norm
 from fastgan.ops.leaky_relu_bce import activated, leaky_relu_bce_head
 
 SLOPES = {"relu": 0.0, "leaky_relu": 0.2}  # below zero
@@ -29,13 +30,17 @@ class BatchNorm2d(nn.BatchNorm2d):
         super().__init__(num_channels, affine=affine)
         self.act = act
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, behind: nn.Module | None = None) -> torch.Tensor:
+        """Normalise x, or what `behind` (a Deconv or StridedConv without bias and activation) makes of it."""
         if not self.training:
-            return activated(super().forward(x), {"linear": 1.0, **SLOPES}[self.act])
+            return activated(super().forward(x if behind is None else behind(x)), {"linear": 1.0, **SLOPES}[self.act])
         if self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(self.parts)
-        statistics = self.running_mean, self.running_var, self.momentum, self.eps
-        return batch_norm(x, self.weight, self.bias, *statistics, act=self.act, slope=SLOPES["leaky_relu"], parts=self.parts)
+        rest = self.weight, self.bias, self.running_mean, self.running_var, self.momentum, self.eps, self.act
+        if behind is None:
+            return batch_norm(x, *rest, SLOPES["leaky_relu"], self.parts)
+        both = deconv_batch_norm if isinstance(behind, Deconv) else strided_conv_batch_norm
+        return both(x, behind.weight, *rest, SLOPES["leaky_relu"], self.parts)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, act={self.act}"
@@ -135,6 +140,23 @@ class StridedConv(nn.Conv2d):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return strided_conv(x, self.weight, self.bias)
+
+
+class NormedConv(nn.Sequential):
+    """Deconv or StridedConv without bias and activation, a BatchNorm2d, and what follows; its state is a Sequential's.
+
+    On CUDA the layer and its BatchNorm are one operator: hooks of the layer do not run, and those of the BatchNorm see
+    what the layer is given. Elsewhere it is a Sequential.
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.device.type != "cuda":
+            return super().forward(x)
+        layer, norm, *rest = self
+        x = norm(x, layer)
+        for module in rest:
+            x = module(x)
+        return x
 
 
 class UpConv(nn.Conv2d):

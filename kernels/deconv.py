@@ -8,9 +8,8 @@ import torch
 import triton
 import triton.language as tl
 
-NARROW = 4  # big channels up to which all four parities of a pixel fit into the 16 columns that a tile has at least
-FLAT = 15  # big channels up to which the 16 taps are one run of 16K channels: padded to 16 each they would be mostly zeros
-PROGRAMS = 132  # that fill a GPU: the multiprocessors of an H100 or H200 (an A100 has 108, a B200 148), the same everywhere for equal sums
+from fastgan.kernels import deconv_tiles
+
 FEWEST_STEPS = 4  # of a part of the pixels: what four steps read is as much as writing and reading the sums of the part
 LONG_NUMEL = 2**30  # from here on offsets take 64 bits: half of what 32 hold, for the last tile reaches over the end
 
@@ -226,13 +225,9 @@ def up(small: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, hei
     big = _empty(small, N, K, height, width)
     if big.numel() == 0:
         return big
-    rows = N * ((height + 1) // 2) * ((width + 1) // 2)  # pixels of a parity
-    kernel, columns, parities = (_up_narrow_kernel, 4 * K, 1) if K <= NARROW else (_up_kernel, K, 4)
-    tile = _tile(small, *_tile_size(small, rows, columns, parities), C)
-    if kernel is _up_narrow_kernel:
-        # The loop over nine operands is unrolled: three stages would hold 27 in shared memory, and four warps spill the float32 ones.
-        tile |= {"num_stages": 1, "num_warps": 8}
-    kernel[(parities * triton.cdiv(rows, tile["ROWS"]) * triton.cdiv(columns, tile["COLUMNS"]),)](
+    kind, tile = _kind_and_tile("up", small, big)
+    kernel, parities = (_up_narrow_kernel, 1) if K <= deconv_tiles.NARROW else (_up_kernel, 4)
+    kernel[(parities * triton.cdiv(kind.rows, tile["ROWS"]) * triton.cdiv(kind.columns, tile["COLUMNS"]),)](
         small, weight, bias, big, N, float(slope),
         C=C, K=K, h=h, w=w, H=height, W=width, ACT=act, LONG=_is_long(small, weight, big), **tile,
     )  # fmt: skip
@@ -245,12 +240,11 @@ def down(big: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, act
     small = _empty(big, N, C, H // 2, W // 2)
     if small.numel() == 0:
         return small
-    rows, flat = N * (H // 2) * (W // 2), K <= FLAT
-    tile = _tile(big, *_tile_size(big, rows, C, 1), 16 * K if flat else K)
-    _down_kernel[(triton.cdiv(rows, tile["ROWS"]) * triton.cdiv(C, tile["COLUMNS"]),)](
+    kind, tile = _kind_and_tile("down", small, big)
+    _down_kernel[(triton.cdiv(kind.rows, tile["ROWS"]) * triton.cdiv(C, tile["COLUMNS"]),)](
         big, weight, bias, small, N, float(slope),
         C=C, K=K, h=H // 2, w=W // 2, H=H, W=W, ACT=act, LONG=_is_long(big, weight, small),
-        FLAT=flat, STEPS=_window_tiles(K, tile["DEPTH"]), **tile,
+        FLAT=K <= deconv_tiles.FLAT, STEPS=_window_tiles(K, tile["DEPTH"]), **tile,
     )  # fmt: skip
     return small
 
@@ -266,64 +260,35 @@ def weight(small: torch.Tensor, big: torch.Tensor) -> torch.Tensor:
     pixels = N * h * w
     if result.numel() == 0 or pixels == 0:
         return result.zero_()
-    flat, widest = K <= FLAT, _widest(small)
-    tile = _tile(small, min(_power_of_2(C), widest), min(_power_of_2(16 * K if flat else K), widest), pixels)
+    _, tile = _kind_and_tile("weight", small, big)
     column_tiles = _window_tiles(K, tile["COLUMNS"])
     tiles = triton.cdiv(C, tile["ROWS"]) * column_tiles
     steps, parts = _steps_and_parts(triton.cdiv(pixels, tile["DEPTH"]), tiles)
     sums = result if parts == 1 else torch.empty((parts, result.numel()), dtype=torch.float32, device=small.device)
     _weight_kernel[(tiles, parts)](
         small, big, sums, N, steps,
-        C=C, K=K, h=h, w=w, H=H, W=W, LONG=_is_long(small, big, sums), FLAT=flat, COLUMN_TILES=column_tiles, **tile,
+        C=C, K=K, h=h, w=w, H=H, W=W, LONG=_is_long(small, big, sums), FLAT=K <= deconv_tiles.FLAT, COLUMN_TILES=column_tiles, **tile,
     )  # fmt: skip
     if parts > 1:
         _sum_parts_kernel[(triton.cdiv(result.numel(), 128),)](sums, result, result.numel(), parts, LONG=_is_long(sums), ROWS=16, COLUMNS=128)
     return result
 
 
-def _tile_size(x: torch.Tensor, rows: int, columns: int, products: int) -> tuple[int, int]:
-    """Rows and columns of a tile: as large as still gives the GPU enough programs, for a large one reads less for each product."""
-    columns_at_most = min(_power_of_2(columns), _widest(x))
-    for tile_rows, tile_columns in ((128, 128), (128, 64), (64, 64)):
-        size = min(tile_rows, _widest(x)), min(tile_columns, columns_at_most)
-        if products * triton.cdiv(rows, size[0]) * triton.cdiv(columns, size[1]) >= PROGRAMS:
-            break
-    return size
-
-
-def _tile(x: torch.Tensor, rows: int, columns: int, summed: int) -> dict[str, int | str]:
-    """What a launch says of its tiles. Three stages of the largest fill 96 KB of shared memory: every GPU since sm_80 has 99."""
-    deepest = 16 if _precision(x) == "ieee" else 128 // x.element_size()
-    depth = next((d for d in (64, 32) if d <= deepest and summed % d == 0), min(deepest, _power_of_2(summed)))
-    warps = 8 if rows * columns > 128 * 64 else 4
-    return {"ROWS": rows, "COLUMNS": columns, "DEPTH": depth, "PRECISION": _precision(x), "num_warps": warps, "num_stages": 3}
+def _kind_and_tile(direction: str, small: torch.Tensor, big: torch.Tensor) -> tuple[deconv_tiles.Kind, dict[str, int | str]]:
+    """Return the kind of a call, and what its launch says of its tiles."""
+    kind = deconv_tiles.kind_of(direction, small.shape, big.shape, small.dtype)
+    return kind, deconv_tiles.launch_options(kind, deconv_tiles.tile_of(kind))
 
 
 def _steps_and_parts(steps: int, tiles: int) -> tuple[int, int]:
     """How many steps a part has and how many parts there are, so that a result of `tiles` tiles fills a GPU once."""
-    steps_a_part = max(triton.cdiv(steps, max(PROGRAMS // tiles, 1)), FEWEST_STEPS)
+    steps_a_part = max(triton.cdiv(steps, max(deconv_tiles.PROGRAMS // tiles, 1)), FEWEST_STEPS)
     return steps_a_part, triton.cdiv(steps, steps_a_part)
 
 
 def _window_tiles(K: int, size: int) -> int:
     """The tiles of `size` channels that _window cuts a 4x4 window into."""
-    return triton.cdiv(16 * K, size) if K <= FLAT else 16 * triton.cdiv(K, size)
-
-
-def _widest(x: torch.Tensor) -> int:
-    # Without matrix instructions the sums of a tile and all operands of a step lie in registers.
-    return 64 if _precision(x) == "ieee" else 128
-
-
-def _power_of_2(size: int) -> int:
-    # At least 16: the least that a matrix instruction takes.
-    return max(triton.next_power_of_2(size), 16)
-
-
-def _precision(x: torch.Tensor) -> str:
-    # Read at each launch: a program may set it at any time. It says nothing of 16-bit products.
-    exact = x.dtype == torch.float32 and torch.backends.cuda.matmul.fp32_precision != "tf32"
-    return "ieee" if exact else "tf32"
+    return triton.cdiv(16 * K, size) if K <= deconv_tiles.FLAT else 16 * triton.cdiv(K, size)
 
 
 def _is_long(*tensors: torch.Tensor) -> bool:

@@ -1,4 +1,6 @@
 """Blocks that several models share."""
+import copy
+
 import pytest
 import torch
 from checking import check_gradients
@@ -12,6 +14,7 @@ from fastgan.layers import (
     ConvDown,
     Deconv,
     Head,
+    NormedConv,
     Projection,
     StridedConv,
     UpConv,
@@ -193,3 +196,20 @@ def test_batchnorm_of_parts_takes_each_for_a_batch():
     assert torch.equal(one(x), torch.cat([many(part) for part in x.chunk(3)]))
     assert all(torch.equal(*each) for each in zip(one.state_dict().values(), many.state_dict().values(), strict=True))
     assert torch.equal(one.eval()(x), many.eval()(x))
+
+
+@pytest.mark.parametrize("call", [lambda one, x: one(x), lambda one, x: one[1](x, one[0])], ids=["as on a CPU", "as on CUDA"])
+@pytest.mark.parametrize("make", [Deconv, StridedConv], ids=["up", "down"])
+def test_a_convolution_and_its_batch_norm_are_a_sequential_to_the_bit(make, call):
+    torch.manual_seed(0)
+    layers = [make(4, 3), BatchNorm2d(3, "relu"), nn.Identity()]
+    one, apart = NormedConv(*layers), nn.Sequential(*copy.deepcopy(layers))
+    x = torch.randn(4, 4, 6, 6)
+    for is_training in (True, False):
+        one.train(is_training), apart.train(is_training)
+        for norm in (one[1], apart[1]):
+            norm.parts = 2 if is_training else 1
+        assert torch.equal(call(one, x), apart(x))
+        states = zip(one.state_dict().values(), apart.state_dict().values(), strict=True)
+        assert all(torch.equal(ours, theirs) for ours, theirs in states)
+    assert one[1].num_batches_tracked == 2

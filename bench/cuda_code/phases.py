@@ -10,10 +10,11 @@ from unittest import mock
 import numpy as np
 import torch
 
-from fastgan import compiling, trainer
+from fastgan import compiling, ops, trainer
 from fastgan.config import DENSITIES, Config, replace
 from fastgan.engine import Phase
-from fastgan.ops import choice, device
+from fastgan.errors import UserError
+from fastgan.ops import choice, device, trust
 from fastgan.precision import Precision
 
 NUM_CLASSES = 10
@@ -41,11 +42,14 @@ def traced_phases(config: Config, forms: dict[str, str]) -> Iterator[list[Traced
     forms: the implementation of operators by name, of the others ASSUMED. The choice stays forced while the phases are
     used, for autograd's part of the tracing comes later.
     """
+    if "cuda" in forms.values() and (problem := ops.native_problem("cpu")):  # loads the library, whose operators are traced
+        raise UserError(f"the operators in CUDA C++ cannot be traced: {problem}")
     with tempfile.TemporaryDirectory() as folder, mock.patch.object(trainer, "choose_precision", _bf16):
         loop = trainer.Trainer.from_config(_with_data(config, Path(folder)), progress=False)
     on_cuda = mock.patch.object(device, "described", "cuda")
     nothing_measured = mock.patch.object(choice, "_table", _no_table)
-    with mock.patch.dict(choice._forced, ASSUMED | forms), on_cuda, nothing_measured:
+    nothing_checked = mock.patch.object(trust, "problem", _no_problem)
+    with mock.patch.dict(choice._forced, ASSUMED | forms), on_cuda, nothing_measured, nothing_checked:
         system = loop.engine.system
         loop.feed.reserve(1)
         with system.counters.off():
@@ -68,6 +72,10 @@ def _traced(phase: Phase) -> tuple[torch.fx.GraphModule, list]:
 def _no_table(device_type: str) -> dict:
     """What a machine knows that has measured nothing."""
     return {}
+
+
+def _no_problem(op: str, implementation: str, device_type: str) -> None:
+    """The kernels cannot be checked here."""
 
 
 def _bf16(amp: bool, device: torch.device) -> Precision:

@@ -6,7 +6,11 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 # A launch of one of our operators: kernels that it starts, all of one pass over its tensors.
-PASSES = {"fastgan.batch_norm_statistics_triton": 1, "fastgan.batch_norm_gradient_sums_triton": 1}
+PASSES = {
+    "fastgan.batch_norm_statistics_triton": 1,
+    "fastgan.batch_norm_gradient_sums_triton": 1,
+    "fastgan.batch_stats_finish": 1,
+}
 KINDS = ("statistics", "norm gradients", "activations", "casts", "optimisers", "rest")  # of Triton launches
 LIBRARY_KINDS = ("convolutions", "weight gradients", "products", "other")
 ITEM_BYTES = {"bf16": 2, "fp16": 2, "fp32": 4, "fp64": 8, "i1": 1, "i8": 1, "u8": 1, "i16": 2, "i32": 4, "i64": 8}
@@ -56,7 +60,7 @@ def _add_call(
 ) -> None:
     if name in PASSES:  # its results are small beside what it reads
         tensors = set(re.findall(r"\b(?:buf|arg)\w+", line.partition("=")[2]))
-        kind = "statistics" if "statistics" in name else "norm gradients"
+        kind = "norm gradients" if "gradient" in name else "statistics"
         launches += [Launch(name, kind, sum(bytes_of.get(tensor, 0) for tensor in tensors))] * PASSES[name]
     else:
         library.append((name, _library_kind(name)))

@@ -14,7 +14,7 @@ Calls = dict[str, Callable[[], object]]
 def cases(batch_size: int, dtype: torch.dtype, device: torch.device) -> Iterator[tuple[str, int, int, Calls]]:
     """(call, flop, bytes, candidates) of the layers in the three directions, which are all that forward and backward passes of both networks call."""
     for layer in DCGAN_LAYERS:
-        small, big, weight = _layer(layer, batch_size, dtype, device)
+        small, big, weight = layer_tensors(layer, batch_size, dtype, device)
         flop = 2 * small.numel() * weight.shape[1] * 16
         num_bytes = sum(tensor.numel() * tensor.element_size() for tensor in (small, big, weight))
         directions = {
@@ -23,14 +23,14 @@ def cases(batch_size: int, dtype: torch.dtype, device: torch.device) -> Iterator
             "weight": deconv_forms.weight_forms(small, big),
         }
         for direction, forms in directions.items():
-            yield f"{direction} {_describe(layer, batch_size)}", flop, num_bytes, forms
+            yield f"{direction} {describe_layer(layer, batch_size)}", flop, num_bytes, forms
     yield from _last_layer_cases(batch_size, dtype, device)
 
 
 def _last_layer_cases(batch_size: int, dtype: torch.dtype, device: torch.device) -> Iterator[tuple[str, int, int, Calls]]:
     """64 -> 3 channels with bias and tanh, forward and with its backward, beside the library in both memory formats."""
     layer = DCGAN_LAYERS[-1]
-    small, big, weight = _layer(layer, batch_size, dtype, device)
+    small, big, weight = layer_tensors(layer, batch_size, dtype, device)
     leaves = [tensor.requires_grad_() for tensor in (small, weight, torch.randn(weight.shape[1], device=device, dtype=dtype))]
     plain_leaves, plain_dbig = [tensor.detach().contiguous().requires_grad_() for tensor in leaves], big.contiguous()
 
@@ -45,7 +45,7 @@ def _last_layer_cases(batch_size: int, dtype: torch.dtype, device: torch.device)
     for what, times, dbig, dplain in (("forward", 1, None, None), ("forward and backward", 3, big, plain_dbig)):
         candidates = {"reference": lambda d=dbig: library(leaves, d), "reference contiguous": lambda d=dplain: library(plain_leaves, d)}
         candidates |= {name: lambda n=name, d=dbig: ours(n, d) for name in ("cpu", "cuda", "triton")}
-        yield f"{what} {_describe(layer, batch_size)} bias tanh", times * flop, times * num_bytes, candidates
+        yield f"{what} {describe_layer(layer, batch_size)} bias tanh", times * flop, times * num_bytes, candidates
 
 
 def _run(forward: Callable[[], torch.Tensor], leaves, dbig: torch.Tensor | None):
@@ -55,13 +55,14 @@ def _run(forward: Callable[[], torch.Tensor], leaves, dbig: torch.Tensor | None)
     return torch.autograd.grad(forward(), leaves, dbig)
 
 
-def _layer(layer, batch_size: int, dtype: torch.dtype, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def layer_tensors(layer, batch_size: int, dtype: torch.dtype, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """small, big and weight in channels_last, as training has them."""
     channels, others, size = layer
     shapes = ((batch_size, channels, size, size), (batch_size, others, 2 * size, 2 * size), (channels, others, 4, 4))
     return tuple(torch.randn(shape, device=device).to(dtype).contiguous(memory_format=torch.channels_last) for shape in shapes)
 
 
-def _describe(layer, batch_size: int) -> str:
+def describe_layer(layer, batch_size: int) -> str:
+    """A row of DCGAN_LAYERS in words."""
     channels, others, size = layer
     return f"{channels} -> {others} at {size} -> {2 * size} batch {batch_size}"

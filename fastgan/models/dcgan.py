@@ -5,7 +5,18 @@ import torch
 from torch import nn
 
 from fastgan.errors import UserError
-from fastgan.layers import SLOPES, BatchNorm2d, ClassProjection, Deconv, Head, Projection, StridedConv, activation, dcgan_init
+from fastgan.layers import (
+    SLOPES,
+    BatchNorm2d,
+    ClassProjection,
+    Deconv,
+    Head,
+    NormedConv,
+    Projection,
+    StridedConv,
+    activation,
+    dcgan_init,
+)  # fmt: skip
 from fastgan.norms import ClassBatchNorm2d, class_batch_norm, normalisation, normalise_weights
 
 OF_WEIGHTS = ("spectral", "weight")  # normalisations that are no layer of their own
@@ -36,6 +47,9 @@ class Generator(nn.Sequential):
     def forward(self, z: torch.Tensor, c: torch.Tensor | None = None) -> torch.Tensor:
         x = z.reshape(z.shape[0], -1, 1, 1)
         for block in self:
+            if isinstance(block, NormedConv):
+                x = block(x)
+                continue
             for layer in block:
                 x = layer(x, c) if isinstance(layer, ClassBatchNorm2d) else layer(x)
         return x
@@ -136,7 +150,13 @@ def _norm(name: str, num_channels: int, act: str) -> list[nn.Module]:
 
 def _up_block(layer: Projection | Deconv, norm: str, c_dim: int) -> nn.Sequential:
     norms = [class_batch_norm(layer.out_channels, c_dim), nn.Identity()] if c_dim else _norm(norm, layer.out_channels, "relu")
-    return nn.Sequential(layer, *norms)
+    return _block(layer, norms)
+
+
+def _block(layer: nn.Module, norms: list[nn.Module]) -> nn.Sequential:
+    """A layer with what follows, as one operator where a BatchNorm follows a convolution."""
+    is_one = isinstance(layer, (Deconv, StridedConv)) and norms and type(norms[0]) is BatchNorm2d
+    return NormedConv(layer, *norms) if is_one else nn.Sequential(layer, *norms)
 
 
 def _down_blocks(img_resolution: int, img_channels: int, ndf: int, norm: str) -> tuple[list[nn.Sequential], int]:
@@ -146,7 +166,7 @@ def _down_blocks(img_resolution: int, img_channels: int, ndf: int, norm: str) ->
     blocks = [nn.Sequential(StridedConv(img_channels, widths[0], bias), nn.LeakyReLU(0.2))]
     for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True):
         act = "leaky_relu" if fan_out < widths[-1] else "linear"  # the last one's activation is the head's
-        blocks.append(nn.Sequential(StridedConv(fan_in, fan_out, bias), *_norm(norm, fan_out, act)))
+        blocks.append(_block(StridedConv(fan_in, fan_out, bias), _norm(norm, fan_out, act)))
     return blocks, widths[-1]
 
 

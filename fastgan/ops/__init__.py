@@ -22,9 +22,11 @@ OPS = {
     "bias_act": ("cpu", "cuda"),
     "conv": ("subpixel", "flipped"),
     "deconv": ("subpixel", "cpu", "cuda", "triton"),
+    "deconv_stats": ("cuda",),
     "leaky_relu_bce": ("cpu", "triton"),
 }
-NATIVE = ("adam_ema", "bias_act", "deconv_forms", "leaky_relu_bce")  # what the library defines in torch: modules that register shapes for it
+# Modules that register shapes for what the library defines in torch.
+NATIVE = ("adam_ema", "bias_act", "deconv_forms", "deconv_stats", "leaky_relu_bce")
 DEVICE_TYPES = {"cpu": "cpu", "cuda": "cuda", "triton": "cuda"}  # of the tensors that an implementation takes; the others take any
 NO_CUDA = "torch sees no CUDA device"
 REBUILD = "install a C++ compiler and reinstall fastgan, or in a checkout: cmake -S . -B build && cmake --build build"
@@ -129,4 +131,7 @@ def _cuda_problem(library: ctypes.CDLL) -> str | None:
         return f"{problem.decode()}: put the nvcc of a CUDA that the driver supports on PATH and reinstall fastgan"
     if torch.cuda.get_device_capability() < (8, 0):
         return f"{torch.cuda.get_device_name()} is older than the kernels, which need compute capability 8.0"
+    from fastgan.ops import tiles
+
+    tiles.load(tiles.LibraryTiles(library, torch.cuda.get_device_properties().multi_processor_count))
     return None

@@ -72,22 +72,20 @@ class _BatchNorm(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, dy):
-        x, weight, bias, mean, rstd = ctx.saved_tensors
-        dy = dy.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else dy.contiguous()
-        if (
-            torch.is_grad_enabled()
-        ):  # create_graph: from x on, so that differentiating this is all that the next order takes
-            mean, rstd = statistics_reference(x, ctx.eps, len(mean))
-            sums, totals = gradient_sums_reference(x, dy, mean, rstd, weight, bias, ctx.slope)
-        else:
-            sums, totals = _operators().gradient_sums(x, dy, mean, rstd, weight, bias, ctx.slope)
-        dx = input_gradient(x, dy, mean, rstd, weight, bias, ctx.slope, sums) if is_needed(ctx, 0) else None
-        return (
-            dx,
-            totals[1] if ctx.needs_input_grad[1] else None,
-            totals[0] if ctx.needs_input_grad[2] else None,
-            *(None,) * 6,
-        )
+        return *gradients(ctx, dy), *(None,) * 6
+
+
+def gradients(ctx, dy: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
+    """Return the gradients of x, weight and bias, inputs 0 to 2 of a Function that saved them, mean and rstd."""
+    x, weight, bias, mean, rstd = ctx.saved_tensors
+    dy = dy.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else dy.contiguous()
+    if torch.is_grad_enabled():  # create_graph: from x on, so that the next order only has to differentiate this
+        mean, rstd = statistics_reference(x, ctx.eps, len(mean))
+        sums, totals = gradient_sums_reference(x, dy, mean, rstd, weight, bias, ctx.slope)
+    else:
+        sums, totals = _operators().gradient_sums(x, dy, mean, rstd, weight, bias, ctx.slope)
+    dx = input_gradient(x, dy, mean, rstd, weight, bias, ctx.slope, sums) if is_needed(ctx, 0) else None
+    return dx, totals[1] if ctx.needs_input_grad[1] else None, totals[0] if ctx.needs_input_grad[2] else None
 
 
 # The compiler takes it as one node and differentiates what is inside, as it does with deconv's.

@@ -2,6 +2,8 @@
 import torch
 
 from fastgan.kernels import deconv as kernels
+from fastgan.kernels import deconv_tiles
+from fastgan.ops import tiles
 from fastgan.ops.deconv_forms import fake_down, fake_up, fake_weight
 
 
@@ -29,3 +31,6 @@ def weight(small: torch.Tensor, big: torch.Tensor) -> torch.Tensor:
 up.register_fake(fake_up)
 down.register_fake(fake_down)
 weight.register_fake(fake_weight)
+
+if torch.cuda.is_available():
+    tiles.load(tiles.TritonTiles(deconv_tiles))

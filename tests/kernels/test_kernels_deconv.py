@@ -11,7 +11,7 @@ from checking import assert_close_to_truth
 from triton_tools import CAPABILITIES, compile_launches, run_interpreted
 
 pytest.importorskip("triton", reason="triton is not installed")
-from fastgan.kernels import deconv  # noqa: E402
+from fastgan.kernels import deconv, deconv_tiles  # noqa: E402
 
 ACTIVATIONS = (lambda x: x, F.relu, lambda x: F.leaky_relu(x, 0.1), torch.tanh)
 SIZES = {  # N, C, K, h, w, H - 2h, W - 2w: every odd end, minimal and ragged tiles, and both sides of NARROW, of FLAT and of a step's depth
@@ -92,7 +92,7 @@ def check_one_form(sizes):
 
 
 def check_same_with(sizes, constant, value, equal):
-    """Results do not change with a constant of the module: to the bit, or up to rounding. float16, for its tiles are the largest."""
+    """Results do not change with "module.constant": to the bit, or up to rounding. float16, for its tiles are the largest."""
     small, big, weight = small_big_weight(sizes, torch.float16)
 
     def results():
@@ -100,7 +100,7 @@ def check_same_with(sizes, constant, value, equal):
         return deconv.up(small, weight, None, *big.shape[2:], 0, 0.0), deconv.down(big, weight, None, 0, 0.0), of_weight
 
     before = results()
-    with mock.patch.object(deconv, constant, value):
+    with mock.patch(f"fastgan.kernels.{constant}", value):
         after = results()
     rounding = 0 if equal else torch.finfo(torch.float16).eps
     for x, y in zip(before, after, strict=True):
@@ -109,10 +109,28 @@ def check_same_with(sizes, constant, value, equal):
 
 def check_parts(programs):
     small, big, _ = small_big_weight((1, 3, 16, 4, 75, 0, 1), torch.float16)
-    with mock.patch.object(deconv, "PROGRAMS", programs):
+    with mock.patch.object(deconv_tiles, "PROGRAMS", programs):
         ours = deconv.weight(small, big)
         assert torch.equal(ours, deconv.weight(small, big)), "equal inputs gave other bits"
     compare(ours, torch_weight, small, big)
+
+
+def check_tiles(direction, sizes, every=1):
+    """Whatever is offered for timing is right."""
+    small, big, weight = small_big_weight(sizes, torch.float16)
+    kind = deconv_tiles.kind_of(direction, small.shape, big.shape, small.dtype)
+    tiles = deconv_tiles.tiles_to_try(kind)
+    assert tiles[0] == deconv_tiles.default_tile(kind)
+    assert len(tiles) == len(set(tiles)) > 3
+    for tile in tiles[1::every]:
+        assert deconv_tiles.use(kind, tile) is None
+        {"up": check_up, "down": check_down, "weight": check_weight}[direction](sizes, torch.float16)
+        assert deconv_tiles.tile_of(kind) == tile
+    assert deconv_tiles.use(kind, tiles[0]._replace(rows=48)) == "no kernel has this tile"
+    assert deconv_tiles.use(kind, tiles[0]._replace(depth=256, rows=256, columns=256)) == "its sums take more registers than there are"
+    assert deconv_tiles.use(kind._replace(kernel="sideways"), tiles[0]) == "there is no such kind of call"
+    deconv_tiles.forget()
+    assert deconv_tiles.tile_of(kind) == tiles[0]
 
 
 def check_activation(act):
@@ -173,11 +191,23 @@ def test_the_three_are_derivatives_of_one_form(size):
 
 @pytest.mark.parametrize("size", ["image", "many rows"])
 def test_offsets_of_64_bits_change_nothing(size):
-    run_interpreted(check_same_with, SIZES[size], "LONG_NUMEL", 0, True)
+    run_interpreted(check_same_with, SIZES[size], "deconv.LONG_NUMEL", 0, True)
 
 
 def test_sizes_of_tiles_change_rounding_alone():
-    run_interpreted(check_same_with, SIZES["many rows"], "PROGRAMS", 1, False)
+    run_interpreted(check_same_with, SIZES["many rows"], "deconv_tiles.PROGRAMS", 1, False)
+
+
+@pytest.mark.parametrize("direction", ["up", "down", "weight"])
+def test_some_tiles_that_are_offered_for_timing(direction):
+    run_interpreted(check_tiles, direction, SIZES["ragged"], 4)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("direction", ["up", "down", "weight"])
+@pytest.mark.parametrize("size", ["narrow", "flat", "not flat", "several steps"])
+def test_every_tile_that_is_offered_for_timing(direction, size):
+    run_interpreted(check_tiles, direction, SIZES[size])
 
 
 @pytest.mark.parametrize("programs", [1, 1000])

@@ -34,6 +34,9 @@ struct alignas(16) uint4 {
 struct alignas(8) float2 {
     float x, y;
 };
+struct alignas(16) float4 {
+    float x, y, z, w;
+};
 struct dim3 {
     uint32_t x, y, z;
     dim3(uint32_t x, uint32_t y = 1, uint32_t z = 1) : x(x), y(y), z(z) {}
@@ -95,7 +98,7 @@ struct Fiber {
 };
 
 constexpr size_t kStackBytes = 64 * 1024;
-inline std::vector<int> order{0, 1, 2, 3, 4, 5, 6, 7};  // of the warps
+inline std::vector<int> order{0, 1, 2, 3, 4, 5, 6, 7};  // of the warps, and of the next eight behind them
 inline int multiprocessors = 132;
 
 class Block {
@@ -148,9 +151,11 @@ class Block {
         makecontext(&fiber.context, enter, 0);
     }
     Fiber* first_ready() {
-        for (int warp : order) {
-            for (size_t i = warp * 32; i < fibers_.size() && i < size_t(warp + 1) * 32; ++i) {
-                if (fibers_[i].state == State::ready) return &fibers_[i];
+        for (size_t first = 0; first < fibers_.size(); first += 32 * order.size()) {
+            for (int warp : order) {
+                for (size_t i = first + warp * 32; i < fibers_.size() && i < first + size_t(warp + 1) * 32; ++i) {
+                    if (fibers_[i].state == State::ready) return &fibers_[i];
+                }
             }
         }
         return nullptr;
@@ -205,6 +210,23 @@ inline void __syncthreads() { cuda_on_host::block->wait(cuda_on_host::State::at_
 inline void __syncwarp() {
     int nothing = 0;
     cuda_on_host::block->together(nullptr, nothing);
+}
+
+struct Shuffle {
+    float value, other;
+    int lanes;
+};
+inline void shuffle_together(void* const lanes[32]) {
+    for (int lane = 0; lane < 32; ++lane) {
+        auto& part = *static_cast<Shuffle*>(lanes[lane]);
+        part.other = static_cast<Shuffle*>(lanes[lane ^ part.lanes])->value;
+    }
+}
+inline float __shfl_xor_sync(uint32_t mask, float value, int lanes) {
+    if (mask != 0xFFFFFFFFu) cuda_on_host::fail("a shuffle of a part of a warp");
+    Shuffle part{value, NAN, lanes};
+    cuda_on_host::block->together(shuffle_together, part);
+    return part.other;
 }
 
 // A 16-bit float of kExponent bits of exponent; numbers too large or too small for it do not occur here.

@@ -1,79 +1,17 @@
 // Runs the CUDA sources of the deconvolutions on the CPU (cuda_on_host.h) and compares them with the trilinear form that csrc/deconv.h defines.
 // All numbers are small integers, so every result is known exactly. One argument: the group of checks. Exit status 0: all hold.
-#include "cuda_on_host.h"
+#include "deconv_on_host.h"
 // The sources themselves, behind their stand-in for CUDA.
 #include "../../csrc/deconv_cuda_down.cu"
 #include "../../csrc/deconv_cuda_partials.cu"
 #include "../../csrc/deconv_cuda_up.cu"
 #include "../../csrc/deconv_cuda_weight.cu"
+#include "../../csrc/deconv_tile_table.cpp"
 
-#include <random>
 #include <set>
-#include <string>
 
 namespace fastgan {
-
-DeviceGuard::DeviceGuard(int) {}
-DeviceGuard::~DeviceGuard() {}
-
 namespace {
-
-int problems = 0;
-
-template <class... Values> void expect(bool holds, const char* format, Values... values) {
-    if (holds) return;
-    ++problems;
-    std::printf(format, values...);
-    std::printf("\n");
-}
-
-// ---- The definition.
-
-struct Sizes {
-    int64_t small, big, weight;
-    explicit Sizes(const DeconvShape& s)
-        : small(s.batch * s.small_height * s.small_width * s.small_channels), big(s.batch * s.big_height * s.big_width * s.big_channels),
-          weight(16 * s.small_channels * s.big_channels) {}
-};
-
-// visit(small, big, weight): the offsets of every product of the form, in memory that is channels_last.
-template <class Visit> void for_every_product(const DeconvShape& s, const Visit& visit) {
-    const auto [N, C, K, h, w, H, W] = s;
-    for (int64_t n = 0; n < N; ++n)
-        for (int64_t i = 0; i < h; ++i)
-            for (int64_t j = 0; j < w; ++j)
-                for (int64_t ky = 0; ky < 4; ++ky)
-                    for (int64_t kx = 0; kx < 4; ++kx) {
-                        const int64_t y = 2 * i - 1 + ky, x = 2 * j - 1 + kx;
-                        if (y < 0 || y >= H || x < 0 || x >= W) continue;
-                        for (int64_t c = 0; c < C; ++c)
-                            for (int64_t k = 0; k < K; ++k)
-                                visit(((n * h + i) * w + j) * C + c, ((n * H + y) * W + x) * K + k, ((c * 4 + ky) * 4 + kx) * K + k);
-                    }
-}
-
-std::string name_of(const DeconvShape& s) {
-    std::string name;
-    for (int64_t size : {s.batch, s.small_channels, s.big_channels, s.small_height, s.small_width, s.big_height, s.big_width}) {
-        name += std::to_string(size) + " ";
-    }
-    return name;
-}
-
-// ---- Tensors of small integers.
-
-template <class T> struct Tensor {
-    std::vector<int64_t> values;
-    cuda_on_host::Memory memory;
-
-    Tensor(int64_t size, std::mt19937* random) : values(size), memory(size * sizeof(T)) {
-        for (int64_t i = 0; random && i < size; ++i) {
-            values[i] = int64_t((*random)() % 5) - 2;
-            data()[i] = T(float(values[i]));
-        }
-    }
-    T* data() const { return reinterpret_cast<T*>(memory.begin()); }
-};
 
 // ---- The three ops behind one face: `sum[out] += one * other` over all products, and the call.
 
@@ -81,11 +19,8 @@ struct Run {
     DeconvShape shape;
     Epilogue epilogue;
     bool biased;
+    Tile tile{0, 0, 0};  // zeros: as the plan has it
 };
-
-template <class T> constexpr Dtype kDtype = Dtype::float32;
-template <> constexpr Dtype kDtype<__half> = Dtype::float16;
-template <> constexpr Dtype kDtype<__nv_bfloat16> = Dtype::bfloat16;
 
 std::set<std::string> kernels;  // that ran: way, tile, whether k was split
 
@@ -116,9 +51,14 @@ void check(const char* op, const Run& run, int64_t channels, const std::vector<i
     expect(out.memory.is_intact() && bias.memory.is_intact(), "%s %s: a write beside the tensor", op, name_of(run.shape).c_str());
 }
 
-template <class Call> const char* with_workspace(int64_t floats, const Call& call) {
-    const cuda_on_host::Memory memory(floats * sizeof(float));
-    const char* const problem = call(reinterpret_cast<float*>(memory.begin()));
+template <class Args>
+const char* launched(const Run& run, Direction direction, const Args& args, Plan (*plan_of_args)(const Args&, int),
+                     const char* (*launch)(const Args&, const Plan&, float*, int, void*)) {
+    const ProductKind kind = kind_of(direction, run.shape, args.dtype, true);
+    const Plan plan = run.tile.m ? plan_of(kind, run.tile, numel_of(direction, run.shape)) : plan_of_args(args, 0);
+    note(plan);
+    const cuda_on_host::Memory memory(plan.workspace * sizeof(float));
+    const char* const problem = launch(args, plan, reinterpret_cast<float*>(memory.begin()), 0, nullptr);
     expect(memory.is_intact(), "%s", "a write beside the workspace");
     return problem;
 }
@@ -131,8 +71,7 @@ template <class T> void up(const Run& run) {
     for_every_product(run.shape, [&](int64_t s, int64_t b, int64_t w) { expected[b] += small.values[s] * weight.values[w]; });
     check("up", run, run.shape.big_channels, expected, big, [&](const T* bias) {
         const DeconvUpArgs args{small.data(), weight.data(), bias, big.data(), kDtype<T>, run.shape, run.epilogue, 0.25};
-        note(plan_up(run.shape, kDtype<T>, true, cuda_on_host::multiprocessors));
-        return with_workspace(deconv_up_cuda_workspace(args, 0), [&](float* floats) { return deconv_up_cuda(args, floats, 0, nullptr); });
+        return launched(run, Direction::up, args, deconv_up_cuda_plan, deconv_up_cuda);
     });
 }
 
@@ -144,8 +83,7 @@ template <class T> void down(const Run& run) {
     for_every_product(run.shape, [&](int64_t s, int64_t b, int64_t w) { expected[s] += big.values[b] * weight.values[w]; });
     check("down", run, run.shape.small_channels, expected, small, [&](const T* bias) {
         const DeconvDownArgs args{big.data(), weight.data(), bias, small.data(), kDtype<T>, run.shape, run.epilogue, 0.25};
-        note(plan_down(run.shape, kDtype<T>, true, cuda_on_host::multiprocessors));
-        return with_workspace(deconv_down_cuda_workspace(args, 0), [&](float* floats) { return deconv_down_cuda(args, floats, 0, nullptr); });
+        return launched(run, Direction::down, args, deconv_down_cuda_plan, deconv_down_cuda);
     });
 }
 
@@ -155,10 +93,9 @@ template <class T> void weight(const Run& run) {
     const Tensor<T> small(sizes.small, &random), big(sizes.big, &random), weight(sizes.weight, nullptr);
     std::vector<int64_t> expected(sizes.weight);
     for_every_product(run.shape, [&](int64_t s, int64_t b, int64_t w) { expected[w] += small.values[s] * big.values[b]; });
-    check("weight", {run.shape, Epilogue::linear, false}, 1, expected, weight, [&](const T*) {
+    check("weight", {run.shape, Epilogue::linear, false, run.tile}, 1, expected, weight, [&](const T*) {
         const DeconvWeightArgs args{small.data(), big.data(), weight.data(), kDtype<T>, run.shape};
-        note(plan_weight(run.shape, kDtype<T>, true, cuda_on_host::multiprocessors));
-        return with_workspace(deconv_weight_cuda_workspace(args, 0), [&](float* floats) { return deconv_weight_cuda(args, floats, 0, nullptr); });
+        return launched(run, Direction::weight, args, deconv_weight_cuda_plan, deconv_weight_cuda);
     });
 }
 
@@ -245,6 +182,76 @@ void scalar() {
     over({{2, 8, 0, 2, 2, 4, 4}}, {8}, [](const Run& run, bool) { down<__half>(run); });
     over({{0, 8, 8, 2, 2, 4, 4}, {0, 3, 1, 2, 2, 4, 4}}, {8}, [](const Run& run, bool half) { half ? weight<__half>(run) : weight<float>(run); });
     expect_kernels({"scalar", "scalar split"});
+}
+
+// Every tile that there is, whatever the plan would take: with the sum in one part, in three (the last may be shorter), in as many as there can be.
+template <class T> void with_every_tile(Direction direction, const DeconvShape& shape, std::mt19937& random) {
+    const ProductKind kind = kind_of(direction, shape, kDtype<T>, true);
+    std::vector<Tile> tiles;
+    for (int64_t rows = 1; kind.way == Way::few_channels && rows <= kind.n; ++rows) tiles.push_back({kFewWindows, int(rows), 1});
+    for (Tile tile : kernel_tiles(kind)) {
+        for (int64_t splits : std::set<int64_t>{1, 3, kind.k_tiles}) {
+            tile.splits = int(splits);
+            if (!problem_of(kind, tile)) tiles.push_back(tile);
+        }
+    }
+    for (const Tile& tile : tiles) {
+        std::shuffle(cuda_on_host::order.begin(), cuda_on_host::order.end(), random);
+        const Run run{shape, Epilogue(random() % 4), random() % 2 == 0, tile};
+        if (direction == Direction::up) up<T>(run);
+        else if (direction == Direction::down) down<T>(run);
+        else weight<T>(run);
+    }
+}
+void every_tile() {
+    const std::vector<DeconvShape> shapes{{2, 40, 24, 3, 5, 7, 11}, {5, 16, 8, 5, 6, 10, 13}, {2, 16, 3, 6, 5, 12, 11}};
+    std::mt19937 random(13);
+    for (size_t i = 0; i < shapes.size(); ++i) {
+        for (Direction direction : {Direction::up, Direction::down, Direction::weight}) {
+            if (i % 2) with_every_tile<__half>(direction, shapes[i], random);
+            else with_every_tile<__nv_bfloat16>(direction, shapes[i], random);
+        }
+    }
+    for (Direction direction : {Direction::up, Direction::down, Direction::weight}) with_every_tile<float>(direction, shapes[2], random);
+    std::set<std::string> wanted{"few_channels", "scalar", "scalar split", "gathered 128x64", "gathered 128x64 split", "gathered 64x64",
+                                 "gathered 64x64 split"};
+    for (const char* const tile : {"tensor_cores 128x128", "tensor_cores 128x64", "tensor_cores 64x64"}) {
+        for (const char* const split : {"", " split", " split many times"}) wanted.insert(std::string(tile) + split);
+    }
+    expect_kernels(wanted);
+}
+
+// What is offered for timing begins with the default, fits, and is another plan each; the table gives back what it was given, for that kind alone.
+void tile_table() {
+    for (int i = 0; i < 2000; ++i) {
+        std::mt19937 random(i);
+        auto pick = [&](int64_t low, int64_t high) { return low + int64_t(random() % uint32_t(high - low + 1)); };
+        DeconvShape s{pick(1, 300), pick(1, 600), pick(1, 600), pick(1, 40), pick(1, 40), 0, 0};
+        if (i % 2) s.small_channels = (s.small_channels + 7) / 8 * 8, s.big_channels = i % 4 == 1 ? 3 : (s.big_channels + 7) / 8 * 8;
+        s.big_height = 2 * s.small_height + pick(0, 1), s.big_width = 2 * s.small_width + pick(0, 1);
+        const Direction direction = Direction(i % 3);
+        const ProductKind kind = kind_of(direction, s, i % 5 ? Dtype::bfloat16 : Dtype::float32, true);
+        const int count = int(pick(1, 148));
+        const std::vector<Tile> tiles = tiles_to_try(kind, count);
+        std::set<std::vector<int64_t>> plans;
+        for (const Tile& tile : tiles) {
+            expect(!problem_of(kind, tile), "%dx%d, %d parts, is offered though it does not fit", tile.m, tile.n, tile.splits);
+            const Plan plan = plan_of(kind, tile, numel_of(direction, s));
+            plans.insert({plan.tile_m, plan.tile_n, plan.splits});
+        }
+        expect(plans.size() == tiles.size(), "%zu tiles are %zu plans", tiles.size(), plans.size());
+        auto is_chosen = [&](const Tile& tile) {
+            const Tile chosen = chosen_tile(kind, count);
+            return chosen.m == tile.m && chosen.n == tile.n && plan_of(kind, chosen, 0).splits == plan_of(kind, tile, 0).splits;
+        };
+        expect(!tiles.empty() && is_chosen(tiles[0]), "%s: the default is not the first that is offered", name_of(s).c_str());
+        const int64_t key[6] = {int64_t(kind.direction), int64_t(kind.way), int64_t(kind.dtype), kind.m, kind.n, kind.k_tiles};
+        const int64_t last[3] = {tiles.back().m, tiles.back().n, tiles.back().splits}, wrong[3] = {last[0] + 1, last[1], last[2]};
+        expect(!fastgan_deconv_set_tile(key, last) && is_chosen(tiles.back()), "%s: a tile was not kept", name_of(s).c_str());
+        expect(fastgan_deconv_set_tile(key, wrong) && is_chosen(tiles.back()), "%s: a tile that there is not was taken", name_of(s).c_str());
+        fastgan_deconv_forget_tiles();
+        expect(is_chosen(tiles[0]), "%s: a tile was not forgotten", name_of(s).c_str());
+    }
 }
 
 // The products of deconv_index.h as three nested loops, with no tile and no GPU in it.
@@ -360,6 +367,8 @@ int main(int, char** arguments) {
     else if (group == "gathered") gathered();
     else if (group == "few_channels") few_channels();
     else if (group == "scalar") scalar();
+    else if (group == "every_tile") every_tile();
+    else if (group == "tile_table") tile_table();
     else if (group == "elements") elements();
     else if (group == "far_offsets") far_offsets();
     else if (group == "division") division();

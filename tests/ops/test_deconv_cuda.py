@@ -5,6 +5,7 @@ from checking import assert_close_to_truth
 from torch.nn import functional as F
 
 from fastgan import ops
+from fastgan.ops import tiles
 
 DTYPES = [torch.bfloat16, torch.float16, torch.float32]
 ACTIVATIONS = ["linear", "relu", "leaky_relu", "tanh"]  # in the order of their numbers
@@ -94,6 +95,22 @@ def test_bias_and_activation(shape, act, dtype):
     problem = Problem(shape, dtype)
     check(problem, "up", act)
     check(problem, "down", act)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [*DCGAN, *ODD[:6]])
+def test_every_tile(shape, dtype):
+    problem = Problem(shape, dtype)
+    tiling = tiles.LibraryTiles(ops._load()[0], torch.cuda.get_device_properties().multi_processor_count)
+    try:
+        for direction, op in (("up", "up"), ("down", "down"), ("weight", "weight_gradient")):
+            kind = tiling.kind(direction, problem.small, problem.big)
+            for tile in tiling.tiles(kind):
+                assert tiling.use(kind, tile) is None
+                check(problem, op)
+    finally:
+        tiling.forget()
+        tiles.load(tiling)
 
 
 @pytest.mark.parametrize("shape", LARGE)

@@ -1,4 +1,5 @@
-"""The CUDA kernels of the deconvolutions, run on the CPU by deconv_index_host.cpp: every index, fragment, barrier and copy of their source."""
+"""The CUDA kernels of the deconvolutions, run on the CPU by the programs *_host.cpp: every index, fragment, barrier and copy of their source."""
+import functools
 import shutil
 import subprocess
 import sys
@@ -6,27 +7,49 @@ from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).with_name("deconv_index_host.cpp")
+HERE = Path(__file__).parent
 FLAGS = ["-std=c++17", "-O1", "-fno-strict-aliasing", "-Wall", "-Wno-unknown-pragmas", "-x", "c++"]
-GROUPS = ["up", "down", "weight", "gathered", "few_channels", "scalar", "elements", "far_offsets", "division"]
+GROUPS = {
+    "deconv_index_host": [
+        "up", "down", "weight", "gathered", "few_channels", "scalar", "tile_table", "elements", "far_offsets", "division",
+        pytest.param("every_tile", marks=pytest.mark.thorough),
+    ],
+    "deconv_stats_host": ["up", "down", "same_bits", "far_from_zero", "refusals", pytest.param("more", marks=pytest.mark.thorough)],
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def program(tmp_path_factory):
+def build(tmp_path_factory):
+    """A function from the name of a program to its path; each is built once."""
     if not sys.platform.startswith("linux") or shutil.which("g++") is None:
         pytest.skip("needs g++ on Linux")
-    path = tmp_path_factory.mktemp("deconv") / "deconv_index_host"
-    built = subprocess.run(["g++", *FLAGS, SOURCE, "-o", path], capture_output=True, text=True)
-    assert (built.returncode, built.stderr) == (0, "")
-    return path
+
+    @functools.cache
+    def program(name):
+        path = tmp_path_factory.mktemp("deconv") / name
+        built = subprocess.run(["g++", *FLAGS, HERE / f"{name}.cpp", "-o", path], capture_output=True, text=True)
+        assert (built.returncode, built.stderr) == (0, "")
+        return path
+
+    return program
 
 
-@pytest.mark.parametrize("group", GROUPS)
-def test_kernels_run_on_the_cpu(program, group):
+@pytest.mark.parametrize("group", GROUPS["deconv_index_host"])
+def test_kernels_run_on_the_cpu(build, group):
+    check(build("deconv_index_host"), group)
+
+
+@pytest.mark.parametrize("group", GROUPS["deconv_stats_host"])
+def test_kernels_that_sum_up_what_they_write_run_on_the_cpu(build, group):
+    check(build("deconv_stats_host"), group)
+
+
+def check(program, group):
     run = subprocess.run([program, group], capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, f"exit status {run.returncode}\n{run.stdout}{run.stderr}"
 
 
-def test_an_unknown_group_fails(program):
-    run = subprocess.run([program, "sideways"], capture_output=True, text=True)
+@pytest.mark.parametrize("name", GROUPS)
+def test_an_unknown_group_fails(build, name):
+    run = subprocess.run([build(name), "sideways"], capture_output=True, text=True)
     assert (run.returncode, run.stdout) == (1, "there is no group sideways\n")
