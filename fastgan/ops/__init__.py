@@ -107,8 +107,11 @@ def _load() -> tuple[ctypes.CDLL | None, str | None]:
         return None, f"{path} does not load beside torch {torch.__version__} ({error}): {REBUILD}"
     if failed:
         return None, f"torch {torch.__version__} refused the operators of {path}: {REBUILD}"
-    for op in NATIVE:
-        importlib.import_module(f"fastgan.ops.{op}").register_in_torch()
+    try:
+        for op in NATIVE:
+            importlib.import_module(f"fastgan.ops.{op}").register_in_torch()
+    except RuntimeError as error:
+        return None, f"{path} is older than this code ({str(error).splitlines()[0]}): {REBUILD}"
     return library, None
 
 

@@ -1,5 +1,6 @@
 import math
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -270,6 +271,19 @@ def test_a_library_that_is_missing_or_broken_is_a_reason_and_no_error(fresh_libr
     assert reason in rows["cpu"].reason
     assert "cmake -S . -B build" in rows["cpu"].reason
     assert bias_act(torch.tensor([[-1.0, 2.0]]), act="relu").tolist() == [[0.0, 2.0]]
+
+
+def test_a_library_that_is_older_than_the_code_is_a_reason_and_no_error(monkeypatch, fresh_library):
+    def lacks_an_operator():
+        raise RuntimeError("operator fastgan::bias_act_3 does not exist\nmore")
+
+    monkeypatch.setattr("fastgan.ops.bias_act.register_in_torch", lacks_an_operator)
+    monkeypatch.setattr(ops, "NATIVE", ("bias_act",))
+    monkeypatch.setattr(ops.ctypes, "CDLL", lambda path: SimpleNamespace(fastgan_register=lambda: 0))
+    fresh_library.touch()
+    library, problem = ops._load()
+    assert library is None
+    assert "is older than this code (operator fastgan::bias_act_3 does not exist): " in problem
 
 
 @pytest.mark.gpu
