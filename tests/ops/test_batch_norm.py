@@ -111,8 +111,8 @@ def test_the_form_of_the_kernels(kernels, shape, parts, act, dtype):
     check_against_calls(shape, parts, act, dtype)
 
 
-def check_interpreted_kernels():
-    """Both passes through the very kernels."""
+def check_interpreted_kernels(with_self_check):
+    """Both passes through the very kernels, and their check on first use."""
     from fastgan.kernels import batch_norm as launches
 
     tickets = torch.zeros(launches.TICKETS, dtype=torch.int32)
@@ -126,12 +126,17 @@ def check_interpreted_kernels():
     try:
         check_against_calls((4, 35, 3, 2), 2, "leaky_relu", torch.float32)
         check_against_calls((4, 35, 3, 2), 1, "relu", torch.bfloat16)
+        if with_self_check:
+            torch.manual_seed(0)
+            problem = op.self_check("triton", torch.device("cpu"))
+            assert problem is None, problem
     finally:
         patch.undo()
 
 
-def test_the_kernels_forward_and_backward():
-    run_interpreted(check_interpreted_kernels)
+@pytest.mark.parametrize("with_self_check", [False, pytest.param(True, marks=pytest.mark.thorough)])
+def test_the_kernels_forward_and_backward(with_self_check):
+    run_interpreted(check_interpreted_kernels, with_self_check)
 
 
 @pytest.mark.parametrize(("shape", "parts"), [((2, 2, 1, 2), 1), ((4, 1, 2, 1), 2), ((4, 2), 2)])
