@@ -34,10 +34,10 @@ def check(out: Path, ended: subprocess.CompletedProcess, found: list[dict]) -> N
     the results.
     """
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    [refusal] = of_kind(found, "refusal")
-    assert (refusal["stage"], refusal["refused"]) == (rehearse.PROVOKED, ["captured"])
+    [refusal] = [row for row in of_kind(found, "refusal") if row["stage"] == rehearse.PROVOKED]
+    assert refusal["refused"] == ["captured"]
     assert "Traceback" in refusal["tracebacks"][0]
-    [culprit] = of_kind(found, "culprit")
+    culprit = of_kind(found, "culprit")[0]
     assert culprit["culprit"] == "drawing the random numbers"
     assert ended.stdout.startswith(rehearse.HEAD)
     table = (out / "table.txt").read_text()
@@ -69,7 +69,8 @@ def test_a_rehearsal_of_every_stage(tmp_path):
     ended, found = rehearsed(out)
     check(out, ended, found)
     states = {row["stage"]: row["state"] for row in of_kind(found, "stage")}
-    assert set(states) == {"refused", "bisect-1", *plan.NAMES} - set(rehearse.NEEDS_A_GPU)
+    bisected = {name for name in states if name.startswith("bisect-")}  # the stand-in refuses a constant of stylegan2's, which CUDA has not
+    assert set(states) - bisected == {"refused", *plan.NAMES} - set(rehearse.NEEDS_A_GPU)
     assert {name for name, state in states.items() if state != "ok"} == {"refused"}
     steps = rows.since(out / plan.STEP)
     assert {row["implementation"] for row in steps} >= {
