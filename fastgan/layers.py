@@ -7,6 +7,7 @@ from fastgan.ops.batch_norm import batch_norm
 from fastgan.ops.conv import conv2d, conv_transpose2d
 from fastgan.ops.deconv import deconv, project, strided_conv
 from fastgan.ops.deconv_batch_norm import deconv_batch_norm, strided_conv_batch_norm
+from fastgan.ops.device import device_type
 from fastgan.ops.leaky_relu_bce import activated, leaky_relu_bce_head
 
 SLOPES = {"relu": 0.0, "leaky_relu": 0.2}  # below zero
@@ -150,7 +151,7 @@ class NormedConv(nn.Sequential):
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if x.device.type != "cuda":
+        if device_type(x) != "cuda":
             return super().forward(x)
         layer, norm, *rest = self
         x = norm(x, layer)
