@@ -2,9 +2,9 @@
 import gans
 import pytest
 import torch
-from recorded_graphs import RecordedGraphs
 from torch import nn
 
+from bench.gpu.stand_in import RecordedGraphs
 from bench.switches import Switches, present
 from fastgan import Trainer, UserError, assembly
 from fastgan.config import override, replace
