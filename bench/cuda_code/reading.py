@@ -85,9 +85,9 @@ def _kind(name: str, source_nodes: str) -> str:
         return "statistics"
     if is_reduction:
         return "rest"
-    if any(word in name or word in source_nodes for word in ("batch_norm", "relu", "tanh", "leaky")):
+    if any(word in name or word in source_nodes for word in ("batch_norm", "relu", "tanh", "where")):
         return "activations"
-    return "casts" if "to_copy" in name else "rest"
+    return "casts" if re.fullmatch(r"triton_poi_fused__to_copy(_view)?_\d+", name) else "rest"
 
 
 # --- bytes -----------------------------------------------------------------------------------------------------------
