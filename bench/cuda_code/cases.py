@@ -1,4 +1,4 @@
-"""What CUDA code is generated of: presets at a size, with what may be done to their images."""
+"""The cases that CUDA code is generated of: presets at a size, augmented or conditional."""
 
 import dataclasses
 from dataclasses import dataclass

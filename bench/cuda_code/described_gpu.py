@@ -110,7 +110,7 @@ def _replace(stack: contextlib.ExitStack) -> None:
 
 
 def _driver() -> object:
-    """What Triton asks of a device."""
+    """Answer what Triton asks of a device."""
     from triton.backends.compiler import GPUTarget
 
     most, processors = PROPERTIES.shared_memory_per_block_optin, PROPERTIES.multi_processor_count
@@ -142,7 +142,7 @@ def _cudnn(*arguments: object, transposed: bool = False, **rest: object) -> obje
 
 
 class Code(NamedTuple):
-    """What Inductor made of a graph."""
+    """The code that Inductor made of a graph."""
 
     text: str  # the module that would be loaded: kernels, and call(), which launches them
     bytes_of: dict[str, int]  # of every buffer and every input, by the name that call() gives it

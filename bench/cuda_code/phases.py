@@ -70,7 +70,7 @@ def _traced(phase: Phase) -> tuple[torch.fx.GraphModule, list]:
 
 
 def _no_table(device_type: str) -> dict:
-    """What a machine knows that has measured nothing."""
+    """The table of choices of a machine that has measured nothing."""
     return {}
 
 

@@ -1,4 +1,4 @@
-"""What generated code launches, and how many bytes each launch moves, read off the text."""
+"""Launches of generated code and the bytes that each moves, read off the text."""
 
 import ast
 import re

@@ -24,7 +24,7 @@ from fastgan.files import write_text
 
 @dataclass(frozen=True)
 class Settings:
-    """What is done with the code of a phase."""
+    """The choices of a command: forms, machine code, where the code is kept."""
 
     forms: dict[str, str]  # implementations of operators beside those that are assumed
     command: str

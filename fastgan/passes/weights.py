@@ -1,4 +1,4 @@
-"""What is done to every weight before it is used, in one launch, before the compiler sees it.
+"""Casts and scalings of all weights, put into one launch before the compiler sees them.
 
 Under autocast every use of a weight casts it from float32, and layers with an equalised learning rate multiply it with
 a number before: a step begins with a launch or two a weight, and does it twice where two passes use it. Here the

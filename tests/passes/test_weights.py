@@ -1,4 +1,4 @@
-"""What is done to weights in one launch: the same numbers, equal ones once, nothing else touched."""
+"""Casts and scalings of weights in one launch: the same numbers, equal ones once, nothing else touched."""
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
