@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from fastgan.errors import UserError
-from fastgan.layers import BatchNorm2d
+from fastgan.layers import OverParts, in_parts
 from fastgan.norms import Spectral
 
 SUPPORTED = "fastgan trains G(z) -> images and D(images) -> logits, or with c_dim=... G(z, c) and D(images, c), one tensor each"
@@ -34,7 +34,7 @@ class Signature:
 
     z_shape: tuple[int, ...]  # of one z: (z_dim,) or (z_dim, 1, 1)
     img_shape: tuple[int, ...]  # of one of G's outputs: (C, H, W), or (features,) for flat images and samples
-    one_pass: bool  # D treats every image by itself, or compares those of a batch in layers.BatchNorm2d alone: real and fake may share one pass
+    one_pass: bool  # D treats every image by itself, or compares those of a batch in layers.OverParts alone: real and fake may share one pass
     notes: tuple[str, ...]  # what the user should be told
     num_judged: int  # judgements that D gives for a batch: as many as images, or fewer where it judges sets of them
     one_hot: bool = False  # classes are given as float32 [N, c_dim]; otherwise as int64 [N]
@@ -147,24 +147,29 @@ def _probe_discriminator(D: nn.Module, img: torch.Tensor, condition: tuple[torch
 
 
 def _is_per_sample(D: nn.Module, judge: Judge, img: torch.Tensor) -> bool:
-    """Whether D gives an image the same logit in any company, but for layers.BatchNorm2d, which can keep two batches apart.
+    """Whether D gives an image the same logit in any company, but for layers.OverParts, which can keep two batches apart.
 
-    No other BatchNorm, minibatch statistics or dropout; no buffers but those of these layers, which stand still here, and of spectral norms, which
-    do so too and do not depend on images.
+    No other BatchNorm, minibatch statistics or dropout; no buffers but those of our BatchNorm2d, which stands still here, and of spectral norms,
+    which do so too and do not depend on images. What else is an OverParts sees every image as a part of its own.
     """
-    kept, still = len(img) // 2, (Spectral, BatchNorm2d)
+    kept, still = len(img) // 2, (Spectral, OverParts)
     if kept == 0 or any(True for module in D.modules() if not isinstance(module, still) for _ in module.buffers(recurse=False)):
         return False
     for module in D.modules():
         if isinstance(module, still):
             module.eval()
+
+    def judged(img: torch.Tensor) -> torch.Tensor:
+        with in_parts(D, len(img)):
+            return judge(img)
+
     # As many images in both passes: other kernels would round otherwise. Noise beside them: a copy has the statistics of the original.
     company = torch.cat([img[:kept], torch.randn_like(img[kept:])])
-    logits, in_company = judge(img), judge(company)
+    logits, in_company = judged(img), judged(company)
     if len(logits) != len(img) or not _are_close(logits[:kept], in_company[:kept]):
         return False
     try:  # twice as many images may be grouped otherwise: 5 have no minibatch statistics in fours, 10 have some in pairs
-        both, both_in_company = (judge(torch.cat([img, torch.randn_like(img)])) for _ in range(2))
+        both, both_in_company = (judged(torch.cat([img, torch.randn_like(img)])) for _ in range(2))
     except NETWORK_ERRORS:
         return False  # D takes this batch size alone
     return len(both) == 2 * len(img) and _are_close(both[:len(img)], both_in_company[:len(img)])

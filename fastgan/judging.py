@@ -1,13 +1,11 @@
 """G's images and D's judgement of them in the compute precision; the end of D fused into the cross-entropy where it can be."""
-import contextlib
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from torch import nn
 
 from fastgan import losses, penalties
-from fastgan.layers import BatchNorm2d, Head
+from fastgan.layers import Head
 from fastgan.networks import Networks
 from fastgan.precision import Precision
 
@@ -29,19 +27,6 @@ class Judgement(NamedTuple):
     def halves(self) -> tuple["Judgement", "Judgement"]:
         """Of two batches that were judged in one pass."""
         return tuple(Judgement(*parts) for parts in zip(*([None, None] if each is None else each.chunk(2) for each in self), strict=True))
-
-
-@contextlib.contextmanager
-def each_half(D: nn.Module) -> Iterator[None]:
-    """Inside, a batch that D judges is two behind each other: its BatchNorm2d layers normalise them one by one, as two calls would."""
-    layers = [layer for layer in D.modules() if isinstance(layer, BatchNorm2d)]
-    for layer in layers:
-        layer.parts = 2
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.parts = 1
 
 
 def generate(networks: Networks, precision: Precision, z: torch.Tensor, labels: torch.Tensor | None, twice: bool = False) -> torch.Tensor:

@@ -1,4 +1,7 @@
 """Building blocks that more than one model uses."""
+import contextlib
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -18,14 +21,30 @@ def activation(name: str) -> nn.Module:
     return {"relu": nn.ReLU, "leaky_relu": lambda: nn.LeakyReLU(SLOPES["leaky_relu"]), "elu": nn.ELU}[name]()
 
 
-class BatchNorm2d(nn.BatchNorm2d):
-    """nn.BatchNorm2d(C) and an activation, [N, C, H, W] -> the same; its state is that layer's. act: linear | relu | leaky_relu (0.2 below zero).
-
-    parts: so many consecutive equal parts of a batch have statistics of their own while training, as so many calls would give them; judging.py sets
-    it while D sees real and fake images at once.
-    """
+class OverParts:
+    """A layer that compares the images of a batch: those of each of `parts` consecutive equal parts with each other, as so many calls would."""
 
     parts = 1
+
+
+@contextlib.contextmanager
+def in_parts(network: nn.Module, parts: int) -> Iterator[None]:
+    """Inside, a batch is `parts` of them behind each other to all layers of the network that compare images."""
+    layers = [layer for layer in network.modules() if isinstance(layer, OverParts)]
+    for layer in layers:
+        layer.parts = parts
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.parts = 1
+
+
+class BatchNorm2d(OverParts, nn.BatchNorm2d):
+    """nn.BatchNorm2d(C) and an activation, [N, C, H, W] -> the same; its state is that layer's. act: linear | relu | leaky_relu (0.2 below zero).
+
+    In training each part of a batch has statistics of its own.
+    """
 
     def __init__(self, num_channels: int, act: str = "linear", affine: bool = True):
         super().__init__(num_channels, affine=affine)

@@ -7,7 +7,8 @@ import torch
 from fastgan import losses, penalties
 from fastgan.config import LossConfig
 from fastgan.inputs import StepInputs
-from fastgan.judging import Judgement, cross_entropy, each_half, judge, judge_and_reconstruct, judge_with_slope
+from fastgan.judging import Judgement, cross_entropy, judge, judge_and_reconstruct, judge_with_slope
+from fastgan.layers import in_parts
 from fastgan.networks import Networks
 from fastgan.precision import Precision
 
@@ -36,7 +37,7 @@ def _d_loss_of_cross_entropy(networks: Networks, precision: Precision, inputs: S
     real_target, fake_target = _targets(networks.loss, inputs.flips)
     if networks.one_pass:  # the same numbers from half the launches, and one weight gradient over 2N images
         both_img = torch.cat([real_img, fake_img.to(real_img.dtype)])
-        with each_half(networks.D):
+        with in_parts(networks.D, 2):
             each_loss, both = cross_entropy(networks.D, precision, both_img, _one_each(real_target, fake_target, real_img))
         (real_loss, fake_loss), (real, fake) = each_loss.chunk(2), both.halves()
     else:  # D compares the images of a batch
@@ -73,7 +74,7 @@ def _judge_both(networks: Networks, precision: Precision, inputs: StepInputs, re
     if networks.one_pass and not networks.loss.reconstruction and slopes[0] == slopes[1]:
         both_img = torch.cat([real_img, fake_img.to(real_img.dtype)])
         labels = None if inputs.labels is None else torch.cat([inputs.labels, inputs.labels])
-        with each_half(networks.D):
+        with in_parts(networks.D, 2):
             both, squared = judge_with_slope(networks, precision, both_img, labels, slopes[0])
         return *both.halves(), *((None, None) if squared is None else (each.mean() for each in squared.chunk(2)))
     if networks.loss.reconstruction:

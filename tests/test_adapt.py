@@ -412,9 +412,11 @@ ONE_PASS = {
     "group norm": lambda: conv_D(norm=lambda channels: nn.GroupNorm(2, channels)),
     "sigmoid": lambda: conv_D(nn.Sigmoid()),
     "our batch norm": lambda: conv_D(norm=BatchNorm2d),
+    "our minibatch std": lambda: nn.Sequential(MinibatchStd(4), nn.Conv2d(2, 1, 4)),
 }
 TWO_PASSES = {
     "batch norm": lambda: conv_D(norm=nn.BatchNorm2d),
+    "both kinds of minibatch std": lambda: nn.Sequential(MinibatchStd(4), nn.Conv2d(2, 1, 1), minibatch_std(unbiased=False)),
     "both kinds of batch norm": lambda: nn.Sequential(nn.BatchNorm2d(1), conv_D(norm=BatchNorm2d)),
     "our batch norm and minibatch std": lambda: nn.Sequential(BatchNorm2d(1), minibatch_std(unbiased=False)),
     "batch norm without buffers": lambda: conv_D(norm=lambda channels: nn.BatchNorm2d(channels, track_running_stats=False)),
@@ -448,7 +450,12 @@ def test_one_image_has_no_company():
 
 
 def test_a_d_that_compares_images_of_a_doubled_batch_alone():
-    """Minibatch statistics of groups of up to four that divide the batch: 5 images are judged one by one, 10 in pairs."""
+    """Minibatch statistics of pairs, where the batch has any: 5 images are judged one by one, 10 in pairs."""
+
+    def compared(self, img):
+        x = self.net(img)
+        return x + x.view(2, -1, 1).std(0).repeat(2, 1) if len(x) % 2 == 0 else x
+
     torch.manual_seed(2)
-    D = nn.Sequential(nn.Conv2d(1, 8, 4, 4), nn.LeakyReLU(0.2), MinibatchStd(4), nn.Conv2d(9, 1, 4), nn.Flatten())
+    D = Forward(compared, net=mlp_D())
     assert not look(D=D, batch_size=5).one_pass

@@ -4,8 +4,7 @@ import torch
 from torch import nn
 
 from fastgan.counters import BatchCounters
-from fastgan.judging import each_half
-from fastgan.layers import BatchNorm2d
+from fastgan.layers import BatchNorm2d, in_parts
 
 
 def network() -> nn.Sequential:
@@ -78,7 +77,7 @@ def test_a_pass_of_two_batches_counts_twice():
     counters, x = BatchCounters([watched]), torch.randn(4, 3, 2, 2)
 
     def step(D):
-        with each_half(D):
+        with in_parts(D, 2):
             D(x)
         D(x)
 

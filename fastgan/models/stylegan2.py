@@ -2,12 +2,14 @@
 (arXiv 1812.04948), the conditional form and the small D ("orig") from Karras et al., 2020 (arXiv 2006.06676).
 """
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 
 from fastgan.errors import UserError
 from fastgan.models.stylegan2_layers import EqualConv, EqualLinear, MinibatchStd, StyledConv, ToImage, normalised, wide
+from fastgan.models.stylegan2_styles import modulations
 from fastgan.ops.upfirdn2d import upsample2d
 
 W_AVG_DECAY = 0.998  # per step
@@ -99,15 +101,27 @@ class Synthesis(nn.Module):
         self.num_ws = len(self.convs) + 1
 
     def forward(self, ws: torch.Tensor) -> torch.Tensor:
-        w = ws.unbind(1)  # one gradient, where slices would each have an image of zeros
-        x = self.convs[0](self.const, w[0])
-        img = self.to_images[0](x, w[1])
+        convs, to_images = self._modulations(ws)
+        noises = self._noises(ws)
+        x = self.convs[0](self.const, *convs[0], noises[0])
+        img = self.to_images[0](x, to_images[0])
         for level, to_image in enumerate(self.to_images[1:], start=1):
-            first = 2 * level - 1
-            x = self.convs[first](x, w[first])  # [N, C, 4 << level, 4 << level]
-            x = self.convs[first + 1](x, w[first + 1])
-            img = upsample2d(img) + to_image(x, w[first + 2])
+            for layer in (2 * level - 1, 2 * level):
+                x = self.convs[layer](x, *convs[layer], noises[layer])  # [N, C, 4 << level, 4 << level]
+            img = upsample2d(img) + to_image(x, to_images[level])
         return img
+
+    def _modulations(self, ws: torch.Tensor) -> tuple[list[tuple[torch.Tensor, torch.Tensor]], list[torch.Tensor]]:
+        """Of the convolutions and of the layers that make images; the latter take the styles 1, 3, 5 ..."""
+        w = ws.transpose(0, 1)
+        return modulations(self.convs, self.to_images, torch.cat([w[:-1], w[1::2]]))
+
+    def _noises(self, ws: torch.Tensor) -> Sequence[torch.Tensor | None]:
+        """The noise of every convolution, float32 [N, R * R], drawn at once; None outside of training."""
+        if not self.training:
+            return [None] * len(self.convs)
+        sizes = [conv.noise.noise_const.numel() for conv in self.convs]
+        return torch.randn(len(ws), sum(sizes), device=ws.device).split(sizes, 1)
 
 
 class Discriminator(nn.Module):

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from fastgan.layers import OverParts
 from fastgan.ops.bias_act import bias_act
 from fastgan.ops.conv import conv2d, conv_transpose2d
 from fastgan.ops.upfirdn2d import downsample2d, filter2d
@@ -77,38 +78,39 @@ class EqualConv(nn.Module):
 
 
 class StyledConv(nn.Module):
-    """Modulated convolution 3x3, noise, bias and leaky ReLU: [N, C, H, W] and a style w [N, w_dim] -> [N, K, H, W], or doubled.
+    """Modulated convolution 3x3, noise, bias and leaky ReLU: [N, C, H, W] and its modulation -> [N, K, H, W], or doubled.
 
     The paper scales the weights of every image by its style and normalises them, which is a convolution of its own for each image. The same
-    comes of one convolution of the whole batch whose input is scaled by the style and whose result by the norms (demodulation), [N, K].
+    comes of one convolution of the whole batch whose input is scaled by the style and whose result by the norms (demodulation). Both come from
+    stylegan2_styles.modulations, where `style` maps w to them.
     """
 
     def __init__(self, in_channels: int, out_channels: int, w_dim: int, img_resolution: int, up: bool = False):
         """img_resolution: of the result, R x R."""
         super().__init__()
         channels = (in_channels, out_channels) if up else (out_channels, in_channels)  # the layouts of a transposed convolution and of a plain one
+        self.in_channels, self.out_channels = in_channels, out_channels
         self.weight = nn.Parameter(torch.randn(*channels, 3, 3))
         self.bias = nn.Parameter(torch.zeros(out_channels))
         self.style = EqualLinear(w_dim, in_channels, bias_init=1.0)
         self.noise = Noise(img_resolution)
-        self.up, self.scale = up, 1 / math.sqrt(9 * in_channels)
+        self.up, self.scale = up, 1 / math.sqrt(9 * in_channels)  # the equalised learning rate, on N * C styles instead of 9 * C * K weights
 
-    def forward(self, x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
-        style = self.style(w) * self.scale  # [N, C], with the equalised learning rate: N * C products instead of 9 * C * K
+    def forward(self, x: torch.Tensor, style: torch.Tensor, norms: torch.Tensor, noise: torch.Tensor | None = None) -> torch.Tensor:
+        """style: [N, C]. norms: [N, K]. noise: float32 [N, R * R] in training, elsewhere None."""
         y = x * _per_channel(style, x)
         y = self._doubled(y) if self.up else conv2d(y, self.weight, padding=1)
-        y = torch.addcmul(self.noise(y), y, _per_channel(self._norms(style), y))
+        y = torch.addcmul(self.noise(y, noise), y, _per_channel(norms, y))
         return bias_act(y, self.bias, act="leaky_relu", gain=ROOT_2)
 
     def _doubled(self, x: torch.Tensor) -> torch.Tensor:
         """Transposed convolution, [N, K, 2H + 1, 2W + 1], then filtered: 9 products an input pixel, where filtering first would take 36."""
         return filter2d(conv_transpose2d(x, self.weight, stride=2), padding=1, gain=4.0)
 
-    def _norms(self, style: torch.Tensor) -> torch.Tensor:
-        """1 / the norm of each output channel's weights after scaling by the style, float32 [N, K]."""
-        with in_fp32(style):
-            squares = self.weight.square().sum((2, 3))
-            return (style.square() @ (squares if self.up else squares.T) + EPS).rsqrt()
+    def squares(self) -> torch.Tensor:
+        """Squared weights times the squared scale, summed over the taps, [C, K]."""
+        squares = self.weight.square().sum((2, 3)) * self.scale**2
+        return squares if self.up else squares.T
 
 
 class Noise(nn.Module):
@@ -119,35 +121,34 @@ class Noise(nn.Module):
         self.strength = nn.Parameter(torch.zeros(()))
         self.register_buffer("noise_const", torch.randn(img_resolution, img_resolution))
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """What is to be added to x [N, C, H, W], of its dtype: [N, 1, H, W] or [H, W]."""
-        num, _, height, width = x.shape
-        noise = torch.randn(num, 1, height, width, device=x.device) if self.training else self.noise_const
+    def forward(self, x: torch.Tensor, drawn: torch.Tensor | None) -> torch.Tensor:
+        """What is to be added to x [N, C, H, W], of its dtype: [N, 1, H, W] of what was drawn, [N, H * W], or [H, W]."""
+        noise = self.noise_const if drawn is None else drawn.unflatten(1, (1, *x.shape[2:]))
         return (noise * self.strength).to(x.dtype)
 
 
 class ToImage(nn.Module):
-    """The image that a layer of G sees: modulated convolution 1x1 without demodulation, [N, C, H, W] and w [N, w_dim] -> float32 [N, K, H, W]."""
+    """The image that a layer of G sees: modulated convolution 1x1 without demodulation, [N, C, H, W] and a style [N, C] -> float32 [N, K, H, W]."""
 
     def __init__(self, in_channels: int, img_channels: int, w_dim: int):
         super().__init__()
+        self.in_channels, self.scale = in_channels, 1 / math.sqrt(in_channels)
         self.weight = nn.Parameter(torch.randn(img_channels, in_channels))
         self.bias = nn.Parameter(torch.zeros(img_channels))
         self.style = EqualLinear(w_dim, in_channels, bias_init=1.0)
 
-    def forward(self, x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, style: torch.Tensor) -> torch.Tensor:
         # The few weights are scaled for each image, not all of x, and a product of matrices reads x once: 2 to 10 times as fast on two Zen4 cores,
         # forward and backward, as scaling x before a convolution.
-        style = self.style(w) / math.sqrt(self.weight.shape[1])
         img = (self.weight * style.unsqueeze(1)).to(x.dtype) @ x.flatten(2)  # [N, K, C] @ [N, C, H * W]
         return (wide(img) + self.bias.unsqueeze(1)).unflatten(2, x.shape[2:])
 
 
-class MinibatchStd(nn.Module):
+class MinibatchStd(OverParts, nn.Module):
     """Appends one channel: how much the images of a group differ, [N, C, H, W] -> [N, C + 1, H, W] (Karras et al., 2018).
 
-    The standard deviation over a group of images, averaged over all features, one number a group. Groups have the largest size up to `group_size`
-    that divides the batch; neighbours in the batch are in different groups.
+    The standard deviation over a group of images, averaged over all features, one number a group. Groups lie within a part of the batch and have
+    the largest size up to `group_size` that divides it; neighbours in the batch are in different groups.
     """
 
     def __init__(self, group_size: int):
@@ -156,11 +157,12 @@ class MinibatchStd(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         num, _, height, width = x.shape
-        size = largest_divisor(num, self.group_size)
-        groups = wide(x).unflatten(0, (size, num // size))
-        variance = (groups - groups.mean(0)).square().mean(0)  # [groups, C, H, W]; torch's own var takes four to ten times as long on a CPU
-        std = (variance + EPS).sqrt().mean((1, 2, 3))
-        return torch.cat([x, std.to(x.dtype).repeat(size).view(num, 1, 1, 1).expand(num, 1, height, width)], 1)
+        of_part = num // self.parts
+        size = largest_divisor(of_part, self.group_size)
+        groups = wide(x).unflatten(0, (self.parts, size, of_part // size))
+        variance = (groups - groups.mean(1, keepdim=True)).square().mean(1)  # torch's own var takes four to ten times as long on a CPU
+        std = (variance + EPS).sqrt().mean((2, 3, 4)).to(x.dtype)  # [parts, groups]
+        return torch.cat([x, std.repeat(1, size).view(num, 1, 1, 1).expand(num, 1, height, width)], 1)
 
 
 def largest_divisor(num: int, limit: int) -> int:

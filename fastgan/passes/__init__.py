@@ -2,15 +2,16 @@
 from torch._inductor.custom_graph_pass import CustomGraphPass
 from torch.fx import Graph
 
+from fastgan.passes.equals import EqualsOnce
 from fastgan.passes.weights import WeightsTogether
 from fastgan.passes.zeros import ZerosTakenOut
 
 
 class GraphPasses(CustomGraphPass):
-    """Zeros are taken out, then what is done to weights is put together."""
+    """Zeros are taken out, equal operations done once, then what is done to weights is put together."""
 
     def __init__(self) -> None:
-        self._passes = (ZerosTakenOut(), WeightsTogether())
+        self._passes = (ZerosTakenOut(), EqualsOnce(), WeightsTogether())
 
     def __call__(self, graph: Graph) -> None:
         """Change the graph in place."""

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from checking import check_gradients
 
 from fastgan.models.stylegan2_layers import EqualConv, EqualLinear, MinibatchStd, StyledConv, ToImage, largest_divisor, normalised
+from fastgan.models.stylegan2_styles import modulations
 from fastgan.ops.upfirdn2d import downsample2d, filter2d
 
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
@@ -16,6 +17,13 @@ every_format = pytest.mark.parametrize("memory_format", FORMATS.values(), ids=FO
 @pytest.fixture(autouse=True)
 def same_numbers():
     torch.manual_seed(0)
+
+
+def styled(conv: StyledConv, x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+    """One layer with the modulation that its style gives. w: [N, w_dim]."""
+    noise = torch.randn(len(w), conv.noise.noise_const.numel()) if conv.training else None
+    (modulation,), _ = modulations([conv], [], w[None])
+    return conv(x, *modulation, noise)
 
 
 def by_weights_of_each_image(conv: StyledConv, x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
@@ -35,6 +43,17 @@ def by_weights_of_each_image(conv: StyledConv, x: torch.Tensor, w: torch.Tensor)
     return torch.cat(images)
 
 
+class Styled(torch.nn.Module):
+    """A layer as a function of x and w."""
+
+    def __init__(self, conv: StyledConv):
+        super().__init__()
+        self.conv = conv
+
+    def forward(self, x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        return styled(self.conv, x, w)
+
+
 @pytest.mark.parametrize("up", [False, True])
 @pytest.mark.parametrize("num", [1, 3])
 @every_format
@@ -42,7 +61,7 @@ def test_scaling_input_and_result_is_scaling_the_weights(up, num, memory_format)
     conv = StyledConv(5, 3, 7, 12 if up else 6, up)
     torch.nn.init.normal_(conv.bias)
     x, w = torch.randn(num, 5, 6, 6).to(memory_format=memory_format), torch.randn(num, 7)
-    y = conv(x, w)
+    y = styled(conv, x, w)
     assert y.shape == (num, 3, 12, 12) if up else (num, 3, 6, 6)
     torch.testing.assert_close(y, by_weights_of_each_image(conv, x, w).float(), rtol=1e-4, atol=1e-5)
 
@@ -52,11 +71,11 @@ def test_demodulation_takes_the_size_of_a_style_away(up):
     """Twice the style, the same image: at the start the affine's bias is 1, so the style itself is scaled here."""
     conv = StyledConv(4, 3, 5, 8 if up else 4, up)
     x, w = torch.randn(2, 4, 4, 4), torch.randn(2, 5)
-    y = conv(x, w)
+    y = styled(conv, x, w)
     with torch.no_grad():
         conv.style.weight *= 2
         conv.style.bias *= 2
-    torch.testing.assert_close(conv(x, w), y, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(styled(conv, x, w), y, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("up", [False, True])
@@ -65,7 +84,8 @@ def test_both_orders_of_the_gradient_of_a_modulated_convolution(up):
     names = [name for name, _ in conv.named_parameters()]
 
     def function(x, w, *parameters):
-        return torch.func.functional_call(conv.eval(), dict(zip(names, parameters, strict=True)), (x, w))
+        own = dict(zip(names, parameters, strict=True))
+        return torch.func.functional_call(Styled(conv.eval()), {f"conv.{name}": each for name, each in own.items()}, (x, w))
 
     parameters = [parameter.detach() + 0.1 for parameter in conv.parameters()]
     check_gradients(function, (torch.randn(2, 2, 2, 2), torch.randn(2, 3), *parameters))
@@ -74,19 +94,19 @@ def test_both_orders_of_the_gradient_of_a_modulated_convolution(up):
 def test_noise_is_one_map_for_all_channels_random_in_training_alone():
     conv = StyledConv(4, 3, 5, 8)
     x, w = torch.randn(1, 4, 8, 8).repeat(2, 1, 1, 1), torch.randn(1, 5).repeat(2, 1)
-    without = conv(x, w)
+    without = styled(conv, x, w)
     assert torch.equal(without[0], without[1])  # its strength is zero at the start
     with torch.no_grad():
         conv.noise.strength.fill_(0.5)
-        inner = conv.noise(torch.zeros(2, 3, 8, 8))
+        inner = conv.noise(torch.zeros(2, 3, 8, 8), torch.randn(2, 64))
         assert inner.shape == (2, 1, 8, 8)
         assert not torch.equal(inner[0], inner[1])
         assert inner.std().item() == pytest.approx(0.5, abs=0.15)
-        assert not torch.equal(conv(x, w), conv(x, w))
+        assert not torch.equal(styled(conv, x, w), styled(conv, x, w))
         conv.eval()
-        assert torch.equal(conv(x, w), conv(x, w))
-        assert not torch.equal(conv(x, w), without)
-        torch.testing.assert_close(conv.noise(x), 0.5 * conv.noise.noise_const)
+        assert torch.equal(styled(conv, x, w), styled(conv, x, w))
+        assert not torch.equal(styled(conv, x, w), without)
+        torch.testing.assert_close(conv.noise(x, None), 0.5 * conv.noise.noise_const)
 
 
 @every_format
@@ -94,10 +114,10 @@ def test_to_image_is_a_modulated_1x1_convolution_without_demodulation(memory_for
     layer = ToImage(6, 3, 4)
     torch.nn.init.normal_(layer.bias)
     x, w = torch.randn(2, 6, 4, 5).to(memory_format=memory_format), torch.randn(2, 4)
-    style = layer.style(w).view(2, 6, 1, 1)
-    expected = F.conv2d(x * style / math.sqrt(6), layer.weight.view(3, 6, 1, 1), layer.bias)
-    torch.testing.assert_close(layer(x, w), expected)
-    assert layer(x.bfloat16(), w).dtype == torch.float32
+    style = layer.style(w) / math.sqrt(6)
+    expected = F.conv2d(x * style.view(2, 6, 1, 1), layer.weight.view(3, 6, 1, 1), layer.bias)
+    torch.testing.assert_close(layer(x, style), expected)
+    assert layer(x.bfloat16(), style).dtype == torch.float32
 
 
 @pytest.mark.parametrize("lr_multiplier", [1.0, 0.01])
@@ -144,7 +164,7 @@ def test_a_halved_image_is_not_shifted():
     for conv in (EqualConv(2, 3, 3, down=True), EqualConv(2, 3, 1, down=True), StyledConv(2, 3, 4, 16, up=True)):
         with torch.no_grad():
             conv.weight.copy_(conv.weight + conv.weight.flip(2) + conv.weight.flip(3) + conv.weight.flip(2, 3))
-        y = conv(x, torch.zeros(1, 4)) if isinstance(conv, StyledConv) else conv(x)
+        y = styled(conv, x, torch.zeros(1, 4)) if isinstance(conv, StyledConv) else conv(x)
         torch.testing.assert_close(y, y.flip(2, 3), rtol=1e-4, atol=1e-5)
 
 
@@ -155,6 +175,13 @@ def test_minibatch_std_worked_out_by_hand():
     assert y.shape == (4, 3, 1, 1)
     assert torch.equal(y[:, :2], x)
     torch.testing.assert_close(y[:, 2].flatten(), torch.tensor([0.5, 0.0, 0.5, 0.0]), atol=2e-4, rtol=0)  # 1e-4 = sqrt(eps)
+
+
+@pytest.mark.parametrize(("num", "limit"), [(4, 2), (6, 4), (5, 4)])
+def test_minibatch_std_of_parts_takes_each_for_a_batch(num, limit):
+    one, many, x = MinibatchStd(limit), MinibatchStd(limit), torch.randn(3 * num, 2, 3, 2)
+    one.parts = 3
+    torch.testing.assert_close(one(x), torch.cat([many(part) for part in x.chunk(3)]))
 
 
 @pytest.mark.parametrize(("num", "limit", "size"), [(8, 4, 4), (6, 4, 3), (7, 4, 1), (3, 4, 3), (1, 4, 1), (32, 32, 32)])
