@@ -25,6 +25,7 @@ PRESET_SIZES = {
     "dcgan-tiny": (32, 1),
 }
 MOST_IMAGES = 256  # at once, of a preset that does not say how many
+MOST_PIXELS = 1 << 20  # of a batch, likewise: networks are looked at on the host (16 images of 256x256, 64 of 128x128)
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,6 @@ def make_case(
     None = the preset's own number. Raises UserError for what cannot be trained.
     """
     config = preset(name)
-    batch_size = batch_size or min(config.run.batch_size, config.run.batch_gpu or MOST_IMAGES)
-    config = replace(replace(config, "run.batch_size", batch_size), "run.batch_gpu", None)
     if config.data.source not in DENSITIES and config.model.architecture not in ("samples", "points"):
         default = PRESET_SIZES.get(name, SIZES.get(config.model.architecture, OTHER_SIZE))
         config = replace(
@@ -54,9 +53,17 @@ def make_case(
         )
     elif resolution is not None or augment != "none":
         raise UserError(f"{name} makes samples, not images: leave --resolution and --augment out")
+    batch_size = batch_size or _batch_size(config)
+    config = replace(replace(config, "run.batch_size", batch_size), "run.batch_gpu", None)
     config = replace(replace(config, "augment.kind", augment), "model.cond", cond or config.model.cond)
     words = " ".join(filter(None, (augment if augment != "none" else "", "conditional" if cond else "")))
     return CodeCase(validate(config), words)
+
+
+def _batch_size(config: Config) -> int:
+    """The preset's, what it takes at once, or what the host can look at."""
+    most = min(MOST_IMAGES, MOST_PIXELS // (config.model.img_resolution or 1) ** 2)
+    return min(config.run.batch_size, config.run.batch_gpu or most, most)
 
 
 def _nearest(config: Config, resolution: int) -> int:
