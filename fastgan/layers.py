@@ -40,11 +40,8 @@ def in_parts(network: nn.Module, parts: int) -> Iterator[None]:
             layer.parts = 1
 
 
-class BatchNorm2d(OverParts, nn.BatchNorm2d):
-    """nn.BatchNorm2d(C) and an activation, [N, C, H, W] -> the same; its state is that layer's. act: linear | relu | leaky_relu (0.2 below zero).
-
-    In training each part of a batch has statistics of its own.
-    """
+class _BatchNorm(OverParts):
+    """A BatchNorm of torch's with an activation. In training each part of a batch has statistics of its own."""
 
     def __init__(self, num_channels: int, act: str = "linear", affine: bool = True):
         super().__init__(num_channels, affine=affine)
@@ -64,6 +61,14 @@ class BatchNorm2d(OverParts, nn.BatchNorm2d):
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, act={self.act}"
+
+
+class BatchNorm1d(_BatchNorm, nn.BatchNorm1d):
+    """nn.BatchNorm1d(F) and an activation, [N, F] -> the same; its state is that layer's. act: linear | relu | leaky_relu (0.2 below zero)."""
+
+
+class BatchNorm2d(_BatchNorm, nn.BatchNorm2d):
+    """nn.BatchNorm2d(C) and an activation, [N, C, H, W] -> the same; its state is that layer's. act: as above."""
 
 
 class Head(nn.Module):

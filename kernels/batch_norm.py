@@ -2,23 +2,19 @@
 
 x lies in memory as [rows, C]: an image in channels_last, or [N, C]. The batch is `parts` equal numbers of rows, each
 with sums of its own. A program sums a run of rows for some columns and writes what it found; whoever of a column's
-programs comes last puts all of it together, always in the same order, so results do not depend on who that was. The
-last one leaves the ticket, by which they are counted, at zero: a replayed CUDA graph needs that.
+programs comes last (last_program.py) puts all of it together.
 """
 
 import torch
 import triton
 import triton.language as tl
 
+from fastgan.kernels import last_program
+
 TILE = 2048  # elements at a time: 16 a thread, for each of which mean and sum of squares take a register
 COLUMNS = 32  # at most: 64 bytes of a bfloat16 row, two sectors of memory
 PROGRAMS = 528  # wanted: four for each of the 132 multiprocessors of an H100 or H200; more leave more to the last one
-MOST_RUNS = 128  # whose sums the last one reads at a time
-FEWEST_STEPS = (
-    2  # tiles that a program sums at least, where there are more: what it writes must be little beside what it reads
-)
-TICKETS = 4096  # columns' groups of the widest call
-CACHED = tl.constexpr(".cg")  # other programs wrote it: read it from where all multiprocessors see it
+FEWEST_STEPS = 2  # tiles that a program sums at least: what it writes must be little beside what it reads
 
 
 @triton.jit
@@ -54,22 +50,22 @@ def _statistics_kernel(
     tl.store(partial + here, mine, c < C)
     tl.store(partial + PARTS * runs * C + here, squares, c < C)
 
-    if _is_last(tickets, runs * PARTS):
+    if last_program.is_last(tickets + tl.program_id(0), runs * PARTS):
         length = steps * BLOCK_ROWS  # rows of a run, of all but the last
         for p in tl.static_range(PARTS):
             means = partial + p * runs * C
             deviations = means + PARTS * runs * C
             total = tl.zeros((BLOCK,), tl.float32)
             for start in range(0, runs, BLOCK_RUNS):
-                r, at, inside = _runs_at(start, runs, c, C, BLOCK_RUNS)
+                r, at, inside = last_program.runs_at(start, runs, c, C, BLOCK_RUNS)
                 share = _length(r, length, rows)[:, None] / rows
-                total += tl.sum(share * tl.load(means + at, inside, 0.0, cache_modifier=CACHED), 0)
+                total += tl.sum(share * tl.load(means + at, inside, 0.0, cache_modifier=last_program.CACHED), 0)
             spread = tl.zeros((BLOCK,), tl.float32)
             for start in range(0, runs, BLOCK_RUNS):
-                r, at, inside = _runs_at(start, runs, c, C, BLOCK_RUNS)
-                off = tl.load(means + at, inside, 0.0, cache_modifier=CACHED) - total[None, :]
+                r, at, inside = last_program.runs_at(start, runs, c, C, BLOCK_RUNS)
+                off = tl.load(means + at, inside, 0.0, cache_modifier=last_program.CACHED) - total[None, :]
                 each = (
-                    tl.load(deviations + at, inside, 0.0, cache_modifier=CACHED)
+                    tl.load(deviations + at, inside, 0.0, cache_modifier=last_program.CACHED)
                     + _length(r, length, rows)[:, None] * off * off
                 )
                 spread += tl.sum(tl.where(inside, each, 0.0), 0)
@@ -120,15 +116,15 @@ def _gradient_sums_kernel(
     tl.store(partial + here, tl.sum(plain, 0), c < C)
     tl.store(partial + PARTS * runs * C + here, tl.sum(weighted, 0) * scale, c < C)
 
-    if _is_last(tickets, runs * PARTS):
+    if last_program.is_last(tickets + tl.program_id(0), runs * PARTS):
         for which in tl.static_range(2):
             total = tl.zeros((BLOCK,), tl.float32)
             for p in tl.static_range(PARTS):
                 values = partial + (which * PARTS + p) * runs * C
                 of_part = tl.zeros((BLOCK,), tl.float32)
                 for start in range(0, runs, BLOCK_RUNS):
-                    _, at, inside = _runs_at(start, runs, c, C, BLOCK_RUNS)
-                    of_part += tl.sum(tl.load(values + at, inside, 0.0, cache_modifier=CACHED), 0)
+                    _, at, inside = last_program.runs_at(start, runs, c, C, BLOCK_RUNS)
+                    of_part += tl.sum(tl.load(values + at, inside, 0.0, cache_modifier=last_program.CACHED), 0)
                 tl.store(sums + (which * PARTS + p) * C + c, of_part, c < C)
                 total += of_part
             tl.store(totals + which * C + c, total, c < C)
@@ -144,24 +140,6 @@ def _count(row, rows, BLOCK_ROWS: tl.constexpr, steps):
 def _length(run, length, rows):
     """Return the number of rows of a run, as float32."""
     return tl.minimum(tl.maximum(rows - run * length, 0), length).to(tl.float32)
-
-
-@triton.jit
-def _runs_at(start, runs, c, C, BLOCK_RUNS: tl.constexpr):
-    """Return (numbers of BLOCK_RUNS runs, where their columns c lie, which of them there are)."""
-    run = start + tl.arange(0, BLOCK_RUNS)
-    return run, run[:, None] * C + c[None, :], (run < runs)[:, None] & (c < C)[None, :]
-
-
-@triton.jit
-def _is_last(tickets, num):
-    """Return true in the last of the `num` programs of a group of columns: all have written, the ticket is at zero."""
-    ticket = tickets + tl.program_id(0)
-    tl.debug_barrier()  # all threads have written
-    is_last = tl.atomic_add(ticket, 1, sem="acq_rel") == num - 1
-    if is_last:
-        tl.store(ticket, 0)
-    return is_last
 
 
 def statistics(
@@ -224,7 +202,7 @@ def _plan(x: torch.Tensor, parts: int) -> tuple[tuple[int, int, int], tuple[int,
     return (
         (groups, runs, parts),
         (rows, runs, steps, C),
-        (block_rows, block, min(triton.next_power_of_2(runs), MOST_RUNS)),
+        (block_rows, block, min(triton.next_power_of_2(runs), last_program.MOST_RUNS)),
     )
 
 

@@ -8,6 +8,7 @@ from torch import nn
 
 from fastgan.layers import (
     SLOPES,
+    BatchNorm1d,
     BatchNorm2d,
     ClassifierHead,
     ClassProjection,
@@ -187,6 +188,13 @@ def test_batchnorm_is_torchs_and_an_activation_to_the_bit(act, is_training):
     assert torch.equal(ours(x), behind(torchs(x)))
     assert list(ours.state_dict()) == list(torchs.state_dict())
     assert all(torch.equal(*each) for each in zip(ours.state_dict().values(), torchs.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize("is_training", [True, False], ids=["training", "evaluation"])
+def test_batchnorm_of_vectors_is_torch_s(is_training):
+    ours, torchs, x = BatchNorm1d(5, "relu").train(is_training), nn.BatchNorm1d(5).train(is_training), 2 + torch.randn(6, 5)
+    torch.testing.assert_close(ours(x), torchs(x).relu())
+    torch.testing.assert_close(ours.state_dict(), torchs.state_dict())
 
 
 def test_batchnorm_of_parts_takes_each_for_a_batch():

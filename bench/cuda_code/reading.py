@@ -10,6 +10,7 @@ PASSES = {
     "fastgan.batch_norm_statistics_triton": 1,
     "fastgan.batch_norm_gradient_sums_triton": 1,
     "fastgan.batch_stats_finish": 1,
+    "fastgan.channel_sums": 1,
 }
 KINDS = ("statistics", "norm gradients", "activations", "casts", "optimisers", "rest")  # of Triton launches
 LIBRARY_KINDS = ("convolutions", "weight gradients", "products", "other")

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fastgan.layers import BatchNorm2d, ClassifierHead, ClassProjection, Conv2d, ConvTranspose2d
+from fastgan.layers import BatchNorm1d, BatchNorm2d, ClassifierHead, ClassProjection, Conv2d, ConvTranspose2d
 from fastgan.models.res_blocks import DownBlock, UpBlock, down_blocks, small_image, tapered_widths, xavier_init
 from fastgan.norms import class_batch_norm, normalisation, normalise_weights
 
@@ -93,17 +93,20 @@ class StemDiscriminator(nn.Module):
 
 
 class ConvGenerator(nn.Module):
-    """z [N, z_dim] -> images [N, img_channels, R, R] in [-1, 1]: linear to 4x4, then transposed convolutions (5,2,2) with BatchNorm and ReLU."""
+    """z [N, z_dim] -> images [N, img_channels, R, R] in [-1, 1]: linear to 4x4, then transposed convolutions (5,2,2) with BatchNorm and ReLU.
+
+    What a BatchNorm follows has no bias, unlike the authors': it would be subtracted again, and costs a pass over the image each way.
+    """
 
     def __init__(self, img_resolution: int = 32, img_channels: int = 3, z_dim: int = 128, ngf: int = 64):
         super().__init__()
         widths = tapered_widths(img_resolution // 2, ngf)
-        self.input = nn.Linear(z_dim, widths[0] * 16)
-        self.input_norm = nn.BatchNorm1d(widths[0] * 16)
+        self.input = nn.Linear(z_dim, widths[0] * 16, bias=False)
+        self.input_norm = BatchNorm1d(widths[0] * 16, "relu")
         layers: list[nn.Module] = []
-        for fan_in, fan_out in zip(widths, (*widths[1:], img_channels), strict=True):
-            layers += [nn.Identity(), ConvTranspose2d(fan_in, fan_out, 5, 2, 2, 1), BatchNorm2d(fan_out, "relu")]
-        self.layers = nn.Sequential(nn.ReLU(), *layers[1:-1], nn.Tanh())
+        for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True):
+            layers += [ConvTranspose2d(fan_in, fan_out, 5, 2, 2, 1, bias=False), BatchNorm2d(fan_out, "relu")]
+        self.layers = nn.Sequential(*layers, ConvTranspose2d(widths[-1], img_channels, 5, 2, 2, 1), nn.Tanh())
         _strided_xavier_init(self)
 
     def forward(self, z: torch.Tensor, c: torch.Tensor | None = None) -> torch.Tensor:
@@ -136,7 +139,7 @@ def _strided_xavier_init(network: nn.Module) -> None:
             fan_in, fan_out = module.in_channels * taps / (4 if up else 1), module.out_channels * taps / (1 if up else 4)
             bound = (12 / (fan_in + fan_out)) ** 0.5
             nn.init.uniform_(module.weight, -bound, bound)
-            nn.init.zeros_(module.bias)
         elif isinstance(module, nn.Linear):
             nn.init.xavier_uniform_(module.weight)
+        if getattr(module, "bias", None) is not None:
             nn.init.zeros_(module.bias)

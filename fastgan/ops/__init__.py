@@ -20,6 +20,7 @@ OPS = {
     "adam_ema": ("cpu", "triton"),
     "batch_norm": ("triton",),
     "bias_act": ("cpu", "cuda"),
+    "channel_sums": ("triton",),
     "conv": ("subpixel", "flipped"),
     "deconv": ("subpixel", "cpu", "cuda", "triton"),
     "deconv_stats": ("cuda",),

@@ -1,12 +1,9 @@
 """The Triton kernels of batch_norm as operators of torch, which the compiler can trace. Imported on first use."""
 
-import functools
-
 import torch
 
 from fastgan.kernels import batch_norm as kernels
-
-CAPTURED_FIRST = "batch_norm: a CUDA graph was recorded before its first call on {}: run the step once, then record it"
+from fastgan.ops.tickets import tickets
 
 
 @torch.library.custom_op(
@@ -22,7 +19,7 @@ def statistics(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Run kernels.statistics with the tickets of the device."""
     with torch.cuda.device(x.device):
-        return kernels.statistics(x, running_mean, running_var, _tickets(x.device), momentum, eps, parts)
+        return kernels.statistics(x, running_mean, running_var, tickets(x.device, "batch_norm"), momentum, eps, parts)
 
 
 @torch.library.custom_op("fastgan::batch_norm_gradient_sums_triton", mutates_args=(), device_types="cuda")
@@ -37,7 +34,7 @@ def gradient_sums(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Run kernels.gradient_sums with the tickets of the device."""
     with torch.cuda.device(x.device):
-        return kernels.gradient_sums(x, dy, mean, rstd, weight, bias, _tickets(x.device), slope)
+        return kernels.gradient_sums(x, dy, mean, rstd, weight, bias, tickets(x.device, "batch_norm"), slope)
 
 
 @statistics.register_fake
@@ -48,16 +45,3 @@ def _(x, running_mean, running_var, momentum, eps, parts):
 @gradient_sums.register_fake
 def _(x, dy, mean, rstd, weight, bias, slope):
     return mean.new_empty(2, *mean.shape), mean.new_empty(2, mean.shape[1])
-
-
-@functools.cache
-def _tickets(device: torch.device) -> torch.Tensor:
-    """Return what the programs of a launch count themselves with: int32 [TICKETS], zeros between launches.
-
-    One tensor for all calls on a device, since zeros of its own would cost every call a launch. So calls must come one
-    after the other, on one stream at a time, as all of a step does. It must outlive every graph that holds its address,
-    and not lie in a graph's pool, where only replays of that graph would set it to zero.
-    """
-    if torch.cuda.is_current_stream_capturing():
-        raise RuntimeError(CAPTURED_FIRST.format(device))
-    return torch.zeros(kernels.TICKETS, dtype=torch.int32, device=device)

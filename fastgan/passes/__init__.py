@@ -3,15 +3,16 @@ from torch._inductor.custom_graph_pass import CustomGraphPass
 from torch.fx import Graph
 
 from fastgan.passes.equals import EqualsOnce
+from fastgan.passes.sums import SumsTogether
 from fastgan.passes.weights import WeightsTogether
 from fastgan.passes.zeros import ZerosTakenOut
 
 
 class GraphPasses(CustomGraphPass):
-    """Zeros are taken out, equal operations done once, then what is done to weights is put together."""
+    """Zeros are taken out, equal operations done once, then sums of channels and what is done to weights put together."""
 
     def __init__(self) -> None:
-        self._passes = (ZerosTakenOut(), EqualsOnce(), WeightsTogether())
+        self._passes = (ZerosTakenOut(), EqualsOnce(), SumsTogether(), WeightsTogether())
 
     def __call__(self, graph: Graph) -> None:
         """Change the graph in place."""

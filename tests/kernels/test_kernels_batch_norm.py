@@ -33,8 +33,9 @@ def random(shape, dtype, seed, offset=0.0):
 
 def kernels_and_tickets():
     from fastgan.kernels import batch_norm as kernels
+    from fastgan.kernels import last_program
 
-    return kernels, torch.zeros(kernels.TICKETS, dtype=torch.int32)
+    return kernels, torch.zeros(last_program.TICKETS, dtype=torch.int32)
 
 
 def check_statistics(shape, parts, dtype):
@@ -81,8 +82,9 @@ def check_gradient_sums(shape, parts, dtype, slope, affine):
 def check_other_plans():
     """Every run a single tile, and sums of runs that the last program reads one at a time."""
     from fastgan.kernels import batch_norm as kernels
+    from fastgan.kernels import last_program
 
-    with mock.patch.multiple(kernels, TILE=64, COLUMNS=4, PROGRAMS=40, FEWEST_STEPS=1, MOST_RUNS=2):
+    with mock.patch.multiple(kernels, TILE=64, COLUMNS=4, PROGRAMS=40, FEWEST_STEPS=1), mock.patch.object(last_program, "MOST_RUNS", 2):
         check_statistics((3, 9, 5, 7), 3, torch.float32)
         check_gradient_sums((4, 9, 5, 7), 2, torch.float32, 0.2, True)
 
@@ -122,13 +124,14 @@ def test_other_tiles():
 def compiled(name, dtype, capability):
     """(statistics, gradient sums) as training launches them."""
     from fastgan.kernels import batch_norm as kernels
+    from fastgan.kernels import last_program
 
     def empty(*size, dtype=torch.float32):
         return torch.empty(size, dtype=dtype, device="meta")
 
     shape, parts = TRAINED[name]
     x = empty(*shape, dtype=dtype).to(memory_format=torch.channels_last)
-    channels, tickets = empty(shape[1]), empty(kernels.TICKETS, dtype=torch.int32)
+    channels, tickets = empty(shape[1]), empty(last_program.TICKETS, dtype=torch.int32)
 
     def launch():
         mean, rstd = kernels.statistics(x, channels, channels, tickets, 0.1, 1e-5, parts)

@@ -220,9 +220,17 @@ def test_weights_start_from_uniform_ones():
 def test_strides_count_in_the_plain_convolutions():
     torch.manual_seed(0)
     G, D = ConvGenerator(16, 3, 20, 32), ConvDiscriminator(16, 3, 32)
-    check_uniform(G.layers[1].weight, 4 / (64 * 25 / 4 + 32 * 25))
+    check_uniform(G.layers[0].weight, 4 / (64 * 25 / 4 + 32 * 25))
     check_uniform(D.layers[2].weight, 4 / (32 * 25 + 64 * 25 / 4))
     check_uniform(G.input.weight, 2 / (20 + 1024))
+
+
+def test_no_bias_stands_before_a_batchnorm_of_the_plain_generator():
+    """It would be subtracted again."""
+    G = ConvGenerator(16, 3, 5, 4)
+    norms = [name for name, module in G.named_modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
+    biases = {name for name, _ in G.named_parameters() if name.endswith("bias")}
+    assert biases == {f"{name}.bias" for name in norms} | {"layers.2.bias"}
 
 
 def test_the_class_changes_image_and_logit():

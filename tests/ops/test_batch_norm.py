@@ -114,8 +114,9 @@ def test_the_form_of_the_kernels(kernels, shape, parts, act, dtype):
 def check_interpreted_kernels(with_self_check):
     """Both passes through the very kernels, and their check on first use."""
     from fastgan.kernels import batch_norm as launches
+    from fastgan.kernels import last_program
 
-    tickets = torch.zeros(launches.TICKETS, dtype=torch.int32)
+    tickets = torch.zeros(last_program.TICKETS, dtype=torch.int32)
     patch = pytest.MonkeyPatch()
     patch.setattr(op, "_operators", lambda: SimpleNamespace(
         statistics=lambda x, mean, var, *rest: launches.statistics(x, mean, var, tickets, *rest),

@@ -1,7 +1,6 @@
 """Casts and scalings of weights in one launch: the same numbers, equal ones once, nothing else touched."""
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.fx.experimental.proxy_tensor import make_fx
+from graphs import graph_of
 
 from fastgan.passes.weights import WeightsTogether
 
@@ -12,18 +11,6 @@ def used_twice(x, weight, bias, wide):
     """A weight of channels_last that two passes cast, a bias, one tensor in another dtype, and a cast of what was computed."""
     low, again = weight.to(torch.bfloat16), weight.to(torch.bfloat16)
     return (x * 2).to(torch.bfloat16) + low, again * 3 + bias.to(torch.bfloat16).view(1, -1, 1, 1), wide.to(torch.float64)
-
-
-def graph_of(function, inputs, device):
-    """The graph of aten operations, its tensors said to be on `device`."""
-    graph = make_fx(function)(*inputs)
-    mode = FakeTensorMode()
-    for node in graph.graph.nodes:
-        value = node.meta.get("val")
-        if isinstance(value, torch.Tensor):
-            with mode:
-                node.meta["val"] = torch.empty_strided(value.size(), value.stride(), dtype=value.dtype, device=device)
-    return graph
 
 
 def changed(function, inputs, device="cuda:0"):
