@@ -65,3 +65,13 @@ def test_what_is_computed_of_activations_stays_where_it_is():
 def test_random_numbers_are_drawn_each_time():
     graph = changed(lambda x: (torch.rand_like(x), torch.rand_like(x), torch.bernoulli(x), torch.bernoulli(x)), torch.rand(4))
     assert count(graph, aten.rand_like.default) == count(graph, aten.bernoulli.default) == 2
+
+
+def test_filters_are_made_once_and_memory_that_is_not_filled_each_time():
+    def made_of_nothing(x):
+        first, second = ((torch.arange(3) * 2.0).expand(2, 3).contiguous() for _ in range(2))
+        return x @ first, x @ second, torch.zeros_like(torch.empty(3)), torch.zeros_like(torch.empty(3))
+
+    graph = changed(made_of_nothing, torch.randn(4, 2))
+    assert count(graph, aten.arange.default) + count(graph, aten.arange.start) == count(graph, aten.clone.default) == 1
+    assert count(graph, aten.empty.memory_format) == 2
