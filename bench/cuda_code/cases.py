@@ -25,7 +25,7 @@ PRESET_SIZES = {
     "dcgan-tiny": (32, 1),
 }
 MOST_IMAGES = 256  # at once, of a preset that does not say how many
-MOST_PIXELS = 1 << 20  # of a batch, likewise: networks are looked at on the host (16 images of 256x256, 64 of 128x128)
+HOST_IMAGES = {"biggan-128": 16, "r3gan": 32, "r3gan-cifar": 64}  # networks are looked at on the host, in 24 GB here
 
 
 @dataclass(frozen=True)
@@ -53,17 +53,12 @@ def make_case(
         )
     elif resolution is not None or augment != "none":
         raise UserError(f"{name} makes samples, not images: leave --resolution and --augment out")
-    batch_size = batch_size or _batch_size(config)
+    most = HOST_IMAGES.get(name, config.run.batch_gpu or MOST_IMAGES)
+    batch_size = batch_size or min(config.run.batch_size, most)
     config = replace(replace(config, "run.batch_size", batch_size), "run.batch_gpu", None)
     config = replace(replace(config, "augment.kind", augment), "model.cond", cond or config.model.cond)
     words = " ".join(filter(None, (augment if augment != "none" else "", "conditional" if cond else "")))
     return CodeCase(validate(config), words)
-
-
-def _batch_size(config: Config) -> int:
-    """The preset's, what it takes at once, or what the host can look at."""
-    most = min(MOST_IMAGES, MOST_PIXELS // (config.model.img_resolution or 1) ** 2)
-    return min(config.run.batch_size, config.run.batch_gpu or most, most)
 
 
 def _nearest(config: Config, resolution: int) -> int:
