@@ -5,12 +5,12 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-# A launch of one of our operators: kernels that it starts, all of one pass over its tensors.
+# Our operators that are one launch and one pass over their tensors, by kind.
 PASSES = {
-    "fastgan.batch_norm_statistics_triton": 1,
-    "fastgan.batch_norm_gradient_sums_triton": 1,
-    "fastgan.batch_stats_finish": 1,
-    "fastgan.channel_sums": 1,
+    "fastgan.batch_norm_statistics_triton": "statistics",
+    "fastgan.batch_norm_gradient_sums_triton": "norm gradients",
+    "fastgan.batch_stats_finish": "statistics",
+    "fastgan.channel_sums": "rest",
 }
 KINDS = ("statistics", "norm gradients", "activations", "casts", "optimisers", "rest")  # of Triton launches
 LIBRARY_KINDS = ("convolutions", "weight gradients", "products", "other")
@@ -49,7 +49,7 @@ def read(text: str, bytes_of: dict[str, int]) -> Reading:
         elif launch := LAUNCH.match(line):
             name, arguments = launch[1], list(_arguments(launch[2]))
             launches.append(
-                Launch(name, _kind(name, source_nodes), _bytes_of_launch(kernels[name], arguments, bytes_of))
+                Launch(name, _kind(name, kernels[name], source_nodes), _bytes_of_launch(kernels[name], arguments, bytes_of))
             )
         elif call := LIBRARY.search(line):
             _add_call(call[1].removesuffix(".default"), line, bytes_of, launches, library)
@@ -61,8 +61,7 @@ def _add_call(
 ) -> None:
     if name in PASSES:  # its results are small beside what it reads
         tensors = set(re.findall(r"\b(?:buf|arg)\w+", line.partition("=")[2]))
-        kind = "norm gradients" if "gradient" in name else "statistics"
-        launches += [Launch(name, kind, sum(bytes_of.get(tensor, 0) for tensor in tensors))] * PASSES[name]
+        launches.append(Launch(name, PASSES[name], sum(bytes_of.get(tensor, 0) for tensor in tensors)))
     else:
         library.append((name, _library_kind(name)))
 
@@ -75,11 +74,11 @@ def _library_kind(name: str) -> str:
     return "products" if name.rpartition(".")[2] in ("mm", "addmm", "bmm", "baddbmm") else "other"
 
 
-def _kind(name: str, source_nodes: str) -> str:
-    """By the operations that the compiler has put into a kernel, which its name lists."""
+def _kind(name: str, kernel: str, source_nodes: str) -> str:
+    """By the operations that the compiler has put into a kernel, which its name lists; by the types of a list's items."""
     is_reduction = name.startswith(("triton_red_", "triton_per_"))
     if name.startswith("triton_for_"):
-        return "casts" if "aten._to_copy]" in source_nodes else "optimisers"
+        return "casts" if _only_casts(kernel) else "optimisers"
     if "batch_norm_backward" in name and is_reduction:
         return "norm gradients"
     if "batch_norm" in name and is_reduction:
@@ -91,6 +90,13 @@ def _kind(name: str, source_nodes: str) -> str:
     return "casts" if re.fullmatch(r"triton_poi_fused__to_copy(_view)?_\d+", name) else "rest"
 
 
+def _only_casts(kernel: str) -> bool:
+    """Whether a kernel over a list reads float32 and writes a lower precision, and changes nothing in place."""
+    types = {name: kind for name, kind in _types(kernel).items() if kind.startswith("*")}
+    written = {kind for name, kind in types.items() if name.startswith("out_ptr")}
+    return bool(written) and written <= {"*bf16", "*fp16"} and not any(name.startswith("in_out") for name in types)
+
+
 # --- bytes -----------------------------------------------------------------------------------------------------------
 
 
@@ -99,8 +105,7 @@ def _bytes_of_launch(kernel: str, arguments: list[str], bytes_of: dict[str, int]
 
     A kernel reads no more of a buffer than its loads times its elements: gathering a batch does not read the data set.
     """
-    signature = re.search(r"'signature': (\{.*?\})", kernel)
-    types = {name: kind for name, kind in ast.literal_eval(signature[1]).items() if kind != "constexpr"}
+    types = {name: kind for name, kind in _types(kernel).items() if kind != "constexpr"}
     elements = _elements(kernel)
     total = 0
     for (name, kind), argument in zip(types.items(), arguments, strict=False):
@@ -112,6 +117,12 @@ def _bytes_of_launch(kernel: str, arguments: list[str], bytes_of: dict[str, int]
                 2 if name.startswith("in_out") else 1
             )
     return total
+
+
+def _types(kernel: str) -> dict[str, str]:
+    """The parameters of a kernel and their types."""
+    signature = re.search(r"'signature': (\{.*?\})", kernel)
+    return ast.literal_eval(signature[1])
 
 
 def _elements(kernel: str) -> int:
