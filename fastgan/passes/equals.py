@@ -1,10 +1,12 @@
-"""Equal operations on weights, done once.
+"""Equal operations on weights, and equal sums, done once.
 
 A step runs a network more than once with the same weights: G makes images for D and, from other z, for itself. What is
 made of the weights alone (sums of squares for demodulation, stacks of them, casts), or of nothing (filters), is the same
 both times, and the compiler does not look for such pairs in a graph that has its backward pass inside. stylegan2-tiny: 25 launches fewer of
 421. Activations stay as they are: what is fused into each of its users would be written to memory for all (dcgan
-64x64 moved 1.41 GB instead of 1.13 when all equal operations were done once).
+64x64 moved 1.41 GB instead of 1.13 when all equal operations were done once). Their sums are small: the biases of two
+convolutions whose results are added have the same gradient, and the C++ that torch 2.13 writes of both in bf16 does not
+compile (wgan-gp).
 """
 
 from collections.abc import Hashable
@@ -14,19 +16,21 @@ from torch._inductor.custom_graph_pass import CustomGraphPass, get_hash_for_file
 from torch.fx import Graph, Node
 
 aten = torch.ops.aten
+SUMS = (aten.sum.dim_IntList, aten.sum.default)
 PRODUCTS = (aten.mm.default, aten.addmm.default, aten.bmm.default, aten.baddbmm.default, aten.convolution.default)
 
 
 class EqualsOnce(CustomGraphPass):
-    """A pass of Inductor's: of equal operations on inputs, up to the first products, the first serves all."""
+    """A pass of Inductor's: of equal sums, and of equal operations on inputs up to the first products, the first serves all."""
 
     def __call__(self, graph: Graph) -> None:
         """Change the graph in place. Its nodes are functional, with the tensors that they give in meta["val"]."""
         made = {node for node in graph.nodes if node.op == "placeholder"}
         first: dict[Hashable, Node] = {}
         for node in list(graph.nodes):
-            if _is_function(node) and made.issuperset(node.all_input_nodes):
-                made.add(node)
+            is_of_inputs = made.issuperset(node.all_input_nodes)
+            if _is_function(node) and (is_of_inputs or node.target in SUMS):
+                made |= {node} if is_of_inputs else set()
                 other = first.setdefault(_key(node), node)
                 if other is not node:
                     node.replace_all_uses_with(other)

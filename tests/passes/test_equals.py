@@ -3,6 +3,7 @@
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from fastgan.passes import GraphPasses
 from fastgan.passes.equals import EqualsOnce
 
 aten = torch.ops.aten
@@ -60,6 +61,29 @@ def test_what_is_computed_of_activations_stays_where_it_is():
         return y.relu() + 1, y.relu() + 2
 
     assert count(changed(activations, torch.randn(3, 4), torch.randn(2, 3)), aten.relu.default) == 2
+
+
+def test_equal_sums_of_activations_are_one():
+    """Of two convolutions whose results are added: the gradients of their biases."""
+
+    def biases(dy, weight):
+        dz = dy @ weight
+        return dz.sum(0) + 1, dz.sum(0).to(torch.bfloat16), dz.sum(1), dz.sum()
+
+    graph = changed(biases, torch.randn(3, 4), torch.randn(4, 2))
+    assert count(graph, aten.sum.dim_IntList) == 2
+
+
+def test_equal_sums_in_bf16_compile():
+    """On a chip with AVX-512 torch 2.13 writes C++ of them that declares one name twice."""
+
+    def biases(dy):
+        dz = dy * 2
+        return dz.sum((0, 2, 3)), dz.sum((0, 2, 3))
+
+    dy = torch.randn(2, 32, 4, 4).bfloat16().contiguous(memory_format=torch.channels_last)
+    compiled = torch.compile(biases, options={"post_grad_custom_pre_pass": GraphPasses()})
+    torch.testing.assert_close(compiled(dy), biases(dy))
 
 
 def test_random_numbers_are_drawn_each_time():
