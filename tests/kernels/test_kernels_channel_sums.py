@@ -48,7 +48,10 @@ def check_other_plans():
     from fastgan.kernels import channel_sums as kernels
     from fastgan.kernels import last_program
 
-    with mock.patch.multiple(kernels, TILE=64, COLUMNS=4, PROGRAMS=40, FEWEST_STEPS=1), mock.patch.object(last_program, "MOST_RUNS", 2):
+    with (
+        mock.patch.multiple(kernels, TILE=64, COLUMNS=4, PROGRAMS=40, FEWEST_STEPS=1),
+        mock.patch.object(last_program, "MOST_RUNS", 2),
+    ):
         check_sums(((3, 9, 5, 7), (50, 6)), torch.float32)
 
 
@@ -81,7 +84,10 @@ def test_programs_are_in_proportion_to_the_work_and_no_two_share_a_place():
         assert share.rows * share.channels == x.numel()
 
 
-@pytest.fixture(scope="module", params=[pytest.param(each, marks=() if each == 90 else pytest.mark.thorough) for each in CAPABILITIES])
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(each, marks=() if each == 90 else pytest.mark.thorough) for each in CAPABILITIES],
+)
 def compiled(request):
     """One launch as training makes it, and what it was compiled for."""
     from fastgan.kernels import channel_sums as kernels

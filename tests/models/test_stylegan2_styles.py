@@ -57,7 +57,10 @@ def test_a_style_changes_the_modulation_of_its_layer_alone():
     for number in range(5):
         changed = w.clone()
         changed[number] += 1
-        (old, new) = ([*(pair[0] for pair in of_convs), *of_images] for of_convs, of_images in (before, modulations(convs, to_images, changed)))
+        (old, new) = (
+            [*(pair[0] for pair in of_convs), *of_images]
+            for of_convs, of_images in (before, modulations(convs, to_images, changed))
+        )
         assert [torch.equal(*pair) for pair in zip(old, new, strict=True)] == [other != number for other in range(5)]
 
 
@@ -91,7 +94,9 @@ def test_every_parameter_of_a_style_has_its_gradient():
     alone = [*(each for pair in pairs for each in pair), *map(style_of, to_images, w[len(convs) :])]
     together = [*(each for pair in of_convs for each in pair), *of_images]
     gradients = (
-        torch.autograd.grad(sum((each * factor).sum() for each, factor in zip(results, factors, strict=True)), parameters)
+        torch.autograd.grad(
+            sum((each * factor).sum() for each, factor in zip(results, factors, strict=True)), parameters
+        )
         for results in (together, alone)
     )
     for ours, theirs in zip(*gradients, strict=True):

@@ -38,7 +38,9 @@ def test_what_is_made_of_weights_twice_is_made_once():
 
 
 def test_lists_of_tensors_are_arguments_too():
-    graph = changed(lambda a, b: (torch.stack([a, b]) + 1, torch.stack([a, b]) + 2, torch.stack([b, a])), *torch.randn(2, 3))
+    graph = changed(
+        lambda a, b: (torch.stack([a, b]) + 1, torch.stack([a, b]) + 2, torch.stack([b, a])), *torch.randn(2, 3)
+    )
     assert count(graph, aten.stack.default) == 2
 
 
@@ -87,7 +89,9 @@ def test_equal_sums_in_bf16_compile():
 
 
 def test_random_numbers_are_drawn_each_time():
-    graph = changed(lambda x: (torch.rand_like(x), torch.rand_like(x), torch.bernoulli(x), torch.bernoulli(x)), torch.rand(4))
+    graph = changed(
+        lambda x: (torch.rand_like(x), torch.rand_like(x), torch.bernoulli(x), torch.bernoulli(x)), torch.rand(4)
+    )
     assert count(graph, aten.rand_like.default) == count(graph, aten.bernoulli.default) == 2
 
 

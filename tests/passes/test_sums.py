@@ -38,7 +38,12 @@ def calls(graph):
 
 def test_sums_of_images_and_of_vectors_are_one_operation():
     def backward(first, second, vectors):
-        return first.sum((0, 2, 3)), second.relu().sum((0, 2, 3), keepdim=True).view(-1).double(), vectors.sum(0), vectors.sum(0, True)
+        return (
+            first.sum((0, 2, 3)),
+            second.relu().sum((0, 2, 3), keepdim=True).view(-1).double(),
+            vectors.sum(0),
+            vectors.sum(0, True),
+        )
 
     graph = changed(backward, *images(4, 5), torch.randn(6, 3))
     (call,) = calls(graph)
@@ -91,7 +96,10 @@ def test_each_dtype_has_its_own():
     def backward(a, b, c, d):
         return tuple(x.sum((0, 2, 3)) for x in (a, b.bfloat16(), c, d.bfloat16()))
 
-    assert [call.args[0][0].meta["val"].dtype for call in calls(changed(backward, *images(4, 5, 6, 7)))] == [torch.float32, torch.bfloat16]
+    assert [call.args[0][0].meta["val"].dtype for call in calls(changed(backward, *images(4, 5, 6, 7)))] == [
+        torch.float32,
+        torch.bfloat16,
+    ]
 
 
 def test_lists_are_bounded(monkeypatch):
@@ -99,7 +107,11 @@ def test_lists_are_bounded(monkeypatch):
         return tuple(x.sum((0, 2, 3)) for x in tensors)
 
     inputs = images(4, 5, 6, 7, 8)
-    for name, bound, sizes in (("MOST_TENSORS", 2, [2, 2]), ("MOST_BYTES", 1300, [2, 2]), ("MOST_CHANNELS", 15, [3, 2])):
+    for name, bound, sizes in (
+        ("MOST_TENSORS", 2, [2, 2]),
+        ("MOST_BYTES", 1300, [2, 2]),
+        ("MOST_CHANNELS", 15, [3, 2]),
+    ):
         with monkeypatch.context() as patch:
             patch.setattr(sums, name, bound)
             assert [len(call.args[0]) for call in calls(changed(backward, *inputs))] == sizes, name
