@@ -249,8 +249,8 @@ def _bytes_of(lowering: object) -> dict[str, int]:
 # --- a kernel to machine code ----------------------------------------------------------------------------------------
 
 
-def machine_codes(source: str, name: str, file: Path) -> list[tuple[bytes, int]]:
-    """(machine code, bytes of shared memory) of a Triton kernel of Inductor's, for each configuration of its first run.
+def machine_codes(source: str, name: str, file: Path) -> list[tuple[bytes, str, int]]:
+    """(machine code, PTX, bytes of shared memory) of a Triton kernel of Inductor's, for each configuration of its first run.
 
     source: the module that Inductor wrote for the kernel `name`, written into `file`. Raises what Triton raises.
     """
@@ -270,4 +270,4 @@ def machine_codes(source: str, name: str, file: Path) -> list[tuple[bytes, int]]
         with mock.patch.object(triton, "compile", keeping):
             for configuration in tuner.configs:
                 tuner._precompile_config(configuration)
-    return [(kernel.asm["cubin"], kernel.metadata.shared) for kernel in compiled]
+    return [(kernel.asm["cubin"], kernel.asm["ptx"], kernel.metadata.shared) for kernel in compiled]

@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import os
 import re
 import subprocess
 import tempfile
@@ -17,7 +18,7 @@ class Usage(NamedTuple):
 
     registers: int  # a thread
     shared_bytes: int  # a block
-    spilled_bytes: int  # a thread: what did not fit into registers, or was indexed, and lies in memory
+    spilled_bytes: int  # a thread: what did not fit into registers, written to memory and read back
 
 
 def usage_of(kernels: dict[str, str], folder: Path) -> dict[str, Usage]:
@@ -25,30 +26,44 @@ def usage_of(kernels: dict[str, str], folder: Path) -> dict[str, Usage]:
     found: dict[str, Usage] = {}
     for name, source in kernels.items():
         file = folder / f"{hashlib.sha256(source.encode()).hexdigest()[:16]}.py"
-        usages = [_usage(code, shared) for code, shared in machine_codes(source, name, file)]
+        usages = [_usage(*each) for each in machine_codes(source, name, file)]
         found[name] = Usage(*(max(values) for values in zip(*usages, strict=True)))
     return found
 
 
-def _usage(code: bytes, shared: int) -> Usage:
+def _usage(code: bytes, ptx: str, shared: int) -> Usage:
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(code)
         file.flush()
         text = subprocess.run(
-            [_cuobjdump(), "--dump-resource-usage", file.name], capture_output=True, text=True, check=True
+            [_tool("cuobjdump"), "--dump-resource-usage", file.name], capture_output=True, text=True, check=True
         ).stdout
     numbers = {key: int(value) for key, value in re.findall(r"(\w+):(\d+)", text)}
-    return Usage(numbers["REG"], max(shared, numbers["SHARED"]), numbers["STACK"] + numbers["LOCAL"])
+    has_memory = numbers["STACK"] + numbers["LOCAL"] > 0
+    return Usage(numbers["REG"], max(shared, numbers["SHARED"]), _spilled_bytes(ptx) if has_memory else 0)
+
+
+def _spilled_bytes(ptx: str) -> int:
+    """Of a kernel that has memory of its own: what the assembler says of it. The rest is indexed, such as the 48 bytes
+    in which CUDA's cosine reduces large arguments.
+    """
+    with tempfile.NamedTemporaryFile("w", suffix=".ptx") as file:
+        file.write(ptx)
+        file.flush()
+        target = re.search(r"^\.target (\w+)", ptx, re.M)[1]
+        command = [_tool("ptxas"), f"--gpu-name={target}", "-v", file.name, "-o", os.devnull]
+        text = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    return sum(int(number) for number in re.findall(r"(\d+) bytes spill (?:stores|loads)", text))
 
 
 @functools.cache
-def _cuobjdump() -> str:
+def _tool(name: str) -> str:
     """The one that Triton brings along."""
     import triton
 
-    path = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    path = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / name
     if not path.exists():
         raise UserError(
-            f"Triton {triton.__version__} came without cuobjdump, which says what kernels take; give --no-machine-code"
+            f"Triton {triton.__version__} came without {name}, which says what kernels take; give --no-machine-code"
         )
     return str(path)
