@@ -75,10 +75,7 @@ def family() -> list[CodeCase]:
     cases += [
         make_case(name, augment=kind) for name in ("dcgan", "stylegan2", "r3gan-tiny") for kind in ("diff", "ada")
     ]
-    cases += [
-        make_case(name, cond=True)
-        for name in ("dcgan", "mlp", "stylegan2-tiny", "r3gan-tiny", "sngan-tiny", "wgan-gp-tiny")
-    ]
+    cases += [make_case(name, cond=True) for name in ("dcgan", "mlp", "stylegan2-tiny", "r3gan-tiny", "sngan-tiny")]
     cases.append(make_case("dcgan", batch_size=128))
     return cases
 
