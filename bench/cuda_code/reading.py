@@ -91,7 +91,7 @@ def _kind(name: str, kernel: str, source_nodes: str) -> str:
 
 
 def _only_casts(kernel: str) -> bool:
-    """Whether a kernel over a list reads float32 and writes a lower precision, and changes nothing in place."""
+    """Return true for a kernel over a list that reads float32 and writes a lower precision, changing nothing in place."""
     types = {name: kind for name, kind in _types(kernel).items() if kind.startswith("*")}
     written = {kind for name, kind in types.items() if name.startswith("out_ptr")}
     return bool(written) and written <= {"*bf16", "*fp16"} and not any(name.startswith("in_out") for name in types)

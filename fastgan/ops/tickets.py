@@ -1,4 +1,4 @@
-"""What the programs of our Triton kernels count themselves with (kernels/last_program.py)."""
+"""The memory in which the programs of our Triton kernels count themselves (kernels/last_program.py)."""
 
 import functools
 

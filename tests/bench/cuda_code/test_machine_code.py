@@ -1,4 +1,4 @@
-"""What a kernel takes of the chip, as the assembler says it."""
+"""The registers, memory and spills of a kernel, as the assembler counts them."""
 
 import pytest
 from triton_tools import compile_for
