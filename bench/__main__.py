@@ -198,7 +198,7 @@ def cuda_code(options: argparse.Namespace) -> int:
 
 def _forms(assignments: list[str]) -> dict[str, str]:
     """op=implementation by op."""
-    from fastgan.ops import OPS
+    from fastgan.ops.dispatch.registry import OPS
 
     forms = dict(assignment.partition("=")[::2] for assignment in assignments)
     for op, form in forms.items():

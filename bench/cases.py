@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 
 from fastgan.config import Config, replace
+from fastgan.config.presets import preset
+from fastgan.config.validation import validate
 from fastgan.data import open_source
 from fastgan.errors import UserError
-from fastgan.phases import batches_per_step
-from fastgan.presets import preset
-from fastgan.validation import validate
+from fastgan.gan.phases import batches_per_step
 
 POOL_BATCHES = 8  # steps that get distinct real images, made beforehand: loading data is not part of a step
 SIZES = {"mlp": (28, 1), "dcgan": (64, 3)}  # (resolution, channels) where none are asked for

@@ -80,12 +80,12 @@ def guard_timings() -> None:
         return
     from torch._inductor.runtime.triton_heuristics import CachingAutotuner
 
-    from fastgan import capture
-    from fastgan.ops import choice
+    from fastgan.engine import captured
+    from fastgan.ops.dispatch import autotune
 
     for owner, name in (
-        (choice, "_fastest"),
-        (capture, "_seconds_per_step"),
+        (autotune, "_fastest"),
+        (captured, "_seconds_per_step"),
         (CachingAutotuner, "benchmark_all_configs"),
     ):
         function = getattr(owner, name)

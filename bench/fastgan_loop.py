@@ -5,15 +5,16 @@ import torch
 
 from bench import exclusive
 from bench.gpu import evidence
-from fastgan import adapt, models
-from fastgan.assembly import make_engine
+from fastgan import models
 from fastgan.config import Config
 from fastgan.data import GaussianFeed, ResidentFeed
-from fastgan.determinism import settle_algorithms
-from fastgan.engine import Rung
-from fastgan.phases import batches_per_step
-from fastgan.precision import choose_precision
-from fastgan.wiring import make_networks
+from fastgan.device.determinism import settle_algorithms
+from fastgan.device.precision import choose_precision
+from fastgan.engine.engine import Rung
+from fastgan.gan.phases import batches_per_step
+from fastgan.gan.train_state import make_networks
+from fastgan.nn import inspect_pair
+from fastgan.run.build_engine import make_engine
 
 
 class FastganLoop:
@@ -27,7 +28,7 @@ class FastganLoop:
         self._config, model, num = config, config.model, config.run.batch_size
         settle_algorithms(config.run.deterministic, device)
         G, D = models.build(model)
-        signature = adapt.inspect(G.to(device), D.to(device), model.z_dim, num, device)
+        signature = inspect_pair.inspect(G.to(device), D.to(device), model.z_dim, num, device)
         generator = torch.Generator(device).manual_seed(0)
         if model.architecture == "samples":
             self.feed = GaussianFeed(config.data.mean, config.data.std, num, generator)

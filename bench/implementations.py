@@ -14,13 +14,12 @@ from bench.fastgan_loop import FastganLoop
 from bench.peers.accelerated import AcceleratedLoop
 from bench.peers.choice import has_accelerated, plain_loop
 from bench.switches import Switches, present
-from fastgan import ops
 from fastgan.config import Config
 from fastgan.config import replace as configured
+from fastgan.device.precision import choose_precision
 from fastgan.errors import UserError
-from fastgan.ops import choice
-from fastgan.phases import cadence_of
-from fastgan.precision import choose_precision
+from fastgan.gan.phases import cadence_of
+from fastgan.ops.dispatch import autotune, registry
 
 
 @dataclass(frozen=True)
@@ -132,11 +131,11 @@ def rung_config(config: Config, amp: bool, name: str) -> Config:
 
 def build_unfused(case: Case, amp: bool) -> Implementation:
     """The compiled rung without the fused operators: which of them run is settled when the step is compiled."""
-    choice.force(dict.fromkeys(ops.OPS, choice.REFERENCE))
+    autotune.force(dict.fromkeys(registry.OPS, autotune.REFERENCE))
     try:
         rung = build_rung(case, amp, "compiled")
     finally:
-        choice.force(dict.fromkeys(ops.OPS, "auto"))
+        autotune.force(dict.fromkeys(registry.OPS, "auto"))
     return replace(rung, name=UNFUSED) if rung.name == "compiled" else rung
 
 

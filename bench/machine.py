@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from fastgan.precision import cpu_flags
+from fastgan.device.precision import cpu_flags
 
 ROOT = Path(__file__).parents[1]
 WRITTEN = ("bench/results", "docs/family", "docs/family.md")  # what measuring itself changes in the checkout

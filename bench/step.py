@@ -19,10 +19,9 @@ from bench.peers.accelerated import start_compiler
 from bench.results import TUNED, Row
 from bench.switches import Switches
 from bench.timing import quartiles
-from fastgan import ops
+from fastgan.device.precision import choose_precision
 from fastgan.errors import UserError
-from fastgan.ops import choice
-from fastgan.precision import choose_precision
+from fastgan.ops.dispatch import autotune, registry
 
 AMP_CHOICES = {"both": (True, False), "bf16": (True,), "fp32": (False,)}
 TORCH_DTYPES = {"bf16": torch.bfloat16, "tf32": torch.float32, "fp32": torch.float32}
@@ -138,11 +137,11 @@ def _time(case: Case, implementations: list[Implementation], rounds: int, second
 def gflop_per_step(case: Case) -> float:
     """Useful GFLOP of one step, of a period's mean: what fastgan's eager step computes, which wastes no gradients."""
     loop = FastganLoop(rung_config(case.config, False, "eager"), case.device, case.images)
-    choice.force(dict.fromkeys(ops.OPS, choice.REFERENCE))  # torch counts what it knows
+    autotune.force(dict.fromkeys(registry.OPS, autotune.REFERENCE))  # torch counts what it knows
     try:
         return useful_flops(loop.run) / loop.steps_per_call / 1e9
     finally:
-        choice.force(dict.fromkeys(ops.OPS, "auto"))
+        autotune.force(dict.fromkeys(registry.OPS, "auto"))
 
 
 # --- rows ----------------------------------------------------------------------------------------------------------------------------------------

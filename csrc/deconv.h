@@ -19,7 +19,7 @@ struct DeconvShape {
     int64_t big_height, big_width;           // H, W
 };
 
-enum class Epilogue { linear, relu, leaky_relu, tanh };  // numbered as fastgan/ops/deconv.py has it
+enum class Epilogue { linear, relu, leaky_relu, tanh };  // numbered as fastgan/ops/deconv/operator.py has it
 
 // All images are channels_last: [N, height, width, channels] in memory. Weights too: [C, 4, 4, K] in memory. All of one dtype, sums in float32
 // (float64 for float64).

@@ -1,5 +1,5 @@
 // Tiles that were measured to be faster than the default, by kind of product. Plain C++; the C functions are what
-// fastgan/ops/tiles.py calls.
+// fastgan/ops/dispatch/tiles.py calls.
 #pragma once
 #include <vector>
 

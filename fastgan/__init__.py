@@ -12,14 +12,17 @@ _PUBLIC = {
     "DiskError": "fastgan.errors",
     "DivergedError": "fastgan.errors",
 }
-__all__ = ["DiskError", "DivergedError", "Trainer", "UserError", "__version__"]
+_PACKAGES = ("data", "metrics", "nn", "ops")
+__all__ = ["DiskError", "DivergedError", "Trainer", "UserError", "__version__", *_PACKAGES]
 
 
 def __getattr__(name: str):
+    if name in _PACKAGES:
+        return importlib.import_module(f"fastgan.{name}")
     if name not in _PUBLIC:
         raise AttributeError(f"module 'fastgan' has no attribute {name!r}")
     return getattr(importlib.import_module(_PUBLIC[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_PUBLIC})
+    return sorted({*globals(), *_PUBLIC, *_PACKAGES})

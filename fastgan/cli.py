@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from fastgan import __version__, presets
-from fastgan.config import Config, override, replace, to_json, without_length
+from fastgan import __version__
+from fastgan.config import Config, override, presets, replace, to_json, without_length
+from fastgan.config.validation import validate
 from fastgan.errors import DiskError, DivergedError, UserError
 from fastgan.files import cache_folder
-from fastgan.validation import validate
 
 EXIT_FAILED, EXIT_USER = 1, 2
 
@@ -44,7 +44,7 @@ def train(options: argparse.Namespace) -> int:
     if options.dry_run:
         print(to_json(config))
         return 0
-    from fastgan.run_folder import next_run_folder
+    from fastgan.run.folder import next_run_folder
     from fastgan.trainer import Trainer
 
     resumed = options.resume is not None
@@ -62,7 +62,7 @@ def train(options: argparse.Namespace) -> int:
 def configuration(options: argparse.Namespace) -> Config:
     """The preset (or the resumed run's options), then --set, then the flags that were given; each later one wins."""
     if options.resume is not None:
-        from fastgan.run_folder import read_options
+        from fastgan.run.folder import read_options
 
         if options.out or options.preset:
             raise UserError("--resume takes everything from its run folder: leave out --out and --preset")
@@ -148,14 +148,14 @@ def pack(options: argparse.Namespace) -> int:
         raise UserError("pack takes the images and the file to make: fastgan pack SRC OUT, or fastgan pack --verify FILE")
     import time
 
-    from fastgan.data.pack import default_decoder
-    from fastgan.data.pack import pack as pack_images
-    from fastgan.data.sources import open_source
+    from fastgan.data.packing.pack import default_decoder
+    from fastgan.data.packing.pack import pack as pack_images
+    from fastgan.data.sources.opening import open_source
 
     started, source = time.perf_counter(), open_source(options.source)
     decoder, decode = options.decoder or default_decoder(source), None
     if decoder == "dali":
-        from fastgan.data.dali_decoder import in_dali  # here: it loads torch
+        from fastgan.data.dali.decoder import in_dali  # here: it loads torch
 
         decode = in_dali(num_threads=options.workers)
         print("DALI decodes (--decoder pillow does without)")
@@ -171,7 +171,7 @@ def pack(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from fastgan.data.packed import PackedSource
+    from fastgan.data.sources.packed_file import PackedSource
 
     if options.source is not None:
         raise UserError(f"--verify checks one file and packs nothing: leave out {options.source}")
@@ -186,7 +186,7 @@ def _verify(options: argparse.Namespace) -> int:
 
 def sample(options: argparse.Namespace) -> int:
     """Write a grid of images from a snapshot."""
-    from fastgan import snapshots
+    from fastgan.run import snapshots
 
     if options.num < 1:
         raise UserError(f"--num is {options.num}; it must be above 0")

@@ -9,15 +9,15 @@ import torch
 
 from fastgan import plots
 from fastgan.config import DENSITIES, Config
+from fastgan.config.validation import check_device
 from fastgan.data import ImageSet, open_source
 from fastgan.data.classes import check_classes
+from fastgan.device.precision import choose_precision
 from fastgan.errors import UserError
 from fastgan.metrics import Evaluator
 from fastgan.metrics.names import parse
-from fastgan.precision import choose_precision
-from fastgan.sample import draw_classes, draw_z, evaluating
-from fastgan.snapshots import load_generator
-from fastgan.validation import check_device
+from fastgan.run.sampler import draw_classes, draw_z, evaluating
+from fastgan.run.snapshots import load_generator
 
 
 @dataclass(frozen=True)

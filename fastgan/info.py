@@ -6,10 +6,10 @@ import shutil
 
 import torch
 
-from fastgan import __version__, ops
+from fastgan import __version__
+from fastgan.device.precision import choose_precision
 from fastgan.files import cache_folder
-from fastgan.ops import choice, timing
-from fastgan.precision import choose_precision
+from fastgan.ops.dispatch import autotune, self_checks, timing
 
 PACKAGES = ("torch", "triton", "numpy", "nvidia-dali-cuda130", "tensorboard")
 HOW_TO_GET = {
@@ -31,7 +31,7 @@ def collect() -> dict:
         "precision": choose_precision(True, device).describe(),
         "compile": _compiler(device),
         "cuda_graph": _cuda_graph(device),
-        "ops": [row._asdict() for row in ops.status()],
+        "ops": [row._asdict() for row in self_checks.status()],
         "cache": str(cache_folder()),
     }
 
@@ -50,7 +50,7 @@ def describe(facts: dict) -> str:
 
 def collect_ops() -> dict:
     """Every kind of call that was measured on this machine -> chosen: a name, microseconds: name -> quartiles."""
-    return {call: row._asdict() for call, row in choice.table().items()}
+    return {call: row._asdict() for call, row in autotune.table().items()}
 
 
 def describe_ops(rows: dict) -> str:

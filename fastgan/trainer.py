@@ -10,9 +10,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from fastgan import adapt, models, plots
-from fastgan.assembly import make_engine
-from fastgan.augment import scale_images
+from fastgan import models, plots
+from fastgan.augment.basic import scale_images
 from fastgan.config import (
     DENSITIES,
     AugmentConfig,
@@ -24,29 +23,30 @@ from fastgan.config import (
     PenaltyConfig,
     RunConfig,
 )
+from fastgan.config.validation import validate
 from fastgan.data import open_source
-from fastgan.determinism import refusals_said, settle_algorithms
+from fastgan.device.determinism import refusals_said, settle_algorithms
+from fastgan.device.memory import full_gpu_said
+from fastgan.device.precision import choose_precision
+from fastgan.device.throttle import Pace
+from fastgan.engine.parity import PARITY_STEPS
 from fastgan.errors import DivergedError, UserError
-from fastgan.feeds import fit_to_data, open_feed
-from fastgan.gallery import Gallery
-from fastgan.losses import CROSS_ENTROPIES
-from fastgan.measuring import Measurer
-from fastgan.memory import full_gpu_said
-from fastgan.ops import choice
-from fastgan.pace import Pace
-from fastgan.parity import PARITY_STEPS
-from fastgan.phases import batches_per_step
-from fastgan.precision import choose_precision
-from fastgan.progress import Progress, memory_gb
-from fastgan.readout import Readout
-from fastgan.recorder import Recorder
-from fastgan.run_folder import RunFolder
-from fastgan.signs import NUM_COMPARED, Signs
-from fastgan.stats import refuse_existing_run
-from fastgan.stopwatch import Stopwatch
-from fastgan.training_state import load_state
-from fastgan.validation import validate
-from fastgan.wiring import make_networks
+from fastgan.gan.losses import CROSS_ENTROPIES
+from fastgan.gan.phases import batches_per_step
+from fastgan.gan.statistics import Readout
+from fastgan.gan.train_state import make_networks
+from fastgan.nn import inspect_pair
+from fastgan.ops.dispatch import autotune
+from fastgan.run.build_engine import make_engine
+from fastgan.run.checkpoint import load_state
+from fastgan.run.diagnostics import NUM_COMPARED, Signs
+from fastgan.run.feeds import fit_to_data, open_feed
+from fastgan.run.folder import RunFolder
+from fastgan.run.live_metrics import Measurer
+from fastgan.run.log import refuse_existing_run
+from fastgan.run.progress import Progress, Stopwatch, memory_gb
+from fastgan.run.recorder import Recorder
+from fastgan.run.sampler import Gallery
 
 
 class Trainer:
@@ -165,10 +165,10 @@ class Trainer:
         if self.device.type == "cuda" and self.device.index is not None:
             torch.cuda.set_device(self.device)  # kernels that Triton launches, and figures of memory, mean the current device
         algorithms = filter(None, [settle_algorithms(run.deterministic, self.device)])
-        choice.fix(run.deterministic)
-        choice.force(dataclasses.asdict(config.ops))
+        autotune.fix(run.deterministic)
+        autotune.force(dataclasses.asdict(config.ops))
         at_once = run.batch_gpu or run.batch_size
-        self.signature = adapt.inspect(G, D, z_dim, at_once, self.device, config.model.c_dim, classifies=config.loss.class_D > 0)
+        self.signature = inspect_pair.inspect(G, D, z_dim, at_once, self.device, config.model.c_dim, classifies=config.loss.class_D > 0)
         if config.loss.flip_labels and self.signature.num_judged != at_once:
             raise UserError(f"flip_labels is for labels of images, and D gives {self.signature.num_judged} judgements for {at_once} of them")
         self.generator = torch.Generator(self.device).manual_seed(run.seed)
@@ -312,7 +312,7 @@ class Trainer:
         if self.recorder:
             at_once = f", {rung.steps_per_launch} steps a launch" if rung.name == "captured" else ""
             self.recorder.say(f"training on {self.device.type} with the {rung.name} step{at_once}, ready in {rung.build_s:.1f} s")
-            self.recorder.say(f"fused operators of the step: {choice.used()}")
+            self.recorder.say(f"fused operators of the step: {autotune.used()}")
 
     # --- what a tick says and writes -------------------------------------------------------------------------------------------------------------
 

@@ -4,15 +4,15 @@ import dataclasses
 
 import torch
 
-from fastgan import adapt, models, presets
-from fastgan.config import Config, replace
-from fastgan.engine import Engine, Ladder, Phase, single_phase
-from fastgan.inputs import StepInputs
-from fastgan.networks import Networks
-from fastgan.precision import Precision
-from fastgan.step import update
-from fastgan.validation import USED_BY
-from fastgan.wiring import make_networks
+from fastgan import models
+from fastgan.config import Config, presets, replace
+from fastgan.config.validation import USED_BY
+from fastgan.device.precision import Precision
+from fastgan.engine.engine import Engine, Ladder, Phase, single_phase
+from fastgan.gan.inputs import StepInputs
+from fastgan.gan.step import update
+from fastgan.gan.train_state import Networks, make_networks
+from fastgan.nn import inspect_pair
 
 CPU = torch.device("cpu")
 FP32 = Precision("cpu", torch.float32, "test")
@@ -61,7 +61,7 @@ def tiny_config(preset: str, **overrides) -> Config:
 def tiny_networks(config: Config, seed: int = 0) -> Networks:
     torch.manual_seed(seed)
     G, D = models.build(config.model)
-    signature = adapt.inspect(G, D, config.model.z_dim, config.run.batch_size, CPU, config.model.c_dim, config.loss.class_D > 0)
+    signature = inspect_pair.inspect(G, D, config.model.z_dim, config.run.batch_size, CPU, config.model.c_dim, config.loss.class_D > 0)
     return make_networks(G, D, config, signature.img_shape, CPU, signature.one_pass)
 
 
@@ -95,7 +95,7 @@ def make_engine(config: Config, networks: Networks, precision: Precision = FP32,
 
 
 class SilentProgress:
-    """A fastgan.progress.Progress that shows nothing."""
+    """A fastgan.run.progress.Progress that shows nothing."""
 
     def message(self, text: str) -> None:
         pass

@@ -10,15 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fastgan import adapt, assembly
-from fastgan.ada import GROUPS, ada_augment
+from fastgan.augment.ada import GROUPS, ada_augment
+from fastgan.augment.diff_augment import diff_augment
 from fastgan.config import Config, replace
-from fastgan.data.resident import ResidentFeed
-from fastgan.diff_augment import diff_augment
-from fastgan.engine import Engine
-from fastgan.networks import Networks
-from fastgan.precision import Precision
-from fastgan.wiring import make_networks
+from fastgan.data.feeds.resident import ResidentFeed
+from fastgan.device.precision import Precision
+from fastgan.engine.engine import Engine
+from fastgan.gan.train_state import Networks, make_networks
+from fastgan.nn import inspect_pair
+from fastgan.run import build_engine
 
 CPU = torch.device("cpu")
 FP32 = Precision("cpu", torch.float32, "test")
@@ -136,11 +136,11 @@ class Ours:
 
     def __init__(self, config: Config, G: nn.Module, D: nn.Module, reports: list | None = None):
         classifies = config.loss.class_D > 0
-        self.signature = adapt.inspect(G, D, config.model.z_dim, config.run.batch_size, CPU, config.model.c_dim, classifies)
+        self.signature = inspect_pair.inspect(G, D, config.model.z_dim, config.run.batch_size, CPU, config.model.c_dim, classifies)
         self.networks: Networks = make_networks(G, D, config, self.signature.img_shape, CPU, self.signature.one_pass, self.signature.one_hot)
         self.feed, self.generator = make_feed(config), torch.Generator().manual_seed(11)
         report = ([] if reports is None else reports).append
-        self.engine: Engine = assembly.make_engine(config, self.signature, self.networks, self.feed, self.generator, FP32, report)
+        self.engine: Engine = build_engine.make_engine(config, self.signature, self.networks, self.feed, self.generator, FP32, report)
         self.step = 0
 
     def run(self, num_steps: int, at_once: int = 1) -> None:
@@ -184,7 +184,7 @@ class ProductAdam:
 class Plain:
     """The loop. one_hot: how classes are told."""
 
-    def __init__(self, config: Config, G: nn.Module, D: nn.Module, source: assembly.InputSource, one_hot: bool = False):
+    def __init__(self, config: Config, G: nn.Module, D: nn.Module, source: build_engine.InputSource, one_hot: bool = False):
         self.config, self.G, self.D, self.source, self.one_hot = config, G.train(), D.train(), source, one_hot
         self.G_ema, self.feed = copy.deepcopy(G), make_feed(config)
         self.nimg, self.number, self.path_mean, self.seen = 0, 0, 0.0, {}
@@ -414,7 +414,7 @@ def twins(config: Config, make_G, make_D, reports: list | None = None) -> tuple[
     ours = Ours(config, make_G(), make_D(), reports)
     G, D = copy.deepcopy(ours.networks.G), copy.deepcopy(ours.networks.D)
     generator = torch.Generator().manual_seed(11)
-    source = assembly.InputSource(config, ours.signature, ours.networks, make_feed(config), generator)
+    source = build_engine.InputSource(config, ours.signature, ours.networks, make_feed(config), generator)
     return ours, Plain(config, G, D, source, ours.signature.one_hot)
 
 

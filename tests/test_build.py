@@ -47,7 +47,7 @@ def test_a_wheel_holds_package_kernels_assets_and_a_library_that_loads(tmp_path)
     assert {"fastgan/assets/fashion_mnist_10k.npz", "fastgan/assets/README.md"} <= names
     assert "fastgan/kernels.py" not in names
     assert not {name for name in names if name.startswith(("tests/", "bench/", "csrc/"))}
-    code = "from fastgan import ops; print(ops.library_path(), ops.native_problem('cpu'))"
+    code = "from fastgan.ops.dispatch import registry; print(registry.library_path(), registry.native_problem('cpu'))"
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "installed")}
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.strip() == f"{tmp_path / 'installed' / LIBRARY} None"

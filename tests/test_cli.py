@@ -18,8 +18,8 @@ from PIL import Image
 import fastgan
 from fastgan import cli
 from fastgan.config import from_dict
-from fastgan.presets import PRESETS, preset
-from fastgan.validation import validate
+from fastgan.config.presets import PRESETS, preset
+from fastgan.config.validation import validate
 
 FAST = ["--no-compile", "--no-amp"]
 TINY = ["--preset", "mlp", *FAST, "--batch-size", "8", "--set", "G_hidden=8", "--set", "D_hidden=8", "--set", "grid=4"]

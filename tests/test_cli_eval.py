@@ -8,9 +8,9 @@ import pytest
 
 from fastgan import cli
 from fastgan.config import Config
-from fastgan.metrics import classifier
-from fastgan.run_folder import RunFolder
-from fastgan.training_state import weight_tensors
+from fastgan.metrics.networks import classifier
+from fastgan.run.checkpoint import weight_tensors
+from fastgan.run.folder import RunFolder
 
 
 @pytest.fixture(scope="module")

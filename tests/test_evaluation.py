@@ -9,9 +9,9 @@ from fastgan import evaluation
 from fastgan.data import ImageSet
 from fastgan.errors import UserError
 from fastgan.evaluation import Evaluation, evaluate_snapshot, image_maker
-from fastgan.metrics import classifier
-from fastgan.run_folder import RunFolder
-from fastgan.training_state import weight_tensors
+from fastgan.metrics.networks import classifier
+from fastgan.run.checkpoint import weight_tensors
+from fastgan.run.folder import RunFolder
 
 CPU = torch.device("cpu")
 

@@ -1,6 +1,7 @@
-"""The architecture, read from the imports: a module imports strictly lower floors only, and a few calls have one home."""
+"""The architecture, read from the imports: which room of the package may import which, and what has one home."""
 import ast
-import sys
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -8,64 +9,79 @@ import pytest
 import fastgan
 
 ROOT = Path(fastgan.__file__).parent
+MOST_MODULES = 12  # of a folder, its __init__ among them
 
-SERVICES = {"data", "metrics", "sample", "plots", "export", "checkpoint", "stats", "info", "progress"}
-FOUNDATIONS = [
-    {"__init__", "errors", "kernels"},
-    {"files", "config", "cuda_graphs"},
-    {"presets", "validation"},
-    {"ops", "precision", "determinism", "cadence", "inputs"},
-]
-METHOD = [
-    {"transforms", "passes", "layers"},
-    {"norms", "losses", "penalties", "augment", "optim", "ema", "schedules", "parity", "totals"}
-    | {"diff_augment", "ada", "ada_controller"}
-    | {"counters", "compiling", "capture", "pace", "readout", "host_memory"},
-    {"models", "augmentation"},
-    {"networks"},
-    {"judging", "wiring"},
-    {"objectives"},
-    {"step", "engine", "adapt"},
-    {"phases"},
-]
-HARNESS = [
-    {"run_folder", "feeds", "training_state", "assembly", "memory", "gallery", "stopwatch", "signs"},
-    {"snapshots", "measuring"},
-    {"recorder", "evaluation"},
-    {"trainer"},
-    {"cli"},
-    {"__main__"},
-]
-
-# A folder is one unit: its files may import each other.
-FLOORS = [*FOUNDATIONS, *METHOD, SERVICES, *HARNESS]
-FLOOR = {unit: number for number, units in enumerate(FLOORS) for unit in units}
-METRICS_READ_DATA = {"metrics": {"data"}}  # the one exception
+# A room, a folder or a file on top, and the rooms that it imports; they stand above it. All may import `errors`.
+BASE = ("errors", "files", "device", "config")
+OPS = ("ops", "ops.dispatch", "ops.deconv")
+DATA = ("data", "data.sources", "data.packing", "data.feeds", "data.dali")
+METHOD = ("engine", "nn", "augment", "gan", "models")
+ROOMS = {
+    "errors": (),
+    "kernels": (),
+    "files": (),
+    "device": (),
+    "config": (),
+    "ops.dispatch": ("files", "kernels", "device"),
+    "ops": ("kernels", "ops.dispatch"),
+    "ops.deconv": ("kernels", "ops.dispatch", "ops"),
+    "engine.passes": ("ops.dispatch", "ops"),
+    "engine": ("ops.dispatch", "engine.passes"),
+    "nn": OPS,
+    "augment": ("config",),
+    "models": ("config", *OPS, "nn"),
+    "data": (),
+    "data.sources": ("files", "data"),
+    "data.packing": ("data", "data.sources"),
+    "data.feeds": ("data",),
+    "data.dali": DATA[:-1],
+    "metrics.networks": ("files", "data"),
+    "metrics": ("data", "metrics.networks"),
+    "plots": ("files",),
+    "gan": ("device", "config", *OPS, "engine", "nn", "augment"),  # no models: a step takes any networks
+    "run": (*BASE, *DATA, *METHOD, "metrics", "plots"),
+    "info": (*BASE, "ops.dispatch"),
+    "evaluation": (*BASE, "data", "metrics", "plots", "run"),
+    "trainer": (*BASE, "ops.dispatch", "data", *METHOD, "plots", "run"),
+    "cli": (*BASE, *DATA, "run", "info", "evaluation", "trainer"),
+    "__main__": ("cli",),
+    "__init__": (),
+}
 
 FILES = sorted(ROOT.rglob("*.py"))
+FOLDERS = sorted({path.parent for path in FILES})
 
 
-def unit_of(path: Path) -> str:
-    """The floor's name of a file: `data` for data/folder.py, `step` for step.py."""
-    return path.relative_to(ROOT).with_suffix("").parts[0]
+def name_of(path: Path) -> str:
+    """`gan.step` of gan/step.py, `gan` of gan/__init__.py."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
+
+
+MODULES = {name_of(path): path for path in FILES}
+
+
+def room_of(name: str) -> str:
+    """The room of a module: the longest name of a room that begins its own."""
+    while name not in ROOMS and "." in name:
+        name = name.rpartition(".")[0]
+    return name
+
+
+def imported_names(path: Path) -> Iterator[str]:
+    """Full names that a file imports anywhere, inside functions too: of modules, or of what is in them."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}, line {node.lineno}: import by the full name"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def imported_modules(path: Path) -> set[str]:
-    """Full names of the modules imported anywhere in a file, inside functions too."""
-    modules = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            modules |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path.name}, line {node.lineno}: import by the full name"
-            modules |= {f"{node.module}.{alias.name}" for alias in node.names} if node.module == "fastgan" else {node.module}
-    return modules
-
-
-def imported_units(path: Path) -> set[str]:
-    """The units of fastgan, other than its own, that a file imports. A name of the package itself (fastgan.__version__) is none."""
-    names = {module.split(".")[1] for module in imported_modules(path) if module.startswith("fastgan.")}
-    return {name for name in names if name in FLOOR} - {unit_of(path)}
+    """The modules of the package that a file imports, without `fastgan.`; `fastgan.__version__` is of none."""
+    names = {name.removeprefix("fastgan.") for name in imported_names(path) if name.startswith("fastgan.")}
+    return {name if name in MODULES else name.rpartition(".")[0] for name in names} & MODULES.keys()
 
 
 def dotted_names(path: Path) -> set[str]:
@@ -79,47 +95,44 @@ def _dotted(node: ast.expr) -> str:
     return node.id if isinstance(node, ast.Name) else "?"
 
 
-def file_id(path: Path) -> str:
-    return path.relative_to(ROOT).as_posix()
+every_file = pytest.mark.parametrize("path", FILES, ids=name_of)
 
 
-every_file = pytest.mark.parametrize("path", FILES, ids=file_id)
-
-
-@every_file
-def test_every_module_has_a_floor(path):
-    assert unit_of(path) in FLOOR
+def test_the_rooms_stand_above_those_that_import_them():
+    names = list(ROOMS)
+    assert all(names.index(other) < names.index(room) for room in names for other in ROOMS[room])
 
 
 @every_file
-def test_a_module_imports_strictly_lower_floors(path):
-    not_lower = {unit for unit in imported_units(path) if FLOOR[unit] >= FLOOR[unit_of(path)]}
-    assert not_lower <= METRICS_READ_DATA.get(unit_of(path), set())
+def test_a_module_imports_the_rooms_that_its_own_may_import(path):
+    room = room_of(name_of(path))
+    assert {room_of(name) for name in imported_modules(path)} <= {room, "errors", *ROOMS[room]}
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if unit_of(path) in SERVICES], ids=file_id)
-def test_a_service_knows_nothing_of_the_method(path):
-    assert imported_units(path) <= set().union(*FOUNDATIONS) | METRICS_READ_DATA.get(unit_of(path), set())
+def test_no_modules_import_each_other_in_a_circle():
+    # What a package's __init__ only loads on demand is no import.
+    imports = {name: imported_modules(path) - {name} for name, path in MODULES.items()}
+    try:
+        TopologicalSorter(imports).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
 
 
-def test_the_engine_imports_torch_and_the_choice_of_operators_alone():
-    own = {"engine", "parity", "capture", "cuda_graphs", "compiling", "passes", "cadence", "counters"}
-    modules = set().union(*(imported_modules(path) for path in FILES if unit_of(path) in own))
-    others = {module for module in modules if not module.startswith(tuple(f"fastgan.{name}" for name in (*own, "ops", "errors")))}
-    packages = {module.split(".")[0] for module in others}
-    assert packages - sys.stdlib_module_names == {"torch"}
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.relative_to(ROOT).as_posix())
+def test_a_folder_can_be_read_like_a_table_of_contents(folder):
+    assert len(list(folder.glob("*.py"))) <= MOST_MODULES
 
 
 @every_file
 def test_the_package_imports_neither_bench_nor_tests(path):
-    assert not {module.split(".")[0] for module in imported_modules(path)} & {"bench", "tests", "kernels"}
+    assert not {name.split(".")[0] for name in imported_names(path)} & {"bench", "tests", "kernels"}
 
 
 @every_file
 def test_compiling_and_recording_have_one_home_each(path):
-    if unit_of(path) != "compiling":
+    if name_of(path) != "engine.compiled":
         assert "torch.compile" not in dotted_names(path)
-    if unit_of(path) != "cuda_graphs":
+    if name_of(path) != "device.cuda_graphs":
         assert not dotted_names(path) & {"torch.cuda.graph", "torch.cuda.CUDAGraph", "torch.cuda.make_graphed_callables"}
 
 

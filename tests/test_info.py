@@ -6,7 +6,7 @@ import torch
 
 from fastgan import __version__, info
 from fastgan.info import collect, describe
-from fastgan.ops import choice
+from fastgan.ops.dispatch import autotune
 
 
 def test_the_facts_are_json_with_names():
@@ -40,8 +40,8 @@ def test_what_is_missing_comes_with_its_remedy(monkeypatch):
 
 def test_the_operators_that_were_measured_are_listed_with_the_chosen_one(monkeypatch):
     assert "no operator was measured here yet" in info.describe_ops({})
-    row = choice.Times("cpu", {"reference": [9.0, 10.0, 11.0], "cpu": [4.0, 5.0, 6.0]}, {"reference": "wall clock", "cpu": "wall clock"})
-    monkeypatch.setattr(choice, "table", lambda: {"deconv up on cpu": row})
+    row = autotune.Times("cpu", {"reference": [9.0, 10.0, 11.0], "cpu": [4.0, 5.0, 6.0]}, {"reference": "wall clock", "cpu": "wall clock"})
+    monkeypatch.setattr(autotune, "table", lambda: {"deconv up on cpu": row})
     facts = json.loads(json.dumps(info.collect_ops()))
     assert info.describe_ops(facts) == "deconv up on cpu: cpu 5 us (chosen), reference 10 us"
     facts["deconv up on cpu"]["timed"]["cpu"] = "queue, for they cannot be recorded: no"

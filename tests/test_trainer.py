@@ -12,11 +12,11 @@ import torch
 from torch import nn
 
 from bench.gpu.stand_in import RecordedGraphs
-from fastgan import DivergedError, Trainer, UserError, ops
-from fastgan.checkpoint import load_tensors
+from fastgan import DivergedError, Trainer, UserError
 from fastgan.config import replace
 from fastgan.data import ResidentFeed
-from fastgan.ops import choice
+from fastgan.ops.dispatch import autotune, registry
+from fastgan.run.checkpoint import load_tensors
 
 
 def images(num=48, side=16, channels=1, seed=0):
@@ -125,7 +125,7 @@ def test_resume_is_bit_identical(tmp_path, compile):
 
 def test_preparing_takes_nothing_from_the_run(monkeypatch):
     """The steps of the start-up check leave data, noise and networks where they were."""
-    monkeypatch.setattr(choice, "_forced", {"adam_ema": "reference"})  # this one does not measure: both shall run the same, to the bit
+    monkeypatch.setattr(autotune, "_forced", {"adam_ema": "reference"})  # this one does not measure: both shall run the same, to the bit
     trainer, reference = quiet(flat_pair(), seed=4), quiet(flat_pair(), seed=4)
     reference.engine.prepared = True  # it has nothing to prepare
     monkeypatch.setattr(reference.engine.system.counters, "add", lambda *_: None)
@@ -140,7 +140,7 @@ def test_preparing_takes_nothing_from_the_run(monkeypatch):
 def captured(monkeypatch, pair, *args, **options):
     """A trainer that records its steps, by what stands in for CUDA graphs."""
     with monkeypatch.context() as patch:
-        patch.setattr("fastgan.assembly._graphs_of", lambda device, generators: RecordedGraphs())
+        patch.setattr("fastgan.run.build_engine._graphs_of", lambda device, generators: RecordedGraphs())
         return quiet(pair, *args, **options)
 
 
@@ -164,7 +164,7 @@ def test_a_refused_rung_is_one_sentence_for_the_terminal_and_a_traceback_in_the_
 @pytest.mark.parametrize("graph_steps", [1, 3, None])
 def test_captured_and_eager_runs_are_the_same_to_the_bit(monkeypatch, graph_steps):
     """Over several epochs and ticks: order of the data, z, mirrored images, schedules, statistics, weights and BatchNorm's counters."""
-    monkeypatch.setattr(choice, "_forced", dict.fromkeys(ops.OPS, "reference"))
+    monkeypatch.setattr(autotune, "_forced", dict.fromkeys(registry.OPS, "reference"))
     options = {"z_dim": 6, "flip_labels": 0.2, "instance_noise": 0.1, "ema_kimg": 0.1, "mirror": True, "seed": 3}
     data = images(channels=3)
     ours, theirs = captured(monkeypatch, conv_pair(), data, graph_steps=graph_steps, **options), quiet(conv_pair(), data, **options)

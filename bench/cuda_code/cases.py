@@ -4,10 +4,10 @@ import dataclasses
 from dataclasses import dataclass
 
 from fastgan.config import DENSITIES, Config, replace
+from fastgan.config.presets import preset
+from fastgan.config.validation import validate
 from fastgan.errors import UserError
 from fastgan.models import sizes
-from fastgan.presets import preset
-from fastgan.validation import validate
 
 SIZES = {
     "mlp": (28, 1),
@@ -69,7 +69,7 @@ def _nearest(config: Config, resolution: int) -> int:
 
 def family() -> list[CodeCase]:
     """Every preset at its own size, and the augmentations and the conditional form of those that represent a kind."""
-    from fastgan.presets import PRESETS
+    from fastgan.config.presets import PRESETS
 
     cases = [make_case(name) for name in PRESETS]
     cases += [

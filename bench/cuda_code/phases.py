@@ -10,12 +10,13 @@ from unittest import mock
 import numpy as np
 import torch
 
-from fastgan import compiling, ops, trainer
+from fastgan import trainer
 from fastgan.config import DENSITIES, Config, replace
-from fastgan.engine import Phase
+from fastgan.device.precision import Precision
+from fastgan.engine import compiled
+from fastgan.engine.engine import Phase
 from fastgan.errors import UserError
-from fastgan.ops import choice, device, trust
-from fastgan.precision import Precision
+from fastgan.ops.dispatch import autotune, device, registry, self_checks
 
 NUM_CLASSES = 10
 # Nothing was measured on a GPU, so this is an assumption: the library's convolutions, our sums of BatchNorm, the rest as
@@ -42,14 +43,14 @@ def traced_phases(config: Config, forms: dict[str, str]) -> Iterator[list[Traced
     forms: the implementation of operators by name, of the others ASSUMED. The choice stays forced while the phases are
     used, for autograd's part of the tracing comes later.
     """
-    if "cuda" in forms.values() and (problem := ops.native_problem("cpu")):  # loads the library, whose operators are traced
+    if "cuda" in forms.values() and (problem := registry.native_problem("cpu")):  # loads the library, whose operators are traced
         raise UserError(f"the operators in CUDA C++ cannot be traced: {problem}")
     with tempfile.TemporaryDirectory() as folder, mock.patch.object(trainer, "choose_precision", _bf16):
         loop = trainer.Trainer.from_config(_with_data(config, Path(folder)), progress=False)
     on_cuda = mock.patch.object(device, "described", "cuda")
-    nothing_measured = mock.patch.object(choice, "_table", _no_table)
-    nothing_checked = mock.patch.object(trust, "problem", _no_problem)
-    with mock.patch.dict(choice._forced, ASSUMED | forms), on_cuda, nothing_measured, nothing_checked:
+    nothing_measured = mock.patch.object(autotune, "_table", _no_table)
+    nothing_checked = mock.patch.object(self_checks, "problem", _no_problem)
+    with mock.patch.dict(autotune._forced, ASSUMED | forms), on_cuda, nothing_measured, nothing_checked:
         system = loop.engine.system
         loop.feed.reserve(1)
         with system.counters.off():
@@ -65,7 +66,7 @@ def _traced(phase: Phase) -> tuple[torch.fx.GraphModule, list]:
 
     torch._dynamo.reset()
     with contextlib.suppress(_Traced):
-        compiling.traced_by(phase.step, stop)(phase.draw())
+        compiled.traced_by(phase.step, stop)(phase.draw())
     return reached[0]
 
 

@@ -18,7 +18,7 @@ from bench.cuda_code.machine_code import Usage, usage_of
 from bench.cuda_code.phases import ASSUMED, Traced, traced_phases
 from bench.cuda_code.reading import KINDS, LIBRARY_KINDS, Reading, read
 from bench.cuda_code.rows import CodeRow, modelled_us
-from fastgan.compiling import compiler_options
+from fastgan.engine.compiled import compiler_options
 from fastgan.files import write_text
 
 

@@ -10,24 +10,23 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from bench.gpu import rows
-from fastgan import ops
-from fastgan.ops import trust
-from fastgan.ops.check_children import Verdict, check_elsewhere
+from fastgan.ops.dispatch import registry, self_checks
+from fastgan.ops.dispatch.check_subprocess import Verdict, check_elsewhere
 
 CHECK_S = 60.0  # a check with everything that it compiles
 
 
 def check_all(device_type: str, path: Path, seconds: float = CHECK_S) -> list[dict]:
     """A row for every implementation for tensors of this device type, written as soon as its verdict is known; problem is None where it is right."""
-    every = [(op, implementation) for op, names in ops.OPS.items() for implementation in names if _is_for(implementation, device_type)]
-    missing = [ops.unavailable(implementation, device_type) for _, implementation in every]  # loads the library, which only one thread may
+    every = [(op, implementation) for op, names in registry.OPS.items() for implementation in names if _is_for(implementation, device_type)]
+    missing = [registry.unavailable(implementation, device_type) for _, implementation in every]  # loads the library, which only one thread may
     with ThreadPoolExecutor(len(every)) as pool:
         running = [pool.submit(_row, *names, device_type, reason, seconds) for names, reason in zip(every, missing, strict=True)]
         found = []
         for each in as_completed(running):
             row, verdict = each.result()
             rows.append(path, row)
-            trust.keep(f"{row['op']} {row['implementation']}", verdict, device_type)
+            self_checks.keep(f"{row['op']} {row['implementation']}", verdict, device_type)
             sys.stderr.write(verdict.details)
             print(row, flush=True)
             found.append(row)
@@ -35,7 +34,7 @@ def check_all(device_type: str, path: Path, seconds: float = CHECK_S) -> list[di
 
 
 def _is_for(implementation: str, device_type: str) -> bool:
-    return ops.DEVICE_TYPES.get(implementation, device_type) == device_type
+    return registry.DEVICE_TYPES.get(implementation, device_type) == device_type
 
 
 def _row(op: str, implementation: str, device_type: str, missing: str | None, seconds: float) -> tuple[dict, Verdict]:

@@ -13,7 +13,8 @@ from bench.gpu import rows
 from bench.ops.measure import _copy as large_copy
 from bench.switches import Switches
 from bench.timing import quartiles
-from fastgan import info, ops
+from fastgan import info
+from fastgan.ops.dispatch import registry
 
 QUERY = "clocks.sm,clocks.mem,power.draw,temperature.gpu,memory.used"
 DTYPES = {"bf16": torch.bfloat16, "tf32": torch.float32, "fp32": torch.float32}
@@ -68,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m bench.gpu.chip")
     parser.add_argument("--rows", type=Path, required=True, metavar="FILE")
     options = parser.parse_args(arguments)
-    library = {"problem": ops.native_problem("cuda"), "architectures": architectures(ops.library_path())}
+    library = {"problem": registry.native_problem("cuda"), "architectures": architectures(registry.library_path())}
     first = {"kind": "machine", "machine": machine.stamp(), "commit": machine.commit(), "library": library, "info": info.collect()}
     rows.append(options.rows, first)
     print(info.describe(first["info"]), library, flush=True)

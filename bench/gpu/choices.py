@@ -16,14 +16,14 @@ from bench.cases import make_case
 from bench.fastgan_loop import FastganLoop
 from bench.gpu import rows
 from bench.implementations import rung_config
-from fastgan.ops import choice
+from fastgan.ops.dispatch import autotune
 
 
 def measure(preset: str, batch_size: int | None, path: Path) -> list[dict]:
     """A row for every kind of call of the eager bf16 step of a preset: what was chosen, and the quartiles of each
     implementation in microseconds.
     """
-    case, before = make_case(preset, batch_size), set(choice.table())
+    case, before = make_case(preset, batch_size), set(autotune.table())
     loop = FastganLoop(rung_config(case.config, True, "eager"), case.device, case.images)
     loop.prepare()
     stamp = {
@@ -34,11 +34,11 @@ def measure(preset: str, batch_size: int | None, path: Path) -> list[dict]:
         "gpu": machine.stamp()["gpu"],
     }
     found = [{"kind": "choice", "call": call, "chosen": times.chosen, "microseconds": times.microseconds, **stamp}
-             for call, times in choice.table().items() if call not in before]  # fmt: skip
+             for call, times in autotune.table().items() if call not in before]  # fmt: skip
     for row in found:
         rows.append(path, row)
         print(row, flush=True)
-    print(f"{preset} {batch_size}: {choice.used()}", flush=True)
+    print(f"{preset} {batch_size}: {autotune.used()}", flush=True)
     return found
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from bench.gpu import rows
 from bench.gpu.names import CODE, EVIDENCE, REFUSALS, RUNGS
 from fastgan.config import Config
-from fastgan.engine import Engine
+from fastgan.engine.engine import Engine
 
 
 def folder() -> Path | None:

@@ -16,7 +16,7 @@ import torch
 from bench import machine
 from bench.gpu import rows
 from bench.machine import ROOT
-from fastgan.precision import choose_precision
+from fastgan.device.precision import choose_precision
 
 TRAIN = ("train", "--amp", "--compile")
 READY = re.compile(r"ready in ([\d.]+) s")  # in the line of log.txt that names the step

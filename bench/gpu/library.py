@@ -20,8 +20,8 @@ import torch
 from bench.gpu import rows
 from bench.gpu.chip import architectures
 from bench.machine import ROOT
-from fastgan import ops
 from fastgan.ops import bias_act
+from fastgan.ops.dispatch import registry
 
 TRY_S, BUILD_S = 90.0, 170.0
 
@@ -79,9 +79,9 @@ def tried(device_type: str) -> dict:
 def try_here(device_type: str) -> dict:
     """Return what `tried` gives, in this process."""
     device = torch.device(device_type)
-    problem = ops.native_problem(device_type) or bias_act.self_check(device_type, device)
+    problem = registry.native_problem(device_type) or bias_act.self_check(device_type, device)
     wanted = "sm_{}{}".format(*torch.cuda.get_device_capability()) if device_type == "cuda" else None
-    return {"problem": problem, "wanted": wanted, "architectures": architectures(ops.library_path())}
+    return {"problem": problem, "wanted": wanted, "architectures": architectures(registry.library_path())}
 
 
 def build() -> str:

@@ -60,8 +60,8 @@ def _ops(batch_size: int, shows: str) -> Stage:
 MAIN = "plain accelerated captured"  # captured with as many steps a launch as were measured to be best; captured-1 with one
 FORMS = ("auto", "reference", "subpixel", "cuda", "triton")
 OPS_TESTS = (
-    "tests/ops/test_deconv.py",
-    "tests/ops/test_deconv_cuda.py",
+    "tests/ops/deconv/test_operator.py",
+    "tests/ops/deconv/test_cuda.py",
     "tests/ops/test_adam_ema.py",
     "tests/kernels/test_kernels_leaky_relu_bce.py",
 )

@@ -24,7 +24,7 @@ PROVOKED = "refused"  # the stage whose rung is refused on purpose; it fails
 REFUSED = "FASTGAN_BENCH_REFUSED"  # names of operators, by commas, that the stand-in refuses to record
 DRAWS = "aten::randn"  # what draws z
 NEEDS_A_GPU = ("tiles", "ncu", "sanitizer", "sweep-cuda", "sweep-triton")
-TEST_FILE = "tests/test_capture.py"  # its GPU tests are found, and skipped without a GPU
+TEST_FILE = "tests/engine/test_captured.py"  # its GPU tests are found, and skipped without a GPU
 SMOKE = (
     "-m",
     "bench.gpu.smoke",
@@ -96,7 +96,7 @@ def _arguments(module: str, arguments: list[str]) -> list[str]:
     """For a CPU, whose chip may not have bf16."""
     import torch
 
-    from fastgan.precision import choose_precision
+    from fastgan.device.precision import choose_precision
 
     if module == "bench.gpu.checks":
         return [*arguments, "--device", "cpu"]
@@ -123,10 +123,11 @@ def make_small() -> None:
 
 def _stand_in_for_graphs() -> None:
     from bench.gpu.stand_in import RehearsedGraphs, noticing
-    from fastgan import assembly, engine
+    from fastgan.engine import engine
+    from fastgan.run import build_engine
 
     refused = frozenset(filter(None, os.environ.get(REFUSED, "").split(",")))
-    assembly._graphs_of = lambda device, generators: RehearsedGraphs(refused)
+    build_engine._graphs_of = lambda device, generators: RehearsedGraphs(refused)
     engine.compile_step = noticing(engine.compile_step)
 
 
@@ -134,7 +135,7 @@ def _small(make_case):
     """The same case with narrow layers, small images and a small batch."""
     from bench.cases import SET_SIZE, Case
     from fastgan.config import replace
-    from fastgan.validation import USED_BY
+    from fastgan.config.validation import USED_BY
 
     def make(name, batch_size=None, resolution=None, channels=None):
         case = make_case(name, batch_size, resolution, channels)

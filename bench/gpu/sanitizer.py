@@ -15,17 +15,17 @@ from pathlib import Path
 
 from bench.gpu import evidence, rows
 from bench.machine import ROOT
-from fastgan import ops
+from fastgan.ops.dispatch import registry
 
 TOOLS = ("memcheck", "racecheck", "synccheck")
 CASE_S, AT_ONCE = 120.0, 3
 FOUND = re.compile(r"ERROR SUMMARY: (\d+) error|RACECHECK SUMMARY: (\d+) hazard")
-CHECK = "from fastgan.ops import trust; trust.serve('cuda', [{key!r}])"
+CHECK = "from fastgan.ops.dispatch import self_checks; self_checks.serve('cuda', [{key!r}])"
 
 
 def keys() -> list[str]:
     """Name every operator that has a native CUDA kernel."""
-    return [f"{op} cuda" for op, implementations in ops.OPS.items() if "cuda" in implementations]
+    return [f"{op} cuda" for op, implementations in registry.OPS.items() if "cuda" in implementations]
 
 
 def command(tool: str, key: str) -> list[str]:

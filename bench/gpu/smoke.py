@@ -21,8 +21,9 @@ from bench.cases import Case, make_case
 from bench.fastgan_loop import FastganLoop
 from bench.gpu import evidence, rows
 from bench.implementations import rung_config
-from fastgan import assembly, info
+from fastgan import info
 from fastgan.config import replace
+from fastgan.run import build_engine
 
 BATCH_SIZE, STEPS = 64, 3
 NUM = 8  # numbers that the smallest graph draws
@@ -61,7 +62,7 @@ def a_graph(device: torch.device) -> str:
     AssertionError where it does not.
     """
     generator, out = torch.Generator(device).manual_seed(1), torch.zeros(NUM, device=device)
-    graphs = assembly._graphs_of(device, [generator])
+    graphs = build_engine._graphs_of(device, [generator])
     assert graphs is not None, f"nothing can be recorded on {device.type}"
 
     def draw() -> None:

@@ -13,7 +13,7 @@ WAITS = {aten._local_scalar_dense.default, aten.lift_fresh.default, aten.nonzero
 
 
 class RecordedGraphs:
-    """Stands in for fastgan.cuda_graphs.CudaGraphs. recordings: the operators of each recording.
+    """Stands in for fastgan.device.cuda_graphs.CudaGraphs. recordings: the operators of each recording.
 
     refused: names of operators, aten::randn, that a recording breaks off at, to provoke what a machine may do.
     """
@@ -72,7 +72,7 @@ _compiled_calls = [0]
 
 
 def noticing(compile_step):
-    """fastgan.engine.compile_step, for RehearsedGraphs: counts the calls of what it compiled."""
+    """fastgan.engine.engine.compile_step, for RehearsedGraphs: counts the calls of what it compiled."""
 
     def compile_noticed(step, graphs, options):
         compiled = compile_step(step, graphs, options)

@@ -24,7 +24,7 @@ from bench.switches import Switches, present
 from bench.timing import quartiles
 from fastgan.config import replace as configured
 from fastgan.errors import UserError
-from fastgan.ops import choice
+from fastgan.ops.dispatch import autotune
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def build(case: Case, variant: Variant) -> tuple[FastganLoop, Switches]:
 
 def measure(case: Case, form: str, path: Path) -> list[dict]:
     """The rows, written as soon as all rounds are over."""
-    choice.force({"deconv": form})
+    autotune.force({"deconv": form})
     try:
         built = {variant: build(case, variant) for variant in variants(form)}
         calls = {variant: loop.run for variant, (loop, _) in built.items()} | {
@@ -82,7 +82,7 @@ def measure(case: Case, form: str, path: Path) -> list[dict]:
             for variant, (loop, _) in built.items()
         ]
     finally:
-        choice.force({"deconv": "auto"})
+        autotune.force({"deconv": "auto"})
     for row in found:
         rows.append(path, row)
         print(row, flush=True)
@@ -96,7 +96,7 @@ def _row(case: Case, variant: Variant, loop: FastganLoop, call_s: list[float], m
     return {
         "kind": "sweep", "preset": case.config.preset, "batch_size": case.config.run.batch_size, **dataclasses.asdict(variant), "imgs_per_sec": rate,
         "imgs_per_sec_quartiles": [q1, q3], "matmul_us": 1e6 * matmul_s, "rung": loop.engine.rung.name,
-        "steps_per_launch": loop.engine.rung.steps_per_launch, "operators": choice.used(), "note": "; ".join(loop.reasons), **stamp,
+        "steps_per_launch": loop.engine.rung.steps_per_launch, "operators": autotune.used(), "note": "; ".join(loop.reasons), **stamp,
     }  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """Time every tile of every deconvolution of a step: `python -m bench.gpu.tiles --rows FILE [--batch-size 128]`.
 
 Each tile takes its turn while a CUDA graph of the call is replayed. What is faster than the default beyond the noise is
-kept where fastgan looks for it (fastgan/ops/tiles.py): training on this chip uses it from its next start on. The call's
+kept where fastgan looks for it (fastgan/ops/dispatch/tiles.py): training on this chip uses it from its next start on. The call's
 own tensors stay in the L2 cache from replay to replay, for all tiles alike.
 """
 
@@ -18,10 +18,10 @@ from bench.gpu import rows
 from bench.ops.cases import DTYPES
 from bench.ops.deconv_cases import DCGAN_LAYERS, describe_layer, layer_tensors
 from bench.timing import quartiles
-from fastgan import ops
-from fastgan.ops import deconv_forms, tiles, trust
-from fastgan.ops.tiles import Tiling
-from fastgan.precision import choose_precision
+from fastgan.device.precision import choose_precision
+from fastgan.ops.deconv import implementations
+from fastgan.ops.dispatch import registry, self_checks, tiles
+from fastgan.ops.dispatch.tiles import Tiling
 
 LAYERS = {"dcgan": DCGAN_LAYERS}  # of the presets whose steps are known here
 ROUNDS, NUM_CALLS = 7, 20  # of each tile; calls a timing
@@ -30,7 +30,7 @@ SUM_ERROR = 1e-5  # of the largest result: two float32 sums of the same numbers 
 
 Timer = Callable[
     [Callable[[], object], int, str], float
-]  # (call, calls, device type) -> seconds a call: fastgan.ops.timing.device_seconds
+]  # (call, calls, device type) -> seconds a call: fastgan.ops.dispatch.timing.device_seconds
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ def calls(preset: str, batch_size: int, dtype: torch.dtype, device: torch.device
     for layer in LAYERS[preset]:
         small, big, weight = layer_tensors(layer, batch_size, dtype, device)
         runs = {
-            "up": deconv_forms.up_forms(small, weight, None, tuple(big.shape[2:]), "linear", 0.0),
-            "down": deconv_forms.down_forms(big, weight, None, "linear", 0.0),
-            "weight": deconv_forms.weight_forms(small, big),
+            "up": implementations.up_forms(small, weight, None, tuple(big.shape[2:]), "linear", 0.0),
+            "down": implementations.down_forms(big, weight, None, "linear", 0.0),
+            "weight": implementations.weight_forms(small, big),
         }
         for direction, forms in runs.items():
             yield Call(
@@ -68,7 +68,7 @@ def calls(preset: str, batch_size: int, dtype: torch.dtype, device: torch.device
 def sweep(call: Call, tiling: Tiling, timer: Timer) -> list[dict]:
     """Return a row for every tile of a call, the default's first; keep for this chip what is faster.
 
-    timer: as fastgan.ops.timing.device_seconds. A tile that fails, or whose result is not that of the default, has a
+    timer: as fastgan.ops.dispatch.timing.device_seconds. A tile that fails, or whose result is not that of the default, has a
     `problem` and no time. The kernels are left with the default.
     """
     kind, run, device_type = (
@@ -160,15 +160,15 @@ def available(names: list[str], path: Path) -> list[Tiling]:
     """Return the kernels of these implementations; one that cannot be used here gets a row with the reason."""
     found = []
     for name in names:
-        problem = trust.problem("deconv", name, "cuda")  # loads the library
+        problem = self_checks.problem("deconv", name, "cuda")  # loads the library
         if problem is not None:
             rows.append(path, {"kind": "tile", "implementation": name, "problem": problem})
             print(f"{name}: {problem}", flush=True)
         elif name == "cuda":
-            found.append(tiles.LibraryTiles(ops._load()[0], torch.cuda.get_device_properties().multi_processor_count))
+            found.append(tiles.LibraryTiles(registry._load()[0], torch.cuda.get_device_properties().multi_processor_count))
         else:
             from fastgan.kernels import deconv_tiles
-            from fastgan.ops import deconv_triton  # noqa: F401  loads what was kept, now and not later
+            from fastgan.ops.deconv import triton  # noqa: F401  loads what was kept, now and not later
 
             found.append(tiles.TritonTiles(deconv_tiles))
     return found
@@ -210,9 +210,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--implementations", nargs="+", choices=("cuda", "triton"), default=["cuda", "triton"])
     options = parser.parse_args(arguments)
     if not torch.cuda.is_available():
-        print(f"bench: tiles are timed on a GPU, and {ops.NO_CUDA}", file=sys.stderr)
+        print(f"bench: tiles are timed on a GPU, and {registry.NO_CUDA}", file=sys.stderr)
         return 2
-    from fastgan.ops.timing import device_seconds
+    from fastgan.ops.dispatch.timing import device_seconds
 
     device = torch.device("cuda")
     choose_precision(True, device)  # TF32 where fp32 is meant, as in training

@@ -19,12 +19,11 @@ from bench.fastgan_loop import FastganLoop
 from bench.gpu import evidence, rows
 from bench.gpu.names import AS_REFUSED, DRAW, EAGER_STEP, READ, RUNGS, WITHOUT
 from bench.implementations import rung_config
-from fastgan import ops
 from fastgan.config import replace as configured
-from fastgan.ops import choice
+from fastgan.ops.dispatch import autotune, registry
 
 Call = Callable[[], object]
-REFERENCES = dict.fromkeys(ops.OPS, choice.REFERENCE)
+REFERENCES = dict.fromkeys(registry.OPS, autotune.REFERENCE)
 
 
 def of_operators(device_type: str) -> list[str]:
@@ -32,7 +31,7 @@ def of_operators(device_type: str) -> list[str]:
     deconv=triton.
     """
     return [
-        f"{op}={name}" for op, names in ops.OPS.items() for name in names if ops.unavailable(name, device_type) is None
+        f"{op}={name}" for op, names in registry.OPS.items() for name in names if registry.unavailable(name, device_type) is None
     ]
 
 
@@ -60,7 +59,7 @@ def _run(case: Case, rung: str, variant: str, more: dict[str, list[str]]) -> tup
     if "=" in variant:
         op, _, implementation = variant.partition("=")
         forced[op] = implementation
-    choice.force(forced)
+    autotune.force(forced)
     config = rung_config(case.config, case.config.run.amp, rung)
     if variant in (DRAW, READ, EAGER_STEP):
         config = configured(config, "run.compile", False)

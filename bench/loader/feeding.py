@@ -14,7 +14,7 @@ from bench.loader.plan import Plan, columns
 from bench.peers.dataloader import NUM_WORKERS, ImageFiles, endless_batches
 from bench.results import significant
 from bench.timing import quartiles
-from fastgan.augment import scale_images
+from fastgan.augment.basic import scale_images
 from fastgan.data import Feed
 
 SIZE = (64, 3, 64)  # (resolution, channels, batch size)

@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 
 from fastgan.data import Batch, Feed, ResidentFeed, open_source
-from fastgan.data.dali_feed import DaliFeed
-from fastgan.data.stream import StreamFeed
+from fastgan.data.dali.feed import DaliFeed
+from fastgan.data.feeds.stream import StreamFeed
 
 
 def open_feeds(images: torch.Tensor, folders: dict[str, Path], batch_size: int, device: torch.device) -> dict[str, Feed]:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from fastgan.data import open_source
-from fastgan.data.pack import pack
+from fastgan.data.packing.pack import pack
 
 EMBEDDED = "fashion-mnist-10k"
 JPEG_QUALITY = 90

@@ -11,7 +11,7 @@ from bench.loader import feeding, packing, reading, stepping
 from bench.loader.plan import Plan
 from bench.loader.rows import LoaderRow
 from bench.results import TUNED
-from fastgan.precision import choose_precision
+from fastgan.device.precision import choose_precision
 
 
 def measure(kinds: Collection[str], presets: Collection[str], compile: bool, plan: Plan, say: Callable[[str], None]) -> list[LoaderRow]:

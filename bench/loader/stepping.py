@@ -14,14 +14,15 @@ from bench.loader.plan import Plan, columns
 from bench.peers.dataloader import NUM_WORKERS, ImageFiles, endless_batches
 from bench.results import significant
 from bench.timing import quartiles
-from fastgan import adapt, models
-from fastgan.assembly import make_engine
+from fastgan import models
 from fastgan.data import Feed
-from fastgan.determinism import settle_algorithms
-from fastgan.engine import Engine
-from fastgan.parity import PARITY_STEPS
-from fastgan.precision import choose_precision
-from fastgan.wiring import make_networks
+from fastgan.device.determinism import settle_algorithms
+from fastgan.device.precision import choose_precision
+from fastgan.engine.engine import Engine
+from fastgan.engine.parity import PARITY_STEPS
+from fastgan.gan.train_state import make_networks
+from fastgan.nn import inspect_pair
+from fastgan.run.build_engine import make_engine
 
 GPU_SHARE = 0.3  # of the time that a CPU takes: steps are a hundred times shorter there, and their number is what counts
 CONSTANT, ALONE = "constant", "alone "
@@ -66,7 +67,7 @@ class FedSteps:
         model, device = case.config.model, case.device
         settle_algorithms(case.config.run.deterministic, device)
         G, D = models.build(model)
-        self._signature = adapt.inspect(G.to(device), D.to(device), model.z_dim, case.config.run.batch_size, device)
+        self._signature = inspect_pair.inspect(G.to(device), D.to(device), model.z_dim, case.config.run.batch_size, device)
         self._networks = make_networks(G, D, self._config, self._signature.img_shape, device, self._signature.one_pass)
         self._generator = torch.Generator(device).manual_seed(0)
         self._precision = choose_precision(True, device)

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import torch
 
 from bench.ops import deconv_cases
-from fastgan import models, ops
+from fastgan import models
 from fastgan.config import replace
-from fastgan.ops import adam_ema, choice, trust
+from fastgan.config.presets import preset
+from fastgan.ops import adam_ema
 from fastgan.ops.batch_norm import batch_norm
+from fastgan.ops.dispatch import autotune, registry, self_checks
 from fastgan.ops.leaky_relu_bce import leaky_relu_bce_head
-from fastgan.presets import preset
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 NORMS = ((64, 32), (128, 16), (256, 8), (512, 4))  # channels and pixels of a side, in a DCGAN of 64 pixels
@@ -37,12 +38,12 @@ def all_cases(names: list[str], batch_size: int, dtypes: list[str], device: torc
     for name in names:
         for dtype in dtypes:
             for call, flop, num_bytes, candidates in CASES[name](batch_size, DTYPES[dtype], device):
-                trusted = {each: run for each, run in candidates.items() if each.startswith(choice.REFERENCE) or _is_trusted(name, each, device)}
+                trusted = {each: run for each, run in candidates.items() if each.startswith(autotune.REFERENCE) or _is_trusted(name, each, device)}
                 yield OpCase(name, call, dtype, flop, num_bytes, trusted)
 
 
 def _is_trusted(op: str, implementation: str, device: torch.device) -> bool:
-    return trust.problem(op, implementation, device.type) is None
+    return self_checks.problem(op, implementation, device.type) is None
 
 
 def head_cases(batch_size: int, dtype: torch.dtype, device: torch.device):
@@ -54,10 +55,10 @@ def head_cases(batch_size: int, dtype: torch.dtype, device: torch.device):
         target = torch.rand(shape[0], device=device)
 
         def run(implementation, x=x, weight=weight, target=target):
-            choice.force({"leaky_relu_bce": implementation})
+            autotune.force({"leaky_relu_bce": implementation})
             return torch.autograd.grad(leaky_relu_bce_head(x, weight, None, target)[0].sum(), (x, weight))
 
-        names = (choice.REFERENCE, *ops.OPS["leaky_relu_bce"])
+        names = (autotune.REFERENCE, *registry.OPS["leaky_relu_bce"])
         candidates = {each: lambda each=each, run=run: run(each) for each in names}
         num_bytes = 3 * x.numel() * x.element_size()  # read twice, its gradient written
         yield f"forward and backward {name} {'x'.join(map(str, shape))}", 6 * x.numel(), num_bytes, candidates
@@ -88,10 +89,10 @@ def norm_cases(batch_size: int, dtype: torch.dtype, device: torch.device):
         weight, bias = (torch.rand(channels, device=device).requires_grad_() for _ in range(2))
 
         def run(implementation, x=x, dy=dy, weight=weight, bias=bias, parts=parts):
-            choice.force({"batch_norm": implementation})
+            autotune.force({"batch_norm": implementation})
             return torch.autograd.grad(batch_norm(x, weight, bias, None, None, act="leaky_relu", parts=parts), (x, weight, bias), dy)
 
-        candidates = {each: functools.partial(run, each) for each in (choice.REFERENCE, *ops.OPS["batch_norm"])}
+        candidates = {each: functools.partial(run, each) for each in (autotune.REFERENCE, *registry.OPS["batch_norm"])}
         num_bytes = 5 * x.numel() * x.element_size()  # x and the gradient read, the result and its gradient written, x read once more
         yield f"forward and backward {'x'.join(map(str, shape))} {parts} parts", 20 * x.numel(), num_bytes, candidates
 

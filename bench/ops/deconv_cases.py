@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterator
 import torch
 import torch.nn.functional as F
 
-from fastgan.ops import choice, deconv_forms
-from fastgan.ops.deconv import deconv
+from fastgan.ops.deconv import implementations
+from fastgan.ops.deconv.operator import deconv
+from fastgan.ops.dispatch import autotune
 
 DCGAN_LAYERS = ((512, 256, 4), (256, 128, 8), (128, 64, 16), (64, 3, 32))  # (small channels, big channels, small size) of both networks at 64x64
 Calls = dict[str, Callable[[], object]]
@@ -18,9 +19,9 @@ def cases(batch_size: int, dtype: torch.dtype, device: torch.device) -> Iterator
         flop = 2 * small.numel() * weight.shape[1] * 16
         num_bytes = sum(tensor.numel() * tensor.element_size() for tensor in (small, big, weight))
         directions = {
-            "up": deconv_forms.up_forms(small, weight, None, tuple(big.shape[2:]), "linear", 0.0),
-            "down": deconv_forms.down_forms(big, weight, None, "linear", 0.0),
-            "weight": deconv_forms.weight_forms(small, big),
+            "up": implementations.up_forms(small, weight, None, tuple(big.shape[2:]), "linear", 0.0),
+            "down": implementations.down_forms(big, weight, None, "linear", 0.0),
+            "weight": implementations.weight_forms(small, big),
         }
         for direction, forms in directions.items():
             yield f"{direction} {describe_layer(layer, batch_size)}", flop, num_bytes, forms
@@ -38,7 +39,7 @@ def _last_layer_cases(batch_size: int, dtype: torch.dtype, device: torch.device)
         return _run(lambda: torch.tanh(F.conv_transpose2d(*leaves, 2, 1)), leaves, dbig)
 
     def ours(implementation, dbig):
-        choice.force({"deconv": implementation})
+        autotune.force({"deconv": implementation})
         return _run(lambda: deconv(*leaves, act="tanh"), leaves, dbig)
 
     flop, num_bytes = 2 * small.numel() * weight.shape[1] * 16, sum(tensor.numel() * tensor.element_size() for tensor in (small, big, weight))

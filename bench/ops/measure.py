@@ -1,6 +1,6 @@
 """From cases to rows: every implementation of a case in turn, beside a large matrix product and a large copy, which set the limits.
 
-All are timed as choice.py times them (fastgan/ops/timing.py): on CUDA by the device's own time, as a captured step spends it.
+All are timed as autotune.py times them (fastgan/ops/dispatch/timing.py): on CUDA by the device's own time, as a captured step spends it.
 """
 import datetime
 from collections.abc import Callable
@@ -12,10 +12,10 @@ from bench.flops import matmul
 from bench.ops.cases import CASES, DTYPES, OpCase, all_cases
 from bench.ops.rows import OpRow
 from bench.timing import quartiles
-from fastgan.determinism import settle_algorithms
-from fastgan.ops import choice
-from fastgan.ops.timing import HostWaitsError, timer
-from fastgan.precision import choose_precision
+from fastgan.device.determinism import settle_algorithms
+from fastgan.device.precision import choose_precision
+from fastgan.ops.dispatch import autotune
+from fastgan.ops.dispatch.timing import HostWaitsError, timer
 
 ROUND_S = 0.05  # a round of one implementation
 COPY_BYTES = {"cpu": 1 << 28, "cuda": 1 << 32}  # past every cache
@@ -57,7 +57,7 @@ def measure(
             keep(of_case)
             rows += of_case
     finally:
-        choice.force(dict.fromkeys(CASES, "auto"))
+        autotune.force(dict.fromkeys(CASES, "auto"))
     return rows
 
 
@@ -77,7 +77,7 @@ def _row(
     case: OpCase, name: str, call_s: dict[str, list[float]], timed: str, limit_s: float, matmul_rate: float, copy_rate: float, shared: dict
 ) -> OpRow:
     q1, median, q3 = quartiles(call_s[name])
-    slow, ratio, fast = quartiles([reference / ours for reference, ours in zip(call_s[choice.REFERENCE], call_s[name], strict=True)])
+    slow, ratio, fast = quartiles([reference / ours for reference, ours in zip(call_s[autotune.REFERENCE], call_s[name], strict=True)])
     return OpRow(
         op=case.op,
         call=case.call,

@@ -3,7 +3,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.results import significant, stamped_tables, with_quartiles
-from fastgan.ops.timing import WALL_CLOCK
+from fastgan.ops.dispatch.timing import WALL_CLOCK
 
 OPS_RESULTS = Path(__file__).parents[1] / "results" / "ops.jsonl"
 COLUMNS = ("call", "dtype", "implementation", "microseconds", "x reference", "GFLOP/s", "GB/s", "% of the limit")
@@ -33,7 +33,7 @@ class OpRow:
     commit: str | None
     torch: str
     machine: dict
-    timed: str = WALL_CLOCK  # how (fastgan/ops/timing.py): wall clock, with the host's part on CUDA, in older rows | graph replays | queue, and why
+    timed: str = WALL_CLOCK  # how (ops/dispatch/timing.py): wall clock, with the host's part on CUDA, in older rows | graph replays | queue, and why
 
 
 def markdown_table(rows: list[dict]) -> str:

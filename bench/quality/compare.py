@@ -11,8 +11,8 @@ from bench.quality.plan import Case
 from bench.quality.rows import COMPARE, Curve, QualityRow, changed, stamped
 from bench.quality.train import subject, train
 from fastgan.data import open_source
-from fastgan.feeds import fit_to_data
 from fastgan.models import sizes
+from fastgan.run.feeds import fit_to_data
 
 
 def compare(case: Case, note: str = "") -> Iterator[QualityRow]:

@@ -11,9 +11,9 @@ from fastgan import plots
 from fastgan.config import Config
 from fastgan.data import ImageSet
 from fastgan.evaluation import image_maker
-from fastgan.feeds import centres_of
 from fastgan.metrics import Evaluator, mixture_coverage
-from fastgan.sample import draw_z, evaluating
+from fastgan.run.feeds import centres_of
+from fastgan.run.sampler import draw_z, evaluating
 
 NUM_SAMPLES = 10_000  # of a density
 SEED = 1_000_000  # of the z that generators are measured with: always the same ones

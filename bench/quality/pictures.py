@@ -5,9 +5,9 @@ import torch
 
 from bench.quality.rows import QualityRow
 from fastgan import plots
-from fastgan.feeds import centres_of
-from fastgan.sample import evaluating, generate_chunks
-from fastgan.snapshots import Truncated
+from fastgan.run.feeds import centres_of
+from fastgan.run.sampler import evaluating, generate_chunks
+from fastgan.run.snapshots import Truncated
 from fastgan.trainer import Trainer
 
 MOST_BYTES = 60_000  # of a file

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastgan.config import DENSITIES, Config, override, replace, without_length
+from fastgan.config.presets import preset
 from fastgan.errors import UserError
-from fastgan.presets import preset
 
 STACKED = "stacked:"  # data of known modes: three grey images as one of three channels
 POINTS = 10  # of a curve, beside the untrained generator

@@ -5,14 +5,14 @@ The names are loaded on first use, so that what only decodes images (`fastgan pa
 import importlib
 
 _PUBLIC = {
-    "Batch": "fastgan.data.feed",
-    "Feed": "fastgan.data.feed",
-    "GaussianFeed": "fastgan.data.synthetic",
+    "Batch": "fastgan.data.feeds.feed",
+    "Feed": "fastgan.data.feeds.feed",
+    "GaussianFeed": "fastgan.data.feeds.synthetic",
     "ImageSet": "fastgan.data.image_set",
-    "ResidentFeed": "fastgan.data.resident",
+    "ResidentFeed": "fastgan.data.feeds.resident",
     "Source": "fastgan.data.source",
     "classes_of": "fastgan.data.classes",
-    "open_source": "fastgan.data.sources",
+    "open_source": "fastgan.data.sources.opening",
 }
 __all__ = ["Batch", "Feed", "GaussianFeed", "ImageSet", "ResidentFeed", "Source", "classes_of", "open_source"]
 

@@ -18,9 +18,9 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
-from fastgan.data.bars import progress_bar
 from fastgan.data.image_set import ImageSet
 from fastgan.data.images import BadImage, fit
+from fastgan.data.progress_bar import progress_bar
 from fastgan.errors import UserError
 
 Item = TypeVar("Item")

@@ -4,15 +4,15 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 
 from fastgan.data import ImageSet
-from fastgan.data.bars import progress_bar
+from fastgan.data.progress_bar import progress_bar
 from fastgan.errors import UserError
-from fastgan.metrics import kernels, manifolds
-from fastgan.metrics.features import fp32_arithmetic, open_features
-from fastgan.metrics.gaussians import frechet_distance
+from fastgan.metrics import kid, precision_recall
+from fastgan.metrics.classifier_metrics import JUDGES
+from fastgan.metrics.frechet import frechet_distance
 from fastgan.metrics.generated import Generated, portions
-from fastgan.metrics.judges import JUDGES
 from fastgan.metrics.names import Metric, counts, parse
-from fastgan.metrics.reals import RealFeatures
+from fastgan.metrics.networks.features import fp32_arithmetic, open_features
+from fastgan.metrics.real_features import RealFeatures
 
 
 class Evaluator:
@@ -73,17 +73,17 @@ class Evaluator:
     def _kernel(self, metric: Metric, generated: Generated) -> dict[str, float]:
         real = self._reals.features(metric.num)
         if metric.num not in self._real_similarity:
-            self._real_similarity[metric.num] = kernels.self_similarity(real)
-        return {"kid": kernels.kernel_distance(real, generated.features(metric.num), self._real_similarity[metric.num])}
+            self._real_similarity[metric.num] = kid.self_similarity(real)
+        return {"kid": kid.kernel_distance(real, generated.features(metric.num), self._real_similarity[metric.num])}
 
     def _precision_recall(self, metric: Metric, generated: Generated) -> dict[str, float]:
-        real, fake, k = self._reals.features(metric.num), generated.features(metric.num), manifolds.PR_NEIGHBOURS
-        return {"precision": manifolds.precision(real, manifolds.squared_radii(real, k), fake),
-                "recall": manifolds.precision(fake, manifolds.squared_radii(fake, k), real)}  # fmt: skip
+        real, fake, k = self._reals.features(metric.num), generated.features(metric.num), precision_recall.PR_NEIGHBOURS
+        return {"precision": precision_recall.precision(real, precision_recall.squared_radii(real, k), fake),
+                "recall": precision_recall.precision(fake, precision_recall.squared_radii(fake, k), real)}  # fmt: skip
 
     def _density_coverage(self, metric: Metric, generated: Generated) -> dict[str, float]:
-        real, k = self._reals.features(metric.num), manifolds.DC_NEIGHBOURS
-        density, coverage = manifolds.density_and_coverage(real, manifolds.squared_radii(real, k), generated.features(metric.num), k)
+        real, k = self._reals.features(metric.num), precision_recall.DC_NEIGHBOURS
+        density, coverage = precision_recall.density_and_coverage(real, precision_recall.squared_radii(real, k), generated.features(metric.num), k)
         return {"density": density, "coverage": coverage}
 
     def _notes(self) -> Iterator[str]:

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import nn
 
-from fastgan.metrics.gaussians import RunningMoments
-from fastgan.metrics.judges import Judge
+from fastgan.metrics.classifier_metrics import Judge
+from fastgan.metrics.frechet import RunningMoments
 from fastgan.metrics.names import Metric, counts
 
 

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from fastgan.errors import UserError
-from fastgan.layers import BatchNorm2d, ClassProjection
 from fastgan.models.res_blocks import Norm, UpBlock, down_blocks, small_image
-from fastgan.norms import ClassBatchNorm2d, normalise_weights
+from fastgan.nn.layers import BatchNorm2d, ClassProjection
+from fastgan.nn.norms import ClassBatchNorm2d, normalise_weights
 
 SPECTRAL_EPS = 1e-6
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from fastgan.errors import UserError
-from fastgan.layers import (
+from fastgan.nn.layers import (
     SLOPES,
     BatchNorm2d,
     ClassProjection,
@@ -17,7 +17,7 @@ from fastgan.layers import (
     activation,
     dcgan_init,
 )  # fmt: skip
-from fastgan.norms import ClassBatchNorm2d, class_batch_norm, normalisation, normalise_weights
+from fastgan.nn.norms import ClassBatchNorm2d, class_batch_norm, normalisation, normalise_weights
 
 OF_WEIGHTS = ("spectral", "weight")  # normalisations that are no layer of their own
 WITHOUT_BIAS = ("none", *OF_WEIGHTS)  # normalisations that bring no bias: the convolutions have one instead

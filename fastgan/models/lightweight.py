@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from fastgan.errors import UserError
-from fastgan.layers import SLOPES, BatchNorm2d, Projection, dcgan_init
-from fastgan.norms import normalise_weights
+from fastgan.nn.layers import SLOPES, BatchNorm2d, Projection, dcgan_init
+from fastgan.nn.norms import normalise_weights
 
 SIZES = (16, 32, 64, 128, 256, 512, 1024)
 G_CHANNELS = {4: 1024, 8: 512, 16: 256, 32: 128, 64: 128, 128: 64, 256: 32, 512: 16, 1024: 8}  # behind the level of that size

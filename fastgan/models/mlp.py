@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from fastgan.config import SET_SIZE
-from fastgan.layers import SLOPES, Head, linear_critic, linear_stack
+from fastgan.nn.layers import SLOPES, Head, linear_critic, linear_stack
 
 POINT_DIM = 2  # numbers of a point
 DROPOUT = 0.4  # in D by class

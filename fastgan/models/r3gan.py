@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from fastgan.errors import UserError
-from fastgan.layers import Conv2d
+from fastgan.nn.layers import Conv2d
 from fastgan.ops.bias_act import bias_act
-from fastgan.ops.device import device_type
+from fastgan.ops.dispatch.device import device_type
 
 SLOPE = 0.2
 EXPANSION = 2  # channels inside of a block for each of the stage's
@@ -151,7 +151,7 @@ def _depthwise(x: torch.Tensor, gain: float, convolve: Callable[[torch.Tensor, t
 
 def _triangle(x: torch.Tensor, gain: float) -> torch.Tensor:
     """gain times the outer product of [1, 2, 1] with itself, a depthwise weight [C, 1, 3, 3]; computed where x is, for a copy from the host would
-    wait. Contiguous, so that a compiled step has one for all layers of a width (passes/equals.py): r3gan-tiny 6 launches instead of 15.
+    wait. Contiguous, so that a compiled step has one for all layers of a width (passes/equal_nodes.py): r3gan-tiny 6 launches instead of 15.
     """
     taps = 2 - torch.arange(-1, 2, device=x.device, dtype=x.dtype).abs()
     return (gain * torch.outer(taps, taps)).expand(x.shape[1], 1, 3, 3).contiguous()

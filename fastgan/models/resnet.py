@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fastgan.layers import BatchNorm1d, BatchNorm2d, ClassifierHead, ClassProjection, Conv2d, ConvTranspose2d
 from fastgan.models.res_blocks import DownBlock, UpBlock, down_blocks, small_image, tapered_widths, xavier_init
-from fastgan.norms import class_batch_norm, normalisation, normalise_weights
+from fastgan.nn.layers import BatchNorm1d, BatchNorm2d, ClassifierHead, ClassProjection, Conv2d, ConvTranspose2d
+from fastgan.nn.norms import class_batch_norm, normalisation, normalise_weights
 
 
 class Generator(nn.Module):

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fastgan.layers import OverParts
+from fastgan.nn.layers import OverParts
 from fastgan.ops.bias_act import bias_act
 from fastgan.ops.conv import conv2d, conv_transpose2d
 from fastgan.ops.upfirdn2d import downsample2d, filter2d

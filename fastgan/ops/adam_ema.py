@@ -12,8 +12,8 @@ from typing import NamedTuple
 import torch
 
 from fastgan.errors import UserError
-from fastgan.ops import choice, trust
-from fastgan.ops.device import device_type
+from fastgan.ops.dispatch import autotune, self_checks
+from fastgan.ops.dispatch.device import device_type
 
 GRADIENT_DTYPES = {"cpu": (torch.float32, torch.bfloat16), "cuda": (torch.float32, torch.float16, torch.bfloat16)}  # others are cast for the kernels
 
@@ -116,18 +116,18 @@ def adam_ema_triton(gradients: list[torch.Tensor], state: AdamState) -> None:
 
 def _form_for(gradients: list[torch.Tensor], state: AdamState) -> Form:
     if torch.compiler.is_compiling():
-        return forms(state).get(choice.forced("adam_ema"), adam_ema_reference)
+        return forms(state).get(autotune.forced("adam_ema"), adam_ema_reference)
     return _fastest(gradients, state)
 
 
 def _fastest(gradients: list[torch.Tensor], state: AdamState) -> Form:
-    """The form that choice.py picks for such tensors. It times them on copies, for a step changes what it is given."""
+    """The form that autotune.py picks for such tensors. It times them on copies, for a step changes what it is given."""
     fitting = forms(state)
     copied_state = functools.cache(lambda: AdamState(*(_copied(field, torch.float32) for field in state)))
     runs = {name: lambda form=form: form(gradients, copied_state()) for name, form in fitting.items()}
     dtype, numel = str(gradients[0].dtype).removeprefix("torch."), sum(parameter.numel() for parameter in state.parameters)
     call = f"{len(gradients)} tensors of {numel} elements {dtype}{' averaged' * bool(state.average)}"
-    return fitting[choice.pick("adam_ema", call, runs, state.parameters[0].device.type)]
+    return fitting[autotune.pick("adam_ema", call, runs, state.parameters[0].device.type)]
 
 
 def _copied(field, dtype: torch.dtype):
@@ -189,7 +189,7 @@ def self_check(implementation: str, device: torch.device) -> str | None:
             form = forms(state)[implementation]
             ours, reference = (after_steps(each, torch.float32, state, gradients) for each in (form, adam_ema_reference))
             for name, truth in after_steps(adam_ema_reference, torch.float64, state, gradients).items():
-                problem = trust.three_way_problem(f"{name} after gradients in {dtype}", ours[name], reference[name], truth)
+                problem = self_checks.three_way_problem(f"{name} after gradients in {dtype}", ours[name], reference[name], truth)
                 if problem:
                     return problem
     return None

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 
 from fastgan.errors import UserError
-from fastgan.ops import choice, trust
-from fastgan.ops.device import device_type
-from fastgan.ops.gradients import is_needed, is_transformed
+from fastgan.ops.autograd_queries import is_needed, is_transformed
+from fastgan.ops.dispatch import autotune, self_checks
+from fastgan.ops.dispatch.device import device_type
 from fastgan.ops.leaky_relu_bce import activated
 
 ACTIVATIONS = ("linear", "relu", "leaky_relu")
@@ -91,14 +91,14 @@ def gradients(ctx, dy: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor 
 # The compiler takes it as one node and differentiates what is inside, as it does with deconv's.
 @torch.compiler.allow_in_graph
 def _chosen(x, weight, bias, running_mean, running_var, momentum, eps, slope, parts) -> torch.Tensor:
-    """Run the form that choice.py picks. It times the sums alone: passes over elements are the compiler's in either."""
+    """Run the form that autotune.py picks. It times the sums alone: passes over elements are the compiler's in either."""
     runs = {
         "reference": functools.partial(torch.var_mean, _by_parts(x, parts), _dims(x), correction=0),
         "triton": lambda: _operators().statistics(x, None, None, momentum, eps, parts),
     }
     call = f"{'x'.join(map(str, x.shape))}{f' {parts} parts' * (parts > 1)} {str(x.dtype).removeprefix('torch.')}"
     form = (
-        _BatchNorm.apply if choice.pick("batch_norm", call, runs, device_type(x)) == "triton" else batch_norm_reference
+        _BatchNorm.apply if autotune.pick("batch_norm", call, runs, device_type(x)) == "triton" else batch_norm_reference
     )
     return form(x, weight, bias, running_mean, running_var, momentum, eps, slope, parts)
 
@@ -252,7 +252,7 @@ def _problem_of(
 
     names = ("mean", "rstd", "running mean", "running variance", "sums of the gradient", "gradients of weight and bias")
     for name, *each in zip(names, ours, reference(torch.float32), reference(torch.float64), strict=True):
-        problem = trust.three_way_problem(f"{name} of {dtype}", *each)
+        problem = self_checks.three_way_problem(f"{name} of {dtype}", *each)
         if problem:
             return problem
     return None

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from fastgan.errors import UserError
-from fastgan.ops import trust
-from fastgan.ops.gradients import is_transformed
+from fastgan.ops.autograd_queries import is_transformed
+from fastgan.ops.dispatch import self_checks
 
 ACTIVATIONS = ("linear", "relu", "leaky_relu")
 NATIVE_DTYPES = {
@@ -82,7 +82,7 @@ def self_check(implementation: str, device: torch.device) -> str | None:
         ours = y, torch.ops.fastgan.bias_act_backward(dy, y, *rest[2:])
         reference, truth = (_value_and_gradient(*(tensor.to(t) for tensor in (x, bias, dy)), rest) for t in (dtype, torch.float64))
         for what, *each in zip(("the value", "the gradient"), ours, reference, truth, strict=True):
-            problem = trust.three_way_problem(f"{what} in {dtype}", *each)
+            problem = self_checks.three_way_problem(f"{what} in {dtype}", *each)
             if problem:
                 return problem
     return None
@@ -112,7 +112,7 @@ def _native_fits(x: torch.Tensor, bias: torch.Tensor | None) -> bool:
         and (bias is None or (bias.device == x.device and bias.is_contiguous()))
         and (x.is_contiguous() or _is_channels_last(x))
         and not is_transformed(x, bias)
-        and trust.problem("bias_act", x.device.type, x.device.type) is None
+        and self_checks.problem("bias_act", x.device.type, x.device.type) is None
     )
 
 

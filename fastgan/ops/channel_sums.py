@@ -1,13 +1,13 @@
 """Sums of every channel of several tensors, one launch for all of them on CUDA: bias gradients.
 
-passes/sums.py puts it into compiled graphs; nothing else calls it.
+passes/channel_sums.py puts it into compiled graphs; nothing else calls it.
 """
 
 from collections.abc import Sequence
 
 import torch
 
-from fastgan.ops import trust
+from fastgan.ops.dispatch import self_checks
 from fastgan.ops.tickets import tickets
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)  # that the kernel takes
@@ -45,7 +45,7 @@ def self_check(implementation: str, device: torch.device) -> str | None:
         reference, truth = (
             torch.cat([x.to(t).sum([0, *range(2, x.ndim)]) for x in tensors]) for t in (dtype, torch.float64)
         )
-        problem = trust.three_way_problem(f"sums of {dtype}", channel_sums(tensors), reference, truth)
+        problem = self_checks.three_way_problem(f"sums of {dtype}", channel_sums(tensors), reference, truth)
         if problem:
             return problem
     return None

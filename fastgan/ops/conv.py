@@ -2,7 +2,7 @@
 
 torch.nn.functional has them too, but its gradient of the weight, differentiated once more, is a convolution of images as large as filters: batch and
 channels change places, and groups are taken one by one. The input gradient of a gradient penalty runs into it in every layer. A convolution, its
-transpose and its weight gradient are the three derivatives of one trilinear form (as in fastgan/ops/deconv.py), so three operators are enough for all
+transpose and its weight gradient are the three derivatives of one trilinear form (as in deconv/operator.py), so three operators are enough for all
 orders. Milliseconds of one Zen4 core, fp32, 64 images in channels_last, the weight's part of the second order, torch's and this:
 1x1 32 -> 64 at 32x32 32.7 and 3.6, 3x3 64 -> 64 in 4 groups at 32x32 39 and 19, 3x3 64 -> 64 117 and 48.
 """
@@ -12,11 +12,10 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
-from fastgan import ops
-from fastgan.ops import choice, trust
-from fastgan.ops.device import device_type
-from fastgan.ops.formats import format_of, settled, uninitialised
-from fastgan.ops.gradients import is_needed, is_transformed
+from fastgan.ops.autograd_queries import is_needed, is_transformed
+from fastgan.ops.dispatch import autotune, registry, self_checks
+from fastgan.ops.dispatch.device import device_type
+from fastgan.ops.memory_formats import format_of, settled, uninitialised
 
 
 class _Geometry(NamedTuple):
@@ -64,7 +63,7 @@ def _is_for_the_library(*tensors: torch.Tensor | None) -> bool:
 
 @torch.compiler.assume_constant_result
 def _is_turned_off() -> bool:
-    return ops.turned_off() or choice.forced("conv") == choice.REFERENCE
+    return registry.turned_off() or autotune.forced("conv") == autotune.REFERENCE
 
 
 def _cast(x: torch.Tensor, *others: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
@@ -154,7 +153,7 @@ def _weight(small, big, geometry, taps) -> torch.Tensor:
 
 
 def _run_up(small, weight, bias, geometry, size) -> torch.Tensor:
-    """By the form that choice.py picks for such tensors; there are two where the image doubles, or keeps its size."""
+    """By the form that autotune.py picks for such tensors; there are two where the image doubles, or keeps its size."""
     forms = _up_forms(small, weight, bias, geometry, size)
     if len(forms) == 1:
         return forms["reference"]()
@@ -162,7 +161,7 @@ def _run_up(small, weight, bias, geometry, size) -> torch.Tensor:
     words = str(small.dtype).removeprefix("torch."), str(_format_of(small, weight)).removeprefix("torch.")
     groups = f" in {geometry.groups}" * (geometry.groups > 1)
     call = f"up to {size[0]}x{size[1]} by {geometry.padding}{groups} {shapes} {' '.join(words)}{' bias' * (bias is not None)}"
-    return forms[choice.pick("conv", call, forms, device_type(small))]()
+    return forms[autotune.pick("conv", call, forms, device_type(small))]()
 
 
 def _up_forms(small, weight, bias, geometry, size) -> dict[str, Callable[[], torch.Tensor]]:
@@ -239,7 +238,7 @@ def self_check(implementation: str, device: torch.device) -> str | None:
         reference = up_reference(small, weight, bias, geometry, size)
         ours = _up_forms(small, weight, bias, geometry, size)[implementation]()
         truth = up_reference(small.double(), weight.double(), bias.double(), geometry, size)
-        problem = trust.three_way_problem(f"a transposed convolution of {taps}x{taps} taps", ours, reference, truth)
+        problem = self_checks.three_way_problem(f"a transposed convolution of {taps}x{taps} taps", ours, reference, truth)
         if problem:
             return problem
     return None

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from fastgan.errors import UserError
-from fastgan.ops import choice, trust
-from fastgan.ops.gradients import is_needed, is_transformed
+from fastgan.ops.autograd_queries import is_needed, is_transformed
+from fastgan.ops.dispatch import autotune, self_checks
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 KERNEL_DTYPES = {"cpu": (torch.float32, torch.bfloat16, torch.float64), "cuda": (torch.float32, torch.bfloat16, torch.float16)}
@@ -127,7 +127,7 @@ def _apply(x, weight, bias, target, slope, is_compiling) -> tuple[torch.Tensor, 
 def _picked(
     is_forward: bool, is_compiling: bool, x: torch.Tensor, weight: torch.Tensor | None, arguments: tuple
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The results for such tensors: by the kernel where it is known to be faster, which choice.py has to find out on a GPU alone.
+    """The results for such tensors: by the kernel where it is known to be faster, which autotune.py has to find out on a GPU alone.
 
     On the CPU, forward and backward on one Zen4 core: eager, the kernels take 0.5 ms for 64 x 8192 bfloat16 features (torch's layers and loss 3.6,
     the reference 6.0) and 0.21 ms for 128 x 256 (0.32, 0.46). Compiled, Inductor fuses the reference: 0.30 ms (the kernels 0.29, torch's layers and
@@ -135,13 +135,13 @@ def _picked(
     """
     forms, device_type = _forms(is_forward, x.device.type, x.dtype), x.device.type
     if device_type == "cpu":
-        name = choice.forced("leaky_relu_bce") or ("reference" if is_compiling else "cpu")
-        fits = name == "cpu" and "cpu" in forms and trust.problem("leaky_relu_bce", "cpu", "cpu") is None
+        name = autotune.forced("leaky_relu_bce") or ("reference" if is_compiling else "cpu")
+        fits = name == "cpu" and "cpu" in forms and self_checks.problem("leaky_relu_bce", "cpu", "cpu") is None
         return forms["cpu" if fits else "reference"](*arguments)
     runs = {name: functools.partial(form, *arguments) for name, form in forms.items()}
     asked = "forward" if is_forward else f"backward{' dx' * arguments[-2]}{' dparameters' * arguments[-1]}"
     call = f"{asked} {'elements' if weight is None else 'head'} {'x'.join(map(str, x.shape))} {str(x.dtype).removeprefix('torch.')}"
-    return runs[choice.pick("leaky_relu_bce", call, runs, device_type)]()
+    return runs[autotune.pick("leaky_relu_bce", call, runs, device_type)]()
 
 
 def _forms(is_forward: bool, device_type: str, dtype: torch.dtype) -> dict[str, Callable]:
@@ -261,7 +261,7 @@ def _problem_of(implementation: str, x, weight, bias, targets) -> str | None:
 
     ours, reference, truth = results(implementation, x.dtype), results("reference", x.dtype), results("reference", torch.float64)
     for what in ("loss", "logits", "dx", "dparameters") if weight is not None else ("loss", "logits", "dx"):
-        problem = trust.three_way_problem(f"{what} in {x.dtype}", ours[what], reference[what], truth[what])
+        problem = self_checks.three_way_problem(f"{what} in {x.dtype}", ours[what], reference[what], truth[what])
         if problem:
             return problem
     return None

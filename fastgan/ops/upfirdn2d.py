@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 
 from fastgan.errors import UserError
-from fastgan.ops.device import device_type
-from fastgan.ops.formats import format_of
-from fastgan.ops.gradients import is_transformed
+from fastgan.ops.autograd_queries import is_transformed
+from fastgan.ops.dispatch.device import device_type
+from fastgan.ops.memory_formats import format_of
 
 Taps = Sequence[float] | Sequence[Sequence[float]]  # a filter for both directions, or its rows
 BILINEAR = (1.0, 3.0, 3.0, 1.0)  # what StyleGAN2 resamples with; the helpers normalise it

@@ -120,25 +120,25 @@ def test_what_fastgan_and_the_compiler_time_takes_turns_too(turns, monkeypatch):
     """The names that are replaced exist in this torch and in fastgan, and what they name is called inside a turn."""
     from torch._inductor.runtime.triton_heuristics import CachingAutotuner
 
-    from fastgan import capture
-    from fastgan.ops import choice
+    from fastgan.engine import captured
+    from fastgan.ops.dispatch import autotune
 
     for owner, name in (
-        (choice, "_fastest"),
-        (capture, "_seconds_per_step"),
+        (autotune, "_fastest"),
+        (captured, "_seconds_per_step"),
         (CachingAutotuner, "benchmark_all_configs"),
     ):
         monkeypatch.setattr(owner, name, getattr(owner, name))  # put back at the end
     seen = []
-    monkeypatch.setattr(choice, "_fastest", lambda *arguments: seen.append(exclusive._depth) or "fastest")
+    monkeypatch.setattr(autotune, "_fastest", lambda *arguments: seen.append(exclusive._depth) or "fastest")
     exclusive.guard_timings()
     exclusive.guard_timings()  # once is enough
-    thread = in_thread(lambda: seen.append(choice._fastest({}, "cpu")))
+    thread = in_thread(lambda: seen.append(autotune._fastest({}, "cpu")))
     wait_for(turns, lambda: turns.next_group() is not None)
     turns.lend()
     thread.join()
     assert seen == [1, "fastest"]
     assert all(
-        hasattr(each, "takes_turns") for each in (capture._seconds_per_step, CachingAutotuner.benchmark_all_configs)
+        hasattr(each, "takes_turns") for each in (captured._seconds_per_step, CachingAutotuner.benchmark_all_configs)
     )
-    assert not hasattr(choice._fastest.__wrapped__, "takes_turns")
+    assert not hasattr(autotune._fastest.__wrapped__, "takes_turns")

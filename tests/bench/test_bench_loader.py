@@ -12,10 +12,10 @@ from bench.loader import feeding, feeds, files, measure, reading, stepping
 from bench.loader.plan import Plan, columns
 from bench.loader.rows import LoaderRow, markdown_table
 from bench.peers import dataloader
-from fastgan.augment import scale_images
+from fastgan.augment.basic import scale_images
 from fastgan.config import replace
 from fastgan.data import ResidentFeed, open_source
-from fastgan.data.order import epoch_order
+from fastgan.data.feeds.order import epoch_order
 from fastgan.errors import UserError
 
 CPU = torch.device("cpu")

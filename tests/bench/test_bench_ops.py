@@ -10,7 +10,7 @@ from bench import OPS, results
 from bench import __main__ as command_line
 from bench.ops import cases, deconv_cases, measure
 from bench.ops.rows import OpRow, markdown_table
-from fastgan.ops import choice, timing
+from fastgan.ops.dispatch import autotune, timing
 
 CPU = torch.device("cpu")
 
@@ -24,7 +24,7 @@ def small(monkeypatch):
     monkeypatch.setattr(measure, "COPY_BYTES", {"cpu": 1 << 12})
     monkeypatch.setattr(measure, "ROUND_S", 1e-4)
     monkeypatch.setattr(measure, "matmul", lambda dtype, device: (lambda: torch.ones(8, 8) @ torch.ones(8, 8), 1024))
-    monkeypatch.setattr(choice, "_forced", {})
+    monkeypatch.setattr(autotune, "_forced", {})
 
 
 def test_every_operator_that_can_be_named_can_be_measured():
@@ -42,18 +42,18 @@ def test_flop_and_bytes_of_a_layer_in_closed_form():
 def test_all_candidates_of_a_case_compute_the_same(op):
     torch.manual_seed(0)
     for case in cases.all_cases([op], 2, ["fp32"], CPU):
-        assert next(iter(case.candidates)) == choice.REFERENCE
+        assert next(iter(case.candidates)) == autotune.REFERENCE
         if op == "adam_ema":
             continue  # its candidates change what they are given
         results = {name: run() for name, run in case.candidates.items()}
         for each in results.values():
-            torch.testing.assert_close(each, results[choice.REFERENCE], check_stride=False, rtol=1e-4, atol=1e-4)
-    choice.force(dict.fromkeys(OPS, "auto"))
+            torch.testing.assert_close(each, results[autotune.REFERENCE], check_stride=False, rtol=1e-4, atol=1e-4)
+    autotune.force(dict.fromkeys(OPS, "auto"))
 
 
 def test_rows_are_kept_and_shown(tmp_path, monkeypatch, capsys):
     rows = measure.measure(["deconv"], 2, ["fp32"], 2, say=lambda text: None)
-    assert choice._forced == {}
+    assert autotune._forced == {}
     first = rows[0]
     assert (first.implementation, first.ratio_to_reference, first.rounds, first.timed) == ("reference", 1.0, 2, "wall clock")
     assert first.gflops == pytest.approx(2 * 2 * 8 * 4 * 16 * 4 / first.microseconds / 1e3)

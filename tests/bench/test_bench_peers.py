@@ -15,8 +15,8 @@ from bench.peers.accelerated import AcceleratedLoop, WholeFunctions
 from bench.peers.choice import plain_loop
 from bench.peers.plain import PlainLoop
 from bench.switches import present
-from fastgan import models, presets
-from fastgan.config import replace
+from fastgan import models
+from fastgan.config import presets, replace
 from fastgan.data import ResidentFeed
 
 CPU = torch.device("cpu")

@@ -9,9 +9,9 @@ from bench.quality import bars, page
 from bench.quality.compare import p_better
 from bench.quality.plan import COMPARED, EMBEDDED, PLAN, Case, chosen, data_name, with_asked
 from bench.quality.rows import Curve, QualityRow, command, latest
+from fastgan.config.presets import PRESETS
+from fastgan.config.validation import validate
 from fastgan.errors import UserError
-from fastgan.presets import PRESETS
-from fastgan.validation import validate
 
 MACHINE = {"cpu": "a CPU", "cores": 2, "threads": 1, "flags": [], "memory_gb": 8, "gpu": None, "driver": None, "gpu_limits": None, "os": "an OS",
            "python": "3", "torch": "2", "triton": None}  # fmt: skip

@@ -15,9 +15,8 @@ from bench import cases, flops, implementations, step
 from bench.cases import make_case
 from bench.implementations import build_accelerated
 from bench.switches import Switches, present
-from fastgan import ops
 from fastgan.errors import UserError
-from fastgan.ops import choice
+from fastgan.ops.dispatch import autotune, registry
 
 ROOT = Path(bench.__file__).parents[1]
 CPU = torch.device("cpu")
@@ -228,14 +227,14 @@ def test_without_fused_operators_means_the_reference_while_compiling_and_nothing
     forced = []
 
     def build_rung(case, amp, name):
-        forced.append(dict(choice._forced))
+        forced.append(dict(autotune._forced))
         return implementations.Implementation("compiled", "fp32", amp, lambda: None, present(), 1.0)
 
     monkeypatch.setattr(implementations, "build_rung", build_rung)
     built = [build() for build in implementations.builders(make_case("mlp", 100), [False], ("compiled", bench.UNFUSED))]
     assert [each.label for each in built] == ["compiled fp32", "compiled-reference fp32"]
-    assert forced == [{}, dict.fromkeys(ops.OPS, "reference")]
-    assert choice._forced == {}
+    assert forced == [{}, dict.fromkeys(registry.OPS, "reference")]
+    assert autotune._forced == {}
 
 
 def test_the_gain_of_the_fused_operators_is_in_the_note_of_the_compiled_rung():

@@ -12,7 +12,7 @@ from fastgan.data import classes_of, open_source
 from fastgan.data.classes import check_classes
 from fastgan.data.image_set import ImageSet
 from fastgan.data.images import BadImage
-from fastgan.data.pack import pack
+from fastgan.data.packing.pack import pack
 from fastgan.errors import UserError
 
 GREY = np.random.default_rng(0).integers(0, 256, (6, 8, 8), np.uint8)
@@ -78,7 +78,7 @@ def test_nothing_is_decoded(tmp_path, monkeypatch):
         (tmp_path / str(index)).mkdir()
         (tmp_path / str(index) / "a.png").write_bytes(b"no image")
     assert classes_of(open_source(tmp_path)) == (4, ("0", "1", "2", "3"))
-    monkeypatch.setattr("fastgan.data.arrays.to_uint8", lambda *_: pytest.fail(BadImage("decoded")))
+    monkeypatch.setattr("fastgan.data.sources.arrays.to_uint8", lambda *_: pytest.fail(BadImage("decoded")))
     assert classes_of(open_source((GREY, LABELS))) == (5, None)
 
 

@@ -4,8 +4,8 @@ import torch
 
 from fastgan.data import ImageSet
 from fastgan.errors import UserError
-from fastgan.metrics import Evaluator, evaluator, kernels, manifolds
-from fastgan.metrics.gaussians import RunningMoments, frechet_distance, target
+from fastgan.metrics import Evaluator, evaluator, kid, precision_recall
+from fastgan.metrics.frechet import RunningMoments, frechet_distance, target
 
 CPU = torch.device("cpu")
 
@@ -74,10 +74,10 @@ def test_every_metric_is_that_of_its_own_file(networks):
     fake = features(images(50, 1, 200), 50)
     assert numbers["fid50"] == pytest.approx(frechet_distance(target(moments(spread(50))), moments(fake)), rel=1e-6)
     assert numbers["fid30_full"] == pytest.approx(frechet_distance(target(moments(spread(60))), moments(fake[:30])), rel=1e-6)
-    assert numbers["kid40"] == pytest.approx(kernels.kernel_distance(spread(40), fake[:40]), abs=1e-6)
-    assert numbers["precision40"] == manifolds.precision(spread(40), manifolds.squared_radii(spread(40), 3), fake[:40])
-    assert numbers["recall40"] == manifolds.precision(fake[:40], manifolds.squared_radii(fake[:40], 3), spread(40))
-    density, coverage = manifolds.density_and_coverage(spread(30), manifolds.squared_radii(spread(30), 5), fake[:30], 5)
+    assert numbers["kid40"] == pytest.approx(kid.kernel_distance(spread(40), fake[:40]), abs=1e-6)
+    assert numbers["precision40"] == precision_recall.precision(spread(40), precision_recall.squared_radii(spread(40), 3), fake[:40])
+    assert numbers["recall40"] == precision_recall.precision(fake[:40], precision_recall.squared_radii(fake[:40], 3), spread(40))
+    density, coverage = precision_recall.density_and_coverage(spread(30), precision_recall.squared_radii(spread(30), 5), fake[:30], 5)
     assert (numbers["density30"], numbers["coverage30"]) == (density, coverage)
 
 

@@ -7,7 +7,7 @@ from torch import nn
 from fastgan.errors import UserError
 from fastgan.models.biggan import Discriminator, Generator, SelfAttention
 from fastgan.models.res_blocks import flat_widths, tapered_widths
-from fastgan.norms import ClassBatchNorm2d, Spectral
+from fastgan.nn.norms import ClassBatchNorm2d, Spectral
 
 C_DIM = 3
 

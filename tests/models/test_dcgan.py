@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from fastgan.errors import UserError
-from fastgan.layers import BatchNorm2d, Deconv, Head, StridedConv
 from fastgan.models.dcgan import ConcatDiscriminator, ConcatGenerator, Discriminator, Generator, ProjectionDiscriminator
-from fastgan.norms import ImageNorm, Spectral, WeightNorm
+from fastgan.nn.layers import BatchNorm2d, Deconv, Head, StridedConv
+from fastgan.nn.norms import ImageNorm, Spectral, WeightNorm
 
 SIZES = [(16, 1), (32, 3), (64, 3), (128, 1)]
 NORMS = ["batch", "instance", "layer", "none", "spectral", "weight"]

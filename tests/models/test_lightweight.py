@@ -7,7 +7,7 @@ from torch import nn
 
 from fastgan.errors import UserError
 from fastgan.models.lightweight import SIZES, Discriminator, Gate, Generator, Noise, _quadrant
-from fastgan.norms import Spectral
+from fastgan.nn.norms import Spectral
 
 QUICK_SIZES = SIZES[:4]
 

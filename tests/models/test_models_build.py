@@ -5,8 +5,8 @@ import torch
 
 from fastgan import models
 from fastgan.config import replace
+from fastgan.config.presets import PRESETS
 from fastgan.models import dcgan, mlp
-from fastgan.presets import PRESETS
 
 KINDS = {"dcgan": (dcgan.Generator, dcgan.Discriminator), "mlp": (mlp.Generator, mlp.Discriminator),
          "samples": (mlp.SampleGenerator, mlp.SampleDiscriminator), "points": (mlp.PointGenerator, mlp.PointDiscriminator)}  # fmt: skip

@@ -6,7 +6,7 @@ from torch import nn
 
 from fastgan.models.res_blocks import DownBlock, UpBlock, down_blocks, flat_widths, small_image, tapered_widths
 from fastgan.models.resnet import ConvDiscriminator, ConvGenerator, Discriminator, Generator, StemDiscriminator
-from fastgan.norms import ImageNorm, Spectral
+from fastgan.nn.norms import ImageNorm, Spectral
 
 C_DIM = 3
 # (G, D, whether they know classes, img_resolution)

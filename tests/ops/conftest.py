@@ -2,7 +2,7 @@
 import pytest
 import torch
 
-from fastgan import ops
+from fastgan.ops.dispatch import registry
 
 ISAS = ("generic", "avx2", "avx512", "avx512_bf16")  # numbered as in csrc/cpu_features.h
 
@@ -10,15 +10,15 @@ ISAS = ("generic", "avx2", "avx512", "avx512_bf16")  # numbered as in csrc/cpu_f
 @pytest.fixture(scope="session")
 def native():
     """The operators of the library; skips without it."""
-    if ops.native_problem("cpu"):
-        pytest.skip(ops.native_problem("cpu"))
+    if registry.native_problem("cpu"):
+        pytest.skip(registry.native_problem("cpu"))
     return torch.ops.fastgan
 
 
 @pytest.fixture(params=range(len(ISAS)), ids=ISAS)
 def isa(request, native):
     """Runs a test with the kernels of one set of vector instructions."""
-    library, _ = ops._load()
+    library, _ = registry._load()
     if library.fastgan_limit_isa(request.param) != request.param:
         library.fastgan_limit_isa(len(ISAS) - 1)
         pytest.skip("this machine does not have these instructions")

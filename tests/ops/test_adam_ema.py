@@ -8,10 +8,9 @@ from torch._dynamo.testing import CompileCounter
 from torch._inductor.utils import run_and_get_code
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fastgan import ops
 from fastgan.errors import UserError
-from fastgan.ops import choice
 from fastgan.ops.adam_ema import AdamState, adam_ema, adam_ema_native, adam_ema_reference, after_steps, forms, self_check
+from fastgan.ops.dispatch import autotune, registry
 
 SHAPES = [(1,), (), (7,), (3, 5), (2, 3, 4, 4), (130, 257), (0, 4)]
 ISAS = (0, 1, 2, 3)  # Isa of csrc/cpu_features.h
@@ -32,25 +31,25 @@ def new_state(averaged=False, betas=(0.5, 0.999), lr=1e-3, eps=1e-8, **options) 
 
 @pytest.fixture
 def native():
-    if ops.native_problem("cpu"):
-        pytest.skip(ops.native_problem("cpu"))
+    if registry.native_problem("cpu"):
+        pytest.skip(registry.native_problem("cpu"))
     return adam_ema_native
 
 
 @pytest.fixture(params=["reference", "cpu"])
 def form(request):
     """Each implementation that runs here."""
-    if request.param == "cpu" and ops.native_problem("cpu"):
-        pytest.skip(ops.native_problem("cpu"))
+    if request.param == "cpu" and registry.native_problem("cpu"):
+        pytest.skip(registry.native_problem("cpu"))
     return forms(new_state())[request.param]
 
 
 @pytest.fixture
 def forced(native):
     """The public function runs the CPU kernel, without measuring."""
-    choice.force({"adam_ema": "cpu"})
+    autotune.force({"adam_ema": "cpu"})
     yield
-    choice.force({"adam_ema": "auto"})
+    autotune.force({"adam_ema": "auto"})
 
 
 @pytest.fixture(params=[1, 2])
@@ -136,7 +135,7 @@ def test_the_kernel_is_as_close_to_the_truth_as_the_reference(native, threads, a
 @pytest.mark.parametrize("averaged", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_every_version_of_the_kernel_is_right(native, isa, averaged, dtype):
-    library = ctypes.CDLL(str(ops.library_path()))
+    library = ctypes.CDLL(str(registry.library_path()))
     if library.fastgan_limit_isa(isa) != isa:
         library.fastgan_limit_isa(ISAS[-1])
         pytest.skip("this chip has no such instructions")
@@ -219,7 +218,7 @@ def test_what_is_not_known_to_be_faster_is_the_reference():
 
 def test_measuring_changes_nothing_but_what_one_step_changes(native):
     state, twin = new_state(averaged=True), new_state(averaged=True)
-    with choice.measuring():
+    with autotune.measuring():
         adam_ema(tensors(2), state)
     adam_ema_reference(tensors(2), twin)
     torch.testing.assert_close(tuple(state)[:9], tuple(twin)[:9])
@@ -243,11 +242,11 @@ def test_a_forced_kernel_is_in_the_compiled_graph(forced):
 
 
 def test_compiled_code_stays_as_it_was_traced_when_another_kernel_is_forced(native, monkeypatch):
-    monkeypatch.setattr(choice, "_forced", {})
+    monkeypatch.setattr(autotune, "_forced", {})
     state, counter = new_state(), CompileCounter()
     step = torch.compile(lambda gradients: adam_ema(gradients, state), fullgraph=True, backend=counter)
     step(tensors(2))
-    choice.force({"adam_ema": "cpu"})
+    autotune.force({"adam_ema": "cpu"})
     step(tensors(2))
     assert counter.frame_count == 1
 

@@ -12,8 +12,8 @@ from triton_tools import run_interpreted
 
 from fastgan.errors import UserError
 from fastgan.ops import batch_norm as op
-from fastgan.ops import choice
 from fastgan.ops.batch_norm import batch_norm
+from fastgan.ops.dispatch import autotune
 
 ACTIVATIONS = {"linear": lambda x: x, "relu": F.relu, "leaky_relu": lambda x: F.leaky_relu(x, 0.3)}
 SHAPES = [(4, 3, 5, 2), (6, 5), (2, 1, 3, 3), (4, 2, 1, 1)]
@@ -53,7 +53,7 @@ def kernels(monkeypatch):
     """batch_norm runs the form of the kernels, on CPU tensors; float64 as well, for finite differences."""
     monkeypatch.setattr(op, "_operators", lambda: IN_TORCH)
     monkeypatch.setattr(op, "_kernels_fit", lambda *tensors: True)
-    monkeypatch.setattr(choice, "_forced", {"batch_norm": "triton"})
+    monkeypatch.setattr(autotune, "_forced", {"batch_norm": "triton"})
 
 
 @pytest.mark.parametrize("channels_last", [True, False])
@@ -123,7 +123,7 @@ def check_interpreted_kernels(with_self_check):
         gradient_sums=lambda *rest: launches.gradient_sums(*rest[:-1], tickets, rest[-1]),
     ))  # fmt: skip
     patch.setattr(op, "_kernels_fit", lambda *tensors: True)
-    patch.setattr(choice, "_forced", {"batch_norm": "triton"})
+    patch.setattr(autotune, "_forced", {"batch_norm": "triton"})
     try:
         check_against_calls((4, 35, 3, 2), 2, "leaky_relu", torch.float32)
         check_against_calls((4, 35, 3, 2), 1, "relu", torch.bfloat16)
@@ -143,7 +143,7 @@ def test_the_kernels_forward_and_backward(with_self_check):
 @pytest.mark.parametrize(("shape", "parts"), [((2, 2, 1, 2), 1), ((4, 1, 2, 1), 2), ((4, 2), 2)])
 @pytest.mark.parametrize(("act", "form"), list(itertools.product(["linear", "leaky_relu"], ["reference", "triton"])))
 def test_gradients_of_both_orders(kernels, monkeypatch, shape, parts, act, form):
-    monkeypatch.setattr(choice, "_forced", {"batch_norm": form})
+    monkeypatch.setattr(autotune, "_forced", {"batch_norm": form})
     x, weight, bias = inputs(shape)
     check_gradients(lambda *tensors: batch_norm(*tensors, None, None, 0.1, 1e-2, act, 0.3, parts), (x, weight, bias))
 
@@ -188,7 +188,7 @@ def test_a_compiled_step_has_one_node_for_each_pass_of_a_layer(monkeypatch):
     """Two layers update the same statistics. Their sums are nodes of their own, all else is in torch operations."""
     pytest.importorskip("triton", reason="triton is not installed")
     monkeypatch.setattr(op, "_kernels_fit", op._have_layout)
-    monkeypatch.setattr(choice, "_forced", {"batch_norm": "triton"})
+    monkeypatch.setattr(autotune, "_forced", {"batch_norm": "triton"})
 
     def stop(graph, example_inputs):
         raise Traced(graph)

@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fastgan import ops
 from fastgan.errors import UserError
 from fastgan.ops.bias_act import ACTIVATIONS, bias_act, bias_act_reference
+from fastgan.ops.dispatch import registry, self_checks
 
 NAN, INF = math.nan, math.inf
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
@@ -28,14 +28,14 @@ def implementation(request, choose):
     """Runs a test with both implementations behind the public function."""
     if request.param == "reference":
         choose("reference")
-    elif ops.native_problem("cpu"):
-        pytest.skip(ops.native_problem("cpu"))
+    elif registry.native_problem("cpu"):
+        pytest.skip(registry.native_problem("cpu"))
 
 
 @pytest.fixture
 def native():
-    if ops.native_problem("cpu"):
-        pytest.skip(ops.native_problem("cpu"))
+    if registry.native_problem("cpu"):
+        pytest.skip(registry.native_problem("cpu"))
     return torch.ops.fastgan
 
 
@@ -164,7 +164,7 @@ def test_turned_off_by_the_environment(choose):
     with OpsCalled() as called:
         bias_act(torch.randn(2, 3))
     assert "fastgan::bias_act" not in called.names
-    assert {row.reason for row in ops.status() if row.implementation != "reference"} == {"turned off by FASTGAN_OPS=reference"}
+    assert {row.reason for row in self_checks.status() if row.implementation != "reference"} == {"turned off by FASTGAN_OPS=reference"}
 
 
 def test_an_unknown_value_in_the_environment_is_named(choose):
@@ -206,7 +206,7 @@ def check_compiled(backend):
     def operator(x, bias):
         return torch.ops.fastgan.bias_act(x, bias, 1, 0.2, 1.4, 2.0)
 
-    for function in [public] + [operator] * (ops.native_problem("cpu") is None):
+    for function in [public] + [operator] * (registry.native_problem("cpu") is None):
         compiled = torch.compile(function, fullgraph=True, backend=backend)
         for ours, eager in zip(value_and_gradients(compiled, x, bias), value_and_gradients(public, x, bias), strict=True):
             torch.testing.assert_close(ours, eager)
@@ -256,8 +256,8 @@ def test_wrong_arguments_are_named(arguments, named):
 def fresh_library(monkeypatch, tmp_path):
     """No library loaded yet, and the path of one that a test may write."""
     path = tmp_path / "libfastgan_ops.so"
-    monkeypatch.setattr(ops, "library_path", lambda: path)
-    monkeypatch.setattr(ops, "_load", ops._load.__wrapped__)
+    monkeypatch.setattr(registry, "library_path", lambda: path)
+    monkeypatch.setattr(registry, "_load", registry._load.__wrapped__)
     return path
 
 
@@ -265,7 +265,7 @@ def fresh_library(monkeypatch, tmp_path):
 def test_a_library_that_is_missing_or_broken_is_a_reason_and_no_error(fresh_library, content, reason):
     if content:
         fresh_library.write_bytes(content)
-    rows = {row.implementation: row for row in ops.status()}
+    rows = {row.implementation: row for row in self_checks.status()}
     assert rows["reference"].available
     assert not rows["cpu"].available
     assert reason in rows["cpu"].reason
@@ -278,10 +278,10 @@ def test_a_library_that_is_older_than_the_code_is_a_reason_and_no_error(monkeypa
         raise RuntimeError("operator fastgan::bias_act_3 does not exist\nmore")
 
     monkeypatch.setattr("fastgan.ops.bias_act.register_in_torch", lacks_an_operator)
-    monkeypatch.setattr(ops, "NATIVE", ("bias_act",))
-    monkeypatch.setattr(ops.ctypes, "CDLL", lambda path: SimpleNamespace(fastgan_register=lambda: 0))
+    monkeypatch.setattr(registry, "NATIVE", ("bias_act",))
+    monkeypatch.setattr(registry.ctypes, "CDLL", lambda path: SimpleNamespace(fastgan_register=lambda: 0))
     fresh_library.touch()
-    library, problem = ops._load()
+    library, problem = registry._load()
     assert library is None
     assert "is older than this code (operator fastgan::bias_act_3 does not exist): " in problem
 
@@ -291,8 +291,8 @@ def test_a_library_that_is_older_than_the_code_is_a_reason_and_no_error(monkeypa
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 @pytest.mark.parametrize(("shape", "offset"), [((2, 3, 5, 7), 0), ((2, 3, 5, 7), 1), ((4, 8, 16, 16), 0), ((3, 33, 41, 43), 0), ((5, 17, 1, 1), 0)])
 def test_cuda_kernels(dtype, layout, shape, offset):
-    if ops.native_problem("cuda"):
-        pytest.skip(ops.native_problem("cuda"))
+    if registry.native_problem("cuda"):
+        pytest.skip(registry.native_problem("cuda"))
     values = torch.randn(math.prod(shape) + offset, device="cuda").to(dtype)
     x = values[offset:].view(shape).to(memory_format=layout).requires_grad_()  # with an offset of one, not aligned to 16 bytes
     bias = torch.randn(shape[1], device="cuda").to(dtype).requires_grad_()

@@ -4,8 +4,9 @@ import torch
 import torch.nn.functional as F
 from checking import assert_close_to_truth
 
-from fastgan.layers import Conv2d, ConvTranspose2d
-from fastgan.ops import choice, conv
+from fastgan.nn.layers import Conv2d, ConvTranspose2d
+from fastgan.ops import conv
+from fastgan.ops.dispatch import autotune
 
 # stride, padding, taps, groups, height and width of the big image: 1x1 and whole images, odd ends, groups of one channel, strides without and with
 # samples that no filter reaches
@@ -144,5 +145,5 @@ def test_it_is_traced_as_one_graph_with_its_second_order():
 def test_reference_means_the_library_s_operator_with_its_own_gradients(monkeypatch):
     x, weight = torch.randn(1, 1, 4, 4, requires_grad=True), torch.randn(1, 1, 3, 3)
     assert conv.conv2d(x, weight, padding=1).grad_fn.name() == "_DownBackward"
-    monkeypatch.setattr(choice, "_forced", {"conv": choice.REFERENCE})
+    monkeypatch.setattr(autotune, "_forced", {"conv": autotune.REFERENCE})
     assert conv.conv2d(x, weight, padding=1).grad_fn.name() == "ConvolutionBackward0"

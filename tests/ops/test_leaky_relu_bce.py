@@ -12,9 +12,9 @@ from torch._dynamo.backends.common import aot_autograd
 from torch._functorch.aot_autograd import make_boxed_func
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fastgan import ops
 from fastgan.errors import UserError
 from fastgan.ops import leaky_relu_bce as module
+from fastgan.ops.dispatch import registry
 from fastgan.ops.leaky_relu_bce import leaky_relu_bce, leaky_relu_bce_head
 
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
@@ -28,9 +28,9 @@ def implementation(request, monkeypatch):
         monkeypatch.setenv("FASTGAN_OPS", "reference")
         yield
         return
-    if ops.native_problem("cpu"):
-        pytest.skip(ops.native_problem("cpu"))
-    library, isa = ops._load()[0], ISAS[request.param]
+    if registry.native_problem("cpu"):
+        pytest.skip(registry.native_problem("cpu"))
+    library, isa = registry._load()[0], ISAS[request.param]
     has_it = library.fastgan_limit_isa(isa) == isa
     if has_it:
         yield
@@ -176,8 +176,8 @@ class NeedsOfGradients(TorchDispatchMode):
 
 def test_only_what_is_asked_for_is_computed():
     """As in the G step, which goes through D without its weight gradients."""
-    if ops.native_problem("cpu"):
-        pytest.skip(ops.native_problem("cpu"))
+    if registry.native_problem("cpu"):
+        pytest.skip(registry.native_problem("cpu"))
     x, weight, bias = (tensor.requires_grad_() for tensor in random_head((3, 5)))
     leaky_relu_bce_head(x, weight, bias, 1.0)  # the first use, which checks the kernel
     with NeedsOfGradients() as asked:
@@ -223,8 +223,8 @@ def test_function_transforms_and_forward_mode_get_the_right_derivatives():
 @pytest.mark.parametrize("inside", ["reference", "cpu"])
 def test_compiled_in_one_graph(inside, monkeypatch):
     if inside == "cpu":  # stands for Triton, which compiled code does call
-        if ops.native_problem("cpu"):
-            pytest.skip(ops.native_problem("cpu"))
+        if registry.native_problem("cpu"):
+            pytest.skip(registry.native_problem("cpu"))
         kernels = {True: partial(module._kernel_forward, "cpu"), False: partial(module._kernel_backward, "cpu")}
         monkeypatch.setattr(module, "_picked", lambda is_forward, is_compiling, x, weight, arguments: kernels[is_forward](*arguments))
     x, weight, bias = (tensor.requires_grad_() for tensor in random_head((3, 2, 4, 4), layout="channels_last"))
@@ -248,8 +248,8 @@ def test_compiled_in_one_graph(inside, monkeypatch):
 
 
 def test_the_check_on_first_use_passes_what_is_right_and_finds_what_is_wrong(monkeypatch):
-    if ops.native_problem("cpu"):
-        pytest.skip(ops.native_problem("cpu"))
+    if registry.native_problem("cpu"):
+        pytest.skip(registry.native_problem("cpu"))
     torch.manual_seed(0)
     assert module.self_check("cpu", torch.device("cpu")) is None
     right = module._kernel_backward
@@ -258,8 +258,8 @@ def test_the_check_on_first_use_passes_what_is_right_and_finds_what_is_wrong(mon
 
 
 def test_the_operators_are_as_torch_expects_them():
-    if ops.native_problem("cpu"):
-        pytest.skip(ops.native_problem("cpu"))
+    if registry.native_problem("cpu"):
+        pytest.skip(registry.native_problem("cpu"))
     x, weight, bias = random_head((3, 5))
     weight, targets = weight[0], torch.rand(3)
     native = torch.ops.fastgan
@@ -273,8 +273,8 @@ def test_the_operators_are_as_torch_expects_them():
 
 
 def test_the_kernels_refuse_what_would_read_outside_memory():
-    if ops.native_problem("cpu"):
-        pytest.skip(ops.native_problem("cpu"))
+    if registry.native_problem("cpu"):
+        pytest.skip(registry.native_problem("cpu"))
     x, weight, bias = random_head((3, 6))
     weight, targets, native = weight[0], torch.rand(3), torch.ops.fastgan
     good = {"x": x, "weight": weight, "bias": bias, "targets": targets}

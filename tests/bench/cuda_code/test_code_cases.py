@@ -2,8 +2,8 @@
 import pytest
 
 from bench.cuda_code.cases import MOST_IMAGES, family, make_case, with_combo_kernels
+from fastgan.config.presets import PRESETS
 from fastgan.errors import UserError
-from fastgan.presets import PRESETS
 
 
 def test_the_family_has_every_preset_its_augmentations_and_conditional_forms():

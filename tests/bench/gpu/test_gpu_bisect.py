@@ -14,9 +14,9 @@ from bench.gpu import bisect, rows, variants
 from bench.gpu.names import AS_REFUSED, DRAW, EAGER_STEP, READ, REFERENCE, WITHOUT
 from bench.gpu.stage import Stage
 from bench.gpu.stand_in import RecordedGraphs
-from fastgan import assembly, ops
 from fastgan.config import replace
-from fastgan.ops import choice
+from fastgan.ops.dispatch import autotune, registry
+from fastgan.run import build_engine
 
 CASE = {"preset": "mlp", "batch_size": 8, "resolution": 8, "channels": 1, "amp": False}
 REFUSAL = {
@@ -118,10 +118,10 @@ def test_a_variant_that_crashes_or_hangs_is_an_outcome(monkeypatch, code, reason
 @pytest.fixture
 def recorded(monkeypatch):
     """(what makes cases, what sets the graphs): tiny steps whose graphs are a stand-in's."""
-    monkeypatch.setattr(choice, "_forced", {})
+    monkeypatch.setattr(autotune, "_forced", {})
 
     def graphs_are(graphs):
-        monkeypatch.setattr(assembly, "_graphs_of", lambda device, generators: graphs)
+        monkeypatch.setattr(build_engine, "_graphs_of", lambda device, generators: graphs)
 
     graphs_are(RecordedGraphs())
     return graphs_are
@@ -176,12 +176,12 @@ def test_the_names_of_operators_and_options_can_be_forced_and_left_away(recorded
     outcome = variants.run(small_case(), "captured", EAGER_STEP)
     assert WITHOUT + "fallback_random" in outcome["options"]
     assert "deconv=subpixel" in outcome["operators"]
-    assert all(each.partition("=")[2] in ops.OPS[each.partition("=")[0]] for each in outcome["operators"])
+    assert all(each.partition("=")[2] in registry.OPS[each.partition("=")[0]] for each in outcome["operators"])
 
 
 @pytest.mark.thorough
 def test_an_option_is_left_away_and_a_step_that_cannot_be_compiled_is_refused(recorded, monkeypatch):
-    from fastgan import engine
+    from fastgan.engine import engine
 
     seen, compile_step = [], engine.compile_step
 

@@ -10,7 +10,7 @@ from torch import nn
 from bench.gpu import archive, evidence, rows
 from bench.gpu.names import EVIDENCE, REFUSALS
 from bench.gpu.stand_in import RecordedGraphs
-from fastgan.engine import Ladder
+from fastgan.engine.engine import Ladder
 
 
 class WaitsForTheDevice(nn.Module):

@@ -9,9 +9,9 @@ from bench import cases, flops, timing
 from bench.gpu import choices, rows, smoke, sweep
 from bench.gpu.stand_in import RecordedGraphs
 from bench.switches import present
-from fastgan import assembly
 from fastgan.config import replace
-from fastgan.ops import choice
+from fastgan.ops.dispatch import autotune
+from fastgan.run import build_engine
 
 CPU = torch.device("cpu")
 
@@ -19,8 +19,8 @@ CPU = torch.device("cpu")
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """Tiny uncompiled mlp steps, short rounds, the stand-in."""
-    monkeypatch.setattr(choice, "_forced", {})
-    monkeypatch.setattr(assembly, "_graphs_of", lambda device, generators: RecordedGraphs())
+    monkeypatch.setattr(autotune, "_forced", {})
+    monkeypatch.setattr(build_engine, "_graphs_of", lambda device, generators: RecordedGraphs())
     monkeypatch.setattr(flops, "MATMUL_SIZE", {"cpu": 16})
     interleave, before = timing.interleave, present()
     monkeypatch.setattr(timing, "interleave", lambda calls, before: interleave(calls, 2, round_s=0.001, before=before))
@@ -54,7 +54,7 @@ def test_every_step_of_smoke_has_a_row_and_the_first_ones_work_on_a_cpu(tmp_path
 
 def test_a_step_of_smoke_that_fails_has_its_whole_traceback_and_ends_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        assembly, "_graphs_of", lambda device, generators: RecordedGraphs(frozenset(["aten::rand", "aten::randn"]))
+        build_engine, "_graphs_of", lambda device, generators: RecordedGraphs(frozenset(["aten::rand", "aten::randn"]))
     )
     tried = {
         name: step
@@ -76,7 +76,7 @@ def test_a_graph_that_draws_other_numbers_is_found(monkeypatch):
             super().record(body)
             return lambda: None
 
-    monkeypatch.setattr(assembly, "_graphs_of", lambda device, generators: Baked())
+    monkeypatch.setattr(build_engine, "_graphs_of", lambda device, generators: Baked())
     with pytest.raises(AssertionError, match="replay 0 drew other numbers"):
         smoke.a_graph(CPU)
 
@@ -84,16 +84,16 @@ def test_a_graph_that_draws_other_numbers_is_found(monkeypatch):
 def test_what_was_chosen_is_a_row_a_kind_of_call(tmp_path, monkeypatch):
     monkeypatch.setattr(choices, "make_case", lambda preset, batch_size: small_case())
     monkeypatch.setenv("FASTGAN_CACHE", str(tmp_path / "cache"))
-    choice._table.cache_clear()
+    autotune._table.cache_clear()
     try:
         assert choices.main(["--cases", "mlp:8", "--rows", str(tmp_path / "rows.jsonl")]) == 0
         found = rows.since(tmp_path / "rows.jsonl")
         assert {row["call"]: row["chosen"] for row in found} == {
-            call: times.chosen for call, times in choice.table().items()
+            call: times.chosen for call, times in autotune.table().items()
         }
         assert choices.measure("mlp", 8, tmp_path / "rows.jsonl") == []  # known by now
     finally:
-        choice._table.cache_clear()
+        autotune._table.cache_clear()
 
 
 def test_all_settings_of_a_form_take_turns(tmp_path, monkeypatch):
@@ -102,7 +102,7 @@ def test_all_settings_of_a_form_take_turns(tmp_path, monkeypatch):
 
     def noted(case, variant):
         loop, switches = build(case, variant)
-        seen.append((variant, switches.cudnn_benchmark, loop._config.run.combo_kernels, choice.forced("deconv")))
+        seen.append((variant, switches.cudnn_benchmark, loop._config.run.combo_kernels, autotune.forced("deconv")))
         return loop, switches
 
     monkeypatch.setattr(sweep, "build", noted)
@@ -117,7 +117,7 @@ def test_all_settings_of_a_form_take_turns(tmp_path, monkeypatch):
     for variant, benchmark, combo, form in seen:
         assert (benchmark, combo, form) == (variant.cudnn_benchmark, variant.combo_kernels, "subpixel")
     assert all(row["imgs_per_sec"] > 0 and row["rung"] == "captured" and row["deconv"] == "subpixel" for row in found)
-    assert choice.forced("deconv") is None
+    assert autotune.forced("deconv") is None
 
 
 def test_a_setting_that_the_engine_overrules_is_no_row(monkeypatch):

@@ -5,8 +5,8 @@ import torch
 
 from bench.gpu import rows
 from bench.gpu import tiles as bench_tiles
-from fastgan.ops import tiles
-from fastgan.ops.findings import Findings
+from fastgan.ops.dispatch import tiles
+from fastgan.ops.dispatch.cache import Findings
 
 DEFAULT, FAST, SLOW, WRONG, BROKEN, REFUSED = (
     (64, 64, 1),
@@ -132,7 +132,7 @@ def test_the_calls_of_a_step_are_four_layers_in_three_directions():
 
 def test_what_cannot_be_used_has_a_row_with_the_reason(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        bench_tiles.trust, "problem", lambda op, name, device_type: f"{op} {name} is not for {device_type}"
+        bench_tiles.self_checks, "problem", lambda op, name, device_type: f"{op} {name} is not for {device_type}"
     )
     assert bench_tiles.available(["cuda", "triton"], tmp_path / "rows.jsonl") == []
     assert [row["problem"] for row in rows.since(tmp_path / "rows.jsonl")] == [

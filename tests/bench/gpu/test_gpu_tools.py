@@ -5,7 +5,7 @@ import json
 import pytest
 
 from bench.gpu import library, ncu, rows, sanitizer
-from fastgan import ops
+from fastgan.ops.dispatch import registry
 
 FITS = {"problem": None, "wanted": "sm_90", "architectures": ["sm_80", "sm_90", "sm_90 ptx"]}
 
@@ -49,7 +49,7 @@ def test_a_library_is_built_only_where_what_is_there_does_not_fit(
 def test_trying_it(monkeypatch, capsys):
     assert library.main(["--try", "cpu"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["problem"] == ops.native_problem("cpu")
+    assert found["problem"] == registry.native_problem("cpu")
     assert found["wanted"] is None
     monkeypatch.setattr(library.sys, "executable", "/bin/false")
     assert library.tried("cpu")["problem"].startswith("trying it ended with code 1")

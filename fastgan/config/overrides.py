@@ -1,0 +1,112 @@
+"""Typed overrides of a configuration, `--set SECTION.KEY=VALUE`, and its way to JSON and back."""
+import dataclasses
+import difflib
+import json
+import types
+import typing
+
+from fastgan.config.schema import SECTIONS, Config
+from fastgan.errors import UserError
+
+LENGTHS = ("run.epochs", "run.kimg", "run.steps")
+BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+
+
+def to_json(config: Config) -> str:
+    """The whole configuration, indented."""
+    return json.dumps(dataclasses.asdict(config), indent=2)
+
+
+def from_dict(options: dict) -> Config:
+    """The inverse of dataclasses.asdict, also after a way through JSON. What is left out has its default.
+
+    Raises UserError for what asdict cannot have written: another structure, an unknown key, a value of another type.
+    """
+    has_known_keys = isinstance(options, dict) and options.keys() <= {"preset", *SECTIONS}
+    if not (has_known_keys and all(isinstance(options.get(section, {}), dict) for section in SECTIONS)):
+        raise UserError(f"a configuration holds the name of its preset and the sections {', '.join(SECTIONS)}")
+    config = Config(preset=str(options.get("preset", "dcgan")))
+    for section in SECTIONS:
+        for name, value in options.get(section, {}).items():
+            config = replace(config, f"{section}.{name}", _checked(value, f"{section}.{name}"))
+    return config
+
+
+def replace(config: Config, key: str, value) -> Config:
+    """A copy with `section.name` set to a value of the right type."""
+    section, name = find_key(key)
+    return dataclasses.replace(config, **{section: dataclasses.replace(getattr(config, section), **{name: value})})
+
+
+def override(config: Config, assignment: str) -> Config:
+    """A copy with a command-line `KEY=VALUE` applied; KEY is `section.name`, or `name` where one section alone has it."""
+    key, separator, text = assignment.partition("=")
+    if not separator:
+        raise UserError(f"--set {assignment}: write KEY=VALUE, for example --set model.ngf=32")
+    key = ".".join(find_key(key.strip()))
+    return replace(without_length(config) if key in LENGTHS else config, key, _parse(text.strip(), key))
+
+
+def without_length(config: Config) -> Config:
+    """A copy that says nothing about the length of the run, before one of the three ways to say it is set."""
+    return dataclasses.replace(config, run=dataclasses.replace(config.run, epochs=None, kimg=None, steps=None))
+
+
+def find_key(key: str) -> tuple[str, str]:
+    """(section, name) of a key; an unknown one is a UserError that suggests the nearest."""
+    known = [f"{section}.{field_.name}" for section, kind in SECTIONS.items() for field_ in dataclasses.fields(kind)]
+    matches = [full for full in known if full == key or full.split(".")[1] == key]
+    if len(matches) == 1:
+        section, name = matches[0].split(".")
+        return section, name
+    if matches:
+        raise UserError(f"the option {key!r} is ambiguous: write one of {', '.join(matches)}")
+    names = {full.split(".")[1]: full for full in known} | {full: full for full in known}
+    nearest = difflib.get_close_matches(key, names, n=1, cutoff=0.0)
+    raise UserError(f"there is no option {key!r}; the nearest is {names[nearest[0]]!r} (fastgan train --dry-run lists them all)")
+
+
+def _kind(key: str) -> tuple[type, bool]:
+    """(type, whether it may be None) of an option; tuple stands for tuple[int, ...]."""
+    section, name = key.split(".")
+    kind = typing.get_type_hints(SECTIONS[section])[name]
+    options = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    kind = next(option for option in options if option is not type(None))
+    return typing.get_origin(kind) or kind, len(options) > 1
+
+
+def _wrong_type(key: str, kind: type, value) -> UserError:
+    wanted = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", tuple: "whole numbers separated by commas"}[kind]
+    return UserError(f"{key} takes {wanted}, not {value!r}")
+
+
+def _checked(value, key: str):
+    """A value as JSON has it in the type of the option: lists become tuples, whole numbers do for floats, nothing else is converted."""
+    section, name = find_key(key)
+    kind, may_be_none = _kind(f"{section}.{name}")
+    if value is None and may_be_none:
+        return None
+    if kind is tuple and isinstance(value, list | tuple) and all(type(width) is int for width in value):
+        return tuple(value)
+    if type(value) is kind or (kind is float and type(value) is int):
+        return value
+    raise _wrong_type(key, kind, value)
+
+
+def _parse(text: str, key: str):
+    """`text` of the command line in the type of the option."""
+    kind, may_be_none = _kind(key)
+    if may_be_none and text.lower() in ("none", "null", ""):
+        return None
+    try:
+        if kind is bool:
+            return BOOLEANS[text.lower()]
+        return tuple(int(part) for part in text.strip("()[]").replace(",", " ").split()) if kind is tuple else kind(text)
+    except (ValueError, KeyError):
+        raise _wrong_type(f"--set {key}", kind, text) from None
+
+
+def value_of(config: Config, key: str):
+    """The value of `section.name`."""
+    section, name = key.split(".")
+    return getattr(getattr(config, section), name)

@@ -1,0 +1,1 @@
+"""Images decoded by NVIDIA DALI."""

@@ -1,0 +1,1 @@
+"""Where the images of a step come from, on the device."""

@@ -1,0 +1,1 @@
+"""Any source packed into one mapped file, decoded by several processes."""

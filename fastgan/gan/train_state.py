@@ -1,0 +1,199 @@
+"""The train state: both networks, their optimisers, the moving average, the schedules and the statistics; made from G, D and a configuration."""
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from fastgan.augment.pipeline import Augmentation, make_augmentation
+from fastgan.config import Config, LossConfig, OptimConfig, PenaltyConfig
+from fastgan.engine.batchnorm_counters import BatchCounters
+from fastgan.gan.optim import Adam, Average, RMSprop, beta_for, make_average, make_optimizer
+from fastgan.gan.schedules import HalfLife, Ramp, Schedules
+from fastgan.gan.statistics import ALWAYS, Totals
+
+
+@dataclass(frozen=True)
+class Networks:
+    """What a step reads and updates in place."""
+
+    G: nn.Module
+    D: nn.Module
+    G_ema: nn.Module  # what samples come from: the moving average of G, or G itself where there is none
+    optimizer_G: Adam | RMSprop
+    optimizer_D: Adam | RMSprop
+    average: Average | None
+    nimg: torch.Tensor  # int64 []: images shown so far, where something in the step goes by it
+    totals: Totals  # of the steps of a tick
+    img_shape: tuple[int, ...]  # of one image, as G makes it
+    img_low: float = -1.0  # value of a black pixel
+    one_pass: bool = False  # D compares no images, but in layers that can be told to keep real and fake apart: they may share one pass
+    loss: LossConfig = field(default_factory=LossConfig)
+    penalty: PenaltyConfig = field(default_factory=PenaltyConfig)
+    counters: BatchCounters = field(default_factory=lambda: BatchCounters([]))
+    schedules: Schedules = field(default_factory=Schedules)
+    num_parts: int = 1  # a batch is computed in so many parts
+    c_dim: int = 0  # classes; 0 = G and D know of none
+    one_hot: bool = False  # G and D take classes as float32 [N, c_dim] instead of int64 [N]
+    augmentation: Augmentation | None = None
+    gammas: tuple[torch.Tensor, torch.Tensor] | None = None  # r1_gamma, r2_gamma as float32 [], where they change
+    path_mean: torch.Tensor | None = None  # float32 []: running mean of the path lengths
+    probes: dict[int, torch.Tensor] = field(default_factory=dict)  # number of images -> zeros that require grad
+
+    @property
+    def counts_images(self) -> bool:
+        """Whether something in the step depends on `nimg`."""
+        return len(self.schedules) > 0 or (self.loss.instance_noise > 0 and self.loss.instance_noise_kimg > 0)
+
+    @property
+    def is_conditional(self) -> bool:
+        return self.c_dim > 0
+
+    @property
+    def r1_gamma(self) -> torch.Tensor | float:
+        return self.gammas[0] if self.gammas else self.penalty.r1_gamma
+
+    @property
+    def r2_gamma(self) -> torch.Tensor | float:
+        return self.gammas[1] if self.gammas else self.penalty.r2_gamma
+
+    def condition(self, labels: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
+        """What G and D are called with beside their first argument. labels: int64 [N]."""
+        if not self.is_conditional:
+            return ()
+        return (F.one_hot(labels, self.c_dim).float(),) if self.one_hot else (labels,)
+
+    def probe(self, num: int) -> torch.Tensor:
+        """Zeros like `num` images that require grad: what penalties are differentiated by (penalties.py)."""
+        return self.probes[num]
+
+    def state(self) -> dict[str, dict[str, torch.Tensor]]:
+        """Every tensor that a step changes: group -> name -> tensor. Groups of parameters are named G, D, G_ema."""
+        groups = {
+            "G": dict(self.G.named_parameters()),
+            "D": dict(self.D.named_parameters()),
+            "G buffers": dict(self.G.named_buffers()),
+            "D buffers": dict(self.D.named_buffers()),
+            "optimizer_G": self.optimizer_G.state(),
+            "optimizer_D": self.optimizer_D.state(),
+            "clock": {"nimg": self.nimg},
+            "totals": {"totals": self.totals.tensor},
+        }
+        if self.average is not None:
+            groups |= {"G_ema": dict(self.G_ema.named_parameters()), "G_ema buffers": dict(self.G_ema.named_buffers())}
+        if self.augmentation is not None and self.augmentation.state():
+            groups["augmentation"] = self.augmentation.state()
+        if self.path_mean is not None:
+            groups["path length"] = {"mean": self.path_mean}
+        return groups
+
+
+def make_networks(
+    G: nn.Module, D: nn.Module, config: Config, img_shape: tuple[int, ...], device: torch.device, one_pass: bool = False, one_hot: bool = False
+) -> Networks:
+    """Networks on `device`: convolution weights in channels_last, optimisers and moving average as configured. G and D are moved in place.
+
+    img_shape, one_pass, one_hot: as adapt.inspect finds them.
+    """
+    optim, penalty, batch_size = config.optim, config.penalty, config.run.batch_size
+    for network in (G, D):
+        network.to(device=device, memory_format=torch.channels_last).train()
+    G_ema = G if optim.ema_kimg is None else make_average(G)
+    counters = BatchCounters([G, D], copies=[] if G_ema is G else [(G, G_ema)])
+    per_update = batch_size * config.loss.n_critic  # images between two updates of G
+    average = None if optim.ema_kimg is None else Average(G, G_ema, beta_for(per_update, optim.ema_kimg), left_out=counters.copies())
+    num_parts = batch_size // (config.run.batch_gpu or batch_size)
+    changing = penalty.gamma_end != 1
+    correction_G, correction_D = _corrections(penalty)
+    networks = Networks(
+        G,
+        D,
+        G_ema,
+        optimizer_G=_optimizer_for(G, optim, optim.lr_G, correction_G, average),
+        optimizer_D=_optimizer_for(D, optim, optim.lr_D, correction_D),
+        average=average,
+        nimg=torch.zeros((), dtype=torch.int64, device=device),
+        totals=Totals(_statistics_of(config), device),
+        img_shape=tuple(img_shape),
+        img_low=config.model.img_low,
+        one_pass=one_pass,
+        loss=config.loss,
+        penalty=penalty,
+        counters=counters,
+        num_parts=num_parts,
+        c_dim=config.model.c_dim,
+        one_hot=one_hot,
+        augmentation=make_augmentation(config.augment, device, num_parts),
+        gammas=tuple(torch.tensor(gamma, device=device) for gamma in (penalty.r1_gamma, penalty.r2_gamma)) if changing else None,
+        path_mean=torch.zeros((), device=device) if penalty.pl_weight else None,
+        probes=_probes(config, tuple(img_shape), batch_size // num_parts, one_pass, device),
+    )
+    _add_schedules(networks, config, per_update)
+    return networks
+
+
+def _corrections(penalty: PenaltyConfig) -> tuple[float, float]:
+    """c = k / (k + 1) for G and for D, where a penalty has an update of its own after every k; 1 where none has.
+
+    Adam then takes k + 1 steps for k, and its hyperparameters are those of a smaller step: lr * c, beta ** c (Karras et al., 2020, arXiv 1912.04958,
+    appendix B).
+    """
+    lazy = penalty.G_every if penalty.pl_weight else 0, penalty.D_every if penalty.D_every > 1 and _has_penalty(penalty) else 0
+    return tuple(every / (every + 1) if every else 1.0 for every in lazy)
+
+
+def _optimizer_for(network: nn.Module, optim: OptimConfig, lr: float, correction: float, average: Average | None = None) -> Adam | RMSprop:
+    """The configured optimiser of what is trained; correction: see above. Adam takes the moving average along, in the same pass over memory."""
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    optimizer = make_optimizer(optim.name, trained, lr * correction, optim.beta1**correction, optim.beta2**correction, optim.eps)
+    if average is not None and isinstance(optimizer, Adam):
+        optimizer.take_average(average.hand_over(trained), average.beta)
+    return optimizer
+
+
+def _has_penalty(penalty: PenaltyConfig) -> bool:
+    return penalty.gp_weight > 0 or penalty.r1_gamma > 0 or penalty.r2_gamma > 0
+
+
+def _probes(config: Config, img_shape: tuple[int, ...], num: int, one_pass: bool, device: torch.device) -> dict[int, torch.Tensor]:
+    """Zeros of as many images as penalties are taken of at once, in the memory format of images."""
+    if not _has_penalty(config.penalty):
+        return {}
+    memory_format = torch.channels_last if len(img_shape) == 3 else torch.contiguous_format
+    return {count: torch.zeros_like(torch.empty(count, *img_shape, device=device), memory_format=memory_format, requires_grad=True)
+            for count in ((num, 2 * num) if one_pass else (num,))}  # fmt: skip
+
+
+def _statistics_of(config: Config) -> tuple[str, ...]:
+    """What the steps of this configuration record."""
+    penalty, loss = config.penalty, config.loss
+    also = {
+        "gradient_penalty": penalty.gp_weight, "r1_penalty": penalty.r1_gamma, "r2_penalty": penalty.r2_gamma, "path_length": penalty.pl_weight,
+        "class_loss": loss.class_D, "class_loss_fake": loss.class_G, "reconstruction_loss": loss.reconstruction,
+        "augment_p": config.augment.kind == "ada",
+    }  # fmt: skip
+    return (*ALWAYS, *(name for name, used in also.items() if used))
+
+
+def _add_schedules(networks: Networks, config: Config, per_update: int) -> None:
+    """What follows the number of images shown."""
+    optim, augment = config.optim, config.augment
+    shape = "linear" if optim.decay == "none" else optim.decay
+    if optim.decay != "none" or optim.warmup_kimg:
+        end = optim.lr_end if optim.decay != "none" else 1.0
+        for optimizer in (networks.optimizer_G, networks.optimizer_D):
+            lr = optimizer.lr.item()
+            networks.schedules.add(optimizer.lr, Ramp(lr, lr * end, optim.decay_kimg, shape, optim.warmup_kimg))
+    if optim.beta2_end is not None:
+        for optimizer, correction in zip((networks.optimizer_G, networks.optimizer_D), _corrections(config.penalty), strict=True):
+            networks.schedules.add(optimizer.beta2, Ramp(optim.beta2**correction, optim.beta2_end**correction, optim.decay_kimg, shape))
+    if networks.average is not None and (optim.ema_start_kimg is not None or optim.ema_share is not None):
+        start = optim.ema_start_kimg
+        kimg = optim.ema_kimg if start is None else Ramp(start, optim.ema_kimg, optim.decay_kimg, shape)
+        networks.schedules.add(networks.average.beta, HalfLife(kimg, per_update, optim.ema_share))
+    if networks.gammas is not None:
+        for tensor in networks.gammas:
+            gamma = tensor.item()
+            networks.schedules.add(tensor, Ramp(gamma, gamma * config.penalty.gamma_end, optim.decay_kimg, shape))
+    if networks.augmentation is not None and augment.p_end is not None:
+        networks.schedules.add(networks.augmentation.p, Ramp(augment.p, augment.p_end, optim.decay_kimg, shape))

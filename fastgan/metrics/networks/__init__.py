@@ -1,0 +1,1 @@
+"""Feature networks by name, with checked weights."""

@@ -1,0 +1,15 @@
+"""Layers with fused operators, norms, and the inspection of a user's G and D. The layers are loaded on first use."""
+import importlib
+
+_PUBLIC = {
+    **dict.fromkeys(("BatchNorm1d", "BatchNorm2d", "Conv2d", "ConvDown", "ConvTranspose2d", "Deconv", "Head", "NormedConv", "Projection",
+                     "StridedConv", "UpConv"), "fastgan.nn.layers"),
+    **dict.fromkeys(("ClassBatchNorm2d", "ImageNorm", "Spectral", "WeightNorm"), "fastgan.nn.norms"),
+}  # fmt: skip
+__all__ = sorted(_PUBLIC)
+
+
+def __getattr__(name: str):
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'fastgan.nn' has no attribute {name!r}")
+    return getattr(importlib.import_module(_PUBLIC[name]), name)

@@ -1,0 +1,159 @@
+"""Checks of implementations in child processes, so that a crash or a hang costs nothing but the one implementation that caused it.
+
+A child checks one implementation after another and says so before and after each. Whatever ends it in between, or keeps it from going on, is the
+verdict on the implementation whose check had begun; another child goes on with the rest.
+"""
+import contextlib
+import json
+import os
+import re
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+# For one check, and once more for the start of a child, which imports torch and reaches the GPU. The longest check, of deconv in Triton, compiles 20
+# kernels, which took 9 s on a 2024 server core: twenty times that is left for a slow core that others use, too.
+CHECK_SECONDS = 180
+POLL_SECONDS = 0.2  # a child may have ended while something that it started still holds its output
+GRACE_SECONDS = 10  # from the end of a child's output, or from the signal that ends it, until it is left alone: it may hang in the driver
+DETAIL_LINES, LINE_LENGTH = 60, 300
+READ_BYTES = 64 * 1024  # more than the longest message
+
+# And the device type, and "op implementation" for each check. Modules are looked for where we found ours: -m would begin with the working folder.
+SERVE = "from fastgan.ops.dispatch import self_checks; self_checks.serve(sys.argv[1], sys.argv[2:])"
+CHILD = (sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}; {SERVE}")
+ENDED_BY_OTHERS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # Linux short of memory among them
+OUT_OF_MEMORY = re.compile(r"out ?of ?memory|MemoryError|allocate memory|bad_alloc|ALLOC_FAILED", re.IGNORECASE)
+
+
+class Verdict(NamedTuple):
+    """What came of one check."""
+
+    problem: str | None  # one line; None: it is right
+    is_own: bool = True  # False: the machine, not the implementation, is to blame, so that there is no verdict on the implementation to keep
+    details: str = ""  # the traceback, or all that a child said that did not survive: for whoever mends the kernel, not kept
+
+
+def check_elsewhere(keys: Sequence[str], device_type: str, seconds: float = CHECK_SECONDS) -> Iterator[tuple[str, Verdict]]:
+    """Every key ("op implementation") with its verdict, as soon as it is known, from as many child processes as it takes, one after another.
+
+    seconds: what one check may take, and the start of a child. Raises nothing; where there can be no child, no verdict is the implementation's own.
+    """
+    pending = list(keys)
+    while pending:
+        for key, verdict in _from_one_child(tuple(pending), device_type, seconds):
+            pending.remove(key)
+            yield key, verdict
+
+
+def _from_one_child(keys: Sequence[str], device_type: str, seconds: float) -> Iterator[tuple[str, Verdict]]:
+    """The verdicts of one child, one at least. A failure is its last: what raised may have left memory or the device in any state."""
+    try:
+        child = _Child(keys, device_type)
+    except OSError as error:
+        yield from ((key, Verdict(f"no process could be started for it: {error}", is_own=False)) for key in keys)
+        return
+    left, begun = list(keys), None
+    try:
+        for key, verdict in child.messages(seconds):
+            begun = key if verdict is None else None
+            if verdict is not None:
+                left.remove(key)
+                yield key, verdict
+                if not left or verdict.problem is not None:
+                    return
+        ending = child.ending(seconds)
+    finally:
+        child.end()
+    if begun is not None:
+        yield begun, ending
+    else:  # it cannot be started, or was ended between two checks
+        yield from ((key, ending._replace(is_own=False)) for key in left)
+
+
+class _Child:
+    """A process that checks one implementation after another and says how each went, between whatever kernels and compilers print."""
+
+    def __init__(self, keys: Sequence[str], device_type: str):
+        """Raises OSError where no process can be started. It stays in the process group, so that whoever ends the program ends it as well."""
+        command = [*CHILD, device_type, *keys]
+        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        self._keys, self._said = keys, deque[str](maxlen=DETAIL_LINES)
+
+    def messages(self, seconds: float) -> Iterator[tuple[str, Verdict | None]]:
+        """(key, None) where a check has begun, (key, verdict) where it has ended, until the process ends or says neither for so long."""
+        rest, deadline = b"", time.monotonic() + seconds
+        while time.monotonic() < deadline and (read := self._read()) is not None:
+            *lines, rest = (rest + read).split(b"\n")
+            rest = rest[-READ_BYTES:]
+            for line in lines:
+                message = _message(line, self._keys)
+                if message is None:
+                    self._remember(line)
+                    continue
+                self._said.clear()  # it was about something else
+                deadline = time.monotonic() + seconds
+                yield message
+        self._remember(rest)
+
+    def ending(self, seconds: float) -> Verdict:
+        """What the way in which it ended, or did not end after so many seconds, says about the implementation whose check had begun."""
+        code, said = self._process.poll(), "\n".join(self._said)
+        if code is None:
+            how = f"was stopped after {seconds:g} s"
+        else:
+            how = f"ended with code {code}" if code >= 0 else f"was ended by signal {-code} ({signal.strsignal(-code)})"
+        last_words = f"; it last said: {self._said[-1]}" if self._said else ""
+        is_own = code is None or (-code not in ENDED_BY_OTHERS and not OUT_OF_MEMORY.search(said))
+        return Verdict(f"the process of the check {how}{last_words}", is_own, said)
+
+    def end(self) -> None:
+        """Nothing is left of it, unless it hangs in the driver."""
+        self._process.kill()
+        self._wait()
+        self._process.stdout.close()
+
+    def _read(self) -> bytes | None:
+        """What it said, nothing if it is still silent, None when it has ended and was read to the end."""
+        has_ended = self._process.poll() is not None  # asked first: nothing can come after
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._process.stdout, selectors.EVENT_READ)
+            if not selector.select(0 if has_ended else POLL_SECONDS):
+                return None if has_ended else b""
+        read = os.read(self._process.stdout.fileno(), READ_BYTES)
+        if not read:
+            self._wait()
+        return read or None
+
+    def _remember(self, line: bytes) -> None:
+        text = line.decode(errors="replace").strip()
+        if text:
+            self._said.append(text[:LINE_LENGTH])
+
+    def _wait(self) -> None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(GRACE_SECONDS)
+
+
+def say(*message: str | bool | None) -> None:
+    """In the child: say(key) before a check, say(key, *verdict) after it."""
+    print("\n" + json.dumps(message), flush=True)  # in a line of its own, whatever was printed before
+
+
+def _message(line: bytes, keys: Sequence[str]) -> tuple[str, Verdict | None] | None:
+    """What `say` printed, or None for anything else."""
+    try:
+        message = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    match message:
+        case [key] if key in keys:
+            return key, None
+        case [key, str() | None, bool(), str()] if key in keys:
+            return key, Verdict(*message[1:])
+    return None

@@ -1,0 +1,79 @@
+"""`--metrics`: how good the images of G are while it is trained, measured every few ticks beside the real images of the run."""
+import time
+from dataclasses import dataclass
+
+import torch
+
+from fastgan import plots
+from fastgan.config import Config
+from fastgan.data import ImageSet
+from fastgan.data.real_set import RealSet
+from fastgan.errors import UserError
+from fastgan.gan.train_state import Networks
+from fastgan.metrics import Evaluator
+from fastgan.metrics.names import is_of_one_class
+from fastgan.nn.inspect_pair import untouched
+from fastgan.run.sampler import Gallery, draw_classes
+
+SEED = 2_000_003  # added to the run's seed: every measurement has the same z and classes, from another random stream than training's and the grid's
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """numbers: by their names (Evaluator.evaluate). seconds: that it took."""
+
+    numbers: dict[str, float]
+    seconds: float
+
+    def describe(self) -> str:
+        """The numbers in a line, without those of single classes."""
+        return ", ".join(f"{name} {value:.4g}" for name, value in self.numbers.items() if not is_of_one_class(name))
+
+
+class Measurer:
+    """Measures the generator that samples come from, in the precision of the run; nothing that training depends on is touched.
+
+    real_set: of the run, wholly in memory. notes: what a reader of the numbers should know, a sentence each. seconds: that all measurements took.
+    Raises UserError for metrics and features that Evaluator refuses, and for runs that cannot be measured.
+    """
+
+    def __init__(self, config: Config, real_set: RealSet | None, gallery: Gallery, networks: Networks):
+        real = _whole_set(real_set)
+        self._config, self._gallery, self._networks, self._labels = config, gallery, networks, real.labels
+        self._device, self.seconds = networks.totals.tensor.device, 0.0
+        with untouched():
+            self._evaluator = Evaluator(real, config.run.metrics, config.run.features, self._device)
+        self.notes = self._evaluator.notes
+        if not config.model.c_dim and any(metric.kind == "accuracy" for metric in self._evaluator.metrics):
+            raise UserError("--metrics accuracy is about generators that are asked for a class: leave it out, or train with --cond")
+
+    def is_due(self, tick: int, last: bool) -> bool:
+        """After every metric_ticks ticks, and after the last one."""
+        return last or tick % self._config.run.metric_ticks == 0
+
+    def measure(self) -> Measurement:
+        """Now. Waits for the device."""
+        started, seed = time.perf_counter(), self._config.run.seed + SEED
+        z_generator = torch.Generator(self._device).manual_seed(seed)
+        class_generator = torch.Generator().manual_seed(seed)
+        model = self._config.model
+
+        def generate(num: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+            labels = draw_classes(num, model.c_dim, self._labels, class_generator) if model.c_dim else None
+            return plots.to_uint8(self._gallery.samples(num, z_generator, labels), model.img_low, 1.0), labels
+
+        with untouched(self._networks.G_ema):
+            torch.manual_seed(seed)  # of noise that G adds by itself
+            numbers = self._evaluator.evaluate(generate)
+        measurement = Measurement(numbers, time.perf_counter() - started)
+        self.seconds += measurement.seconds
+        return measurement
+
+
+def _whole_set(real_set: RealSet | None) -> ImageSet:
+    if real_set is None:
+        raise UserError("--metrics are about images, and this run learns samples of a density: leave them out")
+    if not isinstance(real_set, ImageSet):
+        raise UserError("--metrics need all real images in memory, and with --data-backend dali they are decoded as they are needed: leave them out, "
+                        "give another --data-backend, or measure snapshots with fastgan eval")  # fmt: skip
+    return real_set

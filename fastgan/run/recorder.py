@@ -1,0 +1,106 @@
+"""What a run writes down, and when: pictures at the start, statistics every tick, grids and snapshots every few, a summary at the end."""
+import math
+
+import torch
+
+from fastgan import plots
+from fastgan.config import DENSITIES, Config
+from fastgan.errors import DivergedError
+from fastgan.gan.train_state import Networks
+from fastgan.metrics.names import lower_is_better
+from fastgan.run import checkpoint
+from fastgan.run.checkpoint import state_tensors, weight_tensors
+from fastgan.run.feeds import centres_of
+from fastgan.run.folder import RunFolder
+from fastgan.run.live_metrics import Measurement
+from fastgan.run.sampler import Gallery
+
+
+class Recorder:
+    """Fills a run folder.
+
+    gallery: the fixed-noise images (or samples of a density). class_names: of a conditional run, where the data have names.
+    real_img: uint8 [num, C, H, W] of the real set, or None where the data are samples of a density. nimg: images that the run was shown so far.
+    """
+
+    def __init__(self, folder: RunFolder, config: Config, networks: Networks, gallery: Gallery, real_img: torch.Tensor | None,
+                 class_names: tuple[str, ...] | None = None, nimg: int = 0):
+        self.folder, self.config, self.networks = folder, config, networks
+        self.gallery, self.real_img = gallery, real_img
+        self.class_names = class_names
+        self.saved_nimg: int | None = None
+        self._best = folder.read_best(nimg)
+
+    def say(self, text: str) -> None:
+        """One entry of log.txt: a line, or a whole traceback."""
+        self.folder.log.write(text)
+
+    def start(self) -> None:
+        """reals.png and fakes_init.png."""
+        if self.real_img is not None:
+            self.folder.write_image_grid("reals.png", self.real_img)
+            self._write_fakes("fakes_init.png")
+
+    def tick(self, statistics: dict, index: int, last: bool, generator: torch.Generator) -> None:
+        """A row of statistics; every image_ticks a grid, every snapshot_ticks weights and resumable state. The last tick has everything.
+
+        Raises DivergedError if a weight that would be saved is NaN or infinite.
+        """
+        run = self.config.run
+        self.folder.log.row(statistics)
+        if self.real_img is not None and (last or index % run.image_ticks == 0):
+            self._write_fakes(checkpoint.fakes_name(statistics["nimg"]))
+        if last or index % run.snapshot_ticks == 0:
+            self.save(statistics["nimg"], generator)
+
+    def save(self, nimg: int, generator: torch.Generator) -> None:
+        """Weights, and the state to resume from. Raises DivergedError if a weight is NaN or infinite."""
+        self.folder.write_snapshot(self._finite_weights(nimg), nimg, self.class_names)
+        self.folder.write_state(state_tensors(self.networks, generator), {"nimg": nimg, "torch": torch.__version__})
+        self.saved_nimg = nimg
+
+    def measured(self, nimg: int, measurement: Measurement) -> bool:
+        """A row of metrics; where the first one is the best so far (which is given), a snapshot. Raises DivergedError as `save` does."""
+        self.folder.log.measured({"nimg": nimg, "kimg": nimg / 1000, "seconds": measurement.seconds, **measurement.numbers})
+        metric, value = next(iter(measurement.numbers.items()))
+        if not self._is_best(metric, value):
+            return False
+        self.folder.write_best(self._finite_weights(nimg), nimg, self.class_names, metric, value)
+        self._best = {"metric": metric, "value": value}
+        return True
+
+    def _is_best(self, metric: str, value: float) -> bool:
+        """A best one by another metric is none; nor is a number that is not finite."""
+        if not math.isfinite(value):
+            return False
+        if self._best is None or self._best["metric"] != metric:
+            return True
+        return value < self._best["value"] if lower_is_better(metric) else value > self._best["value"]
+
+    def _finite_weights(self, nimg: int) -> dict[str, torch.Tensor]:
+        weights = weight_tensors(self.networks)
+        bad = [name for name, tensor in weights.items() if not bool(torch.isfinite(tensor).all())]
+        if bad:
+            raise self.diverged(f"the weight {bad[0]} became NaN or infinite before {nimg / 1000:g} kimg, with losses that were still finite")
+        return weights
+
+    def diverged(self, what: str, statistics: dict | None = None) -> DivergedError:
+        """The error that says what happened and where the last good snapshot is; it is logged, and the row of the tick that went wrong."""
+        if statistics:
+            self.folder.log.row(statistics)
+        error = DivergedError(f"{what}; the last good snapshot is {self.folder.last_snapshot() or 'none yet'}")
+        self.say(str(error))
+        return error
+
+    def end(self, nimg: int, generator: torch.Generator) -> None:
+        """What is not saved yet, then losses.png, metrics.png and progress.webp; for a known density histogram.png and moments.png."""
+        if self.saved_nimg != nimg:
+            self.save(nimg, generator)
+        self.folder.write_summary()
+        if self.config.data.source == "gaussian":
+            self.folder.write_density(self.gallery.grid(), self.config.data.mean, self.config.data.std)
+        elif self.config.data.source in DENSITIES:
+            self.folder.write_points(self.gallery.grid(), centres_of(self.config.data.source)[0])
+
+    def _write_fakes(self, name: str) -> None:
+        self.folder.write_image_grid(name, plots.to_uint8(self.gallery.grid(), self.config.model.img_low, 1.0), self.gallery.columns)

@@ -1,0 +1,142 @@
+"""Images from a generator: noise and classes, G run in chunks, and the pictures of a run, always of the same noise, a class a row.
+
+Looking changes nothing: a G that draws noise of its own in every mode draws it from a state that is not training's.
+"""
+import contextlib
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import nn
+
+from fastgan.config import DENSITIES, Config
+from fastgan.device.precision import Precision
+from fastgan.errors import UserError
+from fastgan.gan.train_state import Networks
+from fastgan.nn.inspect_pair import Signature, untouched
+
+GRID_SEED = 1_000_003  # added to the run's seed: the grid's z come from another random stream than training's
+DENSITY_SAMPLES = 100_000  # for a histogram
+
+
+class Gallery:
+    """Samples of a run's G_ema (or G, where there is no average), in evaluation mode.
+
+    img_shape: (C, H, W) of the images; None where the samples are no images.
+    """
+
+    def __init__(self, config: Config, signature: Signature, networks: Networks, precision: Precision, img_shape: tuple[int, int, int] | None):
+        self._config, self._signature, self._networks, self._precision = config, signature, networks, precision
+        self._img_shape, self._device = img_shape, networks.totals.tensor.device
+        self._grid_c, self.columns = labels_for_grid(config.run.grid, config.model.c_dim)
+        num = config.run.grid if self._grid_c is None else len(self._grid_c)
+        self._grid_z = self._draw_z(num, self._generator(config.run.seed + GRID_SEED))
+
+    def grid(self) -> torch.Tensor:
+        """The fixed-noise images, float32 [num, C, H, W], a class a row; for a density, samples enough for a histogram."""
+        if self._config.data.source in DENSITIES:
+            return self.samples(DENSITY_SAMPLES, self._config.run.seed)
+        with untouched():
+            torch.manual_seed(self._config.run.seed)  # of the noise that G draws by itself
+            return self._generate(self._grid_z, self._grid_c)
+
+    def samples(self, num: int, seed: int | torch.Generator | None = None, labels: torch.Tensor | int | None = None) -> torch.Tensor:
+        """float32 [num, ...] on the device. labels: one class, or int64 [num]; None = all classes in turn. Others are a UserError.
+
+        seed: None = fresh randomness. A generator goes on, and what G draws by itself comes from torch's default one, which is the caller's care.
+        """
+        if isinstance(seed, torch.Generator):
+            return self._samples(num, seed, labels)
+        generator = self._generator(seed)
+        with untouched():
+            torch.manual_seed(generator.initial_seed())
+            return self._samples(num, generator, labels)
+
+    def _samples(self, num: int, generator: torch.Generator, labels: torch.Tensor | int | None) -> torch.Tensor:
+        return self._generate(self._draw_z(num, generator), self._all_labels(num, labels))
+
+    def _all_labels(self, num: int, labels: torch.Tensor | int | None) -> torch.Tensor | None:
+        """int64 [num], or None for a G that knows of no classes."""
+        c_dim = self._config.model.c_dim
+        if labels is None:
+            return torch.arange(num) % c_dim if c_dim else None
+        if not c_dim:
+            raise UserError("this G was trained without classes: leave c out")
+        labels = torch.full((num,), labels) if isinstance(labels, int) else labels
+        if labels.dtype != torch.int64 or labels.shape != (num,) or not bool(((labels >= 0) & (labels < c_dim)).all()):
+            raise UserError(f"c is one class, or int64 [{num}], from 0 to {c_dim - 1}; it was {labels.dtype} {list(labels.shape)} or beyond")
+        return labels
+
+    def _generator(self, seed: int | None) -> torch.Generator:
+        generator = torch.Generator(self._device)
+        generator.seed() if seed is None else generator.manual_seed(seed)
+        return generator
+
+    def _draw_z(self, num: int, generator: torch.Generator) -> torch.Tensor:
+        return draw_z(num, self._signature.z_shape, self._config.model.z_distribution, generator, self._device)
+
+    @torch.no_grad()
+    def _generate(self, z: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
+        """Images [num, C, H, W], flat ones unfolded, or samples [num, features]."""
+        run = self._config.run
+        chunk = len(z) if self._img_shape is None else run.batch_gpu or run.batch_size  # samples of a density are small: all at once
+        condition = () if labels is None else self._networks.condition(labels.to(self._device))
+        images = generate_chunks(self._networks.G_ema, z, self._precision.autocast, chunk, condition)
+        return images if self._img_shape is None else images.view(len(z), *self._img_shape)
+
+
+GRID_ROWS, GRID_COLUMNS = 16, 8  # of a grid with a class a row
+
+
+def draw_z(num: int, z_shape: tuple[int, ...], distribution: str, generator: torch.Generator, device: torch.device) -> torch.Tensor:
+    """float32 [num, *z_shape]: normal N(0,1), uniform U(-1,1) or unit_uniform U(0,1)."""
+    if distribution == "normal":
+        return torch.randn(num, *z_shape, generator=generator, device=device)
+    z = torch.rand(num, *z_shape, generator=generator, device=device)
+    return z * 2 - 1 if distribution == "uniform" else z
+
+
+def draw_classes(num: int, c_dim: int, labels: torch.Tensor | None, generator: torch.Generator) -> torch.Tensor:
+    """int64 [num], as often as they come in `labels`, or equally often where there are none. labels: int64 [num_images] of a real set, below c_dim.
+
+    generator: on the CPU, as the labels are.
+    """
+    if labels is None:
+        return torch.randint(c_dim, (num,), generator=generator)
+    return labels[torch.randint(len(labels), (num,), generator=generator)]
+
+
+def labels_for_grid(num: int, c_dim: int) -> tuple[torch.Tensor | None, int | None]:
+    """(labels int64 [rows * columns], columns) of a grid of about `num` images with a class a row; (None, None) without classes.
+
+    As many rows as there are classes, at most GRID_ROWS; at least GRID_COLUMNS in a row.
+    """
+    if not c_dim:
+        return None, None
+    rows = min(c_dim, GRID_ROWS)
+    columns = max(GRID_COLUMNS, num // rows)
+    return torch.arange(rows).repeat_interleave(columns), columns
+
+
+@torch.no_grad()
+def generate_chunks(
+    G: nn.Module,
+    z: torch.Tensor,
+    autocast: Callable[[], contextlib.AbstractContextManager],
+    chunk: int = 64,
+    condition: tuple[torch.Tensor, ...] = (),
+) -> torch.Tensor:
+    """G(z, *condition) as float32 [num, ...], in evaluation mode, at most `chunk` at a time so that a grid never needs more memory than a step."""
+    with evaluating(G), autocast():
+        return torch.cat([G(*parts).float() for parts in zip(*(each.split(chunk) for each in (z, *condition)), strict=True)])
+
+
+@contextlib.contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside, every module's own mode back afterwards: frozen parts of a user's network stay frozen."""
+    flags = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in flags:
+            module.training = training
