@@ -12,7 +12,7 @@ from fastgan.device.determinism import settle_algorithms
 from fastgan.device.precision import choose_precision
 from fastgan.engine.engine import Rung
 from fastgan.gan.phases import batches_per_step
-from fastgan.gan.train_state import make_networks
+from fastgan.gan.train_state import make_train_state
 from fastgan.nn import inspect_pair
 from fastgan.run.build_engine import make_engine
 
@@ -34,21 +34,22 @@ class FastganLoop:
             self.feed = GaussianFeed(config.data.mean, config.data.std, num, generator)
         else:
             self.feed = ResidentFeed(images.permute(0, 2, 3, 1), num * batches_per_step(config), 0, device)
-        self.networks = networks = make_networks(G, D, config, signature.img_shape, device, signature.one_pass)
-        self.G, self.D = networks.G, networks.D
+        self.state = state = make_train_state(G, D, config, signature.img_shape, device, signature.one_pass)
+        self.G, self.D = state.G, state.D
         self.precision = choose_precision(config.run.amp, device)
         self.reasons: list[str] = []
         self.tracebacks: list[str] = []
         exclusive.guard_timings()
-        self.engine = make_engine(config, signature, networks, self.feed, generator, self.precision, self.reasons.append)
+        self.engine = make_engine(config, signature, state, self.feed, generator, self.precision, self.reasons.append)
         self.engine.details = self.tracebacks.append
-        cadence = self.engine.system.cadence
-        self._step = math.ceil(cadence.intro_steps / cadence.period) * cadence.period  # the number of the next one: a recipe's beginning is left out
+        phases = self.engine.system.phase_schedule
+        # The number of the next one: a recipe's beginning is left out.
+        self._step = math.ceil(phases.intro_steps / phases.period) * phases.period
 
     @property
     def steps_per_call(self) -> int:
         """How many steps `run` makes: whole periods, so that every phase of the rhythm has its share of them."""
-        return math.lcm(self.engine.system.cadence.period, self.engine.rung.steps_per_launch)
+        return math.lcm(self.engine.system.phase_schedule.period, self.engine.rung.steps_per_launch)
 
     def prepare(self) -> Rung:
         """Climb as the trainer does, before its first step."""

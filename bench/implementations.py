@@ -18,7 +18,7 @@ from fastgan.config import Config
 from fastgan.config import replace as configured
 from fastgan.device.precision import choose_precision
 from fastgan.errors import UserError
-from fastgan.gan.phases import cadence_of
+from fastgan.gan.phases import phase_schedule_of
 from fastgan.ops.dispatch import autotune, registry
 
 
@@ -76,7 +76,7 @@ def build_plain(case: Case) -> Implementation:
     Where its networks are fastgan's, they compute with torch's operators.
     """
     _start_afresh()
-    period = cadence_of(case.config).period
+    period = phase_schedule_of(case.config).period
     steps = _endless(plain_loop(case.config)(case.config, case.device).step, case.float_batches, period)
 
     def step() -> None:

@@ -26,27 +26,27 @@ from fastgan.config import (
 from fastgan.config.validation import validate
 from fastgan.data import open_source
 from fastgan.device.determinism import refusals_said, settle_algorithms
-from fastgan.device.memory import full_gpu_said
+from fastgan.device.memory import cuda_oom_as_user_error
 from fastgan.device.precision import choose_precision
-from fastgan.device.throttle import Pace
+from fastgan.device.throttle import Throttle
 from fastgan.engine.parity import PARITY_STEPS
 from fastgan.errors import DivergedError, UserError
 from fastgan.gan.losses import CROSS_ENTROPIES
 from fastgan.gan.phases import batches_per_step
 from fastgan.gan.statistics import Readout
-from fastgan.gan.train_state import make_networks
+from fastgan.gan.train_state import make_train_state
 from fastgan.nn import inspect_pair
 from fastgan.ops.dispatch import autotune
 from fastgan.run.build_engine import make_engine
 from fastgan.run.checkpoint import load_state
-from fastgan.run.diagnostics import NUM_COMPARED, Signs
+from fastgan.run.diagnostics import NUM_COMPARED, Diagnostics
 from fastgan.run.feeds import fit_to_data, open_feed
 from fastgan.run.folder import RunFolder
-from fastgan.run.live_metrics import Measurer
+from fastgan.run.live_metrics import LiveMetrics
 from fastgan.run.log import refuse_existing_run
 from fastgan.run.progress import Progress, Stopwatch, memory_gb
 from fastgan.run.recorder import Recorder
-from fastgan.run.sampler import Gallery
+from fastgan.run.sampler import Sampler
 
 
 class Trainer:
@@ -151,7 +151,7 @@ class Trainer:
         trainer._build(G, D, data, config, config.model.z_dim, out, resume, progress)
         return trainer
 
-    @full_gpu_said()
+    @cuda_oom_as_user_error()
     @refusals_said()
     def _build(self, G, D, data, config: Config, z_dim: int | None, out, resume: bool, progress: bool) -> None:
         run = config.run
@@ -174,29 +174,30 @@ class Trainer:
         self.generator = torch.Generator(self.device).manual_seed(run.seed)
         opened = open_feed(data, self.signature, config, self.generator, progress)
         self.feed, self.real_set = opened.feed, opened.real_set
-        self.networks = make_networks(G, D, config, self.signature.img_shape, self.device, self.signature.one_pass, self.signature.one_hot)
-        self.engine = make_engine(config, self.signature, self.networks, self.feed, self.generator, self.precision, self._say)
+        self.state = make_train_state(G, D, config, self.signature.img_shape, self.device, self.signature.one_pass, self.signature.one_hot)
+        self.engine = make_engine(config, self.signature, self.state, self.feed, self.generator, self.precision, self._say)
         img_shape = None if self.real_set is None else self._channels_first(self.real_set.img_shape)
-        self.gallery = Gallery(config, self.signature, self.networks, self.precision, img_shape)
-        self.signs = Signs(self.networks, partial(self.gallery.samples, seed=config.run.seed), self._real_to_compare(), _has_probabilities(config))
-        self.measurer = Measurer(config, self.real_set, self.gallery, self.networks) if config.run.metrics else None
-        self.readout, self.pace = Readout(self.networks.totals.tensor), Pace(self.device)
+        self.sampler = Sampler(config, self.signature, self.state, self.precision, img_shape)
+        samples = partial(self.sampler.samples, seed=run.seed)
+        self.diagnostics = Diagnostics(self.state, samples, self._real_to_compare(), _has_probabilities(config))
+        self.live_metrics = LiveMetrics(config, self.real_set, self.sampler, self.state) if config.run.metrics else None
+        self.readout, self.throttle = Readout(self.state.totals.tensor), Throttle(self.device)
         self.nimg, self.stop_requested, self.last_finite = 0, False, {}
         self.notes = [*self.signature.notes, self.precision.describe(), *algorithms, *opened.notes]
-        self.notes += self.measurer.notes if self.measurer else ()
+        self.notes += self.live_metrics.notes if self.live_metrics else ()
         if self.real_set is not None and self.real_set.skipped:
             self.notes += [f"left out {len(self.real_set.skipped)} files:", *self.real_set.skipped]
         if resume:
-            header, notes = load_state(Path(out), self.networks, self.generator)
+            header, notes = load_state(Path(out), self.state, self.generator)
             self.nimg = header["nimg"]
             self.feed.seek(self.nimg * batches_per_step(config))
-            if self.networks.counts_images:
-                self.networks.nimg.fill_(self.nimg)
+            if self.state.counts_images:
+                self.state.nimg.fill_(self.nimg)
             self.notes += notes
         self.recorder = None
         if out is not None:
             folder = RunFolder(Path(out), config, resume_nimg=self.nimg if resume else None)
-            self.recorder = Recorder(folder, config, self.networks, self.gallery, self._some_real_images(run.grid), self._class_names(), self.nimg)
+            self.recorder = Recorder(folder, config, self.state, self.sampler, self._some_real_images(run.grid), self._class_names(), self.nimg)
 
     # --- the public surface ----------------------------------------------------------------------------------------------------------------------
 
@@ -210,7 +211,7 @@ class Trainer:
 
         c: one class, or int64 [num]; None = all classes in turn, for a conditional G.
         """
-        return self.gallery.samples(num, seed, c).cpu()
+        return self.sampler.samples(num, seed, c).cpu()
 
     def ticks(self, *, kimg: float | None = None, epochs: float | None = None, steps: int | None = None) -> Iterator[dict]:
         """Train, and yield the statistics of every tick; leaving the loop early leaves a run that `fit` or `ticks` can go on with."""
@@ -218,7 +219,7 @@ class Trainer:
         total_nimg = self._total_nimg(kimg, epochs, steps)
         tick_nimg = max(run.batch_size, round(1000 * run.tick_kimg) if run.tick_kimg else math.ceil(total_nimg / 100))
 
-        with Progress(total_nimg, self.nimg, enabled=self.show_progress) as progress, full_gpu_said(), refusals_said():
+        with Progress(total_nimg, self.nimg, enabled=self.show_progress) as progress, cuda_oom_as_user_error(), refusals_said():
             # Say what will be done, and write down where it starts.
             self._announce(progress)
             if self.recorder and self.nimg == 0:
@@ -240,12 +241,12 @@ class Trainer:
                 # A tick: read the statistics (this waits for the device), say them, write them.
                 statistics = self._read_statistics(stopwatch)
                 progress.update(self.nimg, statistics)
-                for text in self.signs.said(statistics):
+                for text in self.diagnostics.said(statistics):
                     self._say(progress, f"at {self.nimg / 1000:g} kimg {text}")
                 if self.recorder:
                     last = self.nimg >= total_nimg or self.stop_requested
                     self.recorder.tick(statistics, self.nimg // tick_nimg, last, self.generator)
-                if self.measurer and self.measurer.is_due(self.nimg // tick_nimg, last=self.nimg >= total_nimg):
+                if self.live_metrics and self.live_metrics.is_due(self.nimg // tick_nimg, last=self.nimg >= total_nimg):
                     with stopwatch.paused(), whole.stepping(), progress.busy(f"measuring {self.config.run.metrics}"):
                         statistics |= self._measure(progress)
                 self.engine.check_no_recompilation()
@@ -288,7 +289,7 @@ class Trainer:
         self.feed.reserve(num_steps)
         self.engine.run(first, num_steps)
         self.feed.launched(num_steps)
-        self.pace.launched()
+        self.throttle.launched()
         self.nimg += num_steps * self.config.run.batch_size
 
     @property
@@ -329,8 +330,8 @@ class Trainer:
     def _read_statistics(self, stopwatch: Stopwatch) -> dict:
         """The means over a tick, its speed, and what signs of trouble go by; the next tick begins. Raises DivergedError if a mean is not finite."""
         num_images = self.nimg - stopwatch.start_nimg
-        means = self.networks.totals.means(self.readout.take())  # waits for the device
-        self.networks.counters.write()
+        means = self.state.totals.means(self.readout.take())  # waits for the device
+        self.state.counters.write()
         seconds, step_s = stopwatch.seconds(), stopwatch.step_s
         stopwatch.restart(self.nimg)  # looking and writing counts as time outside the step in the next tick
         statistics = {
@@ -339,7 +340,7 @@ class Trainer:
             **means,
             "imgs_per_sec": num_images / seconds,
             "sec_per_kimg": 1000 * seconds / num_images,
-            **self.signs.measure(),
+            **self.diagnostics.measure(),
             "outside_step": 1 - step_s / seconds,
             "memory_gb": memory_gb(),
             "rung": self.engine.rung.name,
@@ -354,7 +355,7 @@ class Trainer:
 
     def _measure(self, progress: Progress) -> dict[str, float]:
         """The metrics, which are said and written down."""
-        measurement = self.measurer.measure()
+        measurement = self.live_metrics.measure()
         is_best = self.recorder is not None and self.recorder.measured(self.nimg, measurement)
         text = f"at {self.nimg / 1000:g} kimg {measurement.describe()}, measured in {measurement.seconds:.1f} s"
         self._say(progress, f"{text}: the best snapshot so far" if is_best else text)
@@ -362,7 +363,7 @@ class Trainer:
 
     def _diverged(self, what: str, statistics: dict) -> DivergedError:
         """The end of the run: what was last finite, and where the last good snapshot is."""
-        values = ", ".join(f"{name} {self.last_finite[name]:.4g}" for name in ("kimg", *self.networks.totals.names) if name in self.last_finite)
+        values = ", ".join(f"{name} {self.last_finite[name]:.4g}" for name in ("kimg", *self.state.totals.names) if name in self.last_finite)
         what = f"{what}; last finite: {values or 'nothing, it was the first tick'}"
         return self.recorder.diverged(what, statistics) if self.recorder else DivergedError(what)
 

@@ -11,7 +11,7 @@ from fastgan.device.precision import Precision
 from fastgan.engine.engine import Engine, Ladder, Phase, single_phase
 from fastgan.gan.inputs import StepInputs
 from fastgan.gan.step import update
-from fastgan.gan.train_state import Networks, make_networks
+from fastgan.gan.train_state import TrainState, make_train_state
 from fastgan.nn import inspect_pair
 
 CPU = torch.device("cpu")
@@ -58,11 +58,11 @@ def tiny_config(preset: str, **overrides) -> Config:
     return config
 
 
-def tiny_networks(config: Config, seed: int = 0) -> Networks:
+def tiny_networks(config: Config, seed: int = 0) -> TrainState:
     torch.manual_seed(seed)
     G, D = models.build(config.model)
     signature = inspect_pair.inspect(G, D, config.model.z_dim, config.run.batch_size, CPU, config.model.c_dim, config.loss.class_D > 0)
-    return make_networks(G, D, config, signature.img_shape, CPU, signature.one_pass)
+    return make_train_state(G, D, config, signature.img_shape, CPU, signature.one_pass)
 
 
 def random_inputs(config: Config, seed: int | torch.Generator = 0) -> StepInputs:
@@ -80,18 +80,18 @@ def random_inputs(config: Config, seed: int | torch.Generator = 0) -> StepInputs
     return StepInputs(real_img, z[0], z[1] if config.loss.fresh_fakes else None, flips, noise)
 
 
-def make_engine(config: Config, networks: Networks, precision: Precision = FP32, ladder: Ladder = COMPILED, graphs=None, report=None) -> Engine:
+def make_engine(config: Config, state: TrainState, precision: Precision = FP32, ladder: Ladder = COMPILED, graphs=None, report=None) -> Engine:
     """An engine whose inputs are random, the same for every engine of the configuration."""
     generator = torch.Generator().manual_seed(7)
 
     def step(inputs):
-        return update(networks, precision, inputs)
+        return update(state, precision, inputs)
 
     def precise_step(inputs):
-        return update(networks, FP32, inputs)
+        return update(state, FP32, inputs)
 
     phase = Phase(lambda: random_inputs(config, generator), step, None if precision.compute_dtype == torch.float32 else precise_step)
-    return Engine(single_phase(phase, networks.state(), [generator], networks.counters), ladder, graphs, ([] if report is None else report).append)
+    return Engine(single_phase(phase, state.tensors(), [generator], state.counters), ladder, graphs, ([] if report is None else report).append)
 
 
 class SilentProgress:

@@ -37,8 +37,8 @@ def check_penalty(D: nn.Module, img: torch.Tensor, c: torch.Tensor | None) -> No
     weights = [parameter for parameter in D.parameters() if parameter.ndim > 1]
 
     def penalty() -> torch.Tensor:
-        probe = torch.zeros_like(img, requires_grad=True)
-        (slope,) = torch.autograd.grad(first_of(D(img + probe, c)).sum(), probe, create_graph=True)
+        grad_probe = torch.zeros_like(img, requires_grad=True)
+        (slope,) = torch.autograd.grad(first_of(D(img + grad_probe, c)).sum(), grad_probe, create_graph=True)
         return slope.square().sum()
 
     gradients = torch.autograd.grad(penalty(), weights, allow_unused=True, materialize_grads=True)
@@ -59,10 +59,10 @@ def check_penalty(D: nn.Module, img: torch.Tensor, c: torch.Tensor | None) -> No
 def check_one_graph(D: nn.Module, img: torch.Tensor, c: torch.Tensor | None) -> None:
     """Gradients of a loss with a penalty, traced without a break, equal eager ones; buffers move alike."""
     twin = copy.deepcopy(D)
-    probe = torch.zeros_like(img, requires_grad=True)
+    grad_probe = torch.zeros_like(img, requires_grad=True)
 
     def gradients(D: nn.Module) -> list[torch.Tensor]:
-        (slope,) = torch.autograd.grad(first_of(D(img + probe, c)).sum(), probe, create_graph=True)
+        (slope,) = torch.autograd.grad(first_of(D(img + grad_probe, c)).sum(), grad_probe, create_graph=True)
         loss = all_of(D(img, c)).square().mean() + slope.square().sum()
         return torch.autograd.grad(loss, list(D.parameters()), allow_unused=True, materialize_grads=True)
 

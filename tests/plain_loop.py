@@ -16,7 +16,7 @@ from fastgan.config import Config, replace
 from fastgan.data.feeds.resident import ResidentFeed
 from fastgan.device.precision import Precision
 from fastgan.engine.engine import Engine
-from fastgan.gan.train_state import Networks, make_networks
+from fastgan.gan.train_state import TrainState, make_train_state
 from fastgan.nn import inspect_pair
 from fastgan.run import build_engine
 
@@ -106,7 +106,7 @@ class ReconstructingD(nn.Module):
     def forward(self, img):
         return self.last(F.silu(self.first(img.flatten(1))))
 
-    def judge_and_reconstruct(self, img):
+    def forward_and_reconstruct(self, img):
         h = F.silu(self.first(img.flatten(1)))
         return self.last(h), (self.decoder(h) - img.flatten(1)).square().mean(1)
 
@@ -137,10 +137,10 @@ class Ours:
     def __init__(self, config: Config, G: nn.Module, D: nn.Module, reports: list | None = None):
         classifies = config.loss.class_D > 0
         self.signature = inspect_pair.inspect(G, D, config.model.z_dim, config.run.batch_size, CPU, config.model.c_dim, classifies)
-        self.networks: Networks = make_networks(G, D, config, self.signature.img_shape, CPU, self.signature.one_pass, self.signature.one_hot)
+        self.state: TrainState = make_train_state(G, D, config, self.signature.img_shape, CPU, self.signature.one_pass, self.signature.one_hot)
         self.feed, self.generator = make_feed(config), torch.Generator().manual_seed(11)
         report = ([] if reports is None else reports).append
-        self.engine: Engine = build_engine.make_engine(config, self.signature, self.networks, self.feed, self.generator, FP32, report)
+        self.engine: Engine = build_engine.make_engine(config, self.signature, self.state, self.feed, self.generator, FP32, report)
         self.step = 0
 
     def run(self, num_steps: int, at_once: int = 1) -> None:
@@ -155,7 +155,7 @@ class Ours:
         self.engine.prepare()
 
     def statistics(self) -> dict[str, float]:
-        return self.networks.totals.means(self.networks.totals.tensor.tolist())
+        return self.state.totals.means(self.state.totals.tensor.tolist())
 
 
 class ProductAdam:
@@ -275,7 +275,7 @@ class Plain:
         if loss.class_D:
             total = total + loss.class_D * F.cross_entropy(class_logits, labels)
         if loss.reconstruction:
-            total = total + loss.reconstruction * self.D.judge_and_reconstruct(real_img)[1].mean()
+            total = total + loss.reconstruction * self.D.forward_and_reconstruct(real_img)[1].mean()
         if not self.is_lazy:
             total = total + self._penalty(real_img, fake_img, labels, numbers)
         self._descend(self.optimizer_D, total)
@@ -412,21 +412,21 @@ def twins(config: Config, make_G, make_D, reports: list | None = None) -> tuple[
     """The same networks, images and random numbers for both."""
     torch.manual_seed(17)
     ours = Ours(config, make_G(), make_D(), reports)
-    G, D = copy.deepcopy(ours.networks.G), copy.deepcopy(ours.networks.D)
+    G, D = copy.deepcopy(ours.state.G), copy.deepcopy(ours.state.D)
     generator = torch.Generator().manual_seed(11)
-    source = build_engine.InputSource(config, ours.signature, ours.networks, make_feed(config), generator)
+    source = build_engine.InputSource(config, ours.signature, ours.state, make_feed(config), generator)
     return ours, Plain(config, G, D, source, ours.signature.one_hot)
 
 
 def assert_agree(ours: Ours, plain: Plain, rtol: float = 1e-5, atol: float = 1e-7) -> None:
     """Weights, statistics of BatchNorm, the average, the optimisers' moments and the means of all statistics."""
-    pairs = [("G", ours.networks.G, plain.G), ("D", ours.networks.D, plain.D)]
+    pairs = [("G", ours.state.G, plain.G), ("D", ours.state.D, plain.D)]
     if plain.config.optim.ema_kimg is not None:
-        pairs.append(("G_ema", ours.networks.G_ema, plain.G_ema))
+        pairs.append(("G_ema", ours.state.G_ema, plain.G_ema))
     for network, a, b in pairs:
         for (name, x), y in zip(a.state_dict().items(), b.state_dict().values(), strict=True):
             _assert_near(x, y, rtol, atol, f"{network} {name}")
-    for network, a, b in (("G", ours.networks.optimizer_G, plain.optimizer_G), ("D", ours.networks.optimizer_D, plain.optimizer_D)):
+    for network, a, b in (("G", ours.state.optimizer_G, plain.optimizer_G), ("D", ours.state.optimizer_D, plain.optimizer_D)):
         for key in ("exp_avg", "exp_avg_sq") if hasattr(a, "exp_avg") else ("square_avg",):
             for i, (x, p) in enumerate(zip(getattr(a, key), b.param_groups[0]["params"], strict=True)):
                 _assert_near(x, b.state[p][key], 20 * rtol, 100 * atol, f"{key} {i} of {network}")

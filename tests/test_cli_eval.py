@@ -37,8 +37,8 @@ def working_folder(folder, monkeypatch):
     monkeypatch.setattr(classifier, "_STEPS", 3)
 
 
-def save(folder: Path, config: Config, networks: Config | None = None) -> None:
-    RunFolder(folder, config, resume_nimg=0).write_snapshot(weight_tensors(gans.tiny_networks(networks or config)), 1000)
+def save(folder: Path, config: Config, state: Config | None = None) -> None:
+    RunFolder(folder, config, resume_nimg=0).write_snapshot(weight_tensors(gans.tiny_networks(state or config)), 1000)
 
 
 def evaluated(capsys, *arguments: str) -> str:

@@ -112,8 +112,8 @@ def test_training_on_a_packed_file_is_training_on_what_it_was_made_of():
     for run, data in (("run0", "photos"), ("run1", "packed.of.any.name")):
         assert cli.main(["train", *TINY, "--data", data, "--out", run]) == 0
     assert Path("run0/reals.png").read_bytes() == Path("run1/reals.png").read_bytes()
-    networks = [load_file(next(Path(run).glob("network-snapshot-*"))) for run in ("run0", "run1")]
-    for name, values in networks[0].items():
-        np.testing.assert_array_equal(values, networks[1][name])
+    state = [load_file(next(Path(run).glob("network-snapshot-*"))) for run in ("run0", "run1")]
+    for name, values in state[0].items():
+        np.testing.assert_array_equal(values, state[1][name])
     shutil.rmtree("photos")
     assert cli.main(["train", "--resume", "run1", "--steps", "6"]) == 0

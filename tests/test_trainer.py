@@ -47,7 +47,7 @@ def quiet(pair, data=None, **options):
 
 
 def all_state(trainer):
-    return {f"{group}/{name}": t.clone() for group, named in trainer.networks.state().items() for name, t in named.items()}
+    return {f"{group}/{name}": t.clone() for group, named in trainer.state.tensors().items() for name, t in named.items()}
 
 
 def assert_same_bits(ours, theirs):
@@ -59,17 +59,17 @@ def assert_same_bits(ours, theirs):
 @pytest.mark.parametrize(("pair", "channels", "z_shape"), [(flat_pair, 1, (6,)), (conv_pair, 3, (6, 1, 1))])
 def test_networks_of_a_users_own(pair, channels, z_shape):
     trainer = quiet(pair(), images(channels=channels), z_dim=6)
-    before = [parameter.clone() for parameter in trainer.networks.G.parameters()]
+    before = [parameter.clone() for parameter in trainer.state.G.parameters()]
     last = trainer.fit(kimg=0.08)
     assert trainer.signature.z_shape == z_shape
     assert (last["nimg"], last["kimg"], last["rung"]) == (80, 0.08, "eager")
-    assert all(not torch.equal(old, new) for old, new in zip(before, trainer.networks.G.parameters(), strict=True))
+    assert all(not torch.equal(old, new) for old, new in zip(before, trainer.state.G.parameters(), strict=True))
     samples = trainer.sample(5, seed=1)
     assert samples.shape == (5, channels, 16, 16)
     assert samples.abs().max() <= 1
     assert torch.equal(samples, trainer.sample(5, seed=1))
     assert not torch.equal(trainer.sample(5), trainer.sample(5))
-    assert trainer.networks.G.training
+    assert trainer.state.G.training
 
 
 def test_ticks_can_be_left_and_taken_up_again():
@@ -177,8 +177,8 @@ def test_captured_and_eager_runs_are_the_same_to_the_bit(monkeypatch, graph_step
     assert [tick["nimg"] for tick in ticks[0]] == [80, 160, 240, 296]
     assert_same_bits(all_state(ours), all_state(theirs))
     assert ours.engine.rung.steps_per_launch in {1: [1], 3: [3], None: [1, 4]}[graph_steps]  # 16 steps would not fit into a tick
-    assert ours.networks.D[3].num_batches_tracked == 3 * 37
-    assert ours.networks.G[1].num_batches_tracked == ours.networks.G_ema[1].num_batches_tracked == 37
+    assert ours.state.D[3].num_batches_tracked == 3 * 37
+    assert ours.state.G[1].num_batches_tracked == ours.state.G_ema[1].num_batches_tracked == 37
 
 
 def test_graphs_that_are_asked_for_need_a_device_that_has_them(tmp_path):
@@ -230,12 +230,12 @@ def test_batchnorm_counts_as_torch_does(tmp_path):
     trainer = quiet(conv_pair(), images(channels=3), z_dim=6, out=tmp_path / "run", fresh_fakes=True)
     for tick in trainer.ticks(steps=5):
         steps = tick["nimg"] // 8
-        assert (trainer.networks.G[1].num_batches_tracked, trainer.networks.D[3].num_batches_tracked) == (2 * steps, 3 * steps)
+        assert (trainer.state.G[1].num_batches_tracked, trainer.state.D[3].num_batches_tracked) == (2 * steps, 3 * steps)
     tensors, _ = load_tensors(tmp_path / "run" / "network-snapshot-000000.safetensors", "snapshot")
     assert (tensors["G.1.num_batches_tracked"], tensors["D.3.num_batches_tracked"]) == (10, 15)
     resumed = quiet(conv_pair(), images(channels=3), z_dim=6, out=tmp_path / "run", fresh_fakes=True, resume=True)
     resumed.fit(steps=7)
-    assert resumed.networks.D[3].num_batches_tracked == 21
+    assert resumed.state.D[3].num_batches_tracked == 21
 
 
 def test_the_run_folder_holds_what_it_should(tmp_path):
@@ -320,7 +320,7 @@ def test_nan_stops_the_run_and_keeps_the_last_good_snapshot(tmp_path):
     good = {path.name: path.read_bytes() for path in (tmp_path / "run").glob("*.safetensors")}
     assert good
     with torch.no_grad():
-        trainer.networks.D[0].weight[0, 0] = float("inf")
+        trainer.state.D[0].weight[0, 0] = float("inf")
     with pytest.raises(DivergedError, match=r"d_loss.*NaN.*last finite: kimg 0.016.*network-snapshot-000000"):
         trainer.fit(steps=4)
     assert good == {path.name: path.read_bytes() for path in (tmp_path / "run").glob("*.safetensors")}
@@ -332,7 +332,7 @@ def test_a_weight_that_is_not_finite_is_never_saved(tmp_path):
     trainer.fit(steps=1)
     good = (tmp_path / "run" / "network-snapshot-000000.safetensors").read_bytes()
     with torch.no_grad():
-        trainer.networks.G[2].bias[0] = float("nan")
+        trainer.state.G[2].bias[0] = float("nan")
     with pytest.raises(DivergedError, match="weight G.2.bias"):
         trainer.recorder.save(900, trainer.generator)
     assert (tmp_path / "run" / "network-snapshot-000000.safetensors").read_bytes() == good

@@ -88,7 +88,7 @@ def mlp_step(case: Case, rung: str, compile: bool) -> str:
     got = loop.prepare()
     for _ in range(STEPS):
         loop.run()
-    losses = loop.networks.totals.tensor
+    losses = loop.state.totals.tensor
     if got.name != rung or evidence.refused(loop.reasons):
         raise RuntimeError(
             "\n".join([f"the {rung} step was asked for, and the {got.name} one runs", *loop.tracebacks, *loop.reasons])

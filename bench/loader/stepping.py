@@ -20,7 +20,7 @@ from fastgan.device.determinism import settle_algorithms
 from fastgan.device.precision import choose_precision
 from fastgan.engine.engine import Engine
 from fastgan.engine.parity import PARITY_STEPS
-from fastgan.gan.train_state import make_networks
+from fastgan.gan.train_state import make_train_state
 from fastgan.nn import inspect_pair
 from fastgan.run.build_engine import make_engine
 
@@ -68,7 +68,7 @@ class FedSteps:
         settle_algorithms(case.config.run.deterministic, device)
         G, D = models.build(model)
         self._signature = inspect_pair.inspect(G.to(device), D.to(device), model.z_dim, case.config.run.batch_size, device)
-        self._networks = make_networks(G, D, self._config, self._signature.img_shape, device, self._signature.one_pass)
+        self._networks = make_train_state(G, D, self._config, self._signature.img_shape, device, self._signature.one_pass)
         self._generator = torch.Generator(device).manual_seed(0)
         self._precision = choose_precision(True, device)
         self._reasons: list[str] = []

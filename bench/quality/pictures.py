@@ -29,8 +29,8 @@ def write_pictures(trainer: Trainer, row: QualityRow, folder: Path) -> None:
     if trainer.is_density:
         _write_density(trainer, row, folder, name)
         return
-    _save(trainer, trainer.gallery.grid(), folder / f"{name}.png", trainer.gallery.columns)
-    G = trainer.networks.G_ema
+    _save(trainer, trainer.sampler.grid(), folder / f"{name}.png", trainer.sampler.columns)
+    G = trainer.state.G_ema
     if hasattr(G, "mapping") and not trainer.config.model.c_dim:
         _save(trainer, mixed_styles(trainer), folder / f"{name}-mixing.png", FINE + 1)
         _save(trainer, truncated_styles(trainer), folder / f"{name}-truncation.png", COLUMNS)
@@ -43,7 +43,7 @@ def mixed_styles(trainer: Trainer) -> torch.Tensor:
     """float32 [(COARSE + 1) * (FINE + 1), C, R, R]: the first half of the layers takes the styles of the image at the left, the others those of the
     image above. The first cell is black.
     """
-    G, z = trainer.networks.G_ema, _draw_z(trainer, COARSE + FINE)
+    G, z = trainer.state.G_ema, _draw_z(trainer, COARSE + FINE)
     with evaluating(G):
         ws = G.mapping(z)
         coarse, fine = ws[:COARSE], ws[COARSE:]
@@ -55,13 +55,13 @@ def mixed_styles(trainer: Trainer) -> torch.Tensor:
 
 def truncated_styles(trainer: Trainer) -> torch.Tensor:
     """float32 [len(PSIS) * COLUMNS, C, R, R]: the same z in every row, styles from their average (first row) to as they are."""
-    G, z = trainer.networks.G_ema, _draw_z(trainer, COLUMNS)
+    G, z = trainer.state.G_ema, _draw_z(trainer, COLUMNS)
     return torch.cat([generate_chunks(Truncated(G, psi), z, trainer.precision.autocast) for psi in PSIS])
 
 
 def truncated_normal(trainer: Trainer) -> torch.Tensor:
     """float32 [len(PSIS) * COLUMNS, C, R, R], a class a column: z from a normal distribution that is cut off at 2 psi: 0 in the first row."""
-    G, z_dim = trainer.networks.G_ema, trainer.config.model.z_dim
+    G, z_dim = trainer.state.G_ema, trainer.config.model.z_dim
     classes = torch.arange(COLUMNS, device=trainer.device) % trainer.config.model.c_dim
     noise = (cut_normal(COLUMNS, z_dim, 2 * psi).to(trainer.device) for psi in PSIS)
     return torch.cat([generate_chunks(G, z, trainer.precision.autocast, condition=(classes,)) for z in noise])
@@ -91,12 +91,12 @@ def _draw_z(trainer: Trainer, num: int) -> torch.Tensor:
 def _write_density(trainer: Trainer, row: QualityRow, folder: Path, name: str) -> None:
     path, data = folder / f"{name}.png", trainer.config.data
     if data.source == "gaussian":
-        plots.save_histogram(trainer.gallery.grid(), data.mean, data.std, path)
+        plots.save_histogram(trainer.sampler.grid(), data.mean, data.std, path)
         shown = [{"kimg": nimg / 1000, **{f"sample_{key}": row.numbers[key][at] for key in plots.MOMENTS}} for at, nimg in enumerate(row.nimg)]
         plots.save_moments(shown, data.mean, data.std, folder / f"{name}-moments.png")
         shrink(folder / f"{name}-moments.png")
     else:
-        plots.save_points(trainer.gallery.samples(NUM_POINTS, SEED), centres_of(data.source)[0], path)
+        plots.save_points(trainer.sampler.samples(NUM_POINTS, SEED), centres_of(data.source)[0], path)
     shrink(path)
 
 

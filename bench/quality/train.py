@@ -23,7 +23,7 @@ def train(case: Case, seed: int, note: str = "", pictures: Path | None = None, a
     trainer = Trainer.from_config(case.config(seed), progress=False)
     meter = make_meter(trainer.config, trainer.real_set, trainer.device)
     curve, diverged = Curve(), ""
-    curve.add(0, 0.0, meter.measure(trainer.networks.G_ema))
+    curve.add(0, 0.0, meter.measure(trainer.state.G_ema))
     try:
         _follow(trainer, meter, curve)
     except DivergedError as error:
@@ -51,7 +51,7 @@ def _follow(trainer: Trainer, meter: Meter, curve: Curve) -> None:
     for statistics in trainer.ticks():
         train_s += (statistics["nimg"] - nimg) / statistics["imgs_per_sec"]
         nimg = statistics["nimg"]
-        curve.add(nimg, train_s, meter.measure(trainer.networks.G_ema))
+        curve.add(nimg, train_s, meter.measure(trainer.state.G_ema))
 
 
 def subject(config: Config, data: str) -> dict:

@@ -10,7 +10,7 @@ from fastgan.errors import UserError
 
 
 @contextlib.contextmanager
-def full_gpu_said() -> Iterator[None]:
+def cuda_oom_as_user_error() -> Iterator[None]:
     """An allocation that fails inside becomes a UserError that says what was asked for, what is free, and what can be done."""
     try:
         yield

@@ -18,8 +18,8 @@ class BatchCounters:
     copies: (network, its average) pairs: the average's counters follow those of the network.
     """
 
-    def __init__(self, networks: list[nn.Module], copies: list[tuple[nn.Module, nn.Module]] = ()):
-        self._layers = [layer for network in networks for layer in network.modules() if _counts(layer)]
+    def __init__(self, state: list[nn.Module], copies: list[tuple[nn.Module, nn.Module]] = ()):
+        self._layers = [layer for network in state for layer in network.modules() if _counts(layer)]
         pairs = [pair for network, average in copies for pair in zip(network.modules(), average.modules(), strict=True)]
         self._copies = [(copy.num_batches_tracked, layer.num_batches_tracked) for layer, copy in pairs if _counts(layer)]
         self._passes: dict[Hashable, Counter[int]] = {}  # variant of a step -> index of a layer -> passes

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from fastgan.engine.phase_schedule import Cadence, Launch, Variant
+from fastgan.engine.phase_schedule import Launch, PhaseSchedule, Variant
 
 Call = Callable[[], object]
 SIZES = (1, 4, 16)  # steps in a launch that are tried out
@@ -35,10 +35,10 @@ class Graphs(Protocol):
 class CapturedSteps:
     """Steps of all variants as recordings: single ones, and launches of `size` steps. other: has the single ones already."""
 
-    def __init__(self, graphs: Graphs, steps: Mapping[Variant, Call], cadence: Cadence, size: int, other: "CapturedSteps | None" = None):
-        self.size, self._cadence = size, cadence
+    def __init__(self, graphs: Graphs, steps: Mapping[Variant, Call], phase_schedule: PhaseSchedule, size: int, other: "CapturedSteps | None" = None):
+        self.size, self._cadence = size, phase_schedule
         self._replays = {} if other is None else dict(other._replays)
-        for launch in cadence.launches_of(size):
+        for launch in phase_schedule.launches_of(size):
             if launch not in self._replays:
                 self._replays[launch] = graphs.record(_one_after_another([steps[variant] for variant in launch]))
 
@@ -52,21 +52,21 @@ class CapturedSteps:
         self._replays[launch]()
 
 
-def best_size(candidates: list[CapturedSteps], cadence: Cadence, synchronize: Call) -> CapturedSteps:
+def best_size(candidates: list[CapturedSteps], phase_schedule: PhaseSchedule, synchronize: Call) -> CapturedSteps:
     """The candidate with the most steps in a launch that is no slower than the fastest and can be stopped in time.
 
     candidates: smallest first. Fewer launches leave the host its time, also where the device is busy all the while.
     """
-    seconds = _seconds_per_step(candidates, cadence, synchronize)
+    seconds = _seconds_per_step(candidates, phase_schedule, synchronize)
     limit = NO_SLOWER * min(seconds.values())
     good = [candidate for candidate in candidates if seconds[candidate.size] <= limit and candidate.size * seconds[candidate.size] <= MAX_LAUNCH_S]
     return good[-1] if good else candidates[0]
 
 
-def _seconds_per_step(candidates: list[CapturedSteps], cadence: Cadence, synchronize: Call) -> dict[int, float]:
+def _seconds_per_step(candidates: list[CapturedSteps], phase_schedule: PhaseSchedule, synchronize: Call) -> dict[int, float]:
     """Medians over rounds in which the candidates take turns, by size."""
-    first = math.ceil(cadence.intro_steps / cadence.period) * cadence.period
-    num = cadence.period * max(candidate.size for candidate in candidates)
+    first = math.ceil(phase_schedule.intro_steps / phase_schedule.period) * phase_schedule.period
+    num = phase_schedule.period * max(candidate.size for candidate in candidates)
     num *= max(1, round(ROUND_S / _seconds(candidates[0], first, num, synchronize)))
     rounds = [{candidate.size: _seconds(candidate, first, num, synchronize) / num for candidate in candidates} for _ in range(ROUNDS)]
     return {candidate.size: statistics.median(each[candidate.size] for each in rounds) for candidate in candidates}

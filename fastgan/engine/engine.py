@@ -15,8 +15,8 @@ import torch
 from fastgan.engine.batchnorm_counters import BatchCounters
 from fastgan.engine.captured import SIZES, CapturedSteps, Graphs, best_size
 from fastgan.engine.compiled import compile_step, compiler_options
-from fastgan.engine.parity import PARITY_STEPS, State, Trials, Yardstick
-from fastgan.engine.phase_schedule import Cadence, Launch, Rhythm, Variant
+from fastgan.engine.parity import PARITY_STEPS, ParityRuns, State, Tolerance
+from fastgan.engine.phase_schedule import Interval, Launch, PhaseSchedule, Variant
 from fastgan.errors import UserError
 from fastgan.ops.dispatch import autotune as choice
 
@@ -74,13 +74,13 @@ class System:
     phases: Mapping[str, Phase]
     state: State
     generators: list[torch.Generator]
-    cadence: Cadence
+    phase_schedule: PhaseSchedule
     counters: BatchCounters = field(default_factory=lambda: BatchCounters([]))
 
 
 def single_phase(phase: Phase, state: State, generators: list[torch.Generator], counters: BatchCounters | None = None) -> System:
     """The system of one phase that is due in every step."""
-    return System({"update": phase}, state, generators, Cadence({"update": Rhythm()}), counters or BatchCounters([]))
+    return System({"update": phase}, state, generators, PhaseSchedule({"update": Interval()}), counters or BatchCounters([]))
 
 
 class Engine:
@@ -97,7 +97,7 @@ class Engine:
         self.compiled: list[torch.fx.GraphModule] = []  # graphs that were compiled, for counting and for tests
         self._num_compiled = 0  # of them, those of the start-up
         self._steps = {name: phase.step for name, phase in system.phases.items()}  # the fastest of each, below the captured rung
-        self._trials = Trials(system.state, system.generators)
+        self._trials = ParityRuns(system.state, system.generators)
         self.rung = Rung("eager", self._run_one_by_one)
 
     def limit_launches(self, num_steps: int) -> None:
@@ -129,13 +129,13 @@ class Engine:
 
     def steps_at_once(self, first: int, most: int) -> int:
         """How many steps from number `first` on should be run next, at most `most`: a launch of the rung, or what is missing until one can begin."""
-        return self.system.cadence.at_once(first, most, self.rung.steps_per_launch)
+        return self.system.phase_schedule.at_once(first, most, self.rung.steps_per_launch)
 
     def run(self, first: int, num: int) -> None:
         """Launch the training steps number first to first + num - 1 on the chosen rung."""
         with self.system.counters.off():
             self.rung.run(first, num)
-        for phase, times in self.system.cadence.count(first, num).items():
+        for phase, times in self.system.phase_schedule.count(first, num).items():
             self.system.counters.add(phase, times)
 
     def check_no_recompilation(self) -> None:
@@ -145,7 +145,7 @@ class Engine:
 
     def _run_one_by_one(self, first: int, num: int) -> None:
         for step in range(first, first + num):
-            self._call(self.system.cadence.due(step))
+            self._call(self.system.phase_schedule.due(step))
 
     def _call(self, variant: Variant) -> None:
         """A step on the highest rung below the captured one."""
@@ -161,18 +161,18 @@ class Engine:
             phase = self.system.phases[name]
             (phase.precise_step or phase.step)(phase.draw())
 
-    def _measure_eager(self, name: str) -> Yardstick:
+    def _measure_eager(self, name: str) -> Tolerance:
         """What the eager phase does, which is what the rungs above are held to."""
         with self.system.counters.watching(name, PARITY_STEPS):
             return self._yardstick((name,))
 
-    def _yardstick(self, variant: Variant) -> Yardstick:
+    def _yardstick(self, variant: Variant) -> Tolerance:
         is_lower = any(self.system.phases[name].precise_step for name in variant)
-        return Yardstick(self._trials, partial(self._call_eager, variant), partial(self._call_precise, variant) if is_lower else None)
+        return Tolerance(self._trials, partial(self._call_eager, variant), partial(self._call_precise, variant) if is_lower else None)
 
     # --- the compiled rung -----------------------------------------------------------------------------------------------------------------------
 
-    def _compile_all(self, yardsticks: dict[str, Yardstick]) -> bool:
+    def _compile_all(self, yardsticks: dict[str, Tolerance]) -> bool:
         """Compile every phase that can be; the others stay eager, with the reason. Returns whether any was."""
         for name in self.system.phases:
             problem = self._compile(name, yardsticks[name])
@@ -182,10 +182,10 @@ class Engine:
                 self.report(f"the compiled step{self._of(name)} is not used, the eager one is: {problem}")
         return self._num_compiled > 0
 
-    def _compile(self, name: str, yardstick: Yardstick) -> str | None:
+    def _compile(self, name: str, tolerance: Tolerance) -> str | None:
         """Put the compiled phase in the place of the eager one. Returns what speaks against it, or None; then everything is as before."""
         eager, before = self._steps[name], len(self.compiled)
-        problem = self._try_to_compile(name, yardstick)
+        problem = self._try_to_compile(name, tolerance)
         graphs = len(self.compiled) - before
         problem = problem or (None if graphs == 1 else f"it became {graphs} graphs instead of one")
         if problem is None:
@@ -194,16 +194,16 @@ class Engine:
             self._steps[name], self.compiled[before:] = eager, []
         return problem
 
-    def _try_to_compile(self, name: str, yardstick: Yardstick) -> str | None:
+    def _try_to_compile(self, name: str, tolerance: Tolerance) -> str | None:
         try:
             self._steps[name] = compile_step(self._steps[name], self.compiled, self._compiler_options())
-            return yardstick.disagreement(partial(self._call, (name,)))
+            return tolerance.disagreement(partial(self._call, (name,)))
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # whatever the compiler cannot do: the reason is reported, the eager rung goes on
             return self._in_words(error)
 
-    def _compile_carefully(self, name: str, yardsticks: dict[str, Yardstick], problem: str) -> str | None:
+    def _compile_carefully(self, name: str, yardsticks: dict[str, Tolerance], problem: str) -> str | None:
         """The same with the penalty in fp32, on every rung where that can be compiled."""
         phase = self.system.phases[name]
         self.system.phases = {**self.system.phases, name: replace(phase, step=phase.careful_step, careful_step=None)}
@@ -223,7 +223,7 @@ class Engine:
 
     # --- the captured rung -----------------------------------------------------------------------------------------------------------------------
 
-    def _capture_or_say_why(self, yardsticks: Mapping[str, Yardstick], sizes: list[int]) -> CapturedSteps | None:
+    def _capture_or_say_why(self, yardsticks: Mapping[str, Tolerance], sizes: list[int]) -> CapturedSteps | None:
         """The steps as graphs; None, with the reason, where they cannot be or differ. Raises UserError then if they have to be."""
         try:
             candidates = self._capture(sizes)
@@ -239,11 +239,11 @@ class Engine:
         if self.ladder.graph_steps is not None:
             return candidates[-1]
         with self._trials.undone():
-            return best_size(candidates, self.system.cadence, self.graphs.synchronize)
+            return best_size(candidates, self.system.phase_schedule, self.graphs.synchronize)
 
     def _capture(self, sizes: list[int]) -> list[CapturedSteps]:
         """Record what every size of a launch takes, the single steps first; the state is left as it was."""
-        calls = {variant: partial(self._call, variant) for variant in self.system.cadence.variants()}
+        calls = {variant: partial(self._call, variant) for variant in self.system.phase_schedule.variants()}
         with self._trials.undone():
             for call in calls.values():
                 self.graphs.warm_up(call)
@@ -255,27 +255,27 @@ class Engine:
         for size in sizes:
             try:
                 single = candidates[0] if candidates else None
-                candidates.append(CapturedSteps(self.graphs, calls, self.system.cadence, size, other=single))
+                candidates.append(CapturedSteps(self.graphs, calls, self.system.phase_schedule, size, other=single))
             except Exception as error:
                 if not candidates:
                     raise
                 self._say_size_is_not_used(size, self._in_words(error))
                 # All anew: a recording that broke off has parted its generators from the earlier ones.
-                return [CapturedSteps(self.graphs, calls, self.system.cadence, 1)]
+                return [CapturedSteps(self.graphs, calls, self.system.phase_schedule, 1)]
         return candidates
 
-    def _disagreement(self, single: CapturedSteps, yardsticks: Mapping[str, Yardstick]) -> str | None:
+    def _disagreement(self, single: CapturedSteps, yardsticks: Mapping[str, Tolerance]) -> str | None:
         """What the graphs of single steps do otherwise than the eager steps, in words, or None."""
-        for variant in self.system.cadence.variants():
-            yardstick = yardsticks[variant[0]] if len(variant) == 1 else self._yardstick(variant)
-            problem = yardstick.disagreement(partial(single.replay, (variant,)))
+        for variant in self.system.phase_schedule.variants():
+            tolerance = yardsticks[variant[0]] if len(variant) == 1 else self._yardstick(variant)
+            problem = tolerance.disagreement(partial(single.replay, (variant,)))
             if problem:
                 return problem + self._of(*variant)
         return None
 
     def _is_like(self, single: CapturedSteps, candidate: CapturedSteps) -> bool:
         """Whether graphs of several steps do what as many single ones do; what they do otherwise is reported."""
-        for launch in filter(lambda launch: len(launch) > 1, self.system.cadence.launches_of(candidate.size)):
+        for launch in filter(lambda launch: len(launch) > 1, self.system.phase_schedule.launches_of(candidate.size)):
             problem = self._difference(single, candidate, launch)
             if problem:
                 self._say_size_is_not_used(candidate.size, problem)
@@ -292,7 +292,7 @@ class Engine:
                 self._call_precise(variant)
 
         precise = precisely if any(phase.precise_step for phase in self.system.phases.values()) else None
-        return Yardstick(self._trials, one_by_one, precise, num_calls=1).disagreement(partial(candidate.replay, launch))
+        return Tolerance(self._trials, one_by_one, precise, num_calls=1).disagreement(partial(candidate.replay, launch))
 
     def _say_size_is_not_used(self, size: int, problem: str) -> None:
         self.report(f"{size} steps in one CUDA graph are not used: {problem}")

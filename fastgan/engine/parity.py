@@ -23,7 +23,7 @@ STATISTICS_FLOOR, MOMENTS_FLOOR, WEIGHTS_FLOOR = 1e-2, 1e-2, 5e-2
 
 
 @dataclass
-class Trial:
+class ParityRun:
     """What some calls of steps did: the change of every tensor of the state, float64."""
 
     num_calls: int
@@ -35,7 +35,7 @@ class Trial:
         return torch.cat([tensor.flatten() for tensor in self.change[TOTALS].values()]) / self.num_calls
 
 
-class Trials:
+class ParityRuns:
     """Tries out steps, each time from the present state and the present place of all random numbers, and leaves both as they were.
 
     state: what the steps change, in place. generators: those that they draw from, beside torch's own.
@@ -44,7 +44,7 @@ class Trials:
     def __init__(self, state: State, generators: list[torch.Generator]):
         self.state, self.generators = state, generators
 
-    def run(self, call: Callable[[], object], num_calls: int = PARITY_STEPS, nudge: float = 0.0) -> Trial:
+    def run(self, call: Callable[[], object], num_calls: int = PARITY_STEPS, nudge: float = 0.0) -> ParityRun:
         """Call the steps and say what changed. nudge: relative size of a random change of all weights beforehand."""
         with self.undone() as before:
             if nudge:
@@ -54,7 +54,7 @@ class Trials:
                 call()
             change = {group: {name: tensor.double() - before[group][name].double() for name, tensor in tensors.items()}
                       for group, tensors in self.state.items()}  # fmt: skip
-        return Trial(num_calls, change)
+        return ParityRun(num_calls, change)
 
     @contextlib.contextmanager
     def undone(self) -> Iterator[State]:
@@ -70,16 +70,16 @@ class Trials:
                     generator.set_state(place)
 
 
-class Yardstick:
+class Tolerance:
     """What the eager step does from the present state, and how far from it another way to run it may be.
 
     call: makes one eager step. precise_call: the same in fp32, where `call` computes in a lower precision.
     """
 
-    def __init__(self, trials: Trials, call: Callable[[], object], precise_call: Callable[[], object] | None, num_calls: int = PARITY_STEPS):
+    def __init__(self, trials: ParityRuns, call: Callable[[], object], precise_call: Callable[[], object] | None, num_calls: int = PARITY_STEPS):
         self._trials, self._call, self._precise_call, self._num_calls = trials, call, precise_call, num_calls
         self._eager = trials.run(call, num_calls)
-        self._other: Trial | None = None
+        self._other: ParityRun | None = None
 
     def disagreement(self, candidate: Callable[[], object]) -> str | None:
         """What `candidate`, called as often, does otherwise than the eager step, in words, or None."""
@@ -91,21 +91,21 @@ class Yardstick:
         return compare(ours, reference=self._other, truth=self._eager)
 
 
-def compare(ours: Trial, reference: Trial, truth: Trial) -> str | None:
+def compare(ours: ParityRun, reference: ParityRun, truth: ParityRun) -> str | None:
     """The first way in which `ours` is further from `truth` than `reference` accounts for, in words, or None."""
-    error, yardstick = (_statistics_error(trial, truth) for trial in (ours, reference))
-    if not error <= FACTOR * yardstick + STATISTICS_FLOOR:  # `not <=` also catches NaN
-        return f"its losses or logits differ from eager by {error:.2g}, where rounding accounts for {yardstick:.2g}"
+    error, tolerance = (_statistics_error(trial, truth) for trial in (ours, reference))
+    if not error <= FACTOR * tolerance + STATISTICS_FLOOR:  # `not <=` also catches NaN
+        return f"its losses or logits differ from eager by {error:.2g}, where rounding accounts for {tolerance:.2g}"
     for group, changes in truth.change.items():
         if group == TOTALS:
             continue
         still = [name for name in changes if bool(changes[name].any()) and not bool(ours.change[group][name].any())]
         if still:
             return f"{group} {still[0]} did not change, but does in eager"
-        error, yardstick = (_relative_error(trial.change[group], changes) for trial in (ours, reference))
+        error, tolerance = (_relative_error(trial.change[group], changes) for trial in (ours, reference))
         floor = WEIGHTS_FLOOR if group in ("G", "D", "G_ema") else MOMENTS_FLOOR
-        if not error <= FACTOR * yardstick + floor:
-            return f"the change of {group} differs from eager by {error:.2g} of its size, where rounding accounts for {yardstick:.2g}"
+        if not error <= FACTOR * tolerance + floor:
+            return f"the change of {group} differs from eager by {error:.2g} of its size, where rounding accounts for {tolerance:.2g}"
     return None
 
 
@@ -129,7 +129,7 @@ def _nudge_weights(state: State, nudge: float) -> None:
             tensor.mul_(1 + nudge * torch.randn_like(tensor))
 
 
-def _statistics_error(trial: Trial, truth: Trial) -> float:
+def _statistics_error(trial: ParityRun, truth: ParityRun) -> float:
     """The largest error of a statistic, absolute for small ones and relative for large ones."""
     return ((trial.statistics - truth.statistics).abs() / (1 + truth.statistics.abs())).max().item()
 

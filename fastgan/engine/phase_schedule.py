@@ -13,33 +13,33 @@ Variant = tuple[str, ...]  # the phases that are due in a step, in their order
 Launch = tuple[Variant, ...]  # steps that are launched together
 
 
-class Rhythm(NamedTuple):
+class Interval(NamedTuple):
     """When a phase is due: in the steps whose number leaves a remainder among `at` when it is divided by `every`."""
 
     every: int = 1
     at: tuple[int, ...] = (0,)
 
 
-class Cadence:
+class PhaseSchedule:
     """rhythms: phase -> when it is due, in the order in which phases follow each other within a step.
 
     intro: (number of steps, their rhythms) of a beginning that is otherwise; these steps are launched one by one.
     """
 
-    def __init__(self, rhythms: Mapping[str, Rhythm], intro: tuple[int, Mapping[str, Rhythm]] = (0, {})):
-        self.rhythms, (self.intro_steps, self.intro_rhythms) = dict(rhythms), intro
-        for every, at in [*self.rhythms.values(), *self.intro_rhythms.values()]:
+    def __init__(self, intervals: Mapping[str, Interval], intro: tuple[int, Mapping[str, Interval]] = (0, {})):
+        self.intervals, (self.intro_steps, self.intro_intervals) = dict(intervals), intro
+        for every, at in [*self.intervals.values(), *self.intro_intervals.values()]:
             assert all(0 <= place < every for place in at), "a phase is due within its period"
             assert every >= 1, "a period is a number of steps"
 
     def due(self, step: int) -> Variant:
         """The phases of step number `step`."""
-        return _due(self.intro_rhythms if step < self.intro_steps else self.rhythms, step)
+        return _due(self.intro_intervals if step < self.intro_steps else self.intervals, step)
 
     def variants(self) -> list[Variant]:
         """Every variant that occurs, in the order of its first step."""
-        intro = (_due(self.intro_rhythms, step) for step in range(min(self.intro_steps, _period(self.intro_rhythms))))
-        return list(dict.fromkeys([*intro, *(_due(self.rhythms, step) for step in range(self.period))]))
+        intro = (_due(self.intro_intervals, step) for step in range(min(self.intro_steps, _period(self.intro_intervals))))
+        return list(dict.fromkeys([*intro, *(_due(self.intervals, step) for step in range(self.period))]))
 
     def count(self, first: int, num: int) -> Counter[str]:
         """How often each phase occurs in the steps first to first + num - 1."""
@@ -72,12 +72,12 @@ class Cadence:
     @property
     def period(self) -> int:
         """Steps until the rhythm begins anew."""
-        return _period(self.rhythms)
+        return _period(self.intervals)
 
 
-def _due(rhythms: Mapping[str, Rhythm], step: int) -> Variant:
-    return tuple(phase for phase, (every, at) in rhythms.items() if step % every in at)
+def _due(intervals: Mapping[str, Interval], step: int) -> Variant:
+    return tuple(phase for phase, (every, at) in intervals.items() if step % every in at)
 
 
-def _period(rhythms: Mapping[str, Rhythm]) -> int:
-    return math.lcm(1, *(rhythm.every for rhythm in rhythms.values()))
+def _period(intervals: Mapping[str, Interval]) -> int:
+    return math.lcm(1, *(interval.every for interval in intervals.values()))

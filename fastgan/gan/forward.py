@@ -1,4 +1,4 @@
-"""G's images and D's judgement of them in the compute precision; the end of D fused into the cross-entropy where it can be."""
+"""G's images and D's outputs for them in the compute precision; the end of D fused into the cross-entropy where it can be."""
 from typing import NamedTuple
 
 import torch
@@ -6,11 +6,11 @@ from torch import nn
 
 from fastgan.device.precision import Precision
 from fastgan.gan import losses, penalties
-from fastgan.gan.train_state import Networks
+from fastgan.gan.train_state import TrainState
 from fastgan.nn.layers import Head
 
 
-class Judgement(NamedTuple):
+class DOutput(NamedTuple):
     """D's outputs for N images."""
 
     logits: torch.Tensor  # float32 [N, L]: L is 1 for one logit an image, more for a map of them
@@ -18,38 +18,38 @@ class Judgement(NamedTuple):
     reconstruction_loss: torch.Tensor | None = None  # float32 [N], of a D that has decoders
 
     @classmethod
-    def of(cls, output: torch.Tensor | tuple[torch.Tensor, torch.Tensor]) -> "Judgement":
+    def of(cls, output: torch.Tensor | tuple[torch.Tensor, torch.Tensor]) -> "DOutput":
         """What D returned: logits, or (logits, class_logits)."""
         logits, class_logits = output if isinstance(output, tuple) else (output, None)
         logits = logits.float().reshape(logits.shape[0], -1)
         return cls(logits, None if class_logits is None else class_logits.float())
 
-    def halves(self) -> tuple["Judgement", "Judgement"]:
+    def halves(self) -> tuple["DOutput", "DOutput"]:
         """Of two batches that were judged in one pass."""
-        return tuple(Judgement(*parts) for parts in zip(*([None, None] if each is None else each.chunk(2) for each in self), strict=True))
+        return tuple(DOutput(*parts) for parts in zip(*([None, None] if each is None else each.chunk(2) for each in self), strict=True))
 
 
-def generate(networks: Networks, precision: Precision, z: torch.Tensor, labels: torch.Tensor | None, twice: bool = False) -> torch.Tensor:
+def generate(state: TrainState, precision: Precision, z: torch.Tensor, labels: torch.Tensor | None, twice: bool = False) -> torch.Tensor:
     """G(z), or G(z, c), in the compute precision. labels: int64 [N], None for a G without conditions."""
     with precision.autocast(twice):
-        return networks.G(z, *networks.condition(labels))
+        return state.G(z, *state.condition(labels))
 
 
-def judge(networks: Networks, precision: Precision, img: torch.Tensor, labels: torch.Tensor | None, twice: bool = False) -> Judgement:
+def run_D(state: TrainState, precision: Precision, img: torch.Tensor, labels: torch.Tensor | None, twice: bool = False) -> DOutput:
     """D(img), or D(img, c). twice: the pass is differentiated twice."""
     with precision.autocast(twice):
-        return Judgement.of(networks.D(img, *networks.condition(labels)))
+        return DOutput.of(state.D(img, *state.condition(labels)))
 
 
-def judge_and_reconstruct(networks: Networks, precision: Precision, img: torch.Tensor) -> Judgement:
+def run_D_and_reconstruct(state: TrainState, precision: Precision, img: torch.Tensor) -> DOutput:
     """D's logits of real images, and how well its decoders make these from its features."""
     with precision.autocast():
-        logits, reconstruction_loss = networks.D.judge_and_reconstruct(img)
-    return Judgement.of(logits)._replace(reconstruction_loss=reconstruction_loss.float())
+        logits, reconstruction_loss = state.D.forward_and_reconstruct(img)
+    return DOutput.of(logits)._replace(reconstruction_loss=reconstruction_loss.float())
 
 
-def cross_entropy(D: nn.Module, precision: Precision, img: torch.Tensor, target: torch.Tensor | float) -> tuple[torch.Tensor, Judgement]:
-    """(cross-entropy with the target, [N, L]; D's judgement) of a D without conditions. target: one number or [N, 1], in [0, 1].
+def cross_entropy(D: nn.Module, precision: Precision, img: torch.Tensor, target: torch.Tensor | float) -> tuple[torch.Tensor, DOutput]:
+    """(cross-entropy with the target, [N, L]; D's outputs) of a D without conditions. target: one number or [N, 1], in [0, 1].
 
     A D that ends in a layers.Head computes both in one kernel; any other is simply called.
     """
@@ -58,16 +58,16 @@ def cross_entropy(D: nn.Module, precision: Precision, img: torch.Tensor, target:
         with precision.autocast():
             features = D.features(img)
         loss, logits = head.loss(features, target.squeeze(1) if isinstance(target, torch.Tensor) else target)
-        return loss.unsqueeze(1), Judgement(logits.unsqueeze(1))
+        return loss.unsqueeze(1), DOutput(logits.unsqueeze(1))
     with precision.autocast():
-        judgement = Judgement.of(D(img))
-    return losses.bce_with_logits(judgement.logits, target), judgement
+        output = DOutput.of(D(img))
+    return losses.bce_with_logits(output.logits, target), output
 
 
-def judge_with_slope(networks: Networks, precision: Precision, img: torch.Tensor, labels: torch.Tensor | None, has_slope: bool):
-    """(judgement, squared norm of the slope of every image's logits [N] or None)."""
-    if not has_slope:
-        return judge(networks, precision, img, labels), None
-    probe = networks.probe(len(img))
-    judgement = judge(networks, precision, img + probe, labels, twice=True)
-    return judgement, penalties.squared_norms(penalties.slope(judgement.logits, probe))
+def run_D_with_gradient(state: TrainState, precision: Precision, img: torch.Tensor, labels: torch.Tensor | None, with_gradient: bool):
+    """(D's outputs, squared norm of the gradient of each image's logits with respect to the image, [N], or None)."""
+    if not with_gradient:
+        return run_D(state, precision, img, labels), None
+    grad_probe = state.grad_probe(len(img))
+    output = run_D(state, precision, img + grad_probe, labels, twice=True)
+    return output, penalties.squared_norms(penalties.input_gradient(output.logits, grad_probe))

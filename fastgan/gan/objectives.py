@@ -7,107 +7,107 @@ import torch
 from fastgan.config import LossConfig
 from fastgan.device.precision import Precision
 from fastgan.gan import losses, penalties
-from fastgan.gan.forward import Judgement, cross_entropy, judge, judge_and_reconstruct, judge_with_slope
+from fastgan.gan.forward import DOutput, cross_entropy, run_D, run_D_and_reconstruct, run_D_with_gradient
 from fastgan.gan.inputs import StepInputs
-from fastgan.gan.train_state import Networks
+from fastgan.gan.train_state import TrainState
 from fastgan.nn.layers import in_parts
 
 Loss = tuple[torch.Tensor, dict[str, torch.Tensor]]  # (what is minimised, []; statistics, [])
-Judged = tuple[Judgement, Judgement]  # of real and of fake images
+Judged = tuple[DOutput, DOutput]  # of real and of fake images
 
 
-def d_loss(networks: Networks, precision: Precision, inputs: StepInputs, real_img: torch.Tensor, fake_img: torch.Tensor) -> Loss:
+def d_loss(state: TrainState, precision: Precision, inputs: StepInputs, real_img: torch.Tensor, fake_img: torch.Tensor) -> Loss:
     """What D minimises, with the penalties that are part of every update."""
-    penalty, is_lazy = networks.penalty, networks.penalty.D_every > 1
-    slopes = (False, False) if is_lazy else (penalty.r1_gamma > 0, penalty.r2_gamma > 0)
-    if any(slopes) or networks.loss.name not in losses.CROSS_ENTROPIES or networks.is_conditional or networks.loss.reconstruction:
-        loss, statistics, real, fake = _d_loss_of_logits(networks, precision, inputs, real_img, fake_img, slopes)
+    penalty, is_lazy = state.penalty, state.penalty.D_every > 1
+    with_gradients = (False, False) if is_lazy else (penalty.r1_gamma > 0, penalty.r2_gamma > 0)
+    if any(with_gradients) or state.loss.name not in losses.CROSS_ENTROPIES or state.is_conditional or state.loss.reconstruction:
+        loss, statistics, real, fake = _d_loss_of_logits(state, precision, inputs, real_img, fake_img, with_gradients)
     else:
-        loss, statistics, real, fake = _d_loss_of_cross_entropy(networks, precision, inputs, real_img, fake_img)
+        loss, statistics, real, fake = _d_loss_of_cross_entropy(state, precision, inputs, real_img, fake_img)
     if penalty.gp_weight and not is_lazy:
-        between = _gradient_penalty(networks, precision, inputs, real_img, fake_img)
+        between = _gradient_penalty(state, precision, inputs, real_img, fake_img)
         loss, statistics = loss + penalty.gp_weight * between, statistics | {"gradient_penalty": between}
-    if networks.augmentation is not None:
-        statistics |= networks.augmentation.observed(real.logits.detach())
+    if state.augmentation is not None:
+        statistics |= state.augmentation.observed(real.logits.detach())
     return loss, {"d_loss": statistics.pop("adversarial"), "real_logits": real.logits.mean(), "fake_logits": fake.logits.mean(), **statistics}
 
 
-def _d_loss_of_cross_entropy(networks: Networks, precision: Precision, inputs: StepInputs, real_img: torch.Tensor, fake_img: torch.Tensor):
-    """(loss, statistics, judgements of real and fake) where the end of D may be one kernel with the loss."""
-    real_target, fake_target = _targets(networks.loss, inputs.flips)
-    if networks.one_pass:  # the same numbers from half the launches, and one weight gradient over 2N images
+def _d_loss_of_cross_entropy(state: TrainState, precision: Precision, inputs: StepInputs, real_img: torch.Tensor, fake_img: torch.Tensor):
+    """(loss, statistics, D's outputs for real and fake) where the end of D may be one kernel with the loss."""
+    real_target, fake_target = _targets(state.loss, inputs.flips)
+    if state.one_pass:  # the same numbers from half the launches, and one weight gradient over 2N images
         both_img = torch.cat([real_img, fake_img.to(real_img.dtype)])
-        with in_parts(networks.D, 2):
-            each_loss, both = cross_entropy(networks.D, precision, both_img, _one_each(real_target, fake_target, real_img))
+        with in_parts(state.D, 2):
+            each_loss, both = cross_entropy(state.D, precision, both_img, _one_each(real_target, fake_target, real_img))
         (real_loss, fake_loss), (real, fake) = each_loss.chunk(2), both.halves()
     else:  # D compares the images of a batch
-        real_loss, real = cross_entropy(networks.D, precision, real_img, real_target)
-        fake_loss, fake = cross_entropy(networks.D, precision, fake_img, fake_target)
+        real_loss, real = cross_entropy(state.D, precision, real_img, real_target)
+        fake_loss, fake = cross_entropy(state.D, precision, fake_img, fake_target)
     loss = (real_loss + fake_loss).mean()
     return loss, {"adversarial": loss}, real, fake
 
 
-def _d_loss_of_logits(networks: Networks, precision: Precision, inputs: StepInputs, real_img, fake_img, slopes: tuple[bool, bool]):
-    """(loss, statistics, judgements of real and fake) of any kind. slopes: whether R1 and R2 are taken, from the passes that the loss needs."""
-    real, fake, r1, r2 = _judge_both(networks, precision, inputs, real_img, fake_img, slopes)
-    if networks.loss.name == "relativistic":
+def _d_loss_of_logits(state: TrainState, precision: Precision, inputs: StepInputs, real_img, fake_img, with_gradients: tuple[bool, bool]):
+    """(loss, statistics, D's outputs for real and fake) of any loss. with_gradients: whether R1, R2 are taken, from the passes of the loss."""
+    real, fake, r1, r2 = _run_D_on_both(state, precision, inputs, real_img, fake_img, with_gradients)
+    if state.loss.name == "relativistic":
         loss = losses.relativistic(real.logits, fake.logits).mean()
     else:
-        real_target, fake_target = _targets(networks.loss, inputs.flips)
+        real_target, fake_target = _targets(state.loss, inputs.flips)
         real_margin, fake_margin = (None, None) if inputs.margin is None else inputs.margin
-        loss = (_elementwise(networks, real.logits, real_target, real_margin) + _elementwise(networks, fake.logits, fake_target, fake_margin)).mean()
+        loss = (_elementwise(state, real.logits, real_target, real_margin) + _elementwise(state, fake.logits, fake_target, fake_margin)).mean()
     statistics = {"adversarial": loss}
-    if networks.loss.class_D:
+    if state.loss.class_D:
         class_loss = losses.classification(real.class_logits, inputs.labels).mean()
-        loss, statistics = loss + networks.loss.class_D * class_loss, statistics | {"class_loss": class_loss}
-    if networks.loss.reconstruction:
+        loss, statistics = loss + state.loss.class_D * class_loss, statistics | {"class_loss": class_loss}
+    if state.loss.reconstruction:
         reconstruction_loss = real.reconstruction_loss.mean()
-        loss, statistics = loss + networks.loss.reconstruction * reconstruction_loss, statistics | {"reconstruction_loss": reconstruction_loss}
-    for name, gamma, each in (("r1_penalty", networks.r1_gamma, r1), ("r2_penalty", networks.r2_gamma, r2)):
+        loss, statistics = loss + state.loss.reconstruction * reconstruction_loss, statistics | {"reconstruction_loss": reconstruction_loss}
+    for name, gamma, each in (("r1_penalty", state.r1_gamma, r1), ("r2_penalty", state.r2_gamma, r2)):
         if each is not None:
             loss, statistics = loss + gamma / 2 * each, statistics | {name: each}
     return loss, statistics, real, fake
 
 
-def _judge_both(networks: Networks, precision: Precision, inputs: StepInputs, real_img, fake_img, slopes: tuple[bool, bool]):
-    """(judgement of real, of fake, R1, R2); R1 and R2 are mean squared slopes, [], or None where they are not asked for."""
-    if networks.one_pass and not networks.loss.reconstruction and slopes[0] == slopes[1]:
+def _run_D_on_both(state: TrainState, precision: Precision, inputs: StepInputs, real_img, fake_img, with_gradients: tuple[bool, bool]):
+    """(D's outputs for real, for fake, R1, R2); R1 and R2 are mean squared gradient norms, [], or None where they are not asked for."""
+    if state.one_pass and not state.loss.reconstruction and with_gradients[0] == with_gradients[1]:
         both_img = torch.cat([real_img, fake_img.to(real_img.dtype)])
         labels = None if inputs.labels is None else torch.cat([inputs.labels, inputs.labels])
-        with in_parts(networks.D, 2):
-            both, squared = judge_with_slope(networks, precision, both_img, labels, slopes[0])
+        with in_parts(state.D, 2):
+            both, squared = run_D_with_gradient(state, precision, both_img, labels, with_gradients[0])
         return *both.halves(), *((None, None) if squared is None else (each.mean() for each in squared.chunk(2)))
-    if networks.loss.reconstruction:
-        real, r1 = judge_and_reconstruct(networks, precision, real_img), None
+    if state.loss.reconstruction:
+        real, r1 = run_D_and_reconstruct(state, precision, real_img), None
     else:
-        real, r1 = judge_with_slope(networks, precision, real_img, inputs.labels, slopes[0])
-    fake, r2 = judge_with_slope(networks, precision, fake_img, inputs.labels, slopes[1])
+        real, r1 = run_D_with_gradient(state, precision, real_img, inputs.labels, with_gradients[0])
+    fake, r2 = run_D_with_gradient(state, precision, fake_img, inputs.labels, with_gradients[1])
     return real, fake, None if r1 is None else r1.mean(), None if r2 is None else r2.mean()
 
 
-def penalties_alone(networks: Networks, precision: Precision, inputs: StepInputs, real_img: torch.Tensor, fake_img: torch.Tensor | None):
+def penalties_alone(state: TrainState, precision: Precision, inputs: StepInputs, real_img: torch.Tensor, fake_img: torch.Tensor | None):
     """(sum of D's penalties, [], with its graph; each of them) where the loss is not wanted."""
     total, statistics = 0.0, {}
-    for name, gamma, img in (("r1_penalty", networks.r1_gamma, real_img), ("r2_penalty", networks.r2_gamma, fake_img)):
-        if getattr(networks.penalty, name.replace("penalty", "gamma")):
-            squared = judge_with_slope(networks, precision, img, inputs.labels, True)[1].mean()
+    for name, gamma, img in (("r1_penalty", state.r1_gamma, real_img), ("r2_penalty", state.r2_gamma, fake_img)):
+        if getattr(state.penalty, name.replace("penalty", "gamma")):
+            squared = run_D_with_gradient(state, precision, img, inputs.labels, True)[1].mean()
             total, statistics = total + gamma / 2 * squared, statistics | {name: squared}
-    if networks.penalty.gp_weight:
-        between = _gradient_penalty(networks, precision, inputs, real_img, fake_img)
-        total, statistics = total + networks.penalty.gp_weight * between, statistics | {"gradient_penalty": between}
+    if state.penalty.gp_weight:
+        between = _gradient_penalty(state, precision, inputs, real_img, fake_img)
+        total, statistics = total + state.penalty.gp_weight * between, statistics | {"gradient_penalty": between}
     return total, statistics
 
 
-def _gradient_penalty(networks: Networks, precision: Precision, inputs: StepInputs, real_img: torch.Tensor, fake_img: torch.Tensor) -> torch.Tensor:
+def _gradient_penalty(state: TrainState, precision: Precision, inputs: StepInputs, real_img: torch.Tensor, fake_img: torch.Tensor) -> torch.Tensor:
     """WGAN-GP's, [], with its graph: the mean over images between real and fake."""
-    probe = networks.probe(len(real_img))
+    grad_probe = state.grad_probe(len(real_img))
     img = penalties.interpolate(real_img, fake_img, _pad_like(inputs.between, real_img))
-    judgement = judge(networks, precision, img + probe, inputs.labels, twice=True)
-    return penalties.gradient_penalty(penalties.slope(judgement.logits, probe)).mean()
+    output = run_D(state, precision, img + grad_probe, inputs.labels, twice=True)
+    return penalties.gradient_penalty(penalties.input_gradient(output.logits, grad_probe)).mean()
 
 
 def g_loss(
-    networks: Networks,
+    state: TrainState,
     precision: Precision,
     fake_img: torch.Tensor,
     labels: torch.Tensor | None,
@@ -115,26 +115,26 @@ def g_loss(
     real_labels: torch.Tensor | None,
 ) -> Loss:
     """What G minimises, through fake_img. real_img: what a relativistic loss compares them with."""
-    name = networks.loss.name
+    name = state.loss.name
     if name == "relativistic":
-        fake = judge(networks, precision, fake_img, labels)
+        fake = run_D(state, precision, fake_img, labels)
         with torch.no_grad():
-            real = judge(networks, precision, real_img, real_labels)
+            real = run_D(state, precision, real_img, real_labels)
         loss = losses.relativistic(fake.logits, real.logits).mean()
     else:
         each_loss, target, sign = losses.G_OBJECTIVES[name]
-        if name in losses.CROSS_ENTROPIES and not networks.is_conditional:
-            fake_loss, fake = cross_entropy(networks.D, precision, fake_img, target)
+        if name in losses.CROSS_ENTROPIES and not state.is_conditional:
+            fake_loss, fake = cross_entropy(state.D, precision, fake_img, target)
         else:
-            fake = judge(networks, precision, fake_img, labels)
+            fake = run_D(state, precision, fake_img, labels)
             fake_loss = each_loss(fake.logits, target)
         loss = sign * fake_loss.mean()
     statistics = {"g_loss": loss}
-    if networks.loss.class_G:
+    if state.loss.class_G:
         class_loss = losses.classification(fake.class_logits, labels).mean()
-        loss, statistics = loss + networks.loss.class_G * class_loss, statistics | {"class_loss_fake": class_loss}
-    if networks.penalty.orthogonal:
-        loss = loss + networks.penalty.orthogonal * penalties.orthogonality(networks.optimizer_G.parameters)
+        loss, statistics = loss + state.loss.class_G * class_loss, statistics | {"class_loss_fake": class_loss}
+    if state.penalty.orthogonal:
+        loss = loss + state.penalty.orthogonal * penalties.orthogonality(state.optimizer_G.parameters)
     return loss, statistics
 
 
@@ -153,11 +153,11 @@ def _one_each(real_target: torch.Tensor | float, fake_target: torch.Tensor | flo
     return torch.cat([real_target * column, fake_target * column])
 
 
-def _elementwise(networks: Networks, logits: torch.Tensor, target: torch.Tensor | float, margin: torch.Tensor | None) -> torch.Tensor:
+def _elementwise(state: TrainState, logits: torch.Tensor, target: torch.Tensor | float, margin: torch.Tensor | None) -> torch.Tensor:
     """D's loss for logits [N, L] against a target. margin: the hinge's, [N, 1] in U(0,1), to be brought into U(hinge_margin, 1)."""
-    name = networks.loss.name
+    name = state.loss.name
     if margin is not None:
-        low = networks.loss.hinge_margin
+        low = state.loss.hinge_margin
         return losses.hinge(logits, target, low + (1 - low) * margin)
     return losses.D_LOSSES[name](logits, target)
 

@@ -7,9 +7,9 @@ no tensor has to change its requires_grad inside a compiled graph, which torch 2
 import torch
 
 
-def slope(logits: torch.Tensor, probe: torch.Tensor) -> torch.Tensor:
+def input_gradient(logits: torch.Tensor, grad_probe: torch.Tensor) -> torch.Tensor:
     """d sum(logits) / d probe, float32 like probe: the gradient of every image's own logits, with a graph behind it."""
-    (gradient,) = torch.autograd.grad(logits.float().sum(), probe, create_graph=True)
+    (gradient,) = torch.autograd.grad(logits.float().sum(), grad_probe, create_graph=True)
     return gradient.float()
 
 

@@ -1,6 +1,6 @@
 """Which phases a configuration trains in, and in which rhythm."""
 from fastgan.config import Config
-from fastgan.engine.phase_schedule import Cadence, Rhythm
+from fastgan.engine.phase_schedule import Interval, PhaseSchedule
 from fastgan.gan import step
 
 FUNCTIONS = {
@@ -9,37 +9,37 @@ FUNCTIONS = {
 READS_IMAGES = ("update", "D")  # the phases of which every step has one: they move on in the data
 
 
-def cadence_of(config: Config) -> Cadence:
+def phase_schedule_of(config: Config) -> PhaseSchedule:
     """The rhythm of a run: a step is one update of D on one batch, with what else is due after it."""
     loss = config.loss
-    intro = _rhythms(config, loss.n_critic_intro) if loss.intro_updates else {}
-    return Cadence(_rhythms(config, loss.n_critic), (loss.n_critic_intro * loss.intro_updates, intro))
+    intro = _intervals(config, loss.n_critic_intro) if loss.intro_updates else {}
+    return PhaseSchedule(_intervals(config, loss.n_critic), (loss.n_critic_intro * loss.intro_updates, intro))
 
 
-def _rhythms(config: Config, n_critic: int) -> dict[str, Rhythm]:
+def _intervals(config: Config, n_critic: int) -> dict[str, Interval]:
     """The updates, and behind them the penalties that have updates of their own."""
     penalty = config.penalty
-    rhythms = _updates(n_critic, config.loss.fresh_fakes)
+    intervals = _updates(n_critic, config.loss.fresh_fakes)
     if penalty.D_every > 1 and (penalty.gp_weight or penalty.r1_gamma or penalty.r2_gamma):
-        rhythms["D_penalty"] = Rhythm(penalty.D_every)
+        intervals["D_penalty"] = Interval(penalty.D_every)
     if penalty.pl_weight:
-        rhythms["G_penalty"] = Rhythm(n_critic * penalty.G_every, (n_critic - 1,))
-    return rhythms
+        intervals["G_penalty"] = Interval(n_critic * penalty.G_every, (n_critic - 1,))
+    return intervals
 
 
-def _updates(n_critic: int, fresh_fakes: bool) -> dict[str, Rhythm]:
+def _updates(n_critic: int, fresh_fakes: bool) -> dict[str, Interval]:
     """n_critic updates of D for one of G. Where G takes fakes of its own its update is a graph of its own; otherwise it shares D's last ones."""
     last = n_critic - 1
     if n_critic == 1:
-        return {"update": Rhythm()}
+        return {"update": Interval()}
     if fresh_fakes:
-        return {"D": Rhythm(), "G": Rhythm(n_critic, (last,))}
-    return {"D": Rhythm(n_critic, tuple(range(last))), "update": Rhythm(n_critic, (last,))}
+        return {"D": Interval(), "G": Interval(n_critic, (last,))}
+    return {"D": Interval(n_critic, tuple(range(last))), "update": Interval(n_critic, (last,))}
 
 
-def phases_of(cadence: Cadence) -> list[str]:
+def phases_of(phase_schedule: PhaseSchedule) -> list[str]:
     """The phases that occur in a cadence."""
-    return list(dict.fromkeys([*cadence.intro_rhythms, *cadence.rhythms]))
+    return list(dict.fromkeys([*phase_schedule.intro_intervals, *phase_schedule.intervals]))
 
 
 def batches_per_step(config: Config) -> int:

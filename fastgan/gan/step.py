@@ -18,7 +18,7 @@ from fastgan.gan import penalties
 from fastgan.gan.forward import generate
 from fastgan.gan.inputs import StepInputs
 from fastgan.gan.objectives import d_loss, g_loss, penalties_alone
-from fastgan.gan.train_state import Networks
+from fastgan.gan.train_state import TrainState
 
 Statistics = dict[str, torch.Tensor]  # name -> [], detached
 
@@ -26,135 +26,135 @@ Statistics = dict[str, torch.Tensor]  # name -> [], detached
 # --- phases --------------------------------------------------------------------------------------------------------------------------------------
 
 
-def update(networks: Networks, precision: Precision, inputs: StepInputs) -> Statistics:
+def update(state: TrainState, precision: Precision, inputs: StepInputs) -> Statistics:
     """One update of D, then one of G."""
     # Fake images, for both steps where the recipe reuses them: G's graph stays for its own step.
-    shares_fakes = inputs.fresh_z is None and networks.num_parts == 1
-    fake_img = generate(networks, precision, inputs.z, inputs.labels) if shares_fakes else None
+    shares_fakes = inputs.fresh_z is None and state.num_parts == 1
+    fake_img = generate(state, precision, inputs.z, inputs.labels) if shares_fakes else None
 
     # D learns to tell real from fake.
-    networks.schedules.update(networks.nimg)
-    statistics = _d_step(networks, precision, inputs, fake_img)
+    state.schedules.update(state.nimg)
+    statistics = _d_step(state, precision, inputs, fake_img)
 
     # G learns from the D that was just updated, and its moving average follows.
-    statistics |= _g_step(networks, precision, inputs, fake_img)
-    return _counted(networks, statistics, len(inputs.z))
+    statistics |= _g_step(state, precision, inputs, fake_img)
+    return _counted(state, statistics, len(inputs.z))
 
 
-def d_update(networks: Networks, precision: Precision, inputs: StepInputs) -> Statistics:
+def d_update(state: TrainState, precision: Precision, inputs: StepInputs) -> Statistics:
     """One update of D alone."""
-    networks.schedules.update(networks.nimg)
-    return _counted(networks, _d_step(networks, precision, inputs, None), len(inputs.z))
+    state.schedules.update(state.nimg)
+    return _counted(state, _d_step(state, precision, inputs, None), len(inputs.z))
 
 
-def g_update(networks: Networks, precision: Precision, inputs: StepInputs) -> Statistics:
+def g_update(state: TrainState, precision: Precision, inputs: StepInputs) -> Statistics:
     """One update of G alone, on fakes of its own; its images were counted by D's updates."""
-    return _counted(networks, _g_step(networks, precision, inputs, None), 0)
+    return _counted(state, _g_step(state, precision, inputs, None), 0)
 
 
-def d_penalty_update(networks: Networks, precision: Precision, inputs: StepInputs) -> Statistics:
+def d_penalty_update(state: TrainState, precision: Precision, inputs: StepInputs) -> Statistics:
     """One update of D by its penalties alone, D_every times as strong (lazy regularisation, arXiv 1912.04958, appendix B)."""
 
     def gradients(part):
-        real_img, fake_img = _real_images(networks, part, part.real_img), None
-        if networks.penalty.gp_weight or networks.penalty.r2_gamma:
-            fake_img = _fakes_for_D(networks, precision, part, None)
-        penalty, statistics = penalties_alone(networks, precision, part, real_img, fake_img)
-        return gradients_of(networks.penalty.D_every * penalty, networks.optimizer_D.parameters), statistics
+        real_img, fake_img = _real_images(state, part, part.real_img), None
+        if state.penalty.gp_weight or state.penalty.r2_gamma:
+            fake_img = _fakes_for_D(state, precision, part, None)
+        penalty, statistics = penalties_alone(state, precision, part, real_img, fake_img)
+        return gradients_of(state.penalty.D_every * penalty, state.optimizer_D.parameters), statistics
 
-    d_gradients, statistics = _over_parts(networks, inputs, gradients)
-    networks.optimizer_D.step(d_gradients, is_extra=True)
-    return _counted(networks, statistics, 0)
+    d_gradients, statistics = _over_parts(state, inputs, gradients)
+    state.optimizer_D.step(d_gradients, is_extra=True)
+    return _counted(state, statistics, 0)
 
 
-def g_penalty_update(networks: Networks, precision: Precision, inputs: StepInputs) -> Statistics:
+def g_penalty_update(state: TrainState, precision: Precision, inputs: StepInputs) -> Statistics:
     """One update of G by the path length alone, G_every times as strong (Karras et al., 2020, arXiv 1912.04958, equation 4)."""
     # Images, and how much they move with the styles in a random direction.
     with precision.autocast(twice=True):
-        ws = networks.G.mapping(inputs.z, *networks.condition(inputs.labels))
-        fake_img = networks.G.synthesis(ws)
+        ws = state.G.mapping(inputs.z, *state.condition(inputs.labels))
+        fake_img = state.G.synthesis(ws)
     noise = inputs.path_noise / (fake_img.shape[2] * fake_img.shape[3]) ** 0.5
     (gradient,) = torch.autograd.grad((fake_img.float() * noise).sum(), ws, create_graph=True)
     lengths = penalties.path_lengths(gradient)
 
     # Everywhere as much as on the average so far.
-    mean = torch.lerp(networks.path_mean, lengths.detach().mean(), networks.penalty.pl_decay)
-    penalty = networks.penalty.pl_weight * (lengths - mean).square().mean()
-    networks.path_mean.copy_(mean)
-    networks.optimizer_G.step(gradients_of(networks.penalty.G_every * penalty, networks.optimizer_G.parameters), is_extra=True)
-    return _counted(networks, {"path_length": lengths.mean()}, 0)
+    mean = torch.lerp(state.path_mean, lengths.detach().mean(), state.penalty.pl_decay)
+    penalty = state.penalty.pl_weight * (lengths - mean).square().mean()
+    state.path_mean.copy_(mean)
+    state.optimizer_G.step(gradients_of(state.penalty.G_every * penalty, state.optimizer_G.parameters), is_extra=True)
+    return _counted(state, {"path_length": lengths.mean()}, 0)
 
 
 # --- D's step ------------------------------------------------------------------------------------------------------------------------------------
 
 
-def _d_step(networks: Networks, precision: Precision, inputs: StepInputs, fake_img: torch.Tensor | None) -> Statistics:
+def _d_step(state: TrainState, precision: Precision, inputs: StepInputs, fake_img: torch.Tensor | None) -> Statistics:
     """Update D in place. fake_img: made already, or None."""
-    if networks.penalty.clip:
-        penalties.clip(networks.optimizer_D.parameters, networks.penalty.clip)
+    if state.penalty.clip:
+        penalties.clip(state.optimizer_D.parameters, state.penalty.clip)
 
     def gradients(part):
-        real_img = _real_images(networks, part, part.real_img)
-        loss, statistics = d_loss(networks, precision, part, real_img, _fakes_for_D(networks, precision, part, fake_img))
-        return gradients_of(loss, networks.optimizer_D.parameters), statistics
+        real_img = _real_images(state, part, part.real_img)
+        loss, statistics = d_loss(state, precision, part, real_img, _fakes_for_D(state, precision, part, fake_img))
+        return gradients_of(loss, state.optimizer_D.parameters), statistics
 
-    d_gradients, statistics = _over_parts(networks, inputs, gradients)
-    networks.optimizer_D.step(d_gradients)
+    d_gradients, statistics = _over_parts(state, inputs, gradients)
+    state.optimizer_D.step(d_gradients)
     return statistics
 
 
 # --- G's step ------------------------------------------------------------------------------------------------------------------------------------
 
 
-def _g_step(networks: Networks, precision: Precision, inputs: StepInputs, fake_img: torch.Tensor | None) -> Statistics:
+def _g_step(state: TrainState, precision: Precision, inputs: StepInputs, fake_img: torch.Tensor | None) -> Statistics:
     """Update G and its moving average in place. fake_img: made already, with its graph, or None."""
 
     def gradients(part):
         if fake_img is not None:
-            labels, img = part.labels, _as_D_sees_it(networks, fake_img, part, 1, 2)
+            labels, img = part.labels, _as_D_sees_it(state, fake_img, part, 1, 2)
         else:
             labels = part.labels if part.fresh_z is None or part.g_labels is None else part.g_labels
-            img = generate(networks, precision, part.z if part.fresh_z is None else part.fresh_z, labels)
-            img = _as_D_sees_it(networks, img, part, 1 if part.fresh_z is None else 2, 2)
-        real_img = None if part.g_real_img is None else _real_images(networks, part, part.g_real_img)
-        loss, statistics = g_loss(networks, precision, img, labels, real_img, part.g_labels)
-        return gradients_of(loss, networks.optimizer_G.parameters), statistics
+            img = generate(state, precision, part.z if part.fresh_z is None else part.fresh_z, labels)
+            img = _as_D_sees_it(state, img, part, 1 if part.fresh_z is None else 2, 2)
+        real_img = None if part.g_real_img is None else _real_images(state, part, part.g_real_img)
+        loss, statistics = g_loss(state, precision, img, labels, real_img, part.g_labels)
+        return gradients_of(loss, state.optimizer_G.parameters), statistics
 
-    g_gradients, statistics = _over_parts(networks, inputs, gradients)
-    networks.optimizer_G.step(g_gradients)
-    if networks.average is not None:
-        networks.average.step()
+    g_gradients, statistics = _over_parts(state, inputs, gradients)
+    state.optimizer_G.step(g_gradients)
+    if state.average is not None:
+        state.average.step()
     return statistics
 
 
 # --- images, as D sees them ----------------------------------------------------------------------------------------------------------------------
 
 
-def _real_images(networks: Networks, inputs: StepInputs, real_img: torch.Tensor) -> torch.Tensor:
+def _real_images(state: TrainState, inputs: StepInputs, real_img: torch.Tensor) -> torch.Tensor:
     """Real images in G's shape and range: mirrored, scaled, augmented, with instance noise."""
     if inputs.mirror is not None:
         real_img = basic.mirror(real_img, inputs.mirror)
-    real_img = basic.scale_images(real_img, networks.img_low).reshape(-1, *networks.img_shape)
-    return _as_D_sees_it(networks, real_img, inputs, 0, 0)
+    real_img = basic.scale_images(real_img, state.img_low).reshape(-1, *state.img_shape)
+    return _as_D_sees_it(state, real_img, inputs, 0, 0)
 
 
-def _fakes_for_D(networks: Networks, precision: Precision, inputs: StepInputs, fake_img: torch.Tensor | None) -> torch.Tensor:
+def _fakes_for_D(state: TrainState, precision: Precision, inputs: StepInputs, fake_img: torch.Tensor | None) -> torch.Tensor:
     """Fake images without a graph: those that were made already, or new ones."""
     if fake_img is None:
         with torch.no_grad():
-            fake_img = generate(networks, precision, inputs.z, inputs.labels)
-    return _as_D_sees_it(networks, fake_img.detach(), inputs, 1, 1)
+            fake_img = generate(state, precision, inputs.z, inputs.labels)
+    return _as_D_sees_it(state, fake_img.detach(), inputs, 1, 1)
 
 
-def _as_D_sees_it(networks: Networks, img: torch.Tensor, inputs: StepInputs, augment_index: int, noise_index: int) -> torch.Tensor:
+def _as_D_sees_it(state: TrainState, img: torch.Tensor, inputs: StepInputs, augment_index: int, noise_index: int) -> torch.Tensor:
     """img augmented, and with its share of the instance noise, which falls linearly to 0 over instance_noise_kimg, or stays."""
     if inputs.augment is not None:
-        img = networks.augmentation(img, inputs.augment[augment_index])
+        img = state.augmentation(img, inputs.augment[augment_index])
     if inputs.noise is None:
         return img
-    std = networks.loss.instance_noise
-    if networks.loss.instance_noise_kimg:
-        std = std * (1 - networks.nimg.double() / (1000 * networks.loss.instance_noise_kimg)).clamp(min=0).float()
+    std = state.loss.instance_noise
+    if state.loss.instance_noise_kimg:
+        std = std * (1 - state.nimg.double() / (1000 * state.loss.instance_noise_kimg)).clamp(min=0).float()
     return basic.instance_noise(img, inputs.noise[noise_index], std)
 
 
@@ -166,26 +166,26 @@ def gradients_of(loss: torch.Tensor, parameters: list[torch.Tensor]) -> list[tor
     return list(torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True))
 
 
-def _over_parts(networks: Networks, inputs: StepInputs, gradients: Callable) -> tuple[list[torch.Tensor], Statistics]:
+def _over_parts(state: TrainState, inputs: StepInputs, gradients: Callable) -> tuple[list[torch.Tensor], Statistics]:
     """(gradients, statistics) of a batch: of all of it at once, or means over its parts, of which one at a time needs memory.
 
     gradients: StepInputs -> (gradients, statistics); its annotations are here, since the compiler cannot read them on an inner function.
     """
-    if networks.num_parts == 1:
+    if state.num_parts == 1:
         return gradients(inputs)
-    total, sums = gradients(inputs.part(0, networks.num_parts))
-    for index in range(1, networks.num_parts):
-        more, statistics = gradients(inputs.part(index, networks.num_parts))
+    total, sums = gradients(inputs.part(0, state.num_parts))
+    for index in range(1, state.num_parts):
+        more, statistics = gradients(inputs.part(index, state.num_parts))
         total = torch._foreach_add(total, more)  # not in place: gradients of two parameters may be one tensor
         sums = {name: value + statistics[name] for name, value in sums.items()}
-    torch._foreach_div_(total, networks.num_parts)
-    return total, {name: value / networks.num_parts for name, value in sums.items()}
+    torch._foreach_div_(total, state.num_parts)
+    return total, {name: value / state.num_parts for name, value in sums.items()}
 
 
-def _counted(networks: Networks, statistics: Statistics, num_images: int) -> Statistics:
+def _counted(state: TrainState, statistics: Statistics, num_images: int) -> Statistics:
     """The statistics, which stay on the device until the tick, and the images that were shown."""
     statistics = {name: value.detach() for name, value in statistics.items()}
-    networks.totals.add(statistics)
-    if num_images and networks.counts_images:
-        networks.nimg.add_(num_images)
+    state.totals.add(statistics)
+    if num_images and state.counts_images:
+        state.nimg.add_(num_images)
     return statistics

@@ -14,7 +14,7 @@ from fastgan.gan.statistics import ALWAYS, Totals
 
 
 @dataclass(frozen=True)
-class Networks:
+class TrainState:
     """What a step reads and updates in place."""
 
     G: nn.Module
@@ -38,7 +38,7 @@ class Networks:
     augmentation: Augmentation | None = None
     gammas: tuple[torch.Tensor, torch.Tensor] | None = None  # r1_gamma, r2_gamma as float32 [], where they change
     path_mean: torch.Tensor | None = None  # float32 []: running mean of the path lengths
-    probes: dict[int, torch.Tensor] = field(default_factory=dict)  # number of images -> zeros that require grad
+    grad_probes: dict[int, torch.Tensor] = field(default_factory=dict)  # number of images -> zeros that require grad
 
     @property
     def counts_images(self) -> bool:
@@ -63,11 +63,11 @@ class Networks:
             return ()
         return (F.one_hot(labels, self.c_dim).float(),) if self.one_hot else (labels,)
 
-    def probe(self, num: int) -> torch.Tensor:
+    def grad_probe(self, num: int) -> torch.Tensor:
         """Zeros like `num` images that require grad: what penalties are differentiated by (penalties.py)."""
-        return self.probes[num]
+        return self.grad_probes[num]
 
-    def state(self) -> dict[str, dict[str, torch.Tensor]]:
+    def tensors(self) -> dict[str, dict[str, torch.Tensor]]:
         """Every tensor that a step changes: group -> name -> tensor. Groups of parameters are named G, D, G_ema."""
         groups = {
             "G": dict(self.G.named_parameters()),
@@ -88,9 +88,9 @@ class Networks:
         return groups
 
 
-def make_networks(
+def make_train_state(
     G: nn.Module, D: nn.Module, config: Config, img_shape: tuple[int, ...], device: torch.device, one_pass: bool = False, one_hot: bool = False
-) -> Networks:
+) -> TrainState:
     """Networks on `device`: convolution weights in channels_last, optimisers and moving average as configured. G and D are moved in place.
 
     img_shape, one_pass, one_hot: as adapt.inspect finds them.
@@ -105,7 +105,7 @@ def make_networks(
     num_parts = batch_size // (config.run.batch_gpu or batch_size)
     changing = penalty.gamma_end != 1
     correction_G, correction_D = _corrections(penalty)
-    networks = Networks(
+    state = TrainState(
         G,
         D,
         G_ema,
@@ -126,10 +126,10 @@ def make_networks(
         augmentation=make_augmentation(config.augment, device, num_parts),
         gammas=tuple(torch.tensor(gamma, device=device) for gamma in (penalty.r1_gamma, penalty.r2_gamma)) if changing else None,
         path_mean=torch.zeros((), device=device) if penalty.pl_weight else None,
-        probes=_probes(config, tuple(img_shape), batch_size // num_parts, one_pass, device),
+        grad_probes=_probes(config, tuple(img_shape), batch_size // num_parts, one_pass, device),
     )
-    _add_schedules(networks, config, per_update)
-    return networks
+    _add_schedules(state, config, per_update)
+    return state
 
 
 def _corrections(penalty: PenaltyConfig) -> tuple[float, float]:
@@ -175,25 +175,25 @@ def _statistics_of(config: Config) -> tuple[str, ...]:
     return (*ALWAYS, *(name for name, used in also.items() if used))
 
 
-def _add_schedules(networks: Networks, config: Config, per_update: int) -> None:
+def _add_schedules(state: TrainState, config: Config, per_update: int) -> None:
     """What follows the number of images shown."""
     optim, augment = config.optim, config.augment
     shape = "linear" if optim.decay == "none" else optim.decay
     if optim.decay != "none" or optim.warmup_kimg:
         end = optim.lr_end if optim.decay != "none" else 1.0
-        for optimizer in (networks.optimizer_G, networks.optimizer_D):
+        for optimizer in (state.optimizer_G, state.optimizer_D):
             lr = optimizer.lr.item()
-            networks.schedules.add(optimizer.lr, Ramp(lr, lr * end, optim.decay_kimg, shape, optim.warmup_kimg))
+            state.schedules.add(optimizer.lr, Ramp(lr, lr * end, optim.decay_kimg, shape, optim.warmup_kimg))
     if optim.beta2_end is not None:
-        for optimizer, correction in zip((networks.optimizer_G, networks.optimizer_D), _corrections(config.penalty), strict=True):
-            networks.schedules.add(optimizer.beta2, Ramp(optim.beta2**correction, optim.beta2_end**correction, optim.decay_kimg, shape))
-    if networks.average is not None and (optim.ema_start_kimg is not None or optim.ema_share is not None):
+        for optimizer, correction in zip((state.optimizer_G, state.optimizer_D), _corrections(config.penalty), strict=True):
+            state.schedules.add(optimizer.beta2, Ramp(optim.beta2**correction, optim.beta2_end**correction, optim.decay_kimg, shape))
+    if state.average is not None and (optim.ema_start_kimg is not None or optim.ema_share is not None):
         start = optim.ema_start_kimg
         kimg = optim.ema_kimg if start is None else Ramp(start, optim.ema_kimg, optim.decay_kimg, shape)
-        networks.schedules.add(networks.average.beta, HalfLife(kimg, per_update, optim.ema_share))
-    if networks.gammas is not None:
-        for tensor in networks.gammas:
+        state.schedules.add(state.average.beta, HalfLife(kimg, per_update, optim.ema_share))
+    if state.gammas is not None:
+        for tensor in state.gammas:
             gamma = tensor.item()
-            networks.schedules.add(tensor, Ramp(gamma, gamma * config.penalty.gamma_end, optim.decay_kimg, shape))
-    if networks.augmentation is not None and augment.p_end is not None:
-        networks.schedules.add(networks.augmentation.p, Ramp(augment.p, augment.p_end, optim.decay_kimg, shape))
+            state.schedules.add(tensor, Ramp(gamma, gamma * config.penalty.gamma_end, optim.decay_kimg, shape))
+    if state.augmentation is not None and augment.p_end is not None:
+        state.schedules.add(state.augmentation.p, Ramp(augment.p, augment.p_end, optim.decay_kimg, shape))

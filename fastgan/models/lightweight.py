@@ -87,7 +87,7 @@ class Discriminator(nn.Module):
     def forward(self, img: torch.Tensor) -> torch.Tensor:
         return self._logits(self._maps(img)[8], self.small_stem(self._smaller(img)))
 
-    def judge_and_reconstruct(self, img: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward_and_reconstruct(self, img: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Real images -> (logits [N, L] as D(img), reconstruction loss [N] in the dtype of the images, to be added to D's loss).
 
         The sum of three mean absolute differences, each at most 2: the image from D's 8x8 features, its small copy from those of the second

@@ -60,10 +60,10 @@ def inspect(
         z_dim = _first_width(G) if z_dim is None else z_dim
         conditions = _possible_conditions(batch_size, c_dim, device)
         z_shape, fake_img, condition = _probe_generator(G, z_dim, batch_size, conditions, device)
-        judge = _probe_discriminator(D, fake_img, condition, c_dim if classifies else 0)
-        num_judged = len(judge(fake_img))
-        notes = _take_sigmoid_off(D, judge, fake_img)
-        one_pass = _is_per_sample(D, judge, fake_img)
+        run_D = _probe_discriminator(D, fake_img, condition, c_dim if classifies else 0)
+        num_judged = len(run_D(fake_img))
+        notes = _take_sigmoid_off(D, run_D, fake_img)
+        one_pass = _is_per_sample(D, run_D, fake_img)
     return Signature(z_shape, tuple(fake_img.shape[1:]), one_pass, notes, num_judged, bool(condition) and condition[0].is_floating_point())
 
 
@@ -138,15 +138,15 @@ def _probe_discriminator(D: nn.Module, img: torch.Tensor, condition: tuple[torch
     if (output[0] if classifies else output).dim() == 0:
         raise UserError("D returns a single number for the whole batch; let it return one logit (or a map of logits) an image")
 
-    def judge(img: torch.Tensor) -> torch.Tensor:
+    def run_D(img: torch.Tensor) -> torch.Tensor:
         times = -(-len(img) // max(1, len(condition[0]))) if condition else 1
         output = D(img, *(each.repeat(times, *[1] * (each.dim() - 1))[:len(img)] for each in condition))
         return output[0] if classifies else output
 
-    return judge
+    return run_D
 
 
-def _is_per_sample(D: nn.Module, judge: Judge, img: torch.Tensor) -> bool:
+def _is_per_sample(D: nn.Module, run_D: Judge, img: torch.Tensor) -> bool:
     """Whether D gives an image the same logit in any company, but for layers.OverParts, which can keep two batches apart.
 
     No other BatchNorm, minibatch statistics or dropout; no buffers but those of our BatchNorm2d, which stands still here, and of spectral norms,
@@ -161,7 +161,7 @@ def _is_per_sample(D: nn.Module, judge: Judge, img: torch.Tensor) -> bool:
 
     def judged(img: torch.Tensor) -> torch.Tensor:
         with in_parts(D, len(img)):
-            return judge(img)
+            return run_D(img)
 
     # As many images in both passes: other kernels would round otherwise. Noise beside them: a copy has the statistics of the original.
     company = torch.cat([img[:kept], torch.randn_like(img[kept:])])
@@ -182,13 +182,13 @@ def _are_close(logits: torch.Tensor, others: torch.Tensor) -> bool:
 # --- a Sigmoid at the end of D -------------------------------------------------------------------------------------------------------------------
 
 
-def _take_sigmoid_off(D: nn.Module, judge: Judge, img: torch.Tensor) -> tuple[str, ...]:
+def _take_sigmoid_off(D: nn.Module, run_D: Judge, img: torch.Tensor) -> tuple[str, ...]:
     """Replace the nn.Sigmoid that computes D's output, if there is one; a sigmoid inside forward() is refused."""
     runs: list[tuple[torch.autograd.graph.Node, nn.Module]] = []
     sigmoids = [module for module in D.modules() if isinstance(module, nn.Sigmoid)]
     hooks = [module.register_forward_hook(lambda module, args, output: runs.append((output.grad_fn, module))) for module in sigmoids]
     with torch.enable_grad():
-        logits = judge(img)  # kept: a node of an autograd.Function has no name once its graph is gone
+        logits = run_D(img)  # kept: a node of an autograd.Function has no name once its graph is gone
         last = _last_operation(logits)
     for hook in hooks:
         hook.remove()

@@ -14,8 +14,8 @@ from fastgan.engine.captured import Graphs
 from fastgan.engine.engine import Engine, Ladder, Phase, System
 from fastgan.errors import UserError
 from fastgan.gan.inputs import StepInputs
-from fastgan.gan.phases import FUNCTIONS, READS_IMAGES, batches_per_step, cadence_of, phases_of
-from fastgan.gan.train_state import Networks
+from fastgan.gan.phases import FUNCTIONS, READS_IMAGES, batches_per_step, phase_schedule_of, phases_of
+from fastgan.gan.train_state import TrainState
 from fastgan.nn.inspect_pair import Signature
 from fastgan.run.sampler import draw_z
 
@@ -23,7 +23,7 @@ from fastgan.run.sampler import draw_z
 def make_engine(
     config: Config,
     signature: Signature,
-    networks: Networks,
+    state: TrainState,
     feed: Feed,
     generator: torch.Generator,
     precision: Precision,
@@ -41,22 +41,22 @@ def make_engine(
     graphs = _graphs_of(device, [generator])
     if graphs is None and run.cuda_graph == "on":
         raise UserError(f"--cuda-graph on needs a CUDA device, and this run is on {device.type}: leave it at auto, or give --device cuda")
-    inputs, cadence = InputSource(config, signature, networks, feed, generator), cadence_of(config)
-    phases = {name: _phase(name, inputs, networks, precision) for name in phases_of(cadence)}
-    system = System(phases, networks.state() | {"feed": feed.state()}, [generator], cadence, networks.counters)
+    inputs, phase_schedule = InputSource(config, signature, state, feed, generator), phase_schedule_of(config)
+    phases = {name: _phase(name, inputs, state, precision) for name in phases_of(phase_schedule)}
+    system = System(phases, state.tensors() | {"feed": feed.state()}, [generator], phase_schedule, state.counters)
     ladder = Ladder(run.compile, run.autotune, run.combo_kernels, run.cuda_graph, run.graph_steps, feed.max_steps)
     return Engine(system, ladder, graphs, report)
 
 
-def _phase(name: str, inputs: "InputSource", networks: Networks, precision: Precision) -> Phase:
+def _phase(name: str, inputs: "InputSource", state: TrainState, precision: Precision) -> Phase:
     """A phase in the precision of the run; where that is a reduced one, also in fp32, and with only its penalties in fp32."""
-    is_reduced, has_penalty = precision.compute_dtype != torch.float32, name != "G" and bool(networks.probes) or name == "G_penalty"
+    is_reduced, has_penalty = precision.compute_dtype != torch.float32, name != "G" and bool(state.grad_probes) or name == "G_penalty"
     careful = dataclasses.replace(precision, careful=True)
     return Phase(
         draw=partial(inputs.draw, name),
-        step=inputs.step(name, networks, precision),
-        precise_step=inputs.step(name, networks, full_precision(precision)) if is_reduced else None,
-        careful_step=inputs.step(name, networks, careful) if is_reduced and has_penalty else None,
+        step=inputs.step(name, state, precision),
+        precise_step=inputs.step(name, state, full_precision(precision)) if is_reduced else None,
+        careful_step=inputs.step(name, state, careful) if is_reduced and has_penalty else None,
     )
 
 
@@ -72,10 +72,10 @@ class InputSource:
     cores the mlp step takes 0.965 (0.934-0.987) times as long as with images that were gathered before, the dcgan step the same.
     """
 
-    def __init__(self, config: Config, signature: Signature, networks: Networks, feed: Feed, generator: torch.Generator):
+    def __init__(self, config: Config, signature: Signature, state: TrainState, feed: Feed, generator: torch.Generator):
         self._loss, self._penalty, self._data, self._num = config.loss, config.penalty, config.data, config.run.batch_size
         self._distribution, self._signature, self._feed, self._generator = config.model.z_distribution, signature, feed, generator
-        self._device, self._augmentation = generator.device, networks.augmentation
+        self._device, self._augmentation = generator.device, state.augmentation
         self._at_once = config.run.batch_gpu or self._num  # images
         self._gets_two_batches, self._is_conditional = batches_per_step(config) == 2, config.model.c_dim > 0
 
@@ -98,14 +98,14 @@ class InputSource:
             margin=self._uniform(2, self._num, 1) if has_D and self._loss.name == "hinge" and self._loss.hinge_margin < 1 else None,
         )
 
-    def step(self, phase: str, networks: Networks, precision: Precision) -> Callable[[StepInputs], object]:
+    def step(self, phase: str, state: TrainState, precision: Precision) -> Callable[[StepInputs], object]:
         """The phase as a function of its inputs."""
         function, reads_images = FUNCTIONS[phase], self._feed.traceable and self._needs_real(phase)
 
         def step(inputs: StepInputs) -> object:
             if reads_images and inputs.real_img is None:
                 inputs = self._with_images(inputs, phase)
-            return function(networks, precision, inputs)
+            return function(state, precision, inputs)
 
         return step
 

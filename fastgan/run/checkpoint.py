@@ -15,7 +15,7 @@ from safetensors.torch import save
 
 from fastgan.errors import DiskError, UserError
 from fastgan.files import write_beside_and_rename
-from fastgan.gan.train_state import Networks
+from fastgan.gan.train_state import TrainState
 
 FORMAT = 1  # raised when a newer file could no longer be understood by older code
 _METADATA_KEY = "fastgan"
@@ -193,20 +193,20 @@ def _is_readable_state(path: Path) -> bool:
     return True
 
 
-def state_tensors(networks: Networks, generator: torch.Generator) -> dict[str, torch.Tensor]:
+def state_tensors(state: TrainState, generator: torch.Generator) -> dict[str, torch.Tensor]:
     """Every tensor that the next step depends on. The position in the data is `nimg`, which the header keeps."""
-    tensors = {f"{group}/{name}": tensor for group, named in networks.state().items() for name, tensor in named.items()}
+    tensors = {f"{group}/{name}": tensor for group, named in state.tensors().items() for name, tensor in named.items()}
     tensors |= {"random/run": generator.get_state(), "random/torch": torch.get_rng_state()}
     if generator.device.type == "cuda":
         tensors["random/cuda"] = torch.cuda.get_rng_state(generator.device)
     return tensors
 
 
-def load_state(folder: Path, networks: Networks, generator: torch.Generator) -> tuple[dict, list[str]]:
+def load_state(folder: Path, state: TrainState, generator: torch.Generator) -> tuple[dict, list[str]]:
     """Put the newest complete state of a run folder back in place. Returns (header, what should be said about it)."""
     path, notes = latest_state(folder)
     tensors, header = load_tensors(path, "state")
-    for group, named in networks.state().items():
+    for group, named in state.tensors().items():
         load_into(named, tensors, f"{group}/", path)
     generator.set_state(tensors["random/run"])
     torch.set_rng_state(tensors["random/torch"])
@@ -215,9 +215,9 @@ def load_state(folder: Path, networks: Networks, generator: torch.Generator) -> 
     return header, [*notes, f"resuming from {path} at {header['nimg'] / 1000:g} kimg"]
 
 
-def weight_tensors(networks: Networks) -> dict[str, torch.Tensor]:
+def weight_tensors(state: TrainState) -> dict[str, torch.Tensor]:
     """The weights and buffers of G, D and, where there is one, G_ema: what a snapshot holds."""
-    named = {"G": networks.G, "D": networks.D}
-    if networks.average is not None:
-        named["G_ema"] = networks.G_ema
+    named = {"G": state.G, "D": state.D}
+    if state.average is not None:
+        named["G_ema"] = state.G_ema
     return {f"{prefix}.{name}": tensor for prefix, network in named.items() for name, tensor in network.state_dict().items()}

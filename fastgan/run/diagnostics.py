@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 
 from fastgan.gan.optim import Adam, RMSprop
-from fastgan.gan.train_state import Networks
+from fastgan.gan.train_state import TrainState
 
 NUM_COMPARED = 64  # samples whose distances are taken
 COLLAPSED = 0.4  # times the reals' mean distance: samples that lie so near to each other are few different ones
@@ -30,15 +30,15 @@ _SENTENCES = {
 }  # fmt: skip
 
 
-class Signs:
+class Diagnostics:
     """What statistics say beside the losses.
 
     samples: num -> that many samples of G, on the device. real: as many real ones, float, scaled as G's are, or None where there are none to look at.
     has_probabilities: D's loss is a cross-entropy, so that logits mean certainty.
     """
 
-    def __init__(self, networks: Networks, samples: Callable[[int], torch.Tensor], real: torch.Tensor | None, has_probabilities: bool):
-        self._networks, self._samples, self._has_probabilities = networks, samples, has_probabilities
+    def __init__(self, state: TrainState, samples: Callable[[int], torch.Tensor], real: torch.Tensor | None, has_probabilities: bool):
+        self._networks, self._samples, self._has_probabilities = state, samples, has_probabilities
         self._real_distance = None if real is None else mean_distance(real)
         self._usual: dict[str, float] = {}  # gradient norms of the first tick
         self._present: set[str] = set()

@@ -30,16 +30,16 @@ class RunFolder:
         """A PNG of uint8 images [num, C, H, W]."""
         plots.save_grid(images, self.path / name, columns)
 
-    def write_snapshot(self, networks: dict[str, torch.Tensor], nimg: int, class_names: tuple[str, ...] | None = None) -> Path:
+    def write_snapshot(self, state: dict[str, torch.Tensor], nimg: int, class_names: tuple[str, ...] | None = None) -> Path:
         """The weights of G, D and G_ema, with the configuration that rebuilds them, and what its classes are called."""
         path = self.path / checkpoint.snapshot_name(nimg)
-        checkpoint.save_tensors(path, networks, self._header(nimg, class_names))
+        checkpoint.save_tensors(path, state, self._header(nimg, class_names))
         return path
 
-    def write_best(self, networks: dict[str, torch.Tensor], nimg: int, class_names: tuple[str, ...] | None, metric: str, value: float) -> None:
+    def write_best(self, state: dict[str, torch.Tensor], nimg: int, class_names: tuple[str, ...] | None, metric: str, value: float) -> None:
         """The same as the best snapshot so far by a metric, in place of the one before."""
         best = {"metric": metric, "value": value}
-        checkpoint.save_tensors(self.path / checkpoint.BEST_SNAPSHOT, networks, self._header(nimg, class_names) | best)
+        checkpoint.save_tensors(self.path / checkpoint.BEST_SNAPSHOT, state, self._header(nimg, class_names) | best)
 
     def read_best(self, most_nimg: int) -> dict | None:
         """The header of the best snapshot: nimg, metric, value. None where there is none, a damaged one, or one of after most_nimg images."""

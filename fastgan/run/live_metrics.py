@@ -9,11 +9,11 @@ from fastgan.config import Config
 from fastgan.data import ImageSet
 from fastgan.data.real_set import RealSet
 from fastgan.errors import UserError
-from fastgan.gan.train_state import Networks
+from fastgan.gan.train_state import TrainState
 from fastgan.metrics import Evaluator
 from fastgan.metrics.names import is_of_one_class
 from fastgan.nn.inspect_pair import untouched
-from fastgan.run.sampler import Gallery, draw_classes
+from fastgan.run.sampler import Sampler, draw_classes
 
 SEED = 2_000_003  # added to the run's seed: every measurement has the same z and classes, from another random stream than training's and the grid's
 
@@ -30,17 +30,17 @@ class Measurement:
         return ", ".join(f"{name} {value:.4g}" for name, value in self.numbers.items() if not is_of_one_class(name))
 
 
-class Measurer:
+class LiveMetrics:
     """Measures the generator that samples come from, in the precision of the run; nothing that training depends on is touched.
 
     real_set: of the run, wholly in memory. notes: what a reader of the numbers should know, a sentence each. seconds: that all measurements took.
     Raises UserError for metrics and features that Evaluator refuses, and for runs that cannot be measured.
     """
 
-    def __init__(self, config: Config, real_set: RealSet | None, gallery: Gallery, networks: Networks):
+    def __init__(self, config: Config, real_set: RealSet | None, sampler: Sampler, state: TrainState):
         real = _whole_set(real_set)
-        self._config, self._gallery, self._networks, self._labels = config, gallery, networks, real.labels
-        self._device, self.seconds = networks.totals.tensor.device, 0.0
+        self._config, self._gallery, self._networks, self._labels = config, sampler, state, real.labels
+        self._device, self.seconds = state.totals.tensor.device, 0.0
         with untouched():
             self._evaluator = Evaluator(real, config.run.metrics, config.run.features, self._device)
         self.notes = self._evaluator.notes

@@ -6,14 +6,14 @@ import torch
 from fastgan import plots
 from fastgan.config import DENSITIES, Config
 from fastgan.errors import DivergedError
-from fastgan.gan.train_state import Networks
+from fastgan.gan.train_state import TrainState
 from fastgan.metrics.names import lower_is_better
 from fastgan.run import checkpoint
 from fastgan.run.checkpoint import state_tensors, weight_tensors
 from fastgan.run.feeds import centres_of
 from fastgan.run.folder import RunFolder
 from fastgan.run.live_metrics import Measurement
-from fastgan.run.sampler import Gallery
+from fastgan.run.sampler import Sampler
 
 
 class Recorder:
@@ -23,10 +23,10 @@ class Recorder:
     real_img: uint8 [num, C, H, W] of the real set, or None where the data are samples of a density. nimg: images that the run was shown so far.
     """
 
-    def __init__(self, folder: RunFolder, config: Config, networks: Networks, gallery: Gallery, real_img: torch.Tensor | None,
+    def __init__(self, folder: RunFolder, config: Config, state: TrainState, sampler: Sampler, real_img: torch.Tensor | None,
                  class_names: tuple[str, ...] | None = None, nimg: int = 0):
-        self.folder, self.config, self.networks = folder, config, networks
-        self.gallery, self.real_img = gallery, real_img
+        self.folder, self.config, self.state = folder, config, state
+        self.sampler, self.real_img = sampler, real_img
         self.class_names = class_names
         self.saved_nimg: int | None = None
         self._best = folder.read_best(nimg)
@@ -56,7 +56,7 @@ class Recorder:
     def save(self, nimg: int, generator: torch.Generator) -> None:
         """Weights, and the state to resume from. Raises DivergedError if a weight is NaN or infinite."""
         self.folder.write_snapshot(self._finite_weights(nimg), nimg, self.class_names)
-        self.folder.write_state(state_tensors(self.networks, generator), {"nimg": nimg, "torch": torch.__version__})
+        self.folder.write_state(state_tensors(self.state, generator), {"nimg": nimg, "torch": torch.__version__})
         self.saved_nimg = nimg
 
     def measured(self, nimg: int, measurement: Measurement) -> bool:
@@ -78,7 +78,7 @@ class Recorder:
         return value < self._best["value"] if lower_is_better(metric) else value > self._best["value"]
 
     def _finite_weights(self, nimg: int) -> dict[str, torch.Tensor]:
-        weights = weight_tensors(self.networks)
+        weights = weight_tensors(self.state)
         bad = [name for name, tensor in weights.items() if not bool(torch.isfinite(tensor).all())]
         if bad:
             raise self.diverged(f"the weight {bad[0]} became NaN or infinite before {nimg / 1000:g} kimg, with losses that were still finite")
@@ -98,9 +98,9 @@ class Recorder:
             self.save(nimg, generator)
         self.folder.write_summary()
         if self.config.data.source == "gaussian":
-            self.folder.write_density(self.gallery.grid(), self.config.data.mean, self.config.data.std)
+            self.folder.write_density(self.sampler.grid(), self.config.data.mean, self.config.data.std)
         elif self.config.data.source in DENSITIES:
-            self.folder.write_points(self.gallery.grid(), centres_of(self.config.data.source)[0])
+            self.folder.write_points(self.sampler.grid(), centres_of(self.config.data.source)[0])
 
     def _write_fakes(self, name: str) -> None:
-        self.folder.write_image_grid(name, plots.to_uint8(self.gallery.grid(), self.config.model.img_low, 1.0), self.gallery.columns)
+        self.folder.write_image_grid(name, plots.to_uint8(self.sampler.grid(), self.config.model.img_low, 1.0), self.sampler.columns)

@@ -11,22 +11,22 @@ from torch import nn
 from fastgan.config import DENSITIES, Config
 from fastgan.device.precision import Precision
 from fastgan.errors import UserError
-from fastgan.gan.train_state import Networks
+from fastgan.gan.train_state import TrainState
 from fastgan.nn.inspect_pair import Signature, untouched
 
 GRID_SEED = 1_000_003  # added to the run's seed: the grid's z come from another random stream than training's
 DENSITY_SAMPLES = 100_000  # for a histogram
 
 
-class Gallery:
+class Sampler:
     """Samples of a run's G_ema (or G, where there is no average), in evaluation mode.
 
     img_shape: (C, H, W) of the images; None where the samples are no images.
     """
 
-    def __init__(self, config: Config, signature: Signature, networks: Networks, precision: Precision, img_shape: tuple[int, int, int] | None):
-        self._config, self._signature, self._networks, self._precision = config, signature, networks, precision
-        self._img_shape, self._device = img_shape, networks.totals.tensor.device
+    def __init__(self, config: Config, signature: Signature, state: TrainState, precision: Precision, img_shape: tuple[int, int, int] | None):
+        self._config, self._signature, self._networks, self._precision = config, signature, state, precision
+        self._img_shape, self._device = img_shape, state.totals.tensor.device
         self._grid_c, self.columns = labels_for_grid(config.run.grid, config.model.c_dim)
         num = config.run.grid if self._grid_c is None else len(self._grid_c)
         self._grid_z = self._draw_z(num, self._generator(config.run.seed + GRID_SEED))

@@ -91,13 +91,13 @@ def test_one_graph_with_the_gradient_that_a_generator_gets():
 
 def simulate(all_logits, target, ada_kimg, every):
     """p after each step, the way the paper tells it; all_logits: a list of lists for each step."""
-    p, signs, history = 0.0, [], []
+    p, diagnostics, history = 0.0, [], []
     for step, logits in enumerate(all_logits):
-        signs += [(logit > 0) - (logit < 0) for logit in logits]
+        diagnostics += [(logit > 0) - (logit < 0) for logit in logits]
         if step % every == every - 1:
-            mean = sum(signs) / len(signs)
-            p = min(max(p + ((mean > target) - (mean < target)) * len(signs) / (1000 * ada_kimg), 0), 1)
-            signs = []
+            mean = sum(diagnostics) / len(diagnostics)
+            p = min(max(p + ((mean > target) - (mean < target)) * len(diagnostics) / (1000 * ada_kimg), 0), 1)
+            diagnostics = []
         history.append(p)
     return history
 

@@ -88,8 +88,8 @@ def penalised_step():
     parameters = list(D.parameters())
 
     def step(img, uniform):
-        probe = img.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(D(diff_augment(probe, uniform, ALL)).sum(), probe, create_graph=True)
+        grad_probe = img.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(D(diff_augment(grad_probe, uniform, ALL)).sum(), grad_probe, create_graph=True)
         return torch.autograd.grad(gradient.square().sum(), parameters, allow_unused=True, materialize_grads=True)
 
     return step

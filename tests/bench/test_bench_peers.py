@@ -59,7 +59,7 @@ def test_a_period_of_a_plain_loop_is_a_period_of_fastgan(preset):
     """Every phase of the rhythm once or more, with penalties, schedules and the moving average."""
     ours, theirs = compare_steps(preset, plain_loop(tiny_case(preset).config), num_calls=2 if preset == "r3gan-tiny" else 1)
     assert theirs.num_steps == {"wgan-gp-tiny": 5, "stylegan2-tiny": 16, "r3gan-tiny": 2}[preset]
-    for our, their in zip(ours.networks.G_ema.state_dict().values(), theirs.G_ema.state_dict().values(), strict=True):
+    for our, their in zip(ours.state.G_ema.state_dict().values(), theirs.G_ema.state_dict().values(), strict=True):
         if our.is_floating_point():  # BatchNorm's counters are brought up to date for snapshots alone
             torch.testing.assert_close(their, our, rtol=1e-3, atol=1e-5)
 

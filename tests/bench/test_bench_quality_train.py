@@ -80,7 +80,7 @@ def test_pictures_of_classes_have_one_in_a_row(tmp_path):
     pictures.write_pictures(trainer, types.SimpleNamespace(preset="cgan-tiny", data="fashion-mnist-10k", resolution=16), tmp_path)
     with Image.open(tmp_path / "cgan-tiny-fashion-mnist-10k.png") as image:
         width, height = image.size
-    assert height / width == 10 / trainer.gallery.columns
+    assert height / width == 10 / trainer.sampler.columns
 
 
 def test_styles_are_mixed_layer_by_layer():
@@ -89,7 +89,7 @@ def test_styles_are_mixed_layer_by_layer():
     rows, columns = pictures.COARSE + 1, pictures.FINE + 1
     table = mixed.view(rows, columns, *mixed.shape[1:])
     assert (table[0, 0] == -1).all()
-    G, z = trainer.networks.G_ema.eval(), pictures._draw_z(trainer, pictures.COARSE + pictures.FINE)
+    G, z = trainer.state.G_ema.eval(), pictures._draw_z(trainer, pictures.COARSE + pictures.FINE)
     ws = G.mapping(z)
     half = ws.shape[1] // 2
     crossed = torch.cat([ws[1, :half], ws[pictures.COARSE + 2, half:]])

@@ -99,7 +99,7 @@ def trainer_of_dcgan(**overrides):
 
 def state_after(trainer):
     trainer.fit(steps=3)
-    return {f"{group}/{name}": t.clone() for group, named in trainer.networks.state().items() for name, t in named.items()}
+    return {f"{group}/{name}": t.clone() for group, named in trainer.state.tensors().items() for name, t in named.items()}
 
 
 @pytest.mark.parametrize("rung", ["eager", pytest.param("captured", marks=slow), pytest.param("compiled", marks=slow)])

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fastgan.device import memory
-from fastgan.device.memory import full_gpu_said
+from fastgan.device.memory import cuda_oom_as_user_error
 from fastgan.errors import UserError
 
 TORCHS = (
@@ -16,20 +16,20 @@ TORCHS = (
 
 
 def test_a_full_gpu_says_what_was_asked_for_and_what_is_free():
-    with pytest.raises(UserError, match=r"Tried to allocate 2.50 GiB; GPU 0 has .* 1.25 GiB is free: lower --batch-size"), full_gpu_said():
+    with pytest.raises(UserError, match=r"Tried to allocate 2.50 GiB; GPU 0 has .* 1.25 GiB is free: lower --batch-size"), cuda_oom_as_user_error():
         raise torch.OutOfMemoryError(TORCHS)
 
 
 def test_another_message_is_kept_and_other_errors_pass():
-    with pytest.raises(UserError, match="the GPU is full: no idea"), full_gpu_said():
+    with pytest.raises(UserError, match="the GPU is full: no idea"), cuda_oom_as_user_error():
         raise torch.OutOfMemoryError("no idea")
-    with pytest.raises(RuntimeError, match="something else"), full_gpu_said():
+    with pytest.raises(RuntimeError, match="something else"), cuda_oom_as_user_error():
         raise RuntimeError("something else")
 
 
 @pytest.mark.gpu
 def test_an_allocation_beyond_all_memory():
-    with pytest.raises(UserError, match="the GPU is full: Tried to allocate .* free"), full_gpu_said():
+    with pytest.raises(UserError, match="the GPU is full: Tried to allocate .* free"), cuda_oom_as_user_error():
         torch.empty(1 << 50, dtype=torch.uint8, device="cuda")
 
 

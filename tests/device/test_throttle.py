@@ -3,13 +3,13 @@ import time
 import pytest
 import torch
 
-from fastgan.device.throttle import AHEAD, Pace
+from fastgan.device.throttle import AHEAD, Throttle
 
 
 def test_without_a_gpu_there_is_nothing_to_wait_for():
-    pace = Pace(torch.device("cpu"))
+    throttle = Throttle(torch.device("cpu"))
     for _ in range(3 * AHEAD):
-        pace.launched()
+        throttle.launched()
 
 
 class Event:
@@ -33,18 +33,18 @@ def test_the_host_waits_for_the_launch_that_is_ahead_launches_old(monkeypatch):
     Event.log.clear()
     monkeypatch.setattr(torch.cuda, "Event", Event)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: None)
-    pace = Pace(torch.device("cuda"))
+    throttle = Throttle(torch.device("cuda"))
     for _ in range(AHEAD + 3):
-        pace.launched()
+        throttle.launched()
     assert [launch for what, launch in Event.log if what == "waited for"] == [0, 1, 2]
     assert Event.log.index(("waited for", 0)) == Event.log.index(("recorded", AHEAD)) - 1
 
 
 @pytest.mark.gpu
 def test_the_host_is_held_back_on_a_gpu():
-    pace, started = Pace(torch.device("cuda")), time.perf_counter()
+    throttle, started = Throttle(torch.device("cuda")), time.perf_counter()
     for _ in range(AHEAD + 1):
         torch.cuda._sleep(100_000_000)
-        pace.launched()
+        throttle.launched()
     assert time.perf_counter() - started > 0.02  # about 50 ms each at 2 GHz
     assert not torch.cuda.current_stream().query()

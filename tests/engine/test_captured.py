@@ -14,7 +14,7 @@ from fastgan.config import replace
 from fastgan.device.cuda_graphs import CudaGraphs, waiting_forbidden
 from fastgan.engine.captured import CapturedSteps, best_size
 from fastgan.engine.parity import snapshot
-from fastgan.engine.phase_schedule import Cadence, Rhythm
+from fastgan.engine.phase_schedule import Interval, PhaseSchedule
 from fastgan.ops.dispatch import autotune
 
 
@@ -45,14 +45,14 @@ def test_the_best_size_of_a_launch(monkeypatch, seconds, size):
     clock = [0.0]
     monkeypatch.setattr("fastgan.engine.captured.time.perf_counter", lambda: clock[0])
     candidates = [FakeSteps(each, per_step, clock) for each, per_step in zip((1, 4, 16), seconds, strict=True)]
-    assert best_size(candidates, Cadence({"update": Rhythm(3, (0, 1, 2))}), lambda: None).size == size
+    assert best_size(candidates, PhaseSchedule({"update": Interval(3, (0, 1, 2))}), lambda: None).size == size
 
 
 def test_single_steps_are_recorded_once_for_all_sizes():
     graphs, weight = RecordedGraphs(), torch.zeros(())
-    steps, cadence = {("update",): lambda: weight.add_(1)}, Cadence({"update": Rhythm()})
-    single = CapturedSteps(graphs, steps, cadence, 1)
-    CapturedSteps(graphs, steps, cadence, 4, other=single)
+    steps, phase_schedule = {("update",): lambda: weight.add_(1)}, PhaseSchedule({"update": Interval()})
+    single = CapturedSteps(graphs, steps, phase_schedule, 1)
+    CapturedSteps(graphs, steps, phase_schedule, 4, other=single)
     assert [len(operators) for operators in graphs.recordings] == [1, 4]
 
 
@@ -177,7 +177,7 @@ def test_all_rungs_end_with_the_same_parameters_after_twenty_steps(monkeypatch, 
         torch.set_float32_matmul_precision("highest")
         trainer.fit(steps=20)
         assert trainer.engine.rung.name == ("captured" if cuda_graph == "on" else "compiled" if compile else "eager")
-        states[name] = (snapshot(trainer.networks.state()), trainer.generator.get_state(), trainer.feed.state())
+        states[name] = (snapshot(trainer.state.tensors()), trainer.generator.get_state(), trainer.feed.state())
     torch.backends.cudnn.deterministic, torch.backends.cudnn.allow_tf32 = False, True
     eager, place, position = states["eager"]
     for name, (state, generator_state, feed_state) in states.items():

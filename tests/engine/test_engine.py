@@ -13,7 +13,7 @@ from fastgan.device.precision import Precision
 from fastgan.engine.compiled import compile_step
 from fastgan.engine.engine import Engine, Ladder, Phase, RecompilationError, System, single_phase
 from fastgan.engine.parity import snapshot
-from fastgan.engine.phase_schedule import Cadence, Rhythm
+from fastgan.engine.phase_schedule import Interval, PhaseSchedule
 from fastgan.gan.step import update
 from fastgan.ops.dispatch import autotune, registry
 
@@ -25,7 +25,7 @@ EAGER = Ladder(compile=False)
 
 def assert_close(ours, theirs):
     """Elements whose gradient is of rounding size may go the other way by a step of lr, hence the mean."""
-    for (group, tensors), others in zip(ours.state().items(), theirs.state().values(), strict=True):
+    for (group, tensors), others in zip(ours.tensors().items(), theirs.tensors().values(), strict=True):
         for name in tensors:
             difference = (tensors[name].double() - others[name].double()).abs().mean()
             assert difference <= 1e-5 + 1e-3 * others[name].double().abs().mean(), (group, name)
@@ -38,11 +38,11 @@ def test_compiled_equals_eager_in_one_graph(preset, overrides):
     compiled_networks, eager_networks = gans.tiny_networks(config), gans.tiny_networks(config)
     reports = []
     compiled, eager = gans.make_engine(config, compiled_networks, report=reports), gans.make_engine(config, eager_networks, ladder=EAGER)
-    before = snapshot(compiled_networks.state())
+    before = snapshot(compiled_networks.tensors())
     compiled.prepare()
     eager.prepare()
     assert (compiled.rung.name, reports) == ("compiled", [])
-    assert_same(before, compiled_networks.state())  # the first trained step is the first
+    assert_same(before, compiled_networks.tensors())  # the first trained step is the first
     for step in range(5):
         compiled.run(step, 1)
         eager.run(step, 1)
@@ -56,20 +56,20 @@ def test_compiled_equals_eager_in_one_graph(preset, overrides):
 @pytest.mark.slow
 def test_reduced_precision_agrees_within_twice_its_own_error():
     config = gans.tiny_config("mlp")
-    networks, reports = gans.tiny_networks(config), []
-    engine = gans.make_engine(config, networks, Precision("cpu", torch.bfloat16, "test"), report=reports)
+    state, reports = gans.tiny_networks(config), []
+    engine = gans.make_engine(config, state, Precision("cpu", torch.bfloat16, "test"), report=reports)
     engine.prepare()
     assert (engine.rung.name, reports) == ("compiled", [])
-    assert all(parameter.dtype == torch.float32 for parameter in networks.G.parameters())
+    assert all(parameter.dtype == torch.float32 for parameter in state.G.parameters())
 
 
 @pytest.mark.slow
 def test_a_network_with_dropout_agrees_too():
     config = gans.tiny_config("mlp")
-    networks = gans.tiny_networks(config)
-    networks.D.layers.insert(2, nn.Dropout(0.3))
+    state = gans.tiny_networks(config)
+    state.D.layers.insert(2, nn.Dropout(0.3))
     reports = []
-    engine = gans.make_engine(config, type(networks)(**{**vars(networks), "one_pass": False}), report=reports)
+    engine = gans.make_engine(config, type(state)(**{**vars(state), "one_pass": False}), report=reports)
     engine.prepare()
     assert (engine.rung.name, reports) == ("compiled", [])
 
@@ -99,34 +99,34 @@ def test_captured_equals_eager_to_the_bit(monkeypatch, preset, overrides, size):
     captured_networks, eager_networks, graphs, reports = gans.tiny_networks(config), gans.tiny_networks(config), RecordedGraphs(), []
     captured = gans.make_engine(config, captured_networks, ladder=Ladder(compile=False, graph_steps=size), graphs=graphs, report=reports)
     eager = gans.make_engine(config, eager_networks, ladder=EAGER)
-    before = snapshot(captured_networks.state())
+    before = snapshot(captured_networks.tensors())
     captured.prepare()
     eager.prepare()
     assert (captured.rung.name, captured.rung.steps_per_launch, reports) == ("captured", size, [])
-    assert_same(before, captured_networks.state())
+    assert_same(before, captured_networks.tensors())
     graphs.replayed.clear()
     captured.run(0, 17)
     captured.run(17, 3)
     for step in range(20):
         eager.run(step, 1)
     assert len(graphs.replayed) == {1: 20, 8: 2 + 1 + 3}[size]
-    for networks in (captured_networks, eager_networks):
-        networks.counters.write()
-    assert_same(snapshot(eager_networks.state()), captured_networks.state())
+    for state in (captured_networks, eager_networks):
+        state.counters.write()
+    assert_same(snapshot(eager_networks.tensors()), captured_networks.tensors())
     assert torch.equal(captured.system.generators[0].get_state(), eager.system.generators[0].get_state())
 
 
 def test_what_changes_on_the_device_is_seen_by_the_recording(monkeypatch):
     """A schedule writes into the tensor of the learning rate; a recording that had baked it in would not notice."""
     config = gans.tiny_config("mlp")
-    networks = gans.tiny_networks(config)
-    engine = gans.make_engine(config, networks, ladder=Ladder(compile=False, graph_steps=1), graphs=RecordedGraphs())
+    state = gans.tiny_networks(config)
+    engine = gans.make_engine(config, state, ladder=Ladder(compile=False, graph_steps=1), graphs=RecordedGraphs())
     engine.prepare()
     engine.run(0, 1)
-    networks.optimizer_D.lr.zero_()
-    before = [parameter.clone() for parameter in networks.D.parameters()]
+    state.optimizer_D.lr.zero_()
+    before = [parameter.clone() for parameter in state.D.parameters()]
     engine.run(1, 4)
-    assert all(torch.equal(*pair) for pair in zip(before, networks.D.parameters(), strict=True))
+    assert all(torch.equal(*pair) for pair in zip(before, state.D.parameters(), strict=True))
 
 
 def test_launches_are_as_large_as_pays_and_as_the_data_allow(monkeypatch):
@@ -162,10 +162,10 @@ class WaitsForTheDevice(nn.Module):
 @pytest.mark.parametrize("cuda_graph", ["auto", "on"])
 def test_what_cannot_be_recorded_is_left_with_its_reason(cuda_graph):
     config, reports = gans.tiny_config("mlp"), []
-    networks = gans.tiny_networks(config)
-    networks.D.layers.insert(1, WaitsForTheDevice())
-    before = snapshot(networks.state())
-    engine = gans.make_engine(config, networks, ladder=Ladder(compile=False, cuda_graph=cuda_graph), graphs=RecordedGraphs(), report=reports)
+    state = gans.tiny_networks(config)
+    state.D.layers.insert(1, WaitsForTheDevice())
+    before = snapshot(state.tensors())
+    engine = gans.make_engine(config, state, ladder=Ladder(compile=False, cuda_graph=cuda_graph), graphs=RecordedGraphs(), report=reports)
     if cuda_graph == "on":
         with pytest.raises(UserError, match="cannot be a CUDA graph.*the host waits for"):
             engine.prepare()
@@ -174,9 +174,9 @@ def test_what_cannot_be_recorded_is_left_with_its_reason(cuda_graph):
         assert len(reports) == 1
         assert "the captured step is not used, the eager one is: RuntimeError: the host waits for" in reports[0]
         engine.run(0, 2)
-        assert networks.totals.tensor.any()
+        assert state.totals.tensor.any()
     assert engine.rung.name == "eager"
-    assert before.keys() == networks.state().keys()
+    assert before.keys() == state.tensors().keys()
 
 
 def test_a_recording_that_does_something_else_is_found():
@@ -190,18 +190,18 @@ def test_a_recording_that_does_something_else_is_found():
             return x * (1.0 if self.calls % 6 < 3 else 3.0)
 
     config, reports = gans.tiny_config("mlp"), []
-    networks = gans.tiny_networks(config)
-    networks.D.layers.insert(1, Alternates())
-    engine = gans.make_engine(config, networks, ladder=Ladder(compile=False), graphs=RecordedGraphs(), report=reports)
+    state = gans.tiny_networks(config)
+    state.D.layers.insert(1, Alternates())
+    engine = gans.make_engine(config, state, ladder=Ladder(compile=False), graphs=RecordedGraphs(), report=reports)
     assert engine.prepare().name == "eager"
     assert "the captured step is not used" in reports[0]
 
 
 def test_the_whole_traceback_of_a_refused_rung_goes_to_the_details():
     config, reports, details = gans.tiny_config("mlp"), [], []
-    networks = gans.tiny_networks(config)
-    networks.D.layers.insert(1, WaitsForTheDevice())
-    engine = gans.make_engine(config, networks, ladder=Ladder(compile=False), graphs=RecordedGraphs(), report=reports)
+    state = gans.tiny_networks(config)
+    state.D.layers.insert(1, WaitsForTheDevice())
+    engine = gans.make_engine(config, state, ladder=Ladder(compile=False), graphs=RecordedGraphs(), report=reports)
     engine.details = details.append
     engine.prepare()
     assert len(reports) == len(details) == 1
@@ -251,7 +251,7 @@ def test_a_graph_of_several_steps_that_differs_from_single_ones_is_not_used():
     assert reports[0].startswith("4 steps in one CUDA graph are not used: ")
 
 
-def toy_system(cadence: Cadence) -> System:
+def toy_system(phase_schedule: PhaseSchedule) -> System:
     """A weight that every phase changes in its own way: `add` adds 1, `double` doubles, `triple` triples."""
     weight, totals, generator = torch.ones(1), torch.zeros(1), torch.Generator()
     changes = {"add": lambda: weight.add_(1), "double": lambda: weight.mul_(2), "triple": lambda: weight.mul_(3)}
@@ -264,14 +264,14 @@ def toy_system(cadence: Cadence) -> System:
         return Phase(lambda: (), step)
 
     state = {"D": {"weight": weight}, "totals": {"totals": totals}}
-    return System({name: phase_of(name) for name in cadence.rhythms}, state, [generator], cadence)
+    return System({name: phase_of(name) for name in phase_schedule.intervals}, state, [generator], phase_schedule)
 
 
-@pytest.mark.parametrize("intro", [(0, {}), (5, {"add": Rhythm(), "triple": Rhythm(2)})], ids=str)
+@pytest.mark.parametrize("intro", [(0, {}), (5, {"add": Interval(), "triple": Interval(2)})], ids=str)
 @pytest.mark.parametrize("size", [1, 2, 3, 8])
 def test_phases_that_are_due_now_and_then_come_in_their_rhythm(size, intro):
-    cadence = Cadence({"add": Rhythm(), "double": Rhythm(4), "triple": Rhythm(6)}, intro)
-    captured = Engine(toy_system(cadence), Ladder(compile=False, graph_steps=size), RecordedGraphs())
+    phase_schedule = PhaseSchedule({"add": Interval(), "double": Interval(4), "triple": Interval(6)}, intro)
+    captured = Engine(toy_system(phase_schedule), Ladder(compile=False, graph_steps=size), RecordedGraphs())
     assert captured.prepare().name == "captured"
     expected, step = 1.0, 0
     for num in (1, 3, 8, 17):
@@ -285,8 +285,8 @@ def test_phases_that_are_due_now_and_then_come_in_their_rhythm(size, intro):
 
 @pytest.mark.slow
 def test_a_phase_that_cannot_be_compiled_stays_eager_alone():
-    cadence, reports = Cadence({"add": Rhythm(), "double": Rhythm(2)}), []
-    system = toy_system(cadence)
+    phase_schedule, reports = PhaseSchedule({"add": Interval(), "double": Interval(2)}), []
+    system = toy_system(phase_schedule)
     plain = system.phases["double"].step
 
     def breaks(inputs):
@@ -305,7 +305,7 @@ def test_a_phase_that_cannot_be_compiled_stays_eager_alone():
 
 @pytest.mark.slow
 def test_a_penalty_that_cannot_be_compiled_in_the_lower_precision_computes_in_fp32():
-    system, reports = toy_system(Cadence({"add": Rhythm()})), []
+    system, reports = toy_system(PhaseSchedule({"add": Interval()})), []
     careful = system.phases["add"].step
 
     def breaks(inputs):
@@ -396,7 +396,7 @@ def test_the_compiled_graph_holds_no_wasted_convolution(monkeypatch):
     from torch._dynamo.backends.common import aot_autograd
 
     config = gans.tiny_config("dcgan")
-    networks, inputs, counts = gans.tiny_networks(config), gans.random_inputs(config), Counter()
+    state, inputs, counts = gans.tiny_networks(config), gans.random_inputs(config), Counter()
 
     def count(graph, example_inputs):
         for node in graph.graph.nodes:
@@ -409,7 +409,7 @@ def test_the_compiled_graph_holds_no_wasted_convolution(monkeypatch):
         return graph.forward
 
     def step(inputs):
-        return update(networks, gans.FP32, inputs)
+        return update(state, gans.FP32, inputs)
 
     with torch._dynamo.config.patch(trace_autograd_ops=True):
         torch.compile(step, backend=aot_autograd(fw_compiler=count), fullgraph=True)(inputs)

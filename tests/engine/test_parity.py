@@ -3,13 +3,13 @@ import gans
 import pytest
 import torch
 
-from fastgan.engine.parity import PARITY_STEPS, Trial, Trials, Yardstick, compare, restore, snapshot
+from fastgan.engine.parity import PARITY_STEPS, ParityRun, ParityRuns, Tolerance, compare, restore, snapshot
 from fastgan.gan.step import update
 
 
-def trial(statistics: float = 1.0, weights=(1.0, 2.0), moments=(1.0, 1.0)) -> Trial:
+def trial(statistics: float = 1.0, weights=(1.0, 2.0), moments=(1.0, 1.0)) -> ParityRun:
     change = {"D": {"w": weights}, "optimizer_D": {"exp_avg": moments}, "totals": {"totals": [2 * statistics] * 4}}
-    return Trial(2, {group: {name: torch.tensor(values).double() for name, values in named.items()} for group, named in change.items()})
+    return ParityRun(2, {group: {name: torch.tensor(values).double() for name, values in named.items()} for group, named in change.items()})
 
 
 def test_a_trial_agrees_with_itself():
@@ -38,25 +38,25 @@ def test_the_yardstick_widens_what_is_allowed():
     assert compare(trial(statistics=1.4), trial(statistics=1.05), trial()) is not None
 
 
-def trials_of(config, networks):
+def trials_of(config, state):
     """(trials, the call of an eager step on random inputs)."""
     generator = torch.Generator().manual_seed(0)
-    return Trials(networks.state(), [generator]), lambda: update(networks, gans.FP32, gans.random_inputs(config, generator))
+    return ParityRuns(state.tensors(), [generator]), lambda: update(state, gans.FP32, gans.random_inputs(config, generator))
 
 
 @pytest.mark.parametrize("preset", ["mlp", "dcgan", "gaussian1d"])
 def test_a_system_agrees_with_itself_and_is_left_as_it_was(preset):
     config = gans.tiny_config(preset)
-    networks = gans.tiny_networks(config)
-    before = snapshot(networks.state())
-    trials, step = trials_of(config, networks)
+    state = gans.tiny_networks(config)
+    before = snapshot(state.tensors())
+    trials, step = trials_of(config, state)
     place, torch_place = trials.generators[0].get_state(), torch.get_rng_state()
-    assert Yardstick(trials, step, None).disagreement(step) is None
+    assert Tolerance(trials, step, None).disagreement(step) is None
     assert torch.equal(trials.generators[0].get_state(), place)
     assert torch.equal(torch.get_rng_state(), torch_place)
     for group, tensors in before.items():
         for name, tensor in tensors.items():
-            assert torch.equal(tensor, networks.state()[group][name]), (group, name)
+            assert torch.equal(tensor, state.tensors()[group][name]), (group, name)
 
 
 def test_a_nudge_of_rounding_size_moves_the_result_a_little():
@@ -73,7 +73,7 @@ def test_every_trial_meets_the_same_random_numbers_nudged_or_not():
     def draw():
         totals.add_(torch.stack([torch.rand((), generator=generator), torch.rand(())]))  # the run's, and a network's own
 
-    trials = Trials({"totals": {"totals": totals}, "D": {"w": torch.ones(5)}}, [generator])
+    trials = ParityRuns({"totals": {"totals": totals}, "D": {"w": torch.ones(5)}}, [generator])
     first, second, nudged = trials.run(draw), trials.run(draw), trials.run(draw, nudge=1e-6)
     assert torch.equal(first.statistics, second.statistics)
     assert torch.equal(first.statistics, nudged.statistics)
@@ -88,23 +88,23 @@ def test_what_fails_inside_is_undone_as_well():
         torch.rand(1, generator=generator)
         raise ZeroDivisionError
 
-    trials = Trials({"D": {"w": weight}}, [generator])
+    trials = ParityRuns({"D": {"w": weight}}, [generator])
     with pytest.raises(ZeroDivisionError):
         trials.run(fails)
     assert torch.equal(weight, torch.ones(3))
     assert torch.equal(generator.get_state(), place)
 
 
-def halve_the_gradients_of_d(networks, step):
+def halve_the_gradients_of_d(state, step):
     """A step with a plain fault: D's gradients are half of what they should be."""
-    update = networks.optimizer_D.step
+    update = state.optimizer_D.step
 
     def faulty():
-        networks.optimizer_D.step = lambda gradients: update([gradient / 2 for gradient in gradients])
+        state.optimizer_D.step = lambda gradients: update([gradient / 2 for gradient in gradients])
         try:
             step()
         finally:
-            del networks.optimizer_D.step
+            del state.optimizer_D.step
 
     return faulty
 
@@ -112,27 +112,27 @@ def halve_the_gradients_of_d(networks, step):
 @pytest.mark.parametrize("preset", ["mlp", "dcgan", "gaussian1d"])
 def test_a_wrong_gradient_is_found_though_adam_hides_its_size(preset):
     config = gans.tiny_config(preset)
-    networks = gans.tiny_networks(config)
-    trials, step = trials_of(config, networks)
-    yardstick = Yardstick(trials, step, None)
-    assert "optimizer_D" in yardstick.disagreement(halve_the_gradients_of_d(networks, step))
-    assert yardstick.disagreement(step) is None
+    state = gans.tiny_networks(config)
+    trials, step = trials_of(config, state)
+    tolerance = Tolerance(trials, step, None)
+    assert "optimizer_D" in tolerance.disagreement(halve_the_gradients_of_d(state, step))
+    assert tolerance.disagreement(step) is None
 
 
 @pytest.mark.parametrize("num_calls", [1, PARITY_STEPS, 5])
 def test_a_step_left_out_is_found(num_calls):
     config = gans.tiny_config("mlp")
     trials, step = trials_of(config, gans.tiny_networks(config))
-    assert Yardstick(trials, step, None, num_calls).disagreement(lambda: (step(), step())) is not None
+    assert Tolerance(trials, step, None, num_calls).disagreement(lambda: (step(), step())) is not None
 
 
 def test_restore_puts_values_back_in_place():
     config = gans.tiny_config("dcgan")
-    networks = gans.tiny_networks(config)
-    state = networks.state()
-    before, addresses = snapshot(state), [t.data_ptr() for named in state.values() for t in named.values()]
-    update(networks, gans.FP32, gans.random_inputs(config))
-    assert any(not torch.equal(before["G"][name], tensor) for name, tensor in state["G"].items())
-    restore(state, before)
-    assert all(torch.equal(before[group][name], tensor) for group, named in networks.state().items() for name, tensor in named.items())
-    assert addresses == [t.data_ptr() for named in networks.state().values() for t in named.values()]
+    state = gans.tiny_networks(config)
+    tensors = state.tensors()
+    before, addresses = snapshot(tensors), [t.data_ptr() for named in tensors.values() for t in named.values()]
+    update(state, gans.FP32, gans.random_inputs(config))
+    assert any(not torch.equal(before["G"][name], tensor) for name, tensor in tensors["G"].items())
+    restore(tensors, before)
+    assert all(torch.equal(before[group][name], tensor) for group, named in state.tensors().items() for name, tensor in named.items())
+    assert addresses == [t.data_ptr() for named in state.tensors().values() for t in named.values()]

@@ -32,7 +32,7 @@ def test_statistics_of_batches_too(case):
     ours, plain = twins_of(case)
     ours.prepare()
     ours.run(7)
-    ours.networks.counters.write()
+    ours.state.counters.write()
     plain.run(7)
     plain_loop.assert_agree(ours, plain)
 
@@ -49,7 +49,7 @@ IN_PARTS = (
 def test_a_batch_in_parts_is_the_whole_batch(name):
     """Of networks that treat every image by itself. The plain loop takes it as a whole."""
     ours, plain = twins_of(CASES[name], run__batch_gpu=2)
-    assert ours.networks.num_parts == 2
+    assert ours.state.num_parts == 2
     ours.run(6)
     plain.run(6)
     plain_loop.assert_agree(ours, plain)

@@ -20,8 +20,8 @@ def probe_like(img: torch.Tensor) -> torch.Tensor:
 def test_the_slope_of_a_linear_critic_is_its_weight(shape):
     torch.manual_seed(0)
     img, weight, bias = torch.randn(shape), torch.randn(shape[1:], requires_grad=True), torch.randn((), requires_grad=True)
-    probe = probe_like(img)
-    gradient = penalties.slope(((img + probe) * weight).flatten(1).sum(1) + bias, probe)
+    grad_probe = probe_like(img)
+    gradient = penalties.input_gradient(((img + grad_probe) * weight).flatten(1).sum(1) + bias, grad_probe)
     torch.testing.assert_close(gradient, weight.detach().expand(shape))
 
     squared, norm = weight.detach().square().sum(), weight.detach().norm()
@@ -40,8 +40,8 @@ def test_the_slope_of_a_quadratic_critic_is_the_image(shape):
     """D(x) = a |x|^2 / 2: slope a x, R1 a^2 |x|^2, whose derivative by a is 2 a |x|^2; every image has its own."""
     torch.manual_seed(1)
     img, a = torch.randn(shape), torch.tensor(1.7, requires_grad=True)
-    probe = probe_like(img)
-    gradient = penalties.slope(a * (img + probe).square().flatten(1).sum(1) / 2, probe)
+    grad_probe = probe_like(img)
+    gradient = penalties.input_gradient(a * (img + grad_probe).square().flatten(1).sum(1) / 2, grad_probe)
     torch.testing.assert_close(gradient, 1.7 * img)
     squared = img.square().flatten(1).sum(1)
     torch.testing.assert_close(penalties.squared_norms(gradient), 1.7**2 * squared)
@@ -51,14 +51,14 @@ def test_the_slope_of_a_quadratic_critic_is_the_image(shape):
 
 
 def test_a_map_of_logits_has_the_slope_of_its_sum():
-    img, probe = torch.randn(4, 3), torch.zeros(4, 3, requires_grad=True)
+    img, grad_probe = torch.randn(4, 3), torch.zeros(4, 3, requires_grad=True)
     weights = torch.randn(3, 5)
-    torch.testing.assert_close(penalties.slope((img + probe) @ weights, probe), weights.sum(1).expand(4, 3))
+    torch.testing.assert_close(penalties.input_gradient((img + grad_probe) @ weights, grad_probe), weights.sum(1).expand(4, 3))
 
 
 def test_the_slope_is_float32_in_whatever_the_critic_computes():
-    img, probe = torch.randn(4, 3), torch.zeros(4, 3, requires_grad=True)
-    gradient = penalties.slope(((img + probe).bfloat16() * 3).sum(1), probe)
+    img, grad_probe = torch.randn(4, 3), torch.zeros(4, 3, requires_grad=True)
+    gradient = penalties.input_gradient(((img + grad_probe).bfloat16() * 3).sum(1), grad_probe)
     assert gradient.dtype == torch.float32
     assert torch.equal(gradient, torch.full((4, 3), 3.0))
 

@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from fastgan.config import Config, LossConfig, PenaltyConfig
-from fastgan.gan.phases import FUNCTIONS, READS_IMAGES, batches_per_step, cadence_of, phases_of
+from fastgan.gan.phases import FUNCTIONS, READS_IMAGES, batches_per_step, phase_schedule_of, phases_of
 
 PENALTIES = {
     "none": {},
@@ -47,10 +47,10 @@ COMBINATIONS = list(itertools.product((1, 2, 5), (False, True), INTROS, PENALTIE
 @pytest.mark.parametrize(("n_critic", "fresh_fakes", "intro", "penalty"), COMBINATIONS, ids=str)
 def test_what_is_due_is_what_one_counts_by_hand(n_critic, fresh_fakes, intro, penalty):
     config = config_of(n_critic, fresh_fakes, INTROS[intro], PENALTIES[penalty])
-    cadence = cadence_of(config)
-    steps = [cadence.due(step) for step in range(60)]
+    phase_schedule = phase_schedule_of(config)
+    steps = [phase_schedule.due(step) for step in range(60)]
     assert steps == counted_by_hand(config, 60)
-    assert set(itertools.chain(*steps)) <= set(phases_of(cadence)) <= set(FUNCTIONS)
+    assert set(itertools.chain(*steps)) <= set(phases_of(phase_schedule)) <= set(FUNCTIONS)
     for phases in steps:
         assert sum(phase in READS_IMAGES for phase in phases) == 1  # a step moves on by one batch
         assert phases[0] in READS_IMAGES  # before any other phase reads it again
@@ -60,14 +60,14 @@ def test_what_is_due_is_what_one_counts_by_hand(n_critic, fresh_fakes, intro, pe
 
 def test_a_beginning_with_many_updates_of_d():
     """Arjovsky's: 100 updates of D for each of the first 25 of G, 5 afterwards."""
-    cadence = cadence_of(config_of(5, False, (100, 25), {}))
-    assert cadence.intro_steps == 2500
-    updates_G = [step for step in range(2520) if "update" in cadence.due(step)]
+    phase_schedule = phase_schedule_of(config_of(5, False, (100, 25), {}))
+    assert phase_schedule.intro_steps == 2500
+    updates_G = [step for step in range(2520) if "update" in phase_schedule.due(step)]
     assert updates_G == [*range(99, 2500, 100), 2504, 2509, 2514, 2519]
 
 
 def test_an_intro_of_no_updates_is_none():
-    assert cadence_of(config_of(2, True, (100, 0), {})).intro_steps == 0
+    assert phase_schedule_of(config_of(2, True, (100, 0), {})).intro_steps == 0
 
 
 @pytest.mark.parametrize("name", ["non_saturating", "relativistic"])

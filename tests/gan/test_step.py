@@ -18,7 +18,7 @@ from fastgan.gan import step
 from fastgan.gan.forward import cross_entropy
 from fastgan.gan.inputs import StepInputs
 from fastgan.gan.step import update
-from fastgan.gan.train_state import make_networks
+from fastgan.gan.train_state import make_train_state
 from fastgan.nn import inspect_pair
 from fastgan.nn.layers import BatchNorm2d, OverParts, in_parts
 from fastgan.ops.dispatch import autotune, registry
@@ -87,18 +87,18 @@ def plain_step(G, D, optimizer_G, optimizer_D, config, inputs):
 
 
 def check_against_plain(config):
-    networks = gans.tiny_networks(config)
-    G, D = copy.deepcopy(networks.G), copy.deepcopy(networks.D)
+    state = gans.tiny_networks(config)
+    G, D = copy.deepcopy(state.G), copy.deepcopy(state.D)
     betas = (config.optim.beta1, config.optim.beta2)
     optimizer_G = torch.optim.Adam(G.parameters(), config.optim.lr_G, betas, config.optim.eps)
     optimizer_D = torch.optim.Adam(D.parameters(), config.optim.lr_D, betas, config.optim.eps)
     for seed in range(3):
         inputs = gans.random_inputs(config, seed)
-        statistics = {name: value.item() for name, value in update(networks, gans.FP32, inputs).items()}
+        statistics = {name: value.item() for name, value in update(state, gans.FP32, inputs).items()}
         d_loss, g_loss = plain_step(G, D, optimizer_G, optimizer_D, config, inputs)
         assert statistics["d_loss"] == pytest.approx(d_loss, rel=1e-3, abs=1e-4)
         assert statistics["g_loss"] == pytest.approx(g_loss, rel=1e-3, abs=1e-4)
-    for ours, theirs in ((networks.G, G), (networks.D, D)):
+    for ours, theirs in ((state.G, G), (state.D, D)):
         for (name, a), b in zip(ours.state_dict().items(), theirs.state_dict().values(), strict=True):
             # A gradient of rounding size may turn one Adam step of lr around: almost all elements agree closely, none is further off than that.
             assert (a - b).abs().double().mean() < 2e-6 + 1e-4 * b.abs().double().mean(), name
@@ -143,9 +143,9 @@ def test_real_and_fake_in_one_pass_gives_the_same_update(preset, overrides):
     assert one.one_pass
     two = type(two)(**{**vars(two), "one_pass": False})
     statistics = []
-    for networks in (one, two):
+    for state in (one, two):
         torch.manual_seed(0)  # G's noise
-        statistics.append(update(networks, gans.FP32, inputs))
+        statistics.append(update(state, gans.FP32, inputs))
     torch.testing.assert_close(*statistics)
     torch.testing.assert_close(dict(one.D.named_buffers()), dict(two.D.named_buffers()))
     for a, b in zip(one.D.parameters(), two.D.parameters(), strict=True):
@@ -156,18 +156,18 @@ def test_real_and_fake_in_one_pass_gives_the_same_update(preset, overrides):
 def test_batchnorm_sees_real_and_fake_separately():
     """D's first BatchNorm: its running mean after one step is what two passes and that of G's step leave, not what a mixed batch would."""
     config = gans.tiny_config("dcgan")
-    networks = gans.tiny_networks(config)
-    batchnorms = [module for module in networks.D.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    state = gans.tiny_networks(config)
+    batchnorms = [module for module in state.D.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     seen = []
     batchnorms[0].register_forward_pre_hook(lambda layer, args: seen.append((args[0].detach(), layer.parts)))
-    update(networks, gans.FP32, gans.random_inputs(config))
+    update(state, gans.FP32, gans.random_inputs(config))
     assert [parts for _, parts in seen] == [2, 1]
     expected = torch.zeros_like(batchnorms[0].running_mean)
     for batch in (*seen[0][0].chunk(2), seen[1][0]):
         expected += 0.1 * (batch.mean((0, 2, 3)) - expected)
     torch.testing.assert_close(batchnorms[0].running_mean, expected)
     assert all(module.num_batches_tracked == 3 for module in batchnorms)
-    assert all(module.num_batches_tracked == 1 for module in networks.G.modules() if isinstance(module, torch.nn.BatchNorm2d))
+    assert all(module.num_batches_tracked == 1 for module in state.G.modules() if isinstance(module, torch.nn.BatchNorm2d))
 
 
 def test_halves_of_a_batch_are_compiled_once_and_leave_nothing_behind():
@@ -200,9 +200,9 @@ def native_head(monkeypatch):
 
 def test_no_wasted_convolutions(native_head):
     config = gans.tiny_config("dcgan")
-    networks, inputs = gans.tiny_networks(config), gans.random_inputs(config)
+    state, inputs = gans.tiny_networks(config), gans.random_inputs(config)
     with CountOperations() as operations:
-        update(networks, gans.FP32, inputs)
+        update(state, gans.FP32, inputs)
     assert {name: count for name, count in operations.counts.items() if "conv" in name or name == "mm"} == gans.NO_WASTE
     assert operations.counts["leaky_relu_bce"] == 2
     assert operations.counts["leaky_relu_bce_backward input=True weight=True"] == 1  # D
@@ -211,9 +211,9 @@ def test_no_wasted_convolutions(native_head):
 
 def test_real_and_fake_in_one_pass_end_in_one_call(native_head):
     config = gans.tiny_config("mlp")
-    networks, inputs = gans.tiny_networks(config), gans.random_inputs(config)
+    state, inputs = gans.tiny_networks(config), gans.random_inputs(config)
     with CountOperations() as operations:
-        update(networks, gans.FP32, inputs)
+        update(state, gans.FP32, inputs)
     assert operations.counts["leaky_relu_bce"] == 2
     assert operations.counts["leaky_relu_bce_backward input=True weight=True"] == 1
     assert operations.counts["leaky_relu_bce_backward input=True weight=False"] == 1
@@ -221,38 +221,38 @@ def test_real_and_fake_in_one_pass_end_in_one_call(native_head):
 
 def test_fresh_fakes_cost_one_more_forward_pass_of_g(native_head):
     config = gans.tiny_config("dcgan", loss__fresh_fakes=True)
-    networks, inputs = gans.tiny_networks(config), gans.random_inputs(config)
+    state, inputs = gans.tiny_networks(config), gans.random_inputs(config)
     with CountOperations() as operations:
-        update(networks, gans.FP32, inputs)
+        update(state, gans.FP32, inputs)
     expected = gans.NO_WASTE | {"convolution transposed": gans.NO_WASTE["convolution transposed"] + 2, "mm": gans.NO_WASTE["mm"] + 1}
     assert {name: count for name, count in operations.counts.items() if name in expected} == expected
 
 
 def test_totals_are_the_sum_of_the_steps():
     config = gans.tiny_config("mlp")
-    networks = gans.tiny_networks(config)
-    steps = [update(networks, gans.FP32, gans.random_inputs(config, seed)) for seed in range(4)]
+    state = gans.tiny_networks(config)
+    steps = [update(state, gans.FP32, gans.random_inputs(config, seed)) for seed in range(4)]
     expected = {name: sum(each[name].item() for each in steps) / 4 for name in steps[0]}
-    assert networks.totals.means(networks.totals.tensor.tolist()) == pytest.approx(expected)
+    assert state.totals.means(state.totals.tensor.tolist()) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "rmsprop"])
 def test_the_average_follows_g_inside_the_step(optimizer):
     config = gans.tiny_config("mlp", optim__name=optimizer, optim__ema_kimg=0.008)  # a half-life of one batch: beta = 0.5
-    networks = gans.tiny_networks(config)
-    before = [parameter.clone() for parameter in networks.G_ema.parameters()]
-    update(networks, gans.FP32, gans.random_inputs(config))
-    for old, average, source in zip(before, networks.G_ema.parameters(), networks.G.parameters(), strict=True):
+    state = gans.tiny_networks(config)
+    before = [parameter.clone() for parameter in state.G_ema.parameters()]
+    update(state, gans.FP32, gans.random_inputs(config))
+    for old, average, source in zip(before, state.G_ema.parameters(), state.G.parameters(), strict=True):
         torch.testing.assert_close(average, (old + source) / 2)
-    assert any(not torch.equal(old, new) for old, new in zip(before, networks.G_ema.parameters(), strict=True))
+    assert any(not torch.equal(old, new) for old, new in zip(before, state.G_ema.parameters(), strict=True))
 
 
 @pytest.mark.parametrize("target", [0.9, torch.tensor([[0.1], [1.0]])], ids=str)
 def test_a_map_of_logits_is_a_loss_over_all_of_them(target):
     D = torch.nn.Conv2d(1, 1, 4, 4)
     img = torch.randn(2, 1, 16, 16)
-    loss, judgement = cross_entropy(D, gans.FP32, img, target)
-    logits = judgement.logits
+    loss, output = cross_entropy(D, gans.FP32, img, target)
+    logits = output.logits
     assert loss.shape == logits.shape == (2, 16)
     assert loss.dtype == logits.dtype == torch.float32
     assert torch.equal(logits, D(img).flatten(1))
@@ -290,14 +290,14 @@ def test_the_fused_end_gives_what_the_plain_one_gives(preset, target):
 def test_instance_noise_falls_to_zero_by_the_images_shown():
     """The schedule is part of the step: the images are counted on the device."""
     config = gans.with_loss(gans.tiny_config("mlp"), instance_noise=0.4, instance_noise_kimg=0.032)
-    networks, inputs = gans.tiny_networks(config), gans.random_inputs(config)
+    state, inputs = gans.tiny_networks(config), gans.random_inputs(config)
     img, noise = torch.zeros(8, 1, 16, 16), torch.ones(3, 8, 1, 16, 16)
     levels = []
     for _ in range(6):
-        levels.append(step._as_D_sees_it(networks, img, inputs._replace(noise=noise), 0, 0).mean().item())
-        update(networks, gans.FP32, inputs)
+        levels.append(step._as_D_sees_it(state, img, inputs._replace(noise=noise), 0, 0).mean().item())
+        update(state, gans.FP32, inputs)
     assert levels == pytest.approx([0.4, 0.3, 0.2, 0.1, 0.0, 0.0], abs=1e-6)
-    assert networks.nimg == 48
+    assert state.nimg == 48
 
 
 def test_mirrored_real_images():
@@ -332,12 +332,12 @@ def test_everything_stays_on_the_device(monkeypatch, preset, optimizer, changes)
     torch.manual_seed(0)
     G, D = models.build(config.model)
     signature = inspect_pair.inspect(G, D, config.model.z_dim, config.run.batch_size, gans.CPU)
-    networks = make_networks(G, D, config, signature.img_shape, torch.device("meta"), signature.one_pass)
+    state = make_train_state(G, D, config, signature.img_shape, torch.device("meta"), signature.one_pass)
     inputs = gans.random_inputs(config)
     rows = Window(torch.zeros(20, 16, 16, 1, dtype=torch.uint8, device="meta"), torch.zeros(40, dtype=torch.int64, device="meta"), 8)
     inputs = type(inputs)(*(None if x is None else x.to("meta") for x in inputs))._replace(mirror=torch.zeros(8, 1, 1, 1, device="meta"))
-    with OnlyOn("meta"), networks.counters.off():
-        update(networks, gans.FP32, inputs._replace(real_img=rows.read().img))
+    with OnlyOn("meta"), state.counters.off():
+        update(state, gans.FP32, inputs._replace(real_img=rows.read().img))
 
 
 def test_parameters_that_share_a_gradient_keep_it_in_parts_of_a_batch():

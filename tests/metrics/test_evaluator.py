@@ -25,7 +25,7 @@ class Pixels(torch.nn.Module):
 
 
 @pytest.fixture
-def networks(monkeypatch, tmp_path):
+def state(monkeypatch, tmp_path):
     """The networks that evaluators have opened, in order."""
     monkeypatch.setenv("FASTGAN_CACHE", str(tmp_path))
     opened = []
@@ -54,7 +54,7 @@ class Playing:
         return self.played[rows]
 
 
-def test_every_metric_is_that_of_its_own_file(networks):
+def test_every_metric_is_that_of_its_own_file(state):
     generate = Playing(images(50, 1, 200))
     numbers = Evaluator(image_set(), "fid50,fid30_full,kid40,pr40,dc30", batch_size=16).evaluate(generate)
     assert list(numbers) == ["fid50", "fid30_full", "kid40", "precision40", "recall40", "density30", "coverage30"]
@@ -81,7 +81,7 @@ def test_every_metric_is_that_of_its_own_file(networks):
     assert (numbers["density30"], numbers["coverage30"]) == (density, coverage)
 
 
-def test_the_set_itself_is_perfect_and_collapse_is_not(networks):
+def test_the_set_itself_is_perfect_and_collapse_is_not(state):
     measuring = Evaluator(image_set(), "fid60,kid60,pr60,dc60")
     perfect = measuring.evaluate(Playing(images(60, 0)))
     assert perfect["fid60"] == pytest.approx(0, abs=1e-6)
@@ -94,17 +94,17 @@ def test_the_set_itself_is_perfect_and_collapse_is_not(networks):
     assert collapsed["coverage60"] < 0.5
 
 
-def test_real_images_are_looked_at_once(networks):
+def test_real_images_are_looked_at_once(state):
     measuring = Evaluator(image_set(), "fid20,kid20,pr20,dc20")
     first = measuring.evaluate(Playing(images(30, 1)))
-    assert networks[0].num_seen == 20 + 20  # generated and real ones
+    assert state[0].num_seen == 20 + 20  # generated and real ones
     assert measuring.evaluate(Playing(images(30, 1))) == first
-    assert networks[0].num_seen == 40 + 20
+    assert state[0].num_seen == 40 + 20
     assert Evaluator(image_set(), "fid20,kid20,pr20,dc20").evaluate(Playing(images(30, 1))) == first
-    assert networks[1].num_seen == 20
+    assert state[1].num_seen == 20
 
 
-def test_other_networks_have_other_names(networks):
+def test_other_networks_have_other_names(state):
     measuring = Evaluator(image_set(), "fid20,kid20,pr20,dc20", features="small")
     assert list(measuring.evaluate(Playing(images(20, 1)))) == [
         "fd_small_20", "kd_small_20", "precision_small_20", "recall_small_20", "density_small_20", "coverage_small_20"]  # fmt: skip
@@ -116,23 +116,23 @@ def test_other_networks_have_other_names(networks):
     ("fid50_full", 4, "fid50_full takes a covariance of 4 features from 4 images"),
     ("kid50", 40, "kid50 is measured beside all 40 real images"),
 ])
-def test_few_images_are_told(networks, asked, num_real, words):
+def test_few_images_are_told(state, asked, num_real, words):
     [note] = Evaluator(image_set(num_real), asked).notes
     assert note.startswith(words)
 
 
-def test_enough_images_need_no_words(networks):
+def test_enough_images_need_no_words(state):
     assert Evaluator(image_set(), "fid5,kid4,pr4,fid,kid").notes == ()
 
 
 @pytest.mark.parametrize("answer", [torch.zeros(20, 1, 4, 4), torch.zeros(20, 3, 4, 4, dtype=torch.uint8),
                                     torch.zeros(20, 1, 8, 8, dtype=torch.uint8), torch.zeros(19, 1, 4, 4, dtype=torch.uint8)])  # fmt: skip
-def test_images_of_another_kind_are_refused(networks, answer):
+def test_images_of_another_kind_are_refused(state, answer):
     with pytest.raises(UserError, match=r"was asked for uint8 \[20, 1, 4, 4\]"):
         Evaluator(image_set(), "fid20").evaluate(lambda num: answer)
 
 
-def test_judges_are_asked_with_the_classes(networks, monkeypatch):
+def test_judges_are_asked_with_the_classes(state, monkeypatch):
     class Judge:
         note = "a note"
 
@@ -151,10 +151,10 @@ def test_judges_are_asked_with_the_classes(networks, monkeypatch):
     assert numbers["accuracy10_most"] == 4
     assert measuring.notes[-1] == "a note"
     alone = Evaluator(image_set(), "modes7")
-    assert len(networks) == 1  # no network for what needs no features
+    assert len(state) == 1  # no network for what needs no features
     assert alone.evaluate(lambda num: (images(num, 1), torch.arange(num)))["modes7"] == 3
 
 
-def test_evaluating_leaves_gradients_on(networks):
+def test_evaluating_leaves_gradients_on(state):
     Evaluator(image_set(), "kid5").evaluate(Playing(images(5, 1)))
     assert torch.is_grad_enabled()

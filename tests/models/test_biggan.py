@@ -44,12 +44,12 @@ def test_the_class_changes_image_and_logit(form):
 
 @forms
 def test_gradients_reach_every_parameter(form):
-    networks = make(form)
-    for network in networks:
+    state = make(form)
+    for network in state:
         for module in network.modules():
             if isinstance(module, SelfAttention):
                 nn.init.ones_(module.strength)
-    check_gradients_reach_every_parameter(*networks, torch.randn(4, 6), torch.tensor([0, 1, 2, 1]))
+    check_gradients_reach_every_parameter(*state, torch.randn(4, 6), torch.tensor([0, 1, 2, 1]))
 
 
 @forms

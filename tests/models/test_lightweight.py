@@ -42,7 +42,7 @@ def test_images_logits_and_reconstructions(img_resolution):
     assert -1 <= fake_img.min() < fake_img.max() <= 1
     assert logits.shape == (2, 26 if img_resolution == 16 else 50)
     assert D.small == min(128, img_resolution // 2)
-    _, loss = D.judge_and_reconstruct(img)
+    _, loss = D.forward_and_reconstruct(img)
     assert loss.shape == (2,)
     assert (loss > 0).all()
     assert (loss < 6).all()
@@ -52,7 +52,7 @@ def test_images_logits_and_reconstructions(img_resolution):
 def test_any_number_of_images_and_channels(num, img_channels):
     G, D, z, img = make(32, num=num, img_channels=img_channels)
     assert G(z).shape == img.shape
-    assert D.judge_and_reconstruct(img)[0].shape == (num, 50)
+    assert D.forward_and_reconstruct(img)[0].shape == (num, 50)
 
 
 def test_the_levels_of_the_paper():
@@ -102,11 +102,11 @@ def test_every_parameter_has_a_gradient(img_resolution):
     for module in G.modules():
         if isinstance(module, Noise):
             nn.init.ones_(module.weight)
-    _, loss = D.judge_and_reconstruct(img)
+    _, loss = D.forward_and_reconstruct(img)
     judged = D(G(z)).square().sum()
-    networks = torch.nn.ModuleDict({"G": G, "D": D})
-    gradients = torch.autograd.grad(judged + loss.sum(), list(networks.parameters()))
-    assert [name for (name, _), gradient in zip(networks.named_parameters(), gradients, strict=True) if not gradient.any()] == []
+    state = torch.nn.ModuleDict({"G": G, "D": D})
+    gradients = torch.autograd.grad(judged + loss.sum(), list(state.parameters()))
+    assert [name for (name, _), gradient in zip(state.named_parameters(), gradients, strict=True) if not gradient.any()] == []
 
 
 def test_the_penalty_has_the_right_gradient():
@@ -125,7 +125,7 @@ def test_judging_and_reconstructing_is_one_graph():
     D.eval()
 
     def losses(img: torch.Tensor) -> list[torch.Tensor]:
-        logits, loss = D.judge_and_reconstruct(img)
+        logits, loss = D.forward_and_reconstruct(img)
         return [logits.detach(), *torch.autograd.grad(logits.mean() + loss.mean(), list(D.parameters()))]
 
     with torch._dynamo.config.patch(trace_autograd_ops=True):
@@ -141,7 +141,7 @@ def test_judging_and_reconstructing_is_one_graph():
 def test_real_images_are_judged_as_d_judges_them(img_resolution):
     _, D, _, img = make(img_resolution)
     D.eval()
-    assert torch.equal(D.judge_and_reconstruct(img)[0], D(img))
+    assert torch.equal(D.forward_and_reconstruct(img)[0], D(img))
 
 
 def test_the_loss_is_the_distance_of_three_pictures():
@@ -150,7 +150,7 @@ def test_the_loss_is_the_distance_of_three_pictures():
     img = torch.tensor([[0.5, 0.1], [-0.3, 0.9]]).repeat_interleave(16, 0).repeat_interleave(16, 1).expand(1, 3, 32, 32)
     for decoder, shade in ((D.decode_whole, 0.0), (D.decode_small, 1.0), (D.decode_part, 0.0)):
         decoder.forward = lambda x, shade=shade: torch.full((1, 3, 16, 16), shade)
-    losses = {round(D.judge_and_reconstruct(img)[1].item(), 4) for _ in range(40)}
+    losses = {round(D.forward_and_reconstruct(img)[1].item(), 4) for _ in range(40)}
     whole = (0.5 + 0.1 + 0.3 + 0.9) / 4 + (0.5 + 0.9 + 1.3 + 0.1) / 4
     assert losses == {round(whole + part, 4) for part in (0.5, 0.1, 0.3, 0.9)}
 
@@ -215,7 +215,7 @@ def test_everything_runs_under_autocast():
     G, D, z, img = make(32)
     with torch.autocast("cpu", torch.bfloat16):
         assert G(z).isfinite().all()
-        logits, loss = D.judge_and_reconstruct(img)
+        logits, loss = D.forward_and_reconstruct(img)
     assert logits.isfinite().all()
     assert loss.dtype == torch.float32
 

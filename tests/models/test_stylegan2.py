@@ -35,9 +35,9 @@ def num_parameters(network: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def r1_gradients(D: Discriminator, img: torch.Tensor, probe: torch.Tensor, c: torch.Tensor | None) -> list[torch.Tensor]:
+def r1_gradients(D: Discriminator, img: torch.Tensor, grad_probe: torch.Tensor, c: torch.Tensor | None) -> list[torch.Tensor]:
     """The gradient of R1 with respect to D's parameters."""
-    (slope,) = torch.autograd.grad(D(img + probe, c).sum(), probe, create_graph=True)
+    (slope,) = torch.autograd.grad(D(img + grad_probe, c).sum(), grad_probe, create_graph=True)
     return gradients_of(slope.square().sum((1, 2, 3)).mean(), D)
 
 
@@ -245,8 +245,8 @@ def test_penalties_in_fp32_are_those_of_float64(c_dim, memory_format):
     def both(dtype):
         G.to(dtype)
         D.to(dtype)
-        probe = torch.zeros_like(img, dtype=dtype).requires_grad_()
-        return r1_gradients(D, img.to(dtype), probe, c), path_length_gradients(G, z.to(dtype), c, img.to(dtype) / 16)
+        grad_probe = torch.zeros_like(img, dtype=dtype).requires_grad_()
+        return r1_gradients(D, img.to(dtype), grad_probe, c), path_length_gradients(G, z.to(dtype), c, img.to(dtype) / 16)
 
     for ours, truth in zip(both(torch.float32), both(torch.float64), strict=True):
         for grad, expected in zip(ours, truth, strict=True):
@@ -272,8 +272,8 @@ def test_the_penalties_derivatives_against_finite_differences():
         assert analytic.item() == pytest.approx((values[0] - values[1]).item() / 2e-5, rel=1e-5, abs=1e-8)
 
     def r1():
-        probe = torch.zeros_like(img).requires_grad_()
-        (slope,) = torch.autograd.grad(D(img + probe).sum(), probe)
+        grad_probe = torch.zeros_like(img).requires_grad_()
+        (slope,) = torch.autograd.grad(D(img + grad_probe).sum(), grad_probe)
         return slope.square().sum((1, 2, 3)).mean()
 
     def path_length():
@@ -319,9 +319,9 @@ def assert_same(ours: list[torch.Tensor], expected: list[torch.Tensor]) -> None:
 def test_r1_is_one_graph():
     D, img, c = tiny_D(8, mapping_layers=1, c_dim=2), torch.randn(4, 3, 8, 8), torch.arange(4) % 2
     D.to(memory_format=torch.channels_last)
-    probe = torch.zeros_like(img).requires_grad_()
-    step, graphs = one_graph(lambda img, probe, c: r1_gradients(D, img, probe, c))
-    assert_same(step(img, probe, c), r1_gradients(D, img, probe, c))
+    grad_probe = torch.zeros_like(img).requires_grad_()
+    step, graphs = one_graph(lambda img, grad_probe, c: r1_gradients(D, img, grad_probe, c))
+    assert_same(step(img, grad_probe, c), r1_gradients(D, img, grad_probe, c))
     assert len(graphs) == 1
 
 

@@ -131,13 +131,13 @@ def test_what_cannot_be_trained_is_said_in_a_sentence(G, D, words):
 
 @pytest.mark.parametrize("which", ["G", "D"])
 def test_frozen_networks_are_refused(which):
-    networks = {"G": mlp_G(), "D": mlp_D()}
-    for parameter in networks[which].parameters():
+    state = {"G": mlp_G(), "D": mlp_D()}
+    for parameter in state[which].parameters():
         parameter.requires_grad = False
     with pytest.raises(UserError, match=f"{which} has no parameter that requires a gradient"):
-        look(**networks)
-    next(networks[which].parameters()).requires_grad = True
-    assert look(**networks)
+        look(**state)
+    next(state[which].parameters()).requires_grad = True
+    assert look(**state)
 
 
 # --- classes -------------------------------------------------------------------------------------------------------------------------------------
@@ -235,9 +235,9 @@ def test_an_auxiliary_classifier_gives_a_pair():
         ({"G": Forward(lambda self, z, c: self.net(z + self.embed(c)), net=mlp_G(), embed=nn.Embedding(2, 6))}, "index out of range"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_trained_by_classes_is_said_in_a_sentence(networks, words):
+def test_what_cannot_be_trained_by_classes_is_said_in_a_sentence(state, words):
     with pytest.raises(UserError) as caught:
-        look_at_classes(**networks)
+        look_at_classes(**state)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -245,10 +245,10 @@ def test_what_cannot_be_trained_by_classes_is_said_in_a_sentence(networks, words
 # --- no trace ------------------------------------------------------------------------------------------------------------------------------------
 
 
-def traces(*networks):
-    buffers = [buffer.clone() for network in networks for buffer in network.buffers()]
-    parameters = [parameter.detach().clone() for network in networks for parameter in network.parameters()]
-    flags = [module.training for network in networks for module in network.modules()]
+def traces(*state):
+    buffers = [buffer.clone() for network in state for buffer in network.buffers()]
+    parameters = [parameter.detach().clone() for network in state for parameter in network.parameters()]
+    flags = [module.training for network in state for module in network.modules()]
     return [*buffers, *parameters, torch.get_rng_state()], flags
 
 

@@ -229,11 +229,11 @@ def test_a_penalised_step_is_one_graph(kind, features):
     layers = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), normalisation(features, 4), nn.LeakyReLU(0.2), nn.Flatten(), nn.Linear(16, 1))
     D = normalise_weights(layers, kind)
     twin = copy.deepcopy(D)
-    img, probe = torch.randn(2, 3, 4, 4), torch.zeros(2, 3, 4, 4, requires_grad=True)
+    img, grad_probe = torch.randn(2, 3, 4, 4), torch.zeros(2, 3, 4, 4, requires_grad=True)
 
     def step(D):
         parameters = list(D.parameters())
-        (slope,) = torch.autograd.grad(D(img + probe).sum(), probe, create_graph=True)
+        (slope,) = torch.autograd.grad(D(img + grad_probe).sum(), grad_probe, create_graph=True)
         loss = D(img).mean() + slope.square().sum()
         gradients = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
         with torch.no_grad():

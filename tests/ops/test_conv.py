@@ -130,10 +130,10 @@ def test_the_layers_are_torch_s_with_their_state(output_padding):
 
 def test_it_is_traced_as_one_graph_with_its_second_order():
     img, weight = torch.randn(2, 3, 6, 6), torch.randn(4, 3, 3, 3, requires_grad=True)
-    probe = torch.zeros(2, 3, 6, 6, requires_grad=True)
+    grad_probe = torch.zeros(2, 3, 6, 6, requires_grad=True)
 
     def penalty(img, weight):
-        (slope,) = torch.autograd.grad(conv.conv2d(img + probe, weight, stride=2, padding=1).square().sum(), probe, create_graph=True)
+        (slope,) = torch.autograd.grad(conv.conv2d(img + grad_probe, weight, stride=2, padding=1).square().sum(), grad_probe, create_graph=True)
         return torch.autograd.grad(slope.square().sum(), weight)[0]
 
     torch._dynamo.reset()

@@ -149,9 +149,9 @@ def test_a_compiled_step_differentiates_twice(memory_format, way, monkeypatch):
     torch._dynamo.config.trace_autograd_ops = True
     x = torch.randn(2, 3, 6, 5).to(memory_format=memory_format).requires_grad_()
 
-    def step(x, probe):
-        y = downsample2d(upsample2d(x + probe, LONG).tanh())
-        (slope,) = torch.autograd.grad(y.square().sum(), probe, create_graph=True)
+    def step(x, grad_probe):
+        y = downsample2d(upsample2d(x + grad_probe, LONG).tanh())
+        (slope,) = torch.autograd.grad(y.square().sum(), grad_probe, create_graph=True)
         return y.detach(), *torch.autograd.grad(slope.square().sum(), x)
 
     graphs = []
@@ -162,11 +162,11 @@ def test_a_compiled_step_differentiates_twice(memory_format, way, monkeypatch):
         graphs.append(graph)
         return aot_eager(graph, inputs)
 
-    probe = torch.zeros_like(x).requires_grad_()
+    grad_probe = torch.zeros_like(x).requires_grad_()
     with monkeypatch.context() as patch:
         patch.setattr(module, "_by_convolution", getattr(module, way))
-        compiled = torch.compile(step, backend=backend, fullgraph=True, dynamic=False)(x, probe)
-    for ours, expected in zip(compiled, step(x, probe), strict=True):
+        compiled = torch.compile(step, backend=backend, fullgraph=True, dynamic=False)(x, grad_probe)
+    for ours, expected in zip(compiled, step(x, grad_probe), strict=True):
         torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item())
     assert len(graphs) == 1
 

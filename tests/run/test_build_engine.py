@@ -11,7 +11,7 @@ from torch import nn
 from bench.gpu.stand_in import RecordedGraphs
 from fastgan.data.feeds.synthetic import MixtureFeed
 from fastgan.engine.parity import restore, snapshot
-from fastgan.gan.train_state import make_networks
+from fastgan.gan.train_state import make_train_state
 from fastgan.nn import inspect_pair
 from fastgan.ops.dispatch import autotune, registry
 from fastgan.run import build_engine
@@ -77,7 +77,7 @@ def test_a_batch_in_parts_is_one_graph_too(traced_only, references, name):
 
 
 def assert_near(ours: Ours, theirs: Ours) -> None:
-    for (group, tensors), others in zip(ours.networks.state().items(), theirs.networks.state().values(), strict=True):
+    for (group, tensors), others in zip(ours.state.tensors().items(), theirs.state.tensors().values(), strict=True):
         for name, tensor in tensors.items():
             torch.testing.assert_close(tensor, others[name], rtol=1e-4, atol=1e-5, msg=lambda text, at=(group, name): f"{at}: {text}")
 
@@ -131,18 +131,18 @@ def test_samples_that_are_drawn_as_they_are_needed(monkeypatch, references, lazy
         torch.manual_seed(0)
         G, D = nn.Linear(5, 2), nn.Sequential(nn.Linear(2, 8), nn.Softplus(), nn.Linear(8, 1))
         signature = inspect_pair.inspect(G, D, 5, 4, plain_loop.CPU)
-        networks = make_networks(G, D, config, signature.img_shape, plain_loop.CPU, signature.one_pass)
+        state = make_train_state(G, D, config, signature.img_shape, plain_loop.CPU, signature.one_pass)
         generator = torch.Generator().manual_seed(1)
         feed = MixtureFeed(torch.tensor([[1.0, 0.0], [0.0, 2.0]]), 0.1, 4, generator)
         monkeypatch.setattr(build_engine, "_graphs_of", lambda device, generators, graphs=graphs: graphs)
         reports = []
-        engine = build_engine.make_engine(config, signature, networks, feed, generator, plain_loop.FP32, reports.append)
+        engine = build_engine.make_engine(config, signature, state, feed, generator, plain_loop.FP32, reports.append)
         assert (engine.prepare().name, reports) == ("captured" if graphs else "eager", [])
         engine.run(0, 9)
         systems.append(engine.system)
     assert_same(snapshot(systems[1].state), systems[0].state)
-    assert torch.isfinite(networks.totals.tensor).all()
-    assert networks.totals.means(networks.totals.tensor.tolist())["gradient_penalty"] > 0
+    assert torch.isfinite(state.totals.tensor).all()
+    assert state.totals.means(state.totals.tensor.tolist())["gradient_penalty"] > 0
 
 
 # --- a run that goes on ----------------------------------------------------------------------------------------------------------------------------
@@ -157,9 +157,9 @@ def test_a_run_goes_on_where_it_was_left(references, name):
     whole, first, second = ours_of(name), ours_of(name), ours_of(name, seed=99)
     whole.run(13)
     first.run(7)
-    saved = copy.deepcopy(snapshot(first.networks.state()))
+    saved = copy.deepcopy(snapshot(first.state.tensors()))
     second.run(2)  # somewhere else
-    restore(second.networks.state(), saved)
+    restore(second.state.tensors(), saved)
     second.generator.set_state(first.generator.get_state())
     second.feed.seek(first.feed.nimg)
     second.step = first.step
@@ -180,7 +180,7 @@ def source_of(**overrides) -> build_engine.InputSource:
     config = config_of(**overrides)
     torch.manual_seed(0)
     ours = Ours(config, G("numbers" if config.model.c_dim else "none"), D("numbers" if config.model.c_dim else "none"))
-    return build_engine.InputSource(config, ours.signature, ours.networks, plain_loop.make_feed(config), torch.Generator().manual_seed(0))
+    return build_engine.InputSource(config, ours.signature, ours.state, plain_loop.make_feed(config), torch.Generator().manual_seed(0))
 
 
 def drawn(source: build_engine.InputSource, phase: str) -> set[str]:

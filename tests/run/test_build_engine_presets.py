@@ -8,7 +8,7 @@ from fastgan.config import presets
 from fastgan.data import ResidentFeed
 from fastgan.engine.engine import Engine
 from fastgan.gan.phases import batches_per_step
-from fastgan.gan.train_state import make_networks
+from fastgan.gan.train_state import make_train_state
 from fastgan.nn import inspect_pair
 from fastgan.ops.dispatch import autotune, registry
 from fastgan.run.build_engine import make_engine
@@ -30,13 +30,13 @@ def make(name: str) -> Engine:
     torch.manual_seed(0)
     G, D = models.build(config.model)
     signature = inspect_pair.inspect(G, D, config.model.z_dim, 4, gans.CPU, config.model.c_dim, config.loss.class_D > 0)
-    networks = make_networks(G, D, config, signature.img_shape, gans.CPU, signature.one_pass)
+    state = make_train_state(G, D, config, signature.img_shape, gans.CPU, signature.one_pass)
     random = torch.Generator().manual_seed(1)
     is_points = config.model.architecture == "points"
     rows = torch.randn(64, 2, generator=random) if is_points else torch.randint(0, 256, (64, 16, 16, 1), dtype=torch.uint8, generator=random)
     labels = torch.arange(64) % 3 if config.model.cond else None
     feed = ResidentFeed(rows, 4 * batches_per_step(config), 0, labels=labels)
-    return make_engine(config, signature, networks, feed, random, gans.FP32, print)
+    return make_engine(config, signature, state, feed, random, gans.FP32, print)
 
 
 @pytest.mark.parametrize("name", [name if name in QUICK else pytest.param(name, marks=(pytest.mark.slow, pytest.mark.thorough)) for name in FAMILY])

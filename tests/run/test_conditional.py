@@ -173,9 +173,9 @@ def own(one_hot: bool = False, classifies: bool = False, **options) -> Trainer:
 @pytest.mark.parametrize("one_hot", [False, True])
 def test_classes_come_as_the_networks_take_them(one_hot):
     trainer = own(one_hot)
-    trainer.networks.G.seen.clear()
+    trainer.state.G.seen.clear()
     trainer.fit(steps=4)
-    assert trainer.networks.G.seen == {(torch.float32, (3,)) if one_hot else (torch.int64, ())}
+    assert trainer.state.G.seen == {(torch.float32, (3,)) if one_hot else (torch.int64, ())}
     assert trainer.signature.one_hot == one_hot
     for c in (None, 1, torch.tensor([0, 2, 1, 1, 0])):
         assert trainer.sample(5, seed=0, c=c).shape == (5, 1, 16, 16)
@@ -185,7 +185,7 @@ def test_classes_come_as_the_networks_take_them(one_hot):
 def test_one_hot_and_numbers_are_the_same_training():
     """An embedding, and a Linear without bias of equal weights."""
     one, other = own(False), own(True)
-    for ours, theirs in ((one.networks.G, other.networks.G), (one.networks.D, other.networks.D)):
+    for ours, theirs in ((one.state.G, other.state.G), (one.state.D, other.state.D)):
         with torch.no_grad():
             theirs.embed.weight.copy_(ours.embed.weight.T)
         weights = {name: tensor for name, tensor in ours.state_dict().items() if "embed" not in name}
@@ -214,7 +214,7 @@ def test_a_conditional_run_of_ones_own_is_resumed_to_the_bit(tmp_path, one_hot):
             if part == 0:
                 torch.manual_seed(5)
             trainer.fit(steps=steps)
-        states.append({f"{group}/{name}": tensor for group, named in trainer.networks.state().items() for name, tensor in named.items()})
+        states.append({f"{group}/{name}": tensor for group, named in trainer.state.tensors().items() for name, tensor in named.items()})
     assert [name for name in states[0] if not torch.equal(states[0][name], states[1][name])] == []
 
 
@@ -242,4 +242,4 @@ def test_networks_that_take_no_classes_where_they_should():
 
 def test_one_hot_is_what_functional_gives():
     trainer = own(True)
-    assert torch.equal(trainer.networks.condition(torch.tensor([2, 0]))[0], F.one_hot(torch.tensor([2, 0]), 3).float())
+    assert torch.equal(trainer.state.condition(torch.tensor([2, 0]))[0], F.one_hot(torch.tensor([2, 0]), 3).float())

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from fastgan.gan.optim import Adam, RMSprop
-from fastgan.run.diagnostics import EARLY, NUM_COMPARED, Signs, gradient_norm, mean_distance
+from fastgan.run.diagnostics import EARLY, NUM_COMPARED, Diagnostics, gradient_norm, mean_distance
 
 WELL = {"d_loss": 1.3, "real_logits": 0.5, "fake_logits": -0.5, "sample_distance": 0.9, "gradient_norm_G": 1.0, "gradient_norm_D": 2.0}
 TROUBLES = {
@@ -21,13 +21,13 @@ TROUBLES = {
 }
 
 
-def signs(has_probabilities: bool = True) -> Signs:
-    return Signs(gans.tiny_networks(gans.tiny_config("mlp")), lambda num: torch.randn(num, 4), None, has_probabilities)
+def diagnostics(has_probabilities: bool = True) -> Diagnostics:
+    return Diagnostics(gans.tiny_networks(gans.tiny_config("mlp")), lambda num: torch.randn(num, 4), None, has_probabilities)
 
 
 @pytest.mark.parametrize(("words", "trouble"), TROUBLES.items(), ids=[str(number) for number in range(len(TROUBLES))])
 def test_trouble_is_said_once_when_it_begins_and_again_when_it_comes_back(words, trouble):
-    each, bad = signs(), WELL | trouble
+    each, bad = diagnostics(), WELL | trouble
     said = [each.said(statistics) for statistics in (WELL, WELL, bad, bad, bad, WELL, bad)]
     assert [len(sentences) for sentences in said] == [0, 0, 1, 0, 0, 0, 1]
     assert words in said[2][0]
@@ -36,13 +36,13 @@ def test_trouble_is_said_once_when_it_begins_and_again_when_it_comes_back(words,
 
 
 def test_samples_of_the_first_ticks_may_look_alike():
-    each, alike = signs(), WELL | {"sample_distance": 0.1}
+    each, alike = diagnostics(), WELL | {"sample_distance": 0.1}
     said = [each.said(alike) for _ in range(EARLY + 3)]
     assert [len(sentences) for sentences in said] == EARLY * [0] + [1, 0, 0]
 
 
 def test_two_troubles_are_two_sentences_and_a_new_one_is_said_beside_an_old_one():
-    each = signs()
+    each = diagnostics()
     each.said(WELL)
     assert len(each.said(WELL | {"sample_distance": 0.1, "d_loss": 0.001})) == 2
     (said,) = each.said(WELL | {"sample_distance": 0.1, "d_loss": 0.001, "gradient_norm_G": 1e-9})
@@ -56,30 +56,30 @@ ALMOST = [
 
 @pytest.mark.parametrize("almost", ALMOST)
 def test_what_is_not_quite_trouble_is_not_said(almost):
-    each = signs()
+    each = diagnostics()
     assert each.said(WELL) == each.said(WELL | almost) == []
 
 
 def test_logits_of_other_losses_mean_no_certainty():
-    each = signs(has_probabilities=False)
+    each = diagnostics(has_probabilities=False)
     assert each.said(WELL) == each.said(WELL | {"d_loss": -50.0, "real_logits": 100.0, "fake_logits": -100.0}) == []
 
 
 def test_gradients_that_begin_at_nothing_neither_fade_nor_grow():
-    each = signs()
+    each = diagnostics()
     still = WELL | {"gradient_norm_G": 0.0}
     assert each.said(still) == each.said(WELL) == each.said(still) == []
 
 
 @pytest.mark.parametrize("statistics", [{"sample_distance": float("nan")}, {"gradient_norm_G": float("nan")}, {"gradient_norm_D": float("inf")}])
 def test_numbers_that_are_not_finite_are_no_error(statistics):
-    each = signs()
+    each = diagnostics()
     each.said(WELL)
     assert len(each.said(WELL | statistics)) <= 1
 
 
 def test_a_density_has_no_images_to_compare():
-    each = signs()
+    each = diagnostics()
     assert set(each.measure()) == {"gradient_norm_G", "gradient_norm_D"}
     assert each.said({name: value for name, value in WELL.items() if name != "sample_distance"}) == []
 
@@ -158,6 +158,6 @@ def test_what_is_measured():
 
     optimizers = {f"optimizer_{name}": Adam([torch.zeros(3)], 1e-3, 0.5, 0.99, 1e-8) for name in "GD"}
     optimizers["optimizer_D"].step([torch.tensor([3.0, 4.0, 0.0])])
-    measured = Signs(SimpleNamespace(**optimizers), samples, real, True).measure()
+    measured = Diagnostics(SimpleNamespace(**optimizers), samples, real, True).measure()
     assert measured == {"gradient_norm_G": 0.0, "gradient_norm_D": pytest.approx(5.0, rel=1e-4), "sample_distance": pytest.approx(0.5, rel=1e-4)}
     assert asked == [NUM_COMPARED]

@@ -49,8 +49,8 @@ def fit(trainer: Trainer, steps: int, tick_steps: int = 4, metric_ticks: int = 1
     run = {"run.tick_kimg": tick_steps * 8 / 1000, "run.metric_ticks": metric_ticks, "run.snapshot_ticks": 1}
     for key, value in run.items():
         trainer.config = replace(trainer.config, key, value)
-    if trainer.measurer:
-        trainer.measurer._config = trainer.config
+    if trainer.live_metrics:
+        trainer.live_metrics._config = trainer.config
     if trainer.recorder:
         trainer.recorder.config = trainer.config
     return list(trainer.ticks(steps=steps))
@@ -61,7 +61,7 @@ def rows(folder: Path, name: str = "metrics.jsonl") -> list[dict]:
 
 
 def all_state(trainer):
-    named = {f"{group}/{name}": tensor for group, named in trainer.networks.state().items() for name, tensor in named.items()}
+    named = {f"{group}/{name}": tensor for group, named in trainer.state.tensors().items() for name, tensor in named.items()}
     return named | {"run": trainer.generator.get_state(), "torch": torch.get_rng_state()}
 
 
@@ -79,7 +79,7 @@ def test_training_does_not_notice(ema_kimg):
         torch.manual_seed(5)
         fit(each, 12)
     assert_same_bits(measured, plain)
-    assert all(module.training for module in measured.networks.G.modules())
+    assert all(module.training for module in measured.state.G.modules())
 
 
 def test_a_resumed_run_measures_the_same_and_knows_what_was_best(tmp_path):
@@ -105,9 +105,9 @@ def test_every_measurement_takes_the_same_noise():
     each = trainer()
     fit(each, 4)
     torch.manual_seed(1)
-    ours = each.measurer.measure().numbers
+    ours = each.live_metrics.measure().numbers
     torch.manual_seed(2)
-    assert each.measurer.measure().numbers == ours
+    assert each.live_metrics.measure().numbers == ours
 
 
 def test_numbers_go_where_they_are_read(tmp_path):
@@ -155,7 +155,7 @@ def test_measuring_is_no_training_time(monkeypatch):
         clock[0] += 1.0
         launch(most)
 
-    monkeypatch.setattr(each.measurer, "measure", measure)
+    monkeypatch.setattr(each.live_metrics, "measure", measure)
     monkeypatch.setattr(each, "_launch", launch)
     ticks = fit(each, 12)
     assert [tick["imgs_per_sec"] for tick in ticks] == 2 * [pytest.approx(8.0)]  # 4 launches of 8 images in 4 s
@@ -197,7 +197,7 @@ def test_a_folder_still_means_its_newest_snapshot(tmp_path):
     assert (header["nimg"], header["value"]) == (lowest["nimg"], lowest["kd_classifier_20"])
     (tmp_path / "run" / checkpoint.BEST_SNAPSHOT).write_bytes(b"nothing that could be loaded")
     G, _ = load_generator(tmp_path / "run")
-    assert torch.equal(G.layers[0].weight, each.networks.G_ema.layers[0].weight)
+    assert torch.equal(G.layers[0].weight, each.state.G_ema.layers[0].weight)
     assert each.recorder.folder.last_snapshot().name == "network-snapshot-000002.safetensors"
 
 

@@ -8,9 +8,9 @@ from torch import nn
 
 from fastgan.config import replace
 from fastgan.errors import UserError
-from fastgan.gan.train_state import make_networks
+from fastgan.gan.train_state import make_train_state
 from fastgan.nn import inspect_pair
-from fastgan.run.sampler import DENSITY_SAMPLES, Gallery, draw_z, evaluating, generate_chunks
+from fastgan.run.sampler import DENSITY_SAMPLES, Sampler, draw_z, evaluating, generate_chunks
 
 IMG_SHAPE = (1, 16, 16)
 
@@ -41,25 +41,25 @@ class Judging(nn.Module):
         return self.layer(img.flatten(1))
 
 
-def gallery(preset: str = "mlp", pair=None, img_shape=IMG_SHAPE, **overrides) -> Gallery:
+def sampler(preset: str = "mlp", pair=None, img_shape=IMG_SHAPE, **overrides) -> Sampler:
     config = gans.tiny_config(preset, **overrides)
     if pair is None:
-        networks = gans.tiny_networks(config)
-        signature = inspect_pair.inspect(networks.G, networks.D, config.model.z_dim, config.run.batch_size, gans.CPU, config.model.c_dim)
+        state = gans.tiny_networks(config)
+        signature = inspect_pair.inspect(state.G, state.D, config.model.z_dim, config.run.batch_size, gans.CPU, config.model.c_dim)
     else:
         signature = inspect_pair.inspect(*pair, config.model.z_dim, config.run.batch_size, gans.CPU, config.model.c_dim)
-        networks = make_networks(*pair, config, signature.img_shape, gans.CPU, signature.one_pass, signature.one_hot)
+        state = make_train_state(*pair, config, signature.img_shape, gans.CPU, signature.one_pass, signature.one_hot)
         pair[0].calls.clear()
-    return Gallery(config, signature, networks, gans.FP32, img_shape)
+    return Sampler(config, signature, state, gans.FP32, img_shape)
 
 
-def conditional(one_hot: bool = False, **overrides) -> tuple[Gallery, Recording]:
+def conditional(one_hot: bool = False, **overrides) -> tuple[Sampler, Recording]:
     G = Recording(one_hot)
-    return gallery("cgan-mlp", (G, Judging()), model__z_dim=2, **overrides), G
+    return sampler("cgan-mlp", (G, Judging()), model__z_dim=2, **overrides), G
 
 
 def test_the_grid_is_always_the_same_and_the_seed_decides_it():
-    ours, same, other = gallery(run__grid=10), gallery(run__grid=10), gallery(run__grid=10, run__seed=1)
+    ours, same, other = sampler(run__grid=10), sampler(run__grid=10), sampler(run__grid=10, run__seed=1)
     grid = ours.grid()
     assert grid.shape == (10, *IMG_SHAPE)
     assert ours.columns is None
@@ -96,7 +96,7 @@ def test_at_most_a_part_of_a_batch_at_a_time():
 
 
 def test_seeds_of_samples():
-    each = gallery()
+    each = sampler()
     assert torch.equal(each.samples(5, 3), each.samples(5, 3))
     assert not torch.equal(each.samples(5, 3), each.samples(5, 4))
     assert not torch.equal(each.samples(5), each.samples(5))
@@ -117,7 +117,7 @@ class Noisy(nn.Module):
 def test_noise_that_a_generator_draws_by_itself_is_fixed_too_and_not_trainings():
     pair = Noisy(), nn.Linear(256, 1)
     pair[0].calls = []
-    each = gallery("mlp", pair, model__z_dim=4)
+    each = sampler("mlp", pair, model__z_dim=4)
     torch.manual_seed(0)
     before = torch.get_rng_state()
     grid, samples = each.grid(), each.samples(5, 1)
@@ -130,23 +130,23 @@ def test_noise_that_a_generator_draws_by_itself_is_fixed_too_and_not_trainings()
 
 
 def test_of_a_density_there_are_enough_for_a_histogram():
-    each = gallery("gaussian1d", img_shape=None)
+    each = sampler("gaussian1d", img_shape=None)
     assert each.grid().shape == (DENSITY_SAMPLES, 1)
     assert torch.equal(each.grid(), each.grid())
 
 
 def test_samples_are_of_the_moving_average():
     config = replace(gans.tiny_config("mlp"), "optim.ema_kimg", 1.0)
-    networks = gans.tiny_networks(config)
-    signature = inspect_pair.inspect(networks.G, networks.D, config.model.z_dim, config.run.batch_size, gans.CPU)
-    each = Gallery(config, signature, networks, gans.FP32, IMG_SHAPE)
+    state = gans.tiny_networks(config)
+    signature = inspect_pair.inspect(state.G, state.D, config.model.z_dim, config.run.batch_size, gans.CPU)
+    each = Sampler(config, signature, state, gans.FP32, IMG_SHAPE)
     before = each.samples(3, 0)
     with torch.no_grad():
-        for parameter in networks.G.parameters():
+        for parameter in state.G.parameters():
             parameter.add_(1)
     assert torch.equal(each.samples(3, 0), before)
     with torch.no_grad():
-        for parameter in networks.G_ema.parameters():
+        for parameter in state.G_ema.parameters():
             parameter.add_(1)
     assert not torch.equal(each.samples(3, 0), before)
 
@@ -154,12 +154,12 @@ def test_samples_are_of_the_moving_average():
 @pytest.mark.parametrize("labels", [3, -1, torch.tensor([0, 1]), torch.tensor([0, 1, 2, 3]), torch.tensor([0.0, 1.0, 2.0, 0.0])], ids=str)
 def test_classes_that_are_none(labels):
     with pytest.raises(UserError, match=r"c is one class, or int64 \[4\], from 0 to 2"):
-        gallery("cgan").samples(4, 0, labels)
+        sampler("cgan").samples(4, 0, labels)
 
 
 def test_without_classes_none_is_taken():
     with pytest.raises(UserError, match="trained without classes"):
-        gallery("mlp").samples(4, 0, 1)
+        sampler("mlp").samples(4, 0, 1)
 
 
 CPU = torch.device("cpu")

@@ -7,7 +7,7 @@ from PIL import Image
 from fastgan import models, plots
 from fastgan.config import Config, replace
 from fastgan.errors import UserError
-from fastgan.gan.train_state import Networks
+from fastgan.gan.train_state import TrainState
 from fastgan.run import checkpoint
 from fastgan.run.checkpoint import weight_tensors
 from fastgan.run.folder import RunFolder
@@ -16,40 +16,40 @@ from fastgan.run.snapshots import Truncated, load_generator, write_samples
 KINDS = ["dcgan", "mlp", "mlp-tf", "gaussian1d"]
 
 
-def saved(folder, config: Config, nimg: int = 5000, networks: Networks | None = None):
+def saved(folder, config: Config, nimg: int = 5000, state: TrainState | None = None):
     """(networks, path of a snapshot of them as a run writes it)."""
-    networks = networks or gans.tiny_networks(config)
-    return networks, RunFolder(folder, config, resume_nimg=0).write_snapshot(weight_tensors(networks), nimg)
+    state = state or gans.tiny_networks(config)
+    return state, RunFolder(folder, config, resume_nimg=0).write_snapshot(weight_tensors(state), nimg)
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_the_generator_is_the_one_that_was_saved(tmp_path, name):
-    networks, path = saved(tmp_path, gans.tiny_config(name))
+    state, path = saved(tmp_path, gans.tiny_config(name))
     G, config = load_generator(path)
     assert config == gans.tiny_config(name)
     assert not G.training
-    ours, theirs = G.state_dict(), networks.G.state_dict()
+    ours, theirs = G.state_dict(), state.G.state_dict()
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
 def test_the_moving_average_goes_before_g(tmp_path):
     config = gans.tiny_config("mlp", optim__ema_kimg=1.0)
-    networks = gans.tiny_networks(config)
+    state = gans.tiny_networks(config)
     with torch.no_grad():
-        for parameter in networks.G_ema.parameters():
+        for parameter in state.G_ema.parameters():
             parameter.add_(1)
-    _, path = saved(tmp_path, config, networks=networks)
+    _, path = saved(tmp_path, config, state=state)
     G, _ = load_generator(path)
-    assert torch.equal(G.layers[0].weight, networks.G_ema.layers[0].weight)
+    assert torch.equal(G.layers[0].weight, state.G_ema.layers[0].weight)
 
 
 def test_of_a_run_folder_the_newest_is_taken(tmp_path):
     config = gans.tiny_config("mlp")
-    networks, _ = saved(tmp_path, config, 12_000)
+    state, _ = saved(tmp_path, config, 12_000)
     with torch.no_grad():
-        networks.G.layers[0].bias.fill_(7)
-    saved(tmp_path, config, 120_000, networks)
+        state.G.layers[0].bias.fill_(7)
+    saved(tmp_path, config, 120_000, state)
     assert load_generator(tmp_path)[0].layers[0].bias.eq(7).all()
 
 
@@ -188,11 +188,11 @@ def test_without_the_moving_average_that_it_promises(tmp_path):
 def conditional(tmp_path):
     """A snapshot of a generator of 3 classes that have names."""
     config = gans.tiny_config("cgan")
-    networks = gans.tiny_networks(config)
+    state = gans.tiny_networks(config)
     with torch.no_grad():
-        for parameter in networks.G.parameters():
+        for parameter in state.G.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))  # before training all classes are alike
-    return RunFolder(tmp_path / "run", config, resume_nimg=0).write_snapshot(weight_tensors(networks), 5000, ("bag", "7", "coat"))
+    return RunFolder(tmp_path / "run", config, resume_nimg=0).write_snapshot(weight_tensors(state), 5000, ("bag", "7", "coat"))
 
 
 def written(path, out, **options) -> bytes:

@@ -37,10 +37,10 @@ def three_way_problem(what: str, ours: torch.Tensor, reference: torch.Tensor, tr
     """Whether `ours` is further from `truth` (float64) than twice the error of `reference`, which has the dtype of ours; in words, or None."""
     if ours.shape != truth.shape or ours.dtype != reference.dtype:
         return f"{what} is {ours.dtype} {list(ours.shape)} instead of {reference.dtype} {list(truth.shape)}"
-    error, yardstick = ((tensor.double() - truth).abs().max().item() for tensor in (ours, reference))
+    error, library_error = ((tensor.double() - truth).abs().max().item() for tensor in (ours, reference))
     # A rounding, where the reference happens to be exact; in the dtype of the sums a few, for sums of another order.
     roundings = 4 if ours.dtype in (torch.float32, torch.float64) else 1
-    allowed = 2 * yardstick + roundings * torch.finfo(ours.dtype).eps * truth.abs().max().item()
+    allowed = 2 * library_error + roundings * torch.finfo(ours.dtype).eps * truth.abs().max().item()
     return None if error <= allowed else f"{what} is off by {error:.2g}, where {allowed:.2g} are allowed"  # a NaN is not <=
 
 

@@ -20,9 +20,9 @@ class WaitsForTheDevice(nn.Module):
 
 def refused_engine():
     config, reasons, tracebacks = gans.tiny_config("mlp"), [], []
-    networks = gans.tiny_networks(config)
-    networks.D.layers.insert(1, WaitsForTheDevice())
-    engine = gans.make_engine(config, networks, ladder=Ladder(compile=False), graphs=RecordedGraphs(), report=reasons)
+    state = gans.tiny_networks(config)
+    state.D.layers.insert(1, WaitsForTheDevice())
+    engine = gans.make_engine(config, state, ladder=Ladder(compile=False), graphs=RecordedGraphs(), report=reasons)
     engine.details = tracebacks.append
     engine.prepare()
     return config, engine, reasons, tracebacks

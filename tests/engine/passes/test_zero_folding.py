@@ -52,8 +52,8 @@ def critic(activation=F.leaky_relu):
 
 def penalty_gradients(D, parameters):
     """img, probe -> gradients of WGAN-GP's penalty alone."""
-    def gradients(img, probe):
-        loss = penalties.gradient_penalty(penalties.slope(D(img + probe), probe)).mean()
+    def gradients(img, grad_probe):
+        loss = penalties.gradient_penalty(penalties.input_gradient(D(img + grad_probe), grad_probe)).mean()
         return torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
     return gradients
 
@@ -121,10 +121,10 @@ def test_the_compiled_penalty_has_eager_s_gradients():
     D, parameters = critic()
     function = penalty_gradients(D, parameters)
 
-    def step(img, probe):
-        return function(img, probe)
-    img, probe = inputs()
-    for ours, expected in zip(compile_step(step, [], compiler_options("cpu"))(img, probe), function(img, probe), strict=True):
+    def step(img, grad_probe):
+        return function(img, grad_probe)
+    img, grad_probe = inputs()
+    for ours, expected in zip(compile_step(step, [], compiler_options("cpu"))(img, grad_probe), function(img, grad_probe), strict=True):
         torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-5 * expected.abs().max().item())
 
 
