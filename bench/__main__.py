@@ -1,5 +1,6 @@
-"""`python -m bench step --preset NAME ...` measures a training step, `ops` the fused operators, `loader` the data; `table FILE` prints kept rows.
-`quality` trains the presets and measures what they learn. `cuda-code` generates and counts CUDA code without a GPU.
+"""`python -m bench step --preset NAME ...` measures a training step, `ops` the fused operators,
+`loader` the data; `table FILE` prints kept rows. `quality` trains the presets and measures what
+they learn. `cuda-code` generates and counts CUDA code without a GPU.
 
 `gpu` runs all of it, and the tests that need one, on a machine with an NVIDIA GPU.
 """
@@ -17,7 +18,9 @@ from fastgan.errors import DiskError, UserError
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command and return its exit code: 0, 1 for a disk that refuses, 2 for what the user can mend, 130 when interrupted."""
+    """Run one command and return its exit code: 0, 1 for a disk that refuses, 2 for what the user
+    can mend, 130 when interrupted.
+    """
     options = _parser().parse_args(arguments)
     options.words = sys.argv[1:] if arguments is None else arguments
     try:
@@ -99,7 +102,13 @@ def _run_gpu(options: argparse.Namespace, stages: tuple) -> int:
 
     limits, out = call.limits(), (options.out or call.default_out()).resolve()
     with call.signals_received() as received:
-        runner = Runner(out, options.minutes or plan.MINUTES, received, limits, environment=call.environment(limits.slots, options.cache))
+        runner = Runner(
+            out,
+            options.minutes or plan.MINUTES,
+            received,
+            limits,
+            environment=call.environment(limits.slots, options.cache),
+        )
         outcomes = runner.run(stages)
     return exit_code(outcomes, received)
 
@@ -136,7 +145,13 @@ def loader(options: argparse.Namespace) -> None:
     from bench.loader.rows import LOADER_RESULTS, markdown_table
 
     say = Console(stderr=True, highlight=False).print
-    rows = measure(options.only, options.preset, options.compile, Plan(rounds=options.rounds or MIN_ROUNDS, autotune=options.autotune), say)
+    rows = measure(
+        options.only,
+        options.preset,
+        options.compile,
+        Plan(rounds=options.rounds or MIN_ROUNDS, autotune=options.autotune),
+        say,
+    )
     print(markdown_table([dataclasses.asdict(row) for row in rows]))
     if options.save:
         results.append(LOADER_RESULTS if options.save is True else options.save, rows)
@@ -166,7 +181,10 @@ def quality(options: argparse.Namespace) -> int:
 
 
 def cuda_code(options: argparse.Namespace) -> int:
-    """Generate the CUDA code of presets, show what it launches, keep, compare. Returns 1 where some code could not be generated."""
+    """Generate the CUDA code of presets, show what it launches, keep, compare.
+
+    Returns 1 where some code could not be generated.
+    """
     from bench.cuda_code import cases
     from bench.cuda_code.described_gpu import check_this_torch
     from bench.cuda_code.rows import CUDA_CODE_RESULTS, compare, markdown_table, read_json
@@ -183,7 +201,12 @@ def cuda_code(options: argparse.Namespace) -> int:
     from bench.cuda_code.run import Settings, rows_of
     from fastgan.files import write_text
 
-    settings = Settings(_forms(options.ops), shlex.join(["python", "-m", "bench", *options.words]), not options.no_machine_code, options.keep)
+    settings = Settings(
+        _forms(options.ops),
+        shlex.join(["python", "-m", "bench", *options.words]),
+        not options.no_machine_code,
+        options.keep,
+    )
     rows = []
     for case in chosen:
         of_case = list(rows_of(case, settings, Console(stderr=True, highlight=False).print))
@@ -227,14 +250,40 @@ def table(options: argparse.Namespace) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m bench", description="Measures fastgan beside the loops that people run today.")
+    parser = argparse.ArgumentParser(
+        "python -m bench", description="Measures fastgan beside the loops that people run today."
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    _add_step(commands.add_parser("step", help="the training step of a preset: two baselines and the rungs of fastgan, interleaved"))
-    _add_ops(commands.add_parser("ops", help="the fused operators: every implementation of every call of the presets, interleaved"))
-    _add_loader(commands.add_parser("loader", help="sources and feeds beside torch's DataLoader, and what a training step waits for its data"))
-    _add_quality(commands.add_parser("quality", help="what the presets learn: trainings from fixed seeds, with metrics over seconds and images"))
-    _add_gpu(commands.add_parser("gpu", help="everything that a machine with an NVIDIA GPU can show, in less than nine minutes"))
-    _add_cuda_code(commands.add_parser("cuda-code", help="the CUDA code of a preset, without a GPU: launches, bytes, registers, spills"))
+    _add_step(
+        commands.add_parser(
+            "step", help="the training step of a preset: two baselines and the rungs of fastgan, interleaved"
+        )
+    )
+    _add_ops(
+        commands.add_parser(
+            "ops", help="the fused operators: every implementation of every call of the presets, interleaved"
+        )
+    )
+    _add_loader(
+        commands.add_parser(
+            "loader", help="sources and feeds beside torch's DataLoader, and what a training step waits for its data"
+        )
+    )
+    _add_quality(
+        commands.add_parser(
+            "quality", help="what the presets learn: trainings from fixed seeds, with metrics over seconds and images"
+        )
+    )
+    _add_gpu(
+        commands.add_parser(
+            "gpu", help="everything that a machine with an NVIDIA GPU can show, in less than nine minutes"
+        )
+    )
+    _add_cuda_code(
+        commands.add_parser(
+            "cuda-code", help="the CUDA code of a preset, without a GPU: launches, bytes, registers, spills"
+        )
+    )
     show = commands.add_parser("table", help="the rows of a results file as a Markdown table")
     show.add_argument("file", type=Path, metavar="FILE", help="JSON lines, such as bench/results/step.jsonl")
     show.set_defaults(run=table)
@@ -242,12 +291,21 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_step(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--preset", required=True, nargs="+", metavar="NAME", help="one or more, measured one after the other")
+    parser.add_argument(
+        "--preset", required=True, nargs="+", metavar="NAME", help="one or more, measured one after the other"
+    )
     parser.add_argument("--batch-size", type=int, metavar="N", help="default: the preset's own")
-    parser.add_argument("--resolution", type=int, metavar="R", help="pixels a side; default 28 for mlp, 64 for dcgan, 32 for the others")
+    parser.add_argument(
+        "--resolution", type=int, metavar="R", help="pixels a side; default 28 for mlp, 64 for dcgan, 32 for the others"
+    )
     parser.add_argument("--channels", type=int, metavar="C", help="1 or 3; default 1, for dcgan 3")
     _add_autotune(parser)
-    parser.add_argument("--dtype", choices=("both", "bf16", "fp32"), default="both", help="of all but plain, which is fp32; on CUDA fp32 uses TF32")
+    parser.add_argument(
+        "--dtype",
+        choices=("both", "bf16", "fp32"),
+        default="both",
+        help="of all but plain, which is fp32; on CUDA fp32 uses TF32",
+    )
     parser.add_argument("--rounds", type=int, metavar="M", help="default 7, which is the least")
     parser.add_argument("--seconds", type=float, default=0.0, metavar="S", help="go on with rounds for so long")
     parser.add_argument("--only", nargs="+", choices=(*NAMES, UNFUSED, SINGLE), default=NAMES, metavar="IMPLEMENTATION",
@@ -261,7 +319,9 @@ def _add_step(parser: argparse.ArgumentParser) -> None:
 def _add_ops(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--op", nargs="+", choices=OPS, default=OPS, metavar="NAME", help=f"some of: {', '.join(OPS)}")
     parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="default 64")
-    parser.add_argument("--dtype", nargs="+", choices=("fp32", "bf16", "fp16"), default=["bf16", "fp32"], help="default: bf16 fp32")
+    parser.add_argument(
+        "--dtype", nargs="+", choices=("fp32", "bf16", "fp16"), default=["bf16", "fp32"], help="default: bf16 fp32"
+    )
     parser.add_argument("--rounds", type=int, default=9, metavar="M", help="default 9")
     _add_save(parser, "ops.jsonl")
     parser.set_defaults(run=ops)
@@ -270,27 +330,54 @@ def _add_ops(parser: argparse.ArgumentParser) -> None:
 def _add_gpu(parser: argparse.ArgumentParser) -> None:
     from bench.gpu.plan import CALLS, MINUTES, NAMES
 
-    parser.add_argument("--minutes", type=float, metavar="M", help=f"then what still runs is ended; default {MINUTES:g}")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="for rows, log, table and evidence; default bench/results/gpu-DATE-TIME")
-    parser.add_argument("--call", choices=CALLS, help="the stages of one of the three calls of a machine that is lent for ten minutes a command")
+    parser.add_argument(
+        "--minutes", type=float, metavar="M", help=f"then what still runs is ended; default {MINUTES:g}"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="for rows, log, table and evidence; default bench/results/gpu-DATE-TIME",
+    )
+    parser.add_argument(
+        "--call",
+        choices=CALLS,
+        help="the stages of one of the three calls of a machine that is lent for ten minutes a command",
+    )
     parser.add_argument("--only", nargs="+", choices=NAMES, metavar="STAGE", help=f"some of: {', '.join(NAMES)}")
     parser.add_argument("--cache", type=Path, metavar="FOLDER", help="keep what is compiled and found out here, for the next run on the same machine;"
                         " compile times are then no measurement")  # fmt: skip
-    parser.add_argument("--plan", action="store_true", help="say what would run and how long it may take, and run nothing")
-    parser.add_argument("--rehearse", action="store_true", help="run the same stages on a CPU, tiny and short: no number is a measurement")
+    parser.add_argument(
+        "--plan", action="store_true", help="say what would run and how long it may take, and run nothing"
+    )
+    parser.add_argument(
+        "--rehearse",
+        action="store_true",
+        help="run the same stages on a CPU, tiny and short: no number is a measurement",
+    )
     parser.set_defaults(run=gpu)
 
 
 def _add_cuda_code(parser: argparse.ArgumentParser) -> None:
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--preset", nargs="+", metavar="NAME", help="one or more")
-    which.add_argument("--family", action="store_true", help="every preset, with augmentation and classes: an hour or two")
+    which.add_argument(
+        "--family", action="store_true", help="every preset, with augmentation and classes: an hour or two"
+    )
     parser.add_argument("--batch-size", type=int, metavar="N", help="default: the preset's own")
     parser.add_argument("--resolution", type=int, metavar="R", help="pixels a side; default: by preset")
-    parser.add_argument("--augment", choices=("none", "diff", "ada"), default="none", help="what is done to images that D sees")
+    parser.add_argument(
+        "--augment", choices=("none", "diff", "ada"), default="none", help="what is done to images that D sees"
+    )
     parser.add_argument("--cond", action="store_true", help="the conditional form")
     parser.add_argument("--combo", action="store_true", help="with run.combo_kernels: small kernels share a launch")
-    parser.add_argument("--ops", nargs="+", default=[], metavar="OP=FORM", help="an operator in another form than assumed, such as deconv=cuda")
+    parser.add_argument(
+        "--ops",
+        nargs="+",
+        default=[],
+        metavar="OP=FORM",
+        help="an operator in another form than assumed, such as deconv=cuda",
+    )
     parser.add_argument("--no-machine-code", action="store_true", help="generate and count alone: a third of the time")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="write the generated code there")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows as a JSON list")
@@ -300,10 +387,21 @@ def _add_cuda_code(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_loader(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--only", nargs="+", choices=LOADER_KINDS, default=LOADER_KINDS, metavar="KIND", help=f"some of: {', '.join(LOADER_KINDS)}")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=LOADER_KINDS,
+        default=LOADER_KINDS,
+        metavar="KIND",
+        help=f"some of: {', '.join(LOADER_KINDS)}",
+    )
     parser.add_argument("--preset", nargs="+", choices=LOADER_PRESETS, default=LOADER_PRESETS, metavar="NAME",
                         help=f"whose steps: some of {', '.join(LOADER_PRESETS)}")  # fmt: skip
-    parser.add_argument("--compile", action="store_true", help="the feeds' normalisation compiled as well, and compiled steps; else all is eager")
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="the feeds' normalisation compiled as well, and compiled steps; else all is eager",
+    )
     parser.add_argument("--rounds", type=int, metavar="M", help="default 7, which is the least")
     _add_autotune(parser)
     _add_save(parser, "loader.jsonl")
@@ -311,23 +409,50 @@ def _add_loader(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_quality(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--preset", nargs="+", default=(), metavar="NAME", help="default: all that bench/quality/plan.py names")
-    parser.add_argument("--data", metavar="SPEC", help="as fastgan train takes it, instead of the embedded set; stacked:SPEC counts modes")
+    parser.add_argument(
+        "--preset", nargs="+", default=(), metavar="NAME", help="default: all that bench/quality/plan.py names"
+    )
+    parser.add_argument(
+        "--data",
+        metavar="SPEC",
+        help="as fastgan train takes it, instead of the embedded set; stacked:SPEC counts modes",
+    )
     parser.add_argument("--seeds", type=int, metavar="N", help="train from seeds 0 to N-1; default: the plan's")
     parser.add_argument("--kimg", type=float, metavar="X", help="thousands of images to train for; default: the plan's")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="another number than the preset's; noted in the rows")
-    parser.add_argument("--compare-plain", action="store_true", help="dcgan-tiny by fastgan and by the loop of the tutorials, in turns")
-    parser.add_argument("--table", action="store_true", help="train nothing: write docs/family.md of the rows in bench/results/quality.jsonl")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="another number than the preset's; noted in the rows",
+    )
+    parser.add_argument(
+        "--compare-plain", action="store_true", help="dcgan-tiny by fastgan and by the loop of the tutorials, in turns"
+    )
+    parser.add_argument(
+        "--table",
+        action="store_true",
+        help="train nothing: write docs/family.md of the rows in bench/results/quality.jsonl",
+    )
     _add_save(parser, "quality.jsonl")
     parser.set_defaults(run=quality)
 
 
 def _add_autotune(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--autotune", action="store_true", help="CUDA: fastgan's compiler times its kernels, which takes minutes")
+    parser.add_argument(
+        "--autotune", action="store_true", help="CUDA: fastgan's compiler times its kernels, which takes minutes"
+    )
 
 
 def _add_save(parser: argparse.ArgumentParser, name: str) -> None:
-    parser.add_argument("--save", type=Path, nargs="?", const=True, metavar="FILE", help=f"append the rows to FILE, by default bench/results/{name}")
+    parser.add_argument(
+        "--save",
+        type=Path,
+        nargs="?",
+        const=True,
+        metavar="FILE",
+        help=f"append the rows to FILE, by default bench/results/{name}",
+    )
 
 
 if __name__ == "__main__":

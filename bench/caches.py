@@ -1,5 +1,5 @@
-"""Which cache of compiled code a step is built with: an empty one, so that its compile time can be measured, or one
-that is kept from run to run.
+"""Which cache of compiled code a step is built with: an empty one, so that its compile time can be
+measured, or one that is kept from run to run.
 """
 
 import contextlib

@@ -1,4 +1,6 @@
-"""What is measured: a preset at a size and batch size, and the real images that every implementation gets."""
+"""What is measured: a preset at a size and batch size, and the real images that every
+implementation gets.
+"""
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -27,26 +29,34 @@ class Case:
 
     @property
     def images_per_step(self) -> int:
-        """Real images that a step reads: a batch, or two of them where G's loss compares its fakes with real images of its own."""
+        """Real images that a step reads: a batch, or two of them where G's loss compares its fakes
+        with real images of its own.
+        """
         return self.config.run.batch_size * batches_per_step(self.config)
 
     @cached_property
     def uint8_batches(self) -> list[torch.Tensor]:
-        """As fastgan's feed gives them: uint8 [N, C, H, W] in channels_last memory, or float32 samples [N, 1]."""
+        """As fastgan's feed gives them: uint8 [N, C, H, W] in channels_last memory, or float32
+        samples [N, 1].
+        """
         if self.config.model.architecture == "samples":
             return self._gaussian_batches()
         return list(self.images.split(self.images_per_step))
 
     @cached_property
     def images(self) -> torch.Tensor | None:
-        """All of them, uint8 [num, C, H, W] in channels_last memory; None where the data are samples."""
+        """All of them, uint8 [num, C, H, W] in channels_last memory; None where the data are
+        samples.
+        """
         if self.config.model.architecture == "samples":
             return None
         return self._images().permute(0, 3, 1, 2).to(self.device)
 
     @cached_property
     def float_batches(self) -> list[torch.Tensor]:
-        """The same batches as a tutorial's DataLoader gives them: contiguous float32 in [img_low, 1]."""
+        """The same batches as a tutorial's DataLoader gives them: contiguous float32 in [img_low,
+        1].
+        """
         return [self.as_float(batch) for batch in self.uint8_batches]
 
     def as_float(self, batch: torch.Tensor) -> torch.Tensor:
@@ -70,10 +80,13 @@ class Case:
         return resized.round().to(torch.uint8).permute(0, 2, 3, 1).expand(-1, -1, -1, model.img_channels).contiguous()
 
 
-def make_case(name: str, batch_size: int | None = None, resolution: int | None = None, channels: int | None = None) -> Case:
+def make_case(
+    name: str, batch_size: int | None = None, resolution: int | None = None, channels: int | None = None
+) -> Case:
     """The case of a preset, on CUDA where there is one.
 
-    None = the preset's batch size; 28x28x1 for fully connected networks, 64x64x3 for dcgan, 32x32x1 for others.
+    None = the preset's batch size; 28x28x1 for fully connected networks, 64x64x3 for dcgan, 32x32x1
+    for others.
     """
     config = preset(name)
     if config.model.cond or config.model.architecture == "points":
@@ -83,11 +96,15 @@ def make_case(name: str, batch_size: int | None = None, resolution: int | None =
         config = replace(config, "run.batch_size", batch_size)
     if config.model.architecture != "samples":
         size = SIZES.get(config.model.architecture, OTHER_SIZE)
-        config = replace(replace(config, "model.img_resolution", resolution or size[0]), "model.img_channels", channels or size[1])
+        config = replace(
+            replace(config, "model.img_resolution", resolution or size[0]), "model.img_channels", channels or size[1]
+        )
     elif resolution is not None or channels is not None:
         raise UserError(f"{name} makes samples, not images: leave --resolution and --channels out")
     elif config.run.batch_size % SET_SIZE:
-        raise UserError(f"--batch-size {config.run.batch_size}: {name} judges sets of {SET_SIZE} samples, so give a multiple of {SET_SIZE}")
+        raise UserError(
+            f"--batch-size {config.run.batch_size}: {name} judges sets of {SET_SIZE} samples, so give a multiple of {SET_SIZE}"
+        )
     return Case(validate(config), torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
 

@@ -1,4 +1,6 @@
-"""`pytest bench/` finds the checkout's `bench`; fastgan stays the installed one where it is installed."""
+"""`pytest bench/` finds the checkout's `bench`; fastgan stays the installed one where it is
+installed.
+"""
 import sys
 from pathlib import Path
 

@@ -1,4 +1,5 @@
-"""Turns between the stages of `python -m bench gpu`: while a process holds the turn, no other stage computes.
+"""Turns between the stages of `python -m bench gpu`: while a process holds the turn, no other stage
+computes.
 
 The run lends one turn at a time, over a socket whose path is in the environment. Before it lends it, it stops the
 processes of every other stage, so that neither their compilers nor their kernels are beside what is measured:
@@ -21,14 +22,16 @@ _depth = 0  # a turn inside a turn is the same turn
 
 
 def is_lent() -> bool:
-    """Return True where this process is a stage of a run that lends turns, and may so be stopped while others
-    measure.
+    """Return True where this process is a stage of a run that lends turns, and may so be stopped
+    while others measure.
     """
     return SOCKET in os.environ
 
 
 def note() -> str:
-    """For a row: what its compile time is worth in a run that lends turns; empty where nobody lends any."""
+    """For a row: what its compile time is worth in a run that lends turns; empty where nobody lends
+    any.
+    """
     return (
         "other stages stood still while it was timed, and compiled while it did: its compile time is no measurement"
         if is_lent()
@@ -38,8 +41,9 @@ def note() -> str:
 
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
-    """Hold the turn inside; can also decorate a function. Raises ConnectionError where the run that lends turns is
-    gone.
+    """Hold the turn inside; can also decorate a function.
+
+    Raises ConnectionError where the run that lends turns is gone.
     """
     global _depth
     if not is_lent() or _depth:
@@ -70,11 +74,11 @@ def _turn() -> Iterator[None]:
 
 
 def guard_timings() -> None:
-    """Let what fastgan and the compiler time on their own take turns: operators, sizes of a launch, configurations of
-    Triton kernels.
+    """Let what fastgan and the compiler time on their own take turns: operators, sizes of a launch,
+    configurations of Triton kernels.
 
-    Does nothing where nobody lends turns. Raises AttributeError where one of these functions is not there, for then a
-    choice would be made by times that other stages disturb.
+    Does nothing where nobody lends turns. Raises AttributeError where one of these functions is not
+    there, for then a choice would be made by times that other stages disturb.
     """
     if not is_lent():
         return

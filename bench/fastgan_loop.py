@@ -1,4 +1,6 @@
-"""fastgan's own step in the form of the peers: built from the same parts as the trainer builds it, without ticks and files."""
+"""fastgan's own step in the form of the peers: built from the same parts as the trainer builds it,
+without ticks and files.
+"""
 import math
 
 import torch
@@ -18,10 +20,13 @@ from fastgan.run.build_engine import make_engine
 
 
 class FastganLoop:
-    """G, D, their optimisers, the feed and the engine, as `config` has them. reasons: why a rung was left.
+    """G, D, their optimisers, the feed and the engine, as `config` has them.
 
-    images: uint8 [num_images, C, H, W] on the device, which the resident feed shuffles and gathers: part of the step here, where the peers are
-    handed their batches. Of no account where the configuration's data are samples.
+    reasons: why a rung was left.
+
+    images: uint8 [num_images, C, H, W] on the device, which the resident feed shuffles and gathers:
+    part of the step here, where the peers are handed their batches. Of no account where the
+    configuration's data are samples.
     """
 
     def __init__(self, config: Config, device: torch.device, images: torch.Tensor | None):
@@ -48,7 +53,9 @@ class FastganLoop:
 
     @property
     def steps_per_call(self) -> int:
-        """How many steps `run` makes: whole periods, so that every phase of the rhythm has its share of them."""
+        """How many steps `run` makes: whole periods, so that every phase of the rhythm has its
+        share of them.
+        """
         return math.lcm(self.engine.system.phase_schedule.period, self.engine.rung.steps_per_launch)
 
     def prepare(self) -> Rung:

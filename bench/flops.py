@@ -1,4 +1,6 @@
-"""Work and its ceiling: the useful FLOPs of a step, and the rate at which this machine multiplies matrices in the same dtype."""
+"""Work and its ceiling: the useful FLOPs of a step, and the rate at which this machine multiplies
+matrices in the same dtype.
+"""
 from collections.abc import Callable
 
 import torch
@@ -8,7 +10,9 @@ MATMUL_SIZE = {"cpu": 2048, "cuda": 8192}
 
 
 def useful_flops(step: Callable[[], object]) -> int:
-    """FLOPs (2 per multiply-add) of the convolutions and matrix products of one call of an eager step, backward included."""
+    """FLOPs (2 per multiply-add) of the convolutions and matrix products of one call of an eager
+    step, backward included.
+    """
     counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.convolution_backward: _gradient_flops})
     counter.mod_tracker = _NoModules()
     with counter:
@@ -16,13 +20,19 @@ def useful_flops(step: Callable[[], object]) -> int:
     return counter.get_total_flops()
 
 
-def _gradient_flops(dy_shape, x_shape, weight_shape, bias, stride, padding, dilation, transposed, output_padding, groups, mask, **rest) -> int:
-    """Each gradient of a convolution has its products. torch's own count takes the weight gradient of a grouped one for that of a whole one."""
+def _gradient_flops(
+    dy_shape, x_shape, weight_shape, bias, stride, padding, dilation, transposed, output_padding, groups, mask, **rest
+) -> int:
+    """Each gradient of a convolution has its products. torch's own count takes the weight gradient
+    of a grouped one for that of a whole one.
+    """
     return sum(mask[:2]) * conv_flop_count(x_shape, weight_shape, dy_shape, transposed)
 
 
 class _NoModules:
-    """In place of what tells torch's counter in which module it is: a hook that breaks where an input of a module is differentiated by."""
+    """In place of what tells torch's counter in which module it is: a hook that breaks where an
+    input of a module is differentiated by.
+    """
 
     parents = frozenset({"Global"})
 

@@ -1,4 +1,6 @@
-"""The implementations of a case's step, ready to be timed: the two baselines and the rungs of fastgan's engine."""
+"""The implementations of a case's step, ready to be timed: the two baselines and the rungs of
+fastgan's engine.
+"""
 import contextlib
 import itertools
 import os
@@ -24,7 +26,10 @@ from fastgan.ops.dispatch import autotune, registry
 
 @dataclass(frozen=True)
 class Implementation:
-    """One way to run the step. Calling `step` makes `steps_per_call` updates on the next real batches, with noise of its own."""
+    """One way to run the step.
+
+    Calling `step` makes `steps_per_call` updates on the next real batches, with noise of its own.
+    """
 
     name: str  # plain | accelerated | a rung of the engine: eager, compiled, captured | UNFUSED | SINGLE
     dtype: str  # of the compute: fp32 | tf32 | bf16
@@ -43,8 +48,13 @@ class Implementation:
         return f"{self.name} {self.dtype}"
 
 
-def builders(case: Case, amp_choices: Collection[bool], names: Collection[str] = NAMES) -> list[Callable[[], Implementation]]:
-    """What builds everything that is to be measured, up to having run. `plain` exists once, in fp32; the others for every amp."""
+def builders(
+    case: Case, amp_choices: Collection[bool], names: Collection[str] = NAMES
+) -> list[Callable[[], Implementation]]:
+    """What builds everything that is to be measured, up to having run.
+
+    `plain` exists once, in fp32; the others for every amp.
+    """
     wanted = [partial(build_plain, case)] if "plain" in names else []
     for amp in amp_choices:
         if "accelerated" in names:
@@ -56,7 +66,9 @@ def builders(case: Case, amp_choices: Collection[bool], names: Collection[str] =
 
 
 def possible(names: Collection[str], case: Case, say: Callable[[str], None]) -> tuple[str, ...]:
-    """What can be measured of NAMES on the device of a case; baselines that nobody has written are said. Raises UserError where nothing is left."""
+    """What can be measured of NAMES on the device of a case; baselines that nobody has written are
+    said. Raises UserError where nothing is left.
+    """
     left = tuple(name for name in names if case.device.type == "cuda" or not name.startswith("captured"))
     if not left:
         raise UserError(f"{' and '.join(names)} needs a CUDA device, and there is none")
@@ -66,12 +78,15 @@ def possible(names: Collection[str], case: Case, say: Callable[[str], None]) -> 
             say(f"{name} is left out: there is no such loop for {case.config.preset}")
     left = tuple(name for name in left if not missing.get(name))
     if not left:
-        raise UserError(f"{' and '.join(names)}: there is no such loop for {case.config.preset}; leave --only out, or name a rung")
+        raise UserError(
+            f"{' and '.join(names)}: there is no such loop for {case.config.preset}; leave --only out, or name a rung"
+        )
     return left
 
 
 def build_plain(case: Case) -> Implementation:
-    """The loop as people write it, under torch's own settings: on CUDA its convolutions use TF32 and its matrix products do not.
+    """The loop as people write it, under torch's own settings: on CUDA its convolutions use TF32
+    and its matrix products do not.
 
     Where its networks are fastgan's, they compute with torch's operators.
     """
@@ -107,7 +122,10 @@ def _accelerated(case: Case, amp: bool, compile: bool, note: str = "") -> Implem
 
 
 def build_rung(case: Case, amp: bool, name: str) -> Implementation:
-    """fastgan: a rung of RUNGS, or SINGLE. Named by the rung it got, with the reason where that is a lower one."""
+    """fastgan: a rung of RUNGS, or SINGLE.
+
+    Named by the rung it got, with the reason where that is a lower one.
+    """
     _start_afresh()
     loop = FastganLoop(rung_config(case.config, amp, name), case.device, case.images)
     rung = loop.prepare()
@@ -123,14 +141,21 @@ def build_rung(case: Case, amp: bool, name: str) -> Implementation:
 def rung_config(config: Config, amp: bool, name: str) -> Config:
     """The configuration under which the engine climbs to this rung and no higher."""
     cuda_graph, graph_steps = "auto" if name.startswith("captured") else "off", 1 if name == SINGLE else None
-    options = {"run.amp": amp, "run.compile": name != "eager", "run.cuda_graph": cuda_graph, "run.graph_steps": graph_steps}
+    options = {
+        "run.amp": amp,
+        "run.compile": name != "eager",
+        "run.cuda_graph": cuda_graph,
+        "run.graph_steps": graph_steps,
+    }
     for key, value in options.items():
         config = configured(config, key, value)
     return config
 
 
 def build_unfused(case: Case, amp: bool) -> Implementation:
-    """The compiled rung without the fused operators: which of them run is settled when the step is compiled."""
+    """The compiled rung without the fused operators: which of them run is settled when the step is
+    compiled.
+    """
     autotune.force(dict.fromkeys(registry.OPS, autotune.REFERENCE))
     try:
         rung = build_rung(case, amp, "compiled")
@@ -141,7 +166,9 @@ def build_unfused(case: Case, amp: bool) -> Implementation:
 
 @contextlib.contextmanager
 def _without_our_operators() -> Iterator[None]:
-    """Inside, fastgan's operators are their references, those of eager code that are never chosen otherwise included."""
+    """Inside, fastgan's operators are their references, those of eager code that are never chosen
+    otherwise included.
+    """
     before = os.environ.get("FASTGAN_OPS")
     os.environ["FASTGAN_OPS"] = "reference"
     try:
@@ -158,7 +185,9 @@ def _start_afresh() -> None:
     torch.manual_seed(0)
 
 
-def _endless(step: Callable[[torch.Tensor], object], batches: list[torch.Tensor], period: int = 1) -> Callable[[], object]:
+def _endless(
+    step: Callable[[torch.Tensor], object], batches: list[torch.Tensor], period: int = 1
+) -> Callable[[], object]:
     """`step` on one batch after the other, without end: `period` steps a call."""
     batch = itertools.cycle(batches)
 

@@ -17,7 +17,11 @@ FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_tile")  # what decid
 
 @functools.cache
 def stamp() -> dict:
-    """What the numbers depend on. cores: those this process may use; threads: torch's; gpu, driver, gpu_limits: None without a GPU."""
+    """What the numbers depend on.
+
+    cores: those this process may use; threads: torch's; gpu, driver, gpu_limits: None without a
+    GPU.
+    """
     has_gpu = torch.cuda.is_available()
     driver, limits = _gpu_driver() if has_gpu else (None, None)
     return {
@@ -40,21 +44,30 @@ def describe(machine: dict) -> str:
     """A stamp in one line."""
     cpu = f"{machine['cpu']} ({machine['cores']} cores, {machine['threads']} threads, {' '.join(machine['flags']) or 'no wide instructions'})"
     gpu = f"{machine['gpu']} (driver {machine['driver']}, {machine['gpu_limits']}), " if machine["gpu"] else ""
-    software = f"{machine['os']}, Python {machine['python']}, torch {machine['torch']}, triton {machine['triton'] or 'none'}"
+    software = (
+        f"{machine['os']}, Python {machine['python']}, torch {machine['torch']}, triton {machine['triton'] or 'none'}"
+    )
     return f"{gpu}{cpu}, {machine['memory_gb']} GB, {software}"
 
 
 def commit() -> str | None:
-    """The commit of the checkout, with "-dirty" where tracked files, results apart, were changed since; None where there is none."""
+    """The commit of the checkout, with "-dirty" where tracked files, results apart, were changed
+    since; None where there is none.
+    """
     head = _output("git", "rev-parse", "--short=12", "HEAD")
     if head is None:
         return None
-    changed = _output("git", "status", "--porcelain", "--untracked-files=no", "--", ".", *(f":!{folder}" for folder in WRITTEN))
+    changed = _output(
+        "git", "status", "--porcelain", "--untracked-files=no", "--", ".", *(f":!{folder}" for folder in WRITTEN)
+    )
     return head + ("-dirty" if changed else "")
 
 
 def busy_note() -> str:
-    """A warning where other processes keep the cores busy, else nothing. Only true before the measuring itself makes load."""
+    """A warning where other processes keep the cores busy, else nothing.
+
+    Only true before the measuring itself makes load.
+    """
     load, cores = os.getloadavg()[0], os.cpu_count() or 1
     return f"the machine was busy: load {load:.1f} on {cores} cores" if load > 0.5 * cores else ""
 
@@ -81,7 +94,9 @@ def _system() -> str:
 
 def _gpu_driver() -> tuple[str | None, str | None]:
     """(driver version, power limit and highest SM clock of the first GPU)."""
-    line = _output("nvidia-smi", "--id=0", "--format=csv,noheader", "--query-gpu=driver_version,power.limit,clocks.max.sm")
+    line = _output(
+        "nvidia-smi", "--id=0", "--format=csv,noheader", "--query-gpu=driver_version,power.limit,clocks.max.sm"
+    )
     if not line:
         return None, None
     driver, power, clock = (part.strip() for part in line.split(","))

@@ -12,13 +12,21 @@ def show(rows: list[Row], console: Console) -> None:
     """A table for a person, Markdown for a file or a pipe; then the notes, and what to compare."""
     facts = [dataclasses.asdict(row) for row in rows]
     if console.is_terminal:
-        _plainly(console, f"{subject(facts[0])}, {significant(rows[0].gflop_per_image * 1e3)} MFLOP an image; {describe(rows[0].machine)}")
+        _plainly(
+            console,
+            f"{subject(facts[0])}, {significant(rows[0].gflop_per_image * 1e3)} MFLOP an image; {describe(rows[0].machine)}",
+        )
         console.print(_table(facts))
     else:
         _plainly(console, markdown_table(facts))
     for note in dict.fromkeys(row.note for row in rows if row.note):
-        _plainly(console, f"{', '.join(f'{row.implementation} {row.dtype}' for row in rows if row.note == note)}: {note}")
-    _plainly(console, f"{comparison(rows)} Loading data is not part of the step; quartiles over {rows[0].rounds} rounds in brackets.")
+        _plainly(
+            console, f"{', '.join(f'{row.implementation} {row.dtype}' for row in rows if row.note == note)}: {note}"
+        )
+    _plainly(
+        console,
+        f"{comparison(rows)} Loading data is not part of the step; quartiles over {rows[0].rounds} rounds in brackets.",
+    )
 
 
 def comparison(rows: list[Row]) -> str:

@@ -14,7 +14,10 @@ STEP_RESULTS = Path(__file__).parent / "results" / "step.jsonl"
 
 @dataclass(frozen=True)
 class Row:
-    """The training step of one implementation. Rates are of images (samples, where the preset makes none) and medians over the rounds."""
+    """The training step of one implementation.
+
+    Rates are of images (samples, where the preset makes none) and medians over the rounds.
+    """
 
     preset: str
     resolution: int | None  # None where the preset makes samples
@@ -25,7 +28,8 @@ class Row:
     imgs_per_sec: float
     imgs_per_sec_quartiles: tuple[float, float]
     spread: float  # distance of the quartiles over the median
-    ratio_to_plain: float | None  # median over the rounds of the ratio within a round; None where plain was not measured
+    # Median over the rounds of the ratio within a round; None where plain was not measured
+    ratio_to_plain: float | None
     ratio_to_plain_quartiles: tuple[float, float] | None
     ratio_to_accelerated: float | None  # the same, to the accelerated loop in the same precision
     ratio_to_accelerated_quartiles: tuple[float, float] | None
@@ -34,7 +38,8 @@ class Row:
     matmul_gflops: float  # of a large matrix product in the same dtype, in the same rounds
     percent_of_matmul: float
     compile_s: float  # from an empty cache; fastgan's with its check against eager
-    paid_after_images: int | None  # compiling has paid against fastgan's eager rung; None = never, or nothing was compiled
+    # Compiling has paid against fastgan's eager rung; None = never, or nothing was compiled
+    paid_after_images: int | None
     rounds: int
     steps_per_round: int
     note: str
@@ -44,9 +49,12 @@ class Row:
     torch: str
     machine: dict
     steps_per_launch: int = 1  # of the captured rung
-    kernel_launches: float | None = None  # of kernels and graphs by the host, a step; this and what follows None without CUDA and in older rows
+    # of kernels and graphs by the host, a step; this and what follows None without CUDA and in
+    # older rows
+    kernel_launches: float | None = None
     host_syncs: float | None = None  # waits of the host for the device, a step
-    peak_memory_mb: float | None = None  # of weights, optimisers, activations and the pools of CUDA graphs while training
+    # of weights, optimisers, activations and the pools of CUDA graphs while training
+    peak_memory_mb: float | None = None
 
 
 def append(path: Path, rows: Sequence) -> None:
@@ -60,7 +68,9 @@ def append(path: Path, rows: Sequence) -> None:
 
 
 def read(path: Path, kind: type = Row) -> list[dict]:
-    """The rows of a file of JSON lines, oldest first. kind: what they are; columns with a default may lack.
+    """The rows of a file of JSON lines, oldest first.
+
+    kind: what they are; columns with a default may lack.
 
     Raises UserError for a missing file or a line that is no such row.
     """
@@ -76,7 +86,11 @@ def _row(line: str, where: str, kind: type) -> dict:
         row = json.loads(line)
     except json.JSONDecodeError as error:
         raise UserError(f"{where} is not JSON: {error.msg}") from None
-    missing = {field.name: field.default for field in dataclasses.fields(kind) if not (isinstance(row, dict) and field.name in row)}
+    missing = {
+        field.name: field.default
+        for field in dataclasses.fields(kind)
+        if not (isinstance(row, dict) and field.name in row)
+    }
     needed = sorted(name for name, default in missing.items() if default is dataclasses.MISSING)
     if needed:
         raise UserError(f"{where} is no row of bench: it lacks {', '.join(needed)}")
@@ -84,35 +98,59 @@ def _row(line: str, where: str, kind: type) -> dict:
 
 
 def markdown_table(rows: list[dict]) -> str:
-    """A Markdown table for every machine and commit; of rows that say the same thing again, the latest."""
+    """A Markdown table for every machine and commit; of rows that say the same thing again, the
+    latest.
+    """
     latest = {(_stamp(row), _subject(row)): row for row in rows}
     return stamped_tables(list(latest.values()), shown_columns, cells, num_texts=3)
 
 
 def stamped_tables(
-    rows: list[dict], columns_of: Callable[[list[dict]], Sequence[str]], cells: Callable[[dict], list[str]], num_texts: int
+    rows: list[dict],
+    columns_of: Callable[[list[dict]], Sequence[str]],
+    cells: Callable[[dict], list[str]],
+    num_texts: int,
 ) -> str:
     """A Markdown table for every machine and commit, oldest first, with the commands below it.
 
-    columns_of: the heads of a table of some rows. cells: the texts of a row, at least as many. num_texts: columns of words; the others are numbers.
+    columns_of: the heads of a table of some rows. cells: the texts of a row, at least as many.
+    num_texts: columns of words; the others are numbers.
     """
     tables = []
     for stamp in dict.fromkeys(map(_stamp, rows)):
         of_stamp = [row for row in rows if _stamp(row) == stamp]
         columns = columns_of(of_stamp)
-        lines = [stamp, "", "| " + " | ".join(columns) + " |", "|" + " - |" * num_texts + " -: |" * (len(columns) - num_texts)]
+        lines = [
+            stamp,
+            "",
+            "| " + " | ".join(columns) + " |",
+            "|" + " - |" * num_texts + " -: |" * (len(columns) - num_texts),
+        ]
         lines += ["| " + " | ".join(cells(row)[: len(columns)]) + " |" for row in of_stamp]
         lines += ["", *dict.fromkeys(f"    {row['command']}" for row in of_stamp)]
         tables.append("\n".join(lines))
     return "\n\n".join(tables)
 
 
-COLUMNS = ("preset", "implementation", "dtype", "imgs/sec", "x plain", "x accelerated", "GFLOP/s", "% matmul", "compile s", "pays after")
+COLUMNS = (
+    "preset",
+    "implementation",
+    "dtype",
+    "imgs/sec",
+    "x plain",
+    "x accelerated",
+    "GFLOP/s",
+    "% matmul",
+    "compile s",
+    "pays after",
+)
 COUNTED_COLUMNS = ("launches", "syncs", "peak MB")
 
 
 def shown_columns(rows: list[dict]) -> tuple[str, ...]:
-    """The heads of a table of these rows: those of what is counted on CUDA only where something was counted."""
+    """The heads of a table of these rows: those of what is counted on CUDA only where something was
+    counted.
+    """
     counted = any(row[key] is not None for row in rows for key in ("kernel_launches", "host_syncs", "peak_memory_mb"))
     return COLUMNS + COUNTED_COLUMNS if counted else COLUMNS
 
@@ -130,7 +168,9 @@ def cells(row: dict) -> list[str]:
         significant(row["gflops"]),
         significant(row["percent_of_matmul"]),
         significant(row["compile_s"]) if compiled else "",
-        "" if not compiled or row["implementation"] == "accelerated" else significant(row["paid_after_images"]) or "never",
+        ""
+        if not compiled or row["implementation"] == "accelerated"
+        else significant(row["paid_after_images"]) or "never",
         significant(row["kernel_launches"]),
         significant(row["host_syncs"]),
         significant(row["peak_memory_mb"]),

@@ -1,4 +1,6 @@
-"""The training step of a preset, every implementation interleaved in one process: from a case to rows."""
+"""The training step of a preset, every implementation interleaved in one process: from a case to
+rows.
+"""
 import datetime
 import math
 import tempfile
@@ -49,14 +51,19 @@ def measure(
     round_s: float = timing.ROUND_S,
     say: Callable[[str], None] = lambda text: None,
 ) -> list[Row]:
-    """Build, warm up and time every implementation of the case; rounds, seconds and round_s as timing.interleave takes them.
+    """Build, warm up and time every implementation of the case; rounds, seconds and round_s as
+    timing.interleave takes them.
 
-    dtype: both | bf16 | fp32 (TF32 on CUDA); a UserError where bf16 alone is asked for and the chip has none. say: takes lines about the progress.
+    dtype: both | bf16 | fp32 (TF32 on CUDA); a UserError where bf16 alone is asked for and the chip
+    has none. say: takes lines about the progress.
     """
     busy, names = exclusive.note() or machine.busy_note(), possible(names, case, say)
     amp_choices = usable_amp_choices(dtype, case.device, say)
-    torch._dynamo.reset()  # graphs of an earlier measurement in this process would count towards the baselines' limit of recompilations,
-    roomy = torch._dynamo.config.patch(recompile_limit=64)  # and their own 8 are met with two precisions: networks compiled as modules share them
+    # Graphs of an earlier measurement in this process would count towards the baselines' limit of
+    # recompilations,
+    torch._dynamo.reset()
+    # and their own 8 are met with two precisions: networks compiled as modules share them
+    roomy = torch._dynamo.config.patch(recompile_limit=64)
     with roomy, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         if set(names) - {"plain", "eager"}:
             _start_compiler(case.device, folder, say)
@@ -72,7 +79,9 @@ def measure(
 
 
 def usable_amp_choices(dtype: str, device: torch.device, say: Callable[[str], None]) -> list[bool]:
-    """The values of amp that make a difference on this chip: bf16 is left out with the reason, or refused, where the chip has none."""
+    """The values of amp that make a difference on this chip: bf16 is left out with the reason, or
+    refused, where the chip has none.
+    """
     wanted, precision = list(AMP_CHOICES[dtype]), choose_precision(True, device)
     if True not in wanted or precision.compute_dtype == torch.bfloat16:
         return wanted
@@ -93,7 +102,9 @@ def _start_compiler(device: torch.device, folder: str, say: Callable[[str], None
 def _build(
     wanted: list[Callable[[], Implementation]], folder: str, device: torch.device, say: Callable[[str], None]
 ) -> tuple[list[Implementation], dict[str, float | None]]:
-    """Each built with a compiler cache of its own (caches.py), so that nobody profits from what another compiled; and its memory, by label."""
+    """Each built with a compiler cache of its own (caches.py), so that nobody profits from what
+    another compiled; and its memory, by label.
+    """
     built: dict[str, Implementation] = {}
     peak_memory_mb: dict[str, float | None] = {}
     for build in wanted:
@@ -135,7 +146,9 @@ def _time(case: Case, implementations: list[Implementation], rounds: int, second
 
 
 def gflop_per_step(case: Case) -> float:
-    """Useful GFLOP of one step, of a period's mean: what fastgan's eager step computes, which wastes no gradients."""
+    """Useful GFLOP of one step, of a period's mean: what fastgan's eager step computes, which
+    wastes no gradients.
+    """
     loop = FastganLoop(rung_config(case.config, False, "eager"), case.device, case.images)
     autotune.force(dict.fromkeys(registry.OPS, autotune.REFERENCE))  # torch counts what it knows
     try:
@@ -144,7 +157,7 @@ def gflop_per_step(case: Case) -> float:
         autotune.force(dict.fromkeys(registry.OPS, "auto"))
 
 
-# --- rows ----------------------------------------------------------------------------------------------------------------------------------------
+# --- rows -------------------------------------------------------------------------------------------------------------
 
 
 def _row(case: Case, measured: Measured, each: Implementation, busy: str, shared: dict) -> Row:
@@ -171,7 +184,9 @@ def _row(case: Case, measured: Measured, each: Implementation, busy: str, shared
         paid_after_images=_paid_after(measured, each, rate, batch_size),
         rounds=len(step_s),
         steps_per_round=measured.num_steps[each.label],
-        note="; ".join(filter(None, (each.note, _gain_over_eager(measured, each), _gain_of_fusion(measured, each), busy))),
+        note="; ".join(
+            filter(None, (each.note, _gain_over_eager(measured, each), _gain_of_fusion(measured, each), busy))
+        ),
         steps_per_launch=each.steps_per_launch,
         kernel_launches=measured.counters[each.label].kernel_launches,
         host_syncs=measured.counters[each.label].host_syncs,
@@ -181,8 +196,12 @@ def _row(case: Case, measured: Measured, each: Implementation, busy: str, shared
 
 
 def _ratio(measured: Measured, each: Implementation, name: str) -> tuple[float, float, float] | None:
-    """Quartiles over the rounds of the speed of `each` over that of the baseline `name`: the plain one, or the accelerated one of the same amp."""
-    others = [other for other in measured.implementations if other.name == name and (name == "plain" or other.amp == each.amp)]
+    """Quartiles over the rounds of the speed of `each` over that of the baseline `name`: the plain
+    one, or the accelerated one of the same amp.
+    """
+    others = [
+        other for other in measured.implementations if other.name == name and (name == "plain" or other.amp == each.amp)
+    ]
     if not others:
         return None
     pairs = zip(measured.step_s[others[0].label], measured.step_s[each.label], strict=True)
@@ -196,13 +215,17 @@ def _gain_over_eager(measured: Measured, each: Implementation) -> str:
 
 
 def _gain_of_fusion(measured: Measured, each: Implementation) -> str:
-    """How much faster the compiled step is than without the fused operators, where both were measured."""
+    """How much faster the compiled step is than without the fused operators, where both were
+    measured.
+    """
     unfused = _ratio(measured, each, UNFUSED) if each.name == "compiled" else None
     return "{1:.3f} ({0:.3f}-{2:.3f}) times the same without fused operators".format(*unfused) if unfused else ""
 
 
 def _paid_after(measured: Measured, each: Implementation, rate: float, batch_size: int) -> int | None:
-    """Images after which a compiled rung has made up for its start against the eager one of the same amp."""
+    """Images after which a compiled rung has made up for its start against the eager one of the
+    same amp.
+    """
     eager = [other for other in measured.implementations if other.name == "eager" and other.amp == each.amp]
     if each.name in (*BASELINES, "eager") or not eager:
         return None
@@ -217,7 +240,9 @@ def images_until_paid(compile_s: float, rate: float, eager_rate: float) -> int |
 def _shared_columns(case: Case, dtype: str) -> dict:
     config, model = case.config, case.config.model
     tuning = TUNED if config.run.autotune else ""
-    size = "" if model.img_resolution is None else f" --resolution {model.img_resolution} --channels {model.img_channels}"
+    size = (
+        "" if model.img_resolution is None else f" --resolution {model.img_resolution} --channels {model.img_channels}"
+    )
     return {
         "preset": config.preset,
         "resolution": model.img_resolution,

@@ -1,4 +1,7 @@
-"""The process-wide settings of torch that change a step's speed. Implementations set them differently, and each is measured under its own."""
+"""The process-wide settings of torch that change a step's speed.
+
+Implementations set them differently, and each is measured under its own.
+"""
 from typing import NamedTuple
 
 import torch
@@ -19,7 +22,8 @@ class Switches(NamedTuple):
         torch.backends.cudnn.allow_tf32 = self.cudnn_tf32
         torch.backends.cudnn.benchmark = self.cudnn_benchmark
         torch.backends.cudnn.deterministic = self.cudnn_deterministic
-        if torch.are_deterministic_algorithms_enabled() != self.deterministic_algorithms:  # setting it loads the compiler
+        # Setting it loads the compiler
+        if torch.are_deterministic_algorithms_enabled() != self.deterministic_algorithms:
             torch.use_deterministic_algorithms(self.deterministic_algorithms)
 
 

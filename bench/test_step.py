@@ -1,4 +1,6 @@
-"""The cases of `python -m bench step` at small sizes under pytest-benchmark: `pytest bench/`. For watching a change, not for quoting."""
+"""The cases of `python -m bench step` at small sizes under pytest-benchmark: `pytest bench/`. For
+watching a change, not for quoting.
+"""
 import pytest
 
 from bench.cases import Case, make_case
@@ -14,7 +16,9 @@ BUILDERS = {
     "eager": lambda case: build_rung(case, False, "eager"),
     "compiled": lambda case: build_rung(case, False, "compiled"),
 }
-PAIRS = [(preset, name) for preset in SMALL for name in BUILDERS if name in ("plain", "eager") or preset in COMPILED_PRESETS]
+PAIRS = [
+    (preset, name) for preset in SMALL for name in BUILDERS if name in ("plain", "eager") or preset in COMPILED_PRESETS
+]
 
 
 def small_case(preset: str) -> Case:

@@ -1,4 +1,6 @@
-"""The one timer: several callables in turn, round by round, so that whatever else the machine does meets all of them alike."""
+"""The one timer: several callables in turn, round by round, so that whatever else the machine does
+meets all of them alike.
+"""
 import contextlib
 import gc
 import math
@@ -28,16 +30,20 @@ def interleave(
 ) -> tuple[dict[str, list[float]], dict[str, int]]:
     """(seconds per call of every callable, one number a round; calls in a round of every callable).
 
-    Each round runs every callable for about `round_s` seconds, in an order that is rotated by one from round to round. A first round decides how many
-    calls that is, a second one is the warm-up, and neither counts. At least `rounds` rounds, and on until `seconds` of them have passed.
-    before(name): called ahead of the calls of `name`, outside the measured time. The garbage collector stands still meanwhile, and so do the other
-    stages of a run on a GPU machine (exclusive.py); CUDA is waited for.
-    seconds_of(call, num): the seconds of so many calls; None = by the wall clock, with the host's part. With it a call may be anything that it takes.
+    Each round runs every callable for about `round_s` seconds, in an order that is rotated by one
+    from round to round. A first round decides how many calls that is, a second one is the warm-up,
+    and neither counts. At least `rounds` rounds, and on until `seconds` of them have passed.
+    before(name): called ahead of the calls of `name`, outside the measured time. The garbage
+    collector stands still meanwhile, and so do the other stages of a run on a GPU machine
+    (exclusive.py); CUDA is waited for. seconds_of(call, num): the seconds of so many calls; None =
+    by the wall clock, with the host's part. With it a call may be anything that it takes.
     """
     names, seconds_of = list(calls), seconds_of or _seconds_of
     per_call: dict[str, list[float]] = {name: [] for name in names}
     with _no_garbage_collection():
-        num_calls = {name: _calls_in_a_round(partial(seconds_of, calls[name]), round_s, partial(before, name)) for name in names}
+        num_calls = {
+            name: _calls_in_a_round(partial(seconds_of, calls[name]), round_s, partial(before, name)) for name in names
+        }
         for name in names:
             before(name)
             seconds_of(calls[name], num_calls[name])
@@ -80,7 +86,9 @@ def _seconds_of(call: Callable[[], object], num_calls: int) -> float:
 
 
 def _calls_in_a_round(seconds_of: Callable[[int], float], round_s: float, before: Callable[[], None]) -> int:
-    """How many calls fill a round: doubled until they take a good part of it, for a single one is far too short to be timed."""
+    """How many calls fill a round: doubled until they take a good part of it, for a single one is
+    far too short to be timed.
+    """
     before()
     num_calls = 1
     while True:

@@ -1,6 +1,7 @@
 """fastgan: a compiled, measured training engine for generative adversarial networks.
 
-The public names are loaded on first use, so that `import fastgan` costs milliseconds and touches no CUDA, Triton or extension.
+The public names are loaded on first use, so that `import fastgan` costs milliseconds and touches no
+CUDA, Triton or extension.
 """
 import importlib
 

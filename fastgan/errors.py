@@ -1,4 +1,6 @@
-"""The ways a run can end that are nobody's bug: a user's mistake, a disk that refuses, a training that diverges."""
+"""The ways a run can end that are nobody's bug: a user's mistake, a disk that refuses, a training
+that diverges.
+"""
 
 
 class UserError(ValueError):
@@ -6,7 +8,10 @@ class UserError(ValueError):
 
 
 class DiskError(OSError):
-    """A file could not be written: full, read-only or forbidden. What was written before is intact (exit code 1)."""
+    """A file could not be written: full, read-only or forbidden.
+
+    What was written before is intact (exit code 1).
+    """
 
 
 class DivergedError(ArithmeticError):

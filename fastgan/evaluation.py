@@ -22,7 +22,10 @@ from fastgan.run.snapshots import load_generator
 
 @dataclass(frozen=True)
 class Evaluation:
-    """numbers: by their names (Evaluator.evaluate). notes: what a reader of them should know, a sentence each."""
+    """numbers: by their names (Evaluator.evaluate).
+
+    notes: what a reader of them should know, a sentence each.
+    """
 
     numbers: dict[str, float]
     notes: tuple[str, ...]
@@ -30,38 +33,66 @@ class Evaluation:
     def describe(self) -> str:
         """A line a number, then the notes."""
         width = max(map(len, self.numbers))
-        return "\n".join([f"{name:<{width}}  {value:.6g}" for name, value in self.numbers.items()] + [f"note: {note}" for note in self.notes])
+        return "\n".join(
+            [f"{name:<{width}}  {value:.6g}" for name, value in self.numbers.items()]
+            + [f"note: {note}" for note in self.notes]
+        )
 
     def to_json(self) -> str:
-        """{"numbers": {name: number}, "notes": [...]}; a number that is not finite is null, since JSON has none."""
+        """{"numbers": {name: number}, "notes": [...]}; a number that is not finite is null, since
+        JSON has none.
+        """
         numbers = {name: value if math.isfinite(value) else None for name, value in self.numbers.items()}
         return json.dumps({"numbers": numbers, "notes": self.notes}, indent=2)
 
 
-def evaluate_snapshot(snapshot: Path, metrics: str, data: str | None = None, features: str = "inception", device: str | None = None,
-                      batch_size: int = 64, seed: int = 0, progress: bool = True) -> Evaluation:
+def evaluate_snapshot(
+    snapshot: Path,
+    metrics: str,
+    data: str | None = None,
+    features: str = "inception",
+    device: str | None = None,
+    batch_size: int = 64,
+    seed: int = 0,
+    progress: bool = True,
+) -> Evaluation:
     """Measure the generator of a snapshot, or of the newest one of a run folder.
 
-    metrics, features, batch_size: as Evaluator has them. data: the real images, as fastgan train takes them; None = those it was trained on.
-    device: None = cuda where there is one. seed: of z and of the classes. Raises UserError for anything of these that does not fit.
+    metrics, features, batch_size: as Evaluator has them. data: the real images, as fastgan train
+    takes them; None = those it was trained on. device: None = cuda where there is one. seed: of z
+    and of the classes. Raises UserError for anything of these that does not fit.
     """
     G, config = load_generator(snapshot)
     if config.data.source in DENSITIES:
-        raise UserError(f"{snapshot} makes samples of a density, no images: fastgan sample draws their picture beside the density")
+        raise UserError(
+            f"{snapshot} makes samples of a density, no images: fastgan sample draws their picture beside the density"
+        )
     target = _device(device)
     model = config.model
     _check_asked(metrics, model.c_dim, snapshot)
-    real = open_source(data or config.data.source).read(model.img_resolution, model.img_channels, config.data.skip_bad, progress)
-    notes = () if not model.c_dim or real.labels is None else check_classes(real.labels, real.class_names, real.name, model.c_dim)
+    real = open_source(data or config.data.source).read(
+        model.img_resolution, model.img_channels, config.data.skip_bad, progress
+    )
+    notes = (
+        ()
+        if not model.c_dim or real.labels is None
+        else check_classes(real.labels, real.class_names, real.name, model.c_dim)
+    )
     evaluator = Evaluator(real, metrics, features, target, batch_size, progress)
     with evaluating(G):
-        return Evaluation(evaluator.evaluate(image_maker(G.to(target), config, real, seed, target)), (*evaluator.notes, *notes))
+        return Evaluation(
+            evaluator.evaluate(image_maker(G.to(target), config, real, seed, target)), (*evaluator.notes, *notes)
+        )
 
 
-def image_maker(G: torch.nn.Module, config: Config, real: ImageSet, seed: int, device: torch.device) -> Callable[[int], tuple]:
-    """What Evaluator.evaluate calls: uint8 images of G in fp32, whatever mode it is in, and the classes asked for (None where G has none).
+def image_maker(
+    G: torch.nn.Module, config: Config, real: ImageSet, seed: int, device: torch.device
+) -> Callable[[int], tuple]:
+    """What Evaluator.evaluate calls: uint8 images of G in fp32, whatever mode it is in, and the
+    classes asked for (None where G has none).
 
-    Classes come as often as in the real set, or equally often where it has no labels. The same seed gives the same images, portion by portion.
+    Classes come as often as in the real set, or equally often where it has no labels. The same seed
+    gives the same images, portion by portion.
     """
     generator, model = torch.Generator().manual_seed(seed), config.model
     c_dim = model.c_dim
@@ -86,4 +117,6 @@ def _check_asked(metrics: str, c_dim: int, snapshot: Path) -> None:
     """What can be said of the metrics before any image is read."""
     asked = parse(metrics, num_real=2)  # whose number only decides how many are generated
     if not c_dim and any(metric.kind == "accuracy" for metric in asked):
-        raise UserError(f"accuracy is about generators that are asked for a class, and that of {snapshot} is not: leave it out")
+        raise UserError(
+            f"accuracy is about generators that are asked for a class, and that of {snapshot} is not: leave it out"
+        )

@@ -1,4 +1,6 @@
-"""Writing files so that a kill at any moment leaves either the old file or the new one, never a torn one."""
+"""Writing files so that a kill at any moment leaves either the old file or the new one, never a
+torn one.
+"""
 import os
 import tempfile
 from collections.abc import Callable
@@ -8,10 +10,12 @@ from fastgan.errors import DiskError
 
 
 def write_beside_and_rename(path: str | os.PathLike, write: Callable[[Path], None]) -> None:
-    """Call `write` with a temporary path in the folder of `path`, flush it to the disk, then rename it to `path`.
+    """Call `write` with a temporary path in the folder of `path`, flush it to the disk, then rename
+    it to `path`.
 
     The temporary name keeps the suffix of `path`, since image writers choose their format by it.
-    Raises DiskError, naming `path`, when the disk is full, read-only or forbids it; the temporary file is removed.
+    Raises DiskError, naming `path`, when the disk is full, read-only or forbids it; the temporary
+    file is removed.
     """
     path = Path(path)
     beside = None
@@ -37,7 +41,8 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 
 
 def cache_folder() -> Path:
-    """The user's cache folder for downloads and compiled code: $FASTGAN_CACHE, else $XDG_CACHE_HOME/fastgan, else ~/.cache/fastgan.
+    """The user's cache folder for downloads and compiled code: $FASTGAN_CACHE, else
+    $XDG_CACHE_HOME/fastgan, else ~/.cache/fastgan.
 
     A variable that is set but empty counts as not set.
     """

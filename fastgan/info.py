@@ -20,7 +20,9 @@ HOW_TO_GET = {
 
 
 def collect() -> dict:
-    """Everything as JSON-able values: fastgan, python, platform, packages, device, precision, compile, cuda_graph, ops, cache."""
+    """Everything as JSON-able values: fastgan, python, platform, packages, device, precision,
+    compile, cuda_graph, ops, cache.
+    """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return {
         "fastgan": __version__,
@@ -40,28 +42,46 @@ def describe(facts: dict) -> str:
     """The facts as lines for a person, what is missing with its remedy."""
     lines = [f"fastgan    {facts['fastgan']}", f"python     {facts['python']} on {facts['platform']}"]
     for name, version in facts["packages"].items():
-        lines.append(f"package    {name} {version or 'is not installed: ' + HOW_TO_GET.get(name, 'pip install ' + name)}")
+        lines.append(
+            f"package    {name} {version or 'is not installed: ' + HOW_TO_GET.get(name, 'pip install ' + name)}"
+        )
     lines += [f"device     {key}: {value}" for key, value in facts["device"].items()]
-    lines += [facts["precision"].replace(": ", "  ", 1), f"compile    {facts['compile']}", f"cuda graph {facts['cuda_graph']}"]
+    lines += [
+        facts["precision"].replace(": ", "  ", 1),
+        f"compile    {facts['compile']}",
+        f"cuda graph {facts['cuda_graph']}",
+    ]
     for row in facts["ops"]:
-        lines.append(f"op         {row['op']}: {row['implementation']} {'is available' if row['available'] else 'is not used: ' + row['reason']}")
+        lines.append(
+            f"op         {row['op']}: {row['implementation']} {'is available' if row['available'] else 'is not used: ' + row['reason']}"
+        )
     return "\n".join([*lines, f"cache      {facts['cache']}"])
 
 
 def collect_ops() -> dict:
-    """Every kind of call that was measured on this machine -> chosen: a name, microseconds: name -> quartiles."""
+    """Every kind of call that was measured on this machine -> chosen: a name, microseconds: name ->
+    quartiles.
+    """
     return {call: row._asdict() for call, row in autotune.table().items()}
 
 
 def describe_ops(rows: dict) -> str:
-    """A line a kind of call: the medians in microseconds, the chosen one marked, and what could not be timed as usual."""
+    """A line a kind of call: the medians in microseconds, the chosen one marked, and what could not
+    be timed as usual.
+    """
     if not rows:
         return "no operator was measured here yet: training does it once, before its first step"
     lines = []
     for call, row in rows.items():
-        medians = {name: quartiles[1] for name, quartiles in sorted(row["microseconds"].items(), key=lambda item: item[1][1])}
-        times = ", ".join(f"{name} {median:.0f} us{' (chosen)' * (name == row['chosen'])}" for name, median in medians.items())
-        unusual = "; ".join(f"{name}: {how}" for name, how in row["timed"].items() if how not in (timing.WALL_CLOCK, timing.GRAPH))
+        medians = {
+            name: quartiles[1] for name, quartiles in sorted(row["microseconds"].items(), key=lambda item: item[1][1])
+        }
+        times = ", ".join(
+            f"{name} {median:.0f} us{' (chosen)' * (name == row['chosen'])}" for name, median in medians.items()
+        )
+        unusual = "; ".join(
+            f"{name}: {how}" for name, how in row["timed"].items() if how not in (timing.WALL_CLOCK, timing.GRAPH)
+        )
         lines.append(f"{call}: {times}{f' [{unusual}]' if unusual else ''}")
     return "\n".join(lines)
 
@@ -85,7 +105,11 @@ def _device(device: torch.device) -> dict:
             "CUDA of torch": torch.version.cuda,
         }
     reason = "this torch was built without CUDA" if torch.version.cuda is None else "no NVIDIA GPU or driver was found"
-    return {"name": f"CPU ({platform.processor() or platform.machine()})", "threads": torch.get_num_threads(), "no GPU": reason}
+    return {
+        "name": f"CPU ({platform.processor() or platform.machine()})",
+        "threads": torch.get_num_threads(),
+        "no GPU": reason,
+    }
 
 
 def _cuda_graph(device: torch.device) -> str:
@@ -100,6 +124,8 @@ def _compiler(device: torch.device) -> str:
         return "Triton is there" if importlib.util.find_spec("triton") else "no Triton: steps run eager"
     from torch._inductor import config
 
-    names = [name for name in (config.cpp.cxx if isinstance(config.cpp.cxx, list | tuple) else [config.cpp.cxx]) if name]
+    names = [
+        name for name in (config.cpp.cxx if isinstance(config.cpp.cxx, list | tuple) else [config.cpp.cxx]) if name
+    ]
     found = next((path for path in map(shutil.which, [*names, "g++", "c++", "clang++"]) if path), None)
     return f"C++ compiler {found}" if found else "no C++ compiler: steps run eager (apt-get install g++, or the like)"

@@ -1,7 +1,9 @@
-"""Triton kernel of Adam over a list of tensors, with the moving average of what it updates in the same pass over memory.
+"""Triton kernel of Adam over a list of tensors, with the moving average of what it updates in the
+same pass over memory.
 
-All tensors go in one launch. Their addresses are arguments of the kernel, not a table in memory: there is nothing to copy to the device, so the
-launch can be recorded in a CUDA graph at any time, and gradients may lie elsewhere in every step.
+All tensors go in one launch. Their addresses are arguments of the kernel, not a table in memory:
+there is nothing to copy to the device, so the launch can be recorded in a CUDA graph at any time,
+and gradients may lie elsewhere in every step.
 """
 import torch
 import triton
@@ -24,12 +26,17 @@ def _adam_ema_kernel(
     eps,
     NUMELS: tl.constexpr, FIRST: tl.constexpr, ALIGNED: tl.constexpr, LONG: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Each program updates one block of one tensor. NUMELS: elements of each. FIRST: the program of its first block; one more for the end."""
+    """Each program updates one block of one tensor.
+
+    NUMELS: elements of each. FIRST: the program of its first block; one more for the end.
+    """
     program = tl.program_id(0)
     p, g, m, v = _address(parameters[0]), _address(gradients[0]), _address(exp_avg[0]), _address(exp_avg_sq[0])
     a = p if average is None else _address(average[0])
     first, numel = 0, tl.full((), NUMELS[0], tl.int64)
-    for i in tl.static_range(1, len(NUMELS)):  # a few selections of scalars: far less than a body for each tensor, which takes seconds to compile
+    # a few selections of scalars: far less than a body for each tensor, which takes seconds to
+    # compile
+    for i in tl.static_range(1, len(NUMELS)):
         reached = program >= FIRST[i]
         p, g = tl.where(reached, _address(parameters[i]), p), tl.where(reached, _address(gradients[i]), g)
         m, v = tl.where(reached, _address(exp_avg[i]), m), tl.where(reached, _address(exp_avg_sq[i]), v)
@@ -73,7 +80,9 @@ def _address(pointer):
 
 @triton.jit
 def _pointer(address, dtype: tl.constexpr, ALIGNED: tl.constexpr):
-    """The pointer at an address, which is a multiple of 16 bytes where ALIGNED says so: a selection has lost that."""
+    """The pointer at an address, which is a multiple of 16 bytes where ALIGNED says so: a selection
+    has lost that.
+    """
     pointer = address.to(tl.pointer_type(dtype))
     return tl.multiple_of(pointer, 16) if ALIGNED else pointer
 
@@ -92,14 +101,18 @@ def adam_ema(
     ema_beta: torch.Tensor | None,
     eps: float,
 ) -> None:
-    """fastgan.ops.adam_ema in place; the arguments after gradients are the fields of its AdamState. One launch advances the powers, one updates
-    everything (64 tensors, the next 64 ...).
+    """fastgan.ops.adam_ema in place; the arguments after gradients are the fields of its AdamState.
 
-    The five tensors of a parameter have the same strides, dense; gradients are of one dtype, float32, float16 or bfloat16, all others are float32.
+    One launch advances the powers, one updates everything (64 tensors, the next 64 ...).
+
+    The five tensors of a parameter have the same strides, dense; gradients are of one dtype,
+    float32, float16 or bfloat16, all others are float32.
     """
     torch._foreach_mul_([beta1_power, beta2_power], [beta1, beta2])
     for i in range(0, len(parameters), MOST_TENSORS):
-        lists = [tuple(tensors[i : i + MOST_TENSORS]) for tensors in (gradients, parameters, exp_avg, exp_avg_sq, average)]
+        lists = [
+            tuple(tensors[i : i + MOST_TENSORS]) for tensors in (gradients, parameters, exp_avg, exp_avg_sq, average)
+        ]
         _launch(lists, (beta1_power, beta2_power, lr, beta1, beta2, ema_beta, float(eps)))
 
 

@@ -1,8 +1,9 @@
-"""Triton kernels of BatchNorm: mean and variance of every channel, and the two sums of its gradient, one launch each.
+"""Triton kernels of BatchNorm: mean and variance of every channel, and the two sums of its
+gradient, one launch each.
 
-x lies in memory as [rows, C]: an image in channels_last, or [N, C]. The batch is `parts` equal numbers of rows, each
-with sums of its own. A program sums a run of rows for some columns and writes what it found; whoever of a column's
-programs comes last (last_program.py) puts all of it together.
+x lies in memory as [rows, C]: an image in channels_last, or [N, C]. The batch is `parts` equal
+numbers of rows, each with sums of its own. A program sums a run of rows for some columns and writes
+what it found; whoever of a column's programs comes last (last_program.py) puts all of it together.
 """
 
 import torch
@@ -151,11 +152,13 @@ def statistics(
     eps: float,
     parts: int,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return (mean, 1 / sqrt(variance + eps)) of every channel in each part of the batch, float32 [parts, C].
+    """Return (mean, 1 / sqrt(variance + eps)) of every channel in each part of the batch, float32
+    [parts, C].
 
-    The running statistics follow, part by part. x: [N, C] or [N, C, H, W] in channels_last, N a multiple of parts, two
-    rows (N * H * W) a part at least; float32, float16 or bfloat16. running_mean, running_var: float32 [C], the variance
-    unbiased. tickets: int32 [TICKETS], zeros, of launches that come one after the other.
+    The running statistics follow, part by part. x: [N, C] or [N, C, H, W] in channels_last, N a
+    multiple of parts, two rows (N * H * W) a part at least; float32, float16 or bfloat16.
+    running_mean, running_var: float32 [C], the variance unbiased. tickets: int32 [TICKETS], zeros,
+    of launches that come one after the other.
     """
     grid, sizes, blocks = _plan(x, parts)
     mean, rstd = (torch.empty(parts, x.shape[1], dtype=torch.float32, device=x.device) for _ in range(2))
@@ -175,10 +178,11 @@ def gradient_sums(
     tickets: torch.Tensor,
     slope: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return (float32 [2, parts, C]: sums of dz and of dz * normalised x; float32 [2, C]: the same of all parts).
+    """Return (float32 [2, parts, C]: sums of dz and of dz * normalised x; float32 [2, C]: the same
+    of all parts).
 
-    dz is dy through the activation, whose slope below zero is `slope`: 0 for ReLU, 1 for none. dy: like x, in its
-    memory format. weight, bias: float32 [C]. The rest as above.
+    dz is dy through the activation, whose slope below zero is `slope`: 0 for ReLU, 1 for none. dy:
+    like x, in its memory format. weight, bias: float32 [C]. The rest as above.
     """
     parts = mean.shape[0]
     grid, sizes, blocks = _plan(x, parts)

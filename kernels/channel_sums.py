@@ -1,8 +1,9 @@
-"""Triton kernel that sums every channel of several tensors in one launch: the bias gradients of a network.
+"""Triton kernel that sums every channel of several tensors in one launch: the bias gradients of a
+network.
 
-A tensor lies in memory as [rows, C]: an image in channels_last, or [N, C]. Each has programs in proportion to its size,
-numbered one behind the other. A program sums a run of rows for some columns and writes what it found; whoever of a
-column's programs comes last (last_program.py) adds it up.
+A tensor lies in memory as [rows, C]: an image in channels_last, or [N, C]. Each has programs in
+proportion to its size, numbered one behind the other. A program sums a run of rows for some columns
+and writes what it found; whoever of a column's programs comes last (last_program.py) adds it up.
 """
 
 from collections.abc import Sequence
@@ -58,7 +59,9 @@ def _sum_run(
     x, partial, tickets, sums, program, groups: tl.constexpr, runs: tl.constexpr, steps: tl.constexpr,
     rows: tl.constexpr, C: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK: tl.constexpr, BLOCK_RUNS: tl.constexpr,
 ):  # fmt: skip
-    """Sum BLOCK columns of `steps` tiles of BLOCK_ROWS rows, and all runs of them as the last program."""
+    """Sum BLOCK columns of `steps` tiles of BLOCK_ROWS rows, and all runs of them as the last
+    program.
+    """
     group, run = program % groups, program // groups
     c = group * BLOCK + tl.arange(0, BLOCK)
     total = tl.zeros((BLOCK_ROWS, BLOCK), tl.float32)
@@ -77,11 +80,13 @@ def _sum_run(
 
 
 def channel_sums(tensors: Sequence[torch.Tensor], tickets: torch.Tensor) -> torch.Tensor:
-    """Return the sums of every channel, [C] of each tensor one behind the other, in the dtype of the tensors.
+    """Return the sums of every channel, [C] of each tensor one behind the other, in the dtype of
+    the tensors.
 
-    tensors: [N, C] contiguous or [N, C, H, W] in channels_last, of one dtype: float32, float16 or bfloat16; fewer than
-    2^31 elements each. Sums are float32 inside. tickets: int32 [TICKETS], zeros, of launches that come one after the
-    other; all tensors together may have TICKETS groups of COLUMNS channels.
+    tensors: [N, C] contiguous or [N, C, H, W] in channels_last, of one dtype: float32, float16 or
+    bfloat16; fewer than 2^31 elements each. Sums are float32 inside. tickets: int32 [TICKETS],
+    zeros, of launches that come one after the other; all tensors together may have TICKETS groups
+    of COLUMNS channels.
     """
     shares = _shares(tensors)
     last = shares[-1]

@@ -1,8 +1,11 @@
-"""Triton kernels of the layer that doubles an image (and halves one): kernel 4, stride 2, padding 1; csrc/deconv.h has the algebra.
+"""Triton kernels of the layer that doubles an image (and halves one): kernel 4, stride 2, padding
+1; csrc/deconv.h has the algebra.
 
-Each op is a matrix product whose operands are gathered where they lie: a program makes one tile of the result, and steps through what is summed.
-Images are [N, height, width, channels] in memory, weights [C, 4, 4, K]: small [N, h, w, C], big [N, H, W, K] with H = 2h or 2h + 1, W = 2w or
-2w + 1. bfloat16, float16 and float32, sums in float32. The sizes of a layer are constants of its kernels, the batch is not.
+Each op is a matrix product whose operands are gathered where they lie: a program makes one tile of
+the result, and steps through what is summed. Images are [N, height, width, channels] in memory,
+weights [C, 4, 4, K]: small [N, h, w, C], big [N, H, W, K] with H = 2h or 2h + 1, W = 2w or 2w + 1.
+bfloat16, float16 and float32, sums in float32. The sizes of a layer are constants of its kernels,
+the batch is not.
 """
 import torch
 import triton
@@ -24,7 +27,10 @@ def _up_kernel(
     C: tl.constexpr, K: tl.constexpr, h: tl.constexpr, w: tl.constexpr, H: tl.constexpr, W: tl.constexpr,
     ACT: tl.constexpr, PRECISION: tl.constexpr, LONG: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
 ):  # fmt: skip
-    """big = act(up(small, weight) + bias). Rows of a product are pixels (2m + a, 2p + b) of one parity (a, b), which two by two taps reach."""
+    """big = act(up(small, weight) + bias).
+
+    Rows of a product are pixels (2m + a, 2p + b) of one parity (a, b), which two by two taps reach.
+    """
     M: tl.constexpr = (H + 1) // 2
     P: tl.constexpr = (W + 1) // 2
     column_tiles: tl.constexpr = (K + COLUMNS - 1) // COLUMNS
@@ -38,7 +44,9 @@ def _up_kernel(
         i, j, tap = m + r * (2 * a - 1), p + s * (2 * b - 1), (1 + a + r * (2 - 4 * a)) * 4 + 1 + b + s * (2 - 4 * b)
         c = _span(step // 4, DEPTH, LONG)
         inside = (n < batch) & (i >= 0) & (i < h) & (j >= 0) & (j < w)
-        pixels = tl.load(small + ((n * h + i) * w + j)[:, None] * C + c[None, :], inside[:, None] & (c < C)[None, :], 0.0)
+        pixels = tl.load(
+            small + ((n * h + i) * w + j)[:, None] * C + c[None, :], inside[:, None] & (c < C)[None, :], 0.0
+        )
         taps = tl.load(weight + (c * 16 + tap)[:, None] * K + k[None, :], (c < C)[:, None] & (k < K)[None, :], 0.0)
         total = tl.dot(pixels, taps, total, input_precision=PRECISION)
     y, x = 2 * m + a, 2 * p + b
@@ -57,7 +65,9 @@ def _up_narrow_kernel(
     C: tl.constexpr, K: tl.constexpr, h: tl.constexpr, w: tl.constexpr, H: tl.constexpr, W: tl.constexpr,
     ACT: tl.constexpr, PRECISION: tl.constexpr, LONG: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
 ):  # fmt: skip
-    """The same for few big channels, the columns of the product being (a, b, k): nine pixels are gathered for all four parities, not 16."""
+    """The same for few big channels, the columns of the product being (a, b, k): nine pixels are
+    gathered for all four parities, not 16.
+    """
     M: tl.constexpr = (H + 1) // 2
     P: tl.constexpr = (W + 1) // 2
     n, m, p = _pixel(_span(tl.program_id(0), ROWS, LONG), M, P)
@@ -71,12 +81,22 @@ def _up_narrow_kernel(
             i, j, ky, kx = m + di, p + dj, a + 1 - 2 * di, b + 1 - 2 * dj
             inside = (n < batch) & (i >= 0) & (i < h) & (j >= 0) & (j < w)
             reached = (a < 2) & (ky >= 0) & (ky < 4) & (kx >= 0) & (kx < 4)
-            pixels = tl.load(small + ((n * h + i) * w + j)[:, None] * C + c[None, :], inside[:, None] & (c < C)[None, :], 0.0)
-            taps = tl.load(weight + (c * 16 * K)[:, None] + ((ky * 4 + kx) * K + k)[None, :], (c < C)[:, None] & reached[None, :], 0.0)
+            pixels = tl.load(
+                small + ((n * h + i) * w + j)[:, None] * C + c[None, :], inside[:, None] & (c < C)[None, :], 0.0
+            )
+            taps = tl.load(
+                weight + (c * 16 * K)[:, None] + ((ky * 4 + kx) * K + k)[None, :],
+                (c < C)[:, None] & reached[None, :],
+                0.0,
+            )
             total = tl.dot(pixels, taps, total, input_precision=PRECISION)
     y, x = 2 * m[:, None] + a[None, :], 2 * p[:, None] + b[None, :]
     result = _activated(_with_bias(total, bias, k, K), slope, ACT).to(big.dtype.element_ty)
-    tl.store(big + ((n[:, None] * H + y) * W + x) * K + k[None, :], result, (n < batch)[:, None] & (a < 2)[None, :] & (y < H) & (x < W))
+    tl.store(
+        big + ((n[:, None] * H + y) * W + x) * K + k[None, :],
+        result,
+        (n < batch)[:, None] & (a < 2)[None, :] & (y < H) & (x < W),
+    )
 
 
 @triton.jit(do_not_specialize=["batch"])
@@ -90,7 +110,9 @@ def _down_kernel(
     ACT: tl.constexpr, PRECISION: tl.constexpr, LONG: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
     FLAT: tl.constexpr, STEPS: tl.constexpr,
 ):  # fmt: skip
-    """small = act(down(big, weight) + bias): rows of the product are pixels of small, and the 16K channels of a window are summed."""
+    """small = act(down(big, weight) + bias): rows of the product are pixels of small, and the 16K
+    channels of a window are summed.
+    """
     column_tiles: tl.constexpr = (C + COLUMNS - 1) // COLUMNS
     row_tile, column_tile = _grouped(tl.program_id(0), tl.cdiv(batch * h * w, ROWS), column_tiles)
     row = _span(row_tile, ROWS, LONG)
@@ -116,7 +138,9 @@ def _weight_kernel(
     PRECISION: tl.constexpr, LONG: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
     FLAT: tl.constexpr, COLUMN_TILES: tl.constexpr,
 ):  # fmt: skip
-    """One part of weight(small, big): rows of the product are channels of small, columns the 16K of a window, and pixels of small are summed."""
+    """One part of weight(small, big): rows of the product are channels of small, columns the 16K of
+    a window, and pixels of small are summed.
+    """
     row_tiles: tl.constexpr = (C + ROWS - 1) // ROWS
     row_tile, column_tile = _grouped(tl.program_id(0), row_tiles, COLUMN_TILES)
     c = _span(row_tile, ROWS, LONG)
@@ -129,7 +153,11 @@ def _weight_kernel(
         windows = _windows(big, n, i, j, ky, kx, in_big, real, batch, K, H, W)
         total = tl.dot(centres, windows, total, input_precision=PRECISION)
     row = tl.program_id(1) * C + c
-    tl.store(sums + row[:, None] * (16 * K) + in_weight[None, :], total.to(sums.dtype.element_ty), (c < C)[:, None] & real[None, :])
+    tl.store(
+        sums + row[:, None] * (16 * K) + in_weight[None, :],
+        total.to(sums.dtype.element_ty),
+        (c < C)[:, None] & real[None, :],
+    )
 
 
 @triton.jit(do_not_specialize=["parts"])
@@ -144,13 +172,17 @@ def _sum_parts_kernel(
     total = tl.zeros((ROWS, COLUMNS), tl.float32)
     for step in range(tl.cdiv(parts, ROWS)):
         part = _span(step, ROWS, LONG)
-        total += tl.load(sums + part[:, None] * size + column[None, :], (part < parts)[:, None] & (column < size)[None, :], 0.0)
+        total += tl.load(
+            sums + part[:, None] * size + column[None, :], (part < parts)[:, None] & (column < size)[None, :], 0.0
+        )
     tl.store(result + column, tl.sum(total, 0).to(result.dtype.element_ty), column < size)
 
 
 @triton.jit
 def _grouped(program, row_tiles, column_tiles):
-    """The tile of a program, (row, column): down each column of eight rows of tiles, so that programs that run at once share operands in L2."""
+    """The tile of a program, (row, column): down each column of eight rows of tiles, so that
+    programs that run at once share operands in L2.
+    """
     first = program // (8 * column_tiles) * 8
     rows = tl.minimum(row_tiles - first, 8)
     return first + program % (8 * column_tiles) % rows, program % (8 * column_tiles) // rows
@@ -170,9 +202,11 @@ def _pixel(index, HEIGHT: tl.constexpr, WIDTH: tl.constexpr):
 
 @triton.jit
 def _window(tile, K: tl.constexpr, W: tl.constexpr, SIZE: tl.constexpr, FLAT: tl.constexpr, LONG: tl.constexpr):
-    """SIZE channels of a 4x4 window: tap row, tap column, offset in big from the window's corner, offset in weight from its row, whether real.
+    """SIZE channels of a 4x4 window: tap row, tap column, offset in big from the window's corner,
+    offset in weight from its row, whether real.
 
-    FLAT: a tile goes on from one tap to the next. Else it keeps to one, whose row and column are scalars.
+    FLAT: a tile goes on from one tap to the next. Else it keeps to one, whose row and column are
+    scalars.
     """
     if FLAT:
         in_weight = _span(tile, SIZE, LONG)
@@ -209,17 +243,28 @@ def _activated(x, slope, ACT: tl.constexpr):
     elif ACT == 2:
         x = tl.where(x < 0, x * slope, x)
     elif ACT == 3:
-        e, xx = tl.exp(-2 * tl.abs(x)), x * x  # no overflow, but 1 - e cancels near zero: there the series, off by 5e-8 of the value at 0.1
+        # no overflow, but 1 - e cancels near zero: there the series, off by 5e-8 of the value at
+        # 0.1
+        e, xx = tl.exp(-2 * tl.abs(x)), x * x
         far = (1 - e) / (1 + e)
         x = tl.where(xx < 0.01, x * (1 + xx * (-1 / 3 + xx * (2 / 15))), tl.where(x < 0, -far, far))
     return x
 
 
-def up(small: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, height: int, width: int, act: int, slope: float) -> torch.Tensor:
+def up(
+    small: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    height: int,
+    width: int,
+    act: int,
+    slope: float,
+) -> torch.Tensor:
     """act(up(small, weight) + bias), [N, K, height, width].
 
-    small [N, C, h, w] and weight [C, K, 4, 4], both channels_last; bias [K] or None; all of one dtype, on the current device.
-    act: 0 linear, 1 relu, 2 leaky_relu with `slope` below zero, 3 tanh.
+    small [N, C, h, w] and weight [C, K, 4, 4], both channels_last; bias [K] or None; all of one
+    dtype, on the current device. act: 0 linear, 1 relu, 2 leaky_relu with `slope` below zero, 3
+    tanh.
     """
     (N, C, h, w), K = small.shape, weight.shape[1]
     big = _empty(small, N, K, height, width)
@@ -235,7 +280,9 @@ def up(small: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, hei
 
 
 def down(big: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, act: int, slope: float) -> torch.Tensor:
-    """act(down(big, weight) + bias), [N, C, h, w], for big [N, K, H, W], weight [C, K, 4, 4] and bias [C] or None; the rest as for `up`."""
+    """act(down(big, weight) + bias), [N, C, h, w], for big [N, K, H, W], weight [C, K, 4, 4] and
+    bias [C] or None; the rest as for `up`.
+    """
     (N, K, H, W), C = big.shape, weight.shape[0]
     small = _empty(big, N, C, H // 2, W // 2)
     if small.numel() == 0:
@@ -250,10 +297,11 @@ def down(big: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, act
 
 
 def weight(small: torch.Tensor, big: torch.Tensor) -> torch.Tensor:
-    """weight(small, big), [C, K, 4, 4], for small [N, C, h, w] and big [N, K, H, W]: of one dtype, channels_last as the result is.
+    """weight(small, big), [C, K, 4, 4], for small [N, C, h, w] and big [N, K, H, W]: of one dtype,
+    channels_last as the result is.
 
-    Where the result has too few tiles for a GPU the pixels are summed in parts, in float32, and those in a second pass, always in the same
-    order: equal inputs give equal bits.
+    Where the result has too few tiles for a GPU the pixels are summed in parts, in float32, and
+    those in a second pass, always in the same order: equal inputs give equal bits.
     """
     (N, C, h, w), (K, H, W) = small.shape, big.shape[1:]
     result = _empty(small, C, K, 4, 4)
@@ -270,18 +318,24 @@ def weight(small: torch.Tensor, big: torch.Tensor) -> torch.Tensor:
         C=C, K=K, h=h, w=w, H=H, W=W, LONG=_is_long(small, big, sums), FLAT=K <= deconv_tiles.FLAT, COLUMN_TILES=column_tiles, **tile,
     )  # fmt: skip
     if parts > 1:
-        _sum_parts_kernel[(triton.cdiv(result.numel(), 128),)](sums, result, result.numel(), parts, LONG=_is_long(sums), ROWS=16, COLUMNS=128)
+        _sum_parts_kernel[(triton.cdiv(result.numel(), 128),)](
+            sums, result, result.numel(), parts, LONG=_is_long(sums), ROWS=16, COLUMNS=128
+        )
     return result
 
 
-def _kind_and_tile(direction: str, small: torch.Tensor, big: torch.Tensor) -> tuple[deconv_tiles.Kind, dict[str, int | str]]:
+def _kind_and_tile(
+    direction: str, small: torch.Tensor, big: torch.Tensor
+) -> tuple[deconv_tiles.Kind, dict[str, int | str]]:
     """Return the kind of a call, and what its launch says of its tiles."""
     kind = deconv_tiles.kind_of(direction, small.shape, big.shape, small.dtype)
     return kind, deconv_tiles.launch_options(kind, deconv_tiles.tile_of(kind))
 
 
 def _steps_and_parts(steps: int, tiles: int) -> tuple[int, int]:
-    """How many steps a part has and how many parts there are, so that a result of `tiles` tiles fills a GPU once."""
+    """How many steps a part has and how many parts there are, so that a result of `tiles` tiles
+    fills a GPU once.
+    """
     steps_a_part = max(triton.cdiv(steps, max(deconv_tiles.PROGRAMS // tiles, 1)), FEWEST_STEPS)
     return steps_a_part, triton.cdiv(steps, steps_a_part)
 

@@ -1,7 +1,7 @@
 """Which tile the Triton kernels of the deconvolution compute at a time, by kind of product.
 
-The default is made from the counts alone: no GPU has measured it yet. `use` replaces it where another was measured to
-be faster.
+The default is made from the counts alone: no GPU has measured it yet. `use` replaces it where
+another was measured to be faster.
 """
 
 from typing import NamedTuple
@@ -13,8 +13,8 @@ NARROW = 4  # big channels up to which all four parities of a pixel fit into the
 FLAT = (
     15  # big channels up to which the 16 taps are one run of 16K channels: padded to 16 each they would be mostly zeros
 )
-# Programs that fill a GPU: the multiprocessors of an H100 or H200 (an A100 has 108, a B200 148). The same everywhere, for
-# equal sums.
+# Programs that fill a GPU: the multiprocessors of an H100 or H200 (an A100 has 108, a B200 148).
+# The same everywhere, for equal sums.
 PROGRAMS = 132
 DTYPE_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 KERNELS = {"up": 4, "up_narrow": 1, "down": 1, "down_flat": 1, "weight": 1, "weight_flat": 1}  # products a call
@@ -23,7 +23,9 @@ MOST_SUMS = 128  # registers of a thread that its sums may take: half of what th
 
 
 class Kind(NamedTuple):
-    """One product as the choice sees it: rows x columns of a result, each a sum of `summed` products."""
+    """One product as the choice sees it: rows x columns of a result, each a sum of `summed`
+    products.
+    """
 
     kernel: str  # of KERNELS
     dtype: str  # of DTYPE_BYTES
@@ -47,7 +49,10 @@ _used: dict[Kind, Tile] = {}
 
 
 def kind_of(direction: str, small: torch.Size, big: torch.Size, dtype: torch.dtype) -> Kind:
-    """Return the kind of a call. direction: up | down | weight; small [N, C, h, w], big [N, K, H, W]."""
+    """Return the kind of a call.
+
+    direction: up | down | weight; small [N, C, h, w], big [N, K, H, W].
+    """
     (N, C, h, w), (K, H, W) = small, big[1:]
     like = str(dtype).removeprefix("torch."), _precision(dtype)
     if direction == "up":
@@ -65,7 +70,10 @@ def tile_of(kind: Kind) -> Tile:
 
 
 def default_tile(kind: Kind) -> Tile:
-    """Return the largest tile that gives the GPU enough programs: it reads the least. `weight` cuts its sum instead."""
+    """Return the largest tile that gives the GPU enough programs: it reads the least.
+
+    `weight` cuts its sum instead.
+    """
     widest, columns = _widest(kind), min(_power_of_2(kind.columns), _widest(kind))
     if kind.kernel.startswith("weight"):
         return _tile(kind, min(_power_of_2(kind.rows), widest), columns)
@@ -89,7 +97,10 @@ def tiles_to_try(kind: Kind) -> list[Tile]:
 
 
 def use(kind: Kind, tile: Tile) -> str | None:
-    """Run calls of this kind with this tile from now on. None, or why they cannot: then nothing changes."""
+    """Run calls of this kind with this tile from now on.
+
+    None, or why they cannot: then nothing changes.
+    """
     problem = problem_of(kind, tile)
     if problem is None:
         _used[kind] = tile

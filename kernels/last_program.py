@@ -1,7 +1,8 @@
 """How the last program of a launch is found, which puts together what all of them wrote.
 
-Programs count themselves at a ticket, an int32 that is zero before and after: the last one leaves it so, as a replayed
-CUDA graph needs it. Results are put together in the same order whoever that is.
+Programs count themselves at a ticket, an int32 that is zero before and after: the last one leaves
+it so, as a replayed CUDA graph needs it. Results are put together in the same order whoever that
+is.
 """
 
 import triton
@@ -14,7 +15,9 @@ CACHED = tl.constexpr(".cg")  # other programs wrote it: read it from where all 
 
 @triton.jit
 def is_last(ticket, num):
-    """Return true in the last of the `num` programs that come here: all have written, the ticket is at zero."""
+    """Return true in the last of the `num` programs that come here: all have written, the ticket is
+    at zero.
+    """
     tl.debug_barrier()  # all threads have written
     last = tl.atomic_add(ticket, 1, sem="acq_rel") == num - 1
     if last:

@@ -1,16 +1,21 @@
 """Triton kernels of a discriminator's end and its loss; csrc/leaky_relu_bce.h has the formulas.
 
-float32, bfloat16 and float16 features, sums in float32; a weight that is None stands for features that are the logits. Forward, a program makes a few
-logits; backward, it makes some columns of dx and of dweight for a run of rows, always in the same order.
+float32, bfloat16 and float16 features, sums in float32; a weight that is None stands for features
+that are the logits. Forward, a program makes a few logits; backward, it makes some columns of dx
+and of dweight for a run of rows, always in the same order.
 """
 import torch
 import triton
 import triton.language as tl
 
 TILE = 1024  # features of a row at a time at most; the fewer there are, the more rows
-COLUMNS = 64  # of a backward program: 128 bytes of a bfloat16 row, and 128 programs for the 8192 features of a DCGAN, one a multiprocessor
+# of a backward program: 128 bytes of a bfloat16 row, and 128 programs for the 8192 features of a
+# DCGAN, one a multiprocessor
+COLUMNS = 64
 ROWS = 32  # of a backward tile
-FEWEST_STEPS = 8  # tiles of rows that a program sums at least before the rows are split among more: partial sums cost another launch
+# Tiles of rows that a program sums at least before the rows are split among more: partial sums cost
+# another launch
+FEWEST_STEPS = 8
 PROGRAMS = 512  # that are plenty: four for each of the 132 multiprocessors of an H100 or H200
 
 
@@ -22,7 +27,9 @@ def _activate(v, SLOPE: tl.constexpr):
 
 @triton.jit
 def _log_of_one_plus(e):
-    """log(1 + e) for e in [0, 1], twice the series of artanh(e / (2 + e)): to 1e-8 of its value, where log(1 + e) would lose a small e."""
+    """log(1 + e) for e in [0, 1], twice the series of artanh(e / (2 + e)): to 1e-8 of its value,
+    where log(1 + e) would lose a small e.
+    """
     s = e / (2 + e)
     q = s * s
     tail = 1 / 7 + q * (1 / 9 + q * (1 / 11 + q * (1 / 13 + q * (1 / 15))))
@@ -45,7 +52,9 @@ def _forward_kernel(
     total = tl.zeros((BLOCK_ROWS, BLOCK), tl.float32)
     for start in range(0, F, BLOCK):
         f = start + tl.arange(0, BLOCK)
-        v = _activate(tl.load(x + n[:, None] * F + f[None, :], (n < rows)[:, None] & (f < F)[None, :], 0.0).to(tl.float32), SLOPE)
+        v = _activate(
+            tl.load(x + n[:, None] * F + f[None, :], (n < rows)[:, None] & (f < F)[None, :], 0.0).to(tl.float32), SLOPE
+        )
         if weight is not None:
             v = v * tl.load(weight + f, f < F, 0.0)[None, :]
         total += v
@@ -80,7 +89,8 @@ def _backward_kernel(
         t = target if targets is None else tl.load(targets + n, n < rows, 0.0)
         logit = tl.load(logits + n, n < rows, 0.0)
         e = tl.exp(-tl.abs(logit))
-        likely, unlikely = 1 / (1 + e), e / (1 + e)  # sigmoid of |l| and of -|l|: sigmoid(l) - t would lose its digits where D is sure
+        # Sigmoid of |l| and of -|l|: sigmoid(l) - t would lose its digits where D is sure
+        likely, unlikely = 1 / (1 + e), e / (1 + e)
         g = tl.where(logit < 0, (1 - t) * unlikely - t * likely, (1 - t) * likely - t * unlikely)
         g = tl.zeros_like(g) if dloss is None else g * tl.load(dloss + n * dloss_stride, n < rows, 0.0)
         if dlogits is not None:
@@ -103,9 +113,18 @@ def _backward_kernel(
 
 
 def forward(
-    x: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None, targets: torch.Tensor | None, target: float, slope: float
+    x: torch.Tensor,
+    weight: torch.Tensor | None,
+    bias: torch.Tensor | None,
+    targets: torch.Tensor | None,
+    target: float,
+    slope: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(loss, logits), float32 [rows]. x: contiguous [rows, F], or [rows] where weight is None; weight [F], bias [1], targets [rows]: float32."""
+    """(loss, logits), float32 [rows].
+
+    x: contiguous [rows, F], or [rows] where weight is None; weight [F], bias [1], targets [rows]:
+    float32.
+    """
     rows, F = x.shape[0], x.numel() // x.shape[0]
     block = min(triton.next_power_of_2(F), TILE)
     loss, logits = (torch.empty(rows, dtype=torch.float32, device=x.device) for _ in range(2))
@@ -126,7 +145,9 @@ def gradients(
     needs_dx: bool,
     needs_dparameters: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(dx like x, float32 [F + 1]: dweight and then dbias), each with no elements where it is not needed. dloss, dlogits: float32 [rows]."""
+    """(dx like x, float32 [F + 1]: dweight and then dbias), each with no elements where it is not
+    needed. dloss, dlogits: float32 [rows].
+    """
     rows, F = x.shape[0], x.numel() // x.shape[0]
     block = min(triton.next_power_of_2(F), COLUMNS)
     block_rows = ROWS * COLUMNS // block

@@ -1,4 +1,6 @@
-"""What every test relies on: GPU tests are skipped where there is none, and no test touches the user's cache of data."""
+"""What every test relies on: GPU tests are skipped where there is none, and no test touches the
+user's cache of data.
+"""
 import os
 import sys
 from pathlib import Path
@@ -31,7 +33,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):
-    """A cache folder for this run of the tests alone: downloads and measurements neither come from the user's nor go there."""
+    """A cache folder for this run of the tests alone: downloads and measurements neither come from
+    the user's nor go there.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FASTGAN_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield

@@ -1,4 +1,6 @@
-"""Small systems for the tests of step, engine and trainer: every preset's kind at a size that runs in milliseconds."""
+"""Small systems for the tests of step, engine and trainer: every preset's kind at a size that runs
+in milliseconds.
+"""
 import contextlib
 import dataclasses
 
@@ -18,9 +20,10 @@ CPU = torch.device("cpu")
 FP32 = Precision("cpu", torch.float32, "test")
 COMPILED = Ladder()
 
-# dcgan at 16x16: G has a projection and 2 deconvolutions, D has 2 strided convolutions and its head. G runs forward once, D twice: for
-# real and fake images at once, and in G's step. D's weight gradients come from its own step alone, which needs none for its images; G's step goes
-# through all of D, and not to z.
+# dcgan at 16x16: G has a projection and 2 deconvolutions, D has 2 strided convolutions and its
+# head. G runs forward once, D twice: for real and fake images at once, and in G's step. D's weight
+# gradients come from its own step alone, which needs none for its images; G's step goes through all
+# of D, and not to z.
 NO_WASTE = {
     "mm": 1 + 1,  # the projection: forward, weight gradient
     "convolution transposed": 2 + (1 + 2),  # G forward; input gradients of D's strided ones: D's step, G's step
@@ -39,11 +42,17 @@ SMALL = {
 
 
 def tiny_config(preset: str, **overrides) -> Config:
-    """A preset with narrow layers on 16x16 images, of 3 classes where it takes any; overrides: section__key=value."""
+    """A preset with narrow layers on 16x16 images, of 3 classes where it takes any; overrides:
+    section__key=value.
+    """
     config, small = presets.preset(preset), dict(SMALL)
     model = config.model
     if model.architecture in ("samples", "points"):
-        small |= {"model.img_resolution": None, "model.img_channels": None, "run.batch_size": 200 if model.architecture == "samples" else 8}
+        small |= {
+            "model.img_resolution": None,
+            "model.img_channels": None,
+            "run.batch_size": 200 if model.architecture == "samples" else 8,
+        }
     if model.cond:
         small |= {"model.c_dim": 3}
     if model.shared_dim:
@@ -52,7 +61,11 @@ def tiny_config(preset: str, **overrides) -> Config:
         small |= {"model.attention": 8}
     if model.widths:
         small |= {"model.widths": (16, 16, 8), "model.cardinalities": (2, 2, 2), "model.blocks": (1, 1, 1)}
-    small = {key: value for key, value in small.items() if model.architecture in USED_BY.get(key.removeprefix("model."), (model.architecture,))}
+    small = {
+        key: value
+        for key, value in small.items()
+        if model.architecture in USED_BY.get(key.removeprefix("model."), (model.architecture,))
+    }
     for key, value in (small | {key.replace("__", "."): value for key, value in overrides.items()}).items():
         config = replace(config, key, value)
     return config
@@ -61,7 +74,9 @@ def tiny_config(preset: str, **overrides) -> Config:
 def tiny_networks(config: Config, seed: int = 0) -> TrainState:
     torch.manual_seed(seed)
     G, D = models.build(config.model)
-    signature = inspect_pair.inspect(G, D, config.model.z_dim, config.run.batch_size, CPU, config.model.c_dim, config.loss.class_D > 0)
+    signature = inspect_pair.inspect(
+        G, D, config.model.z_dim, config.run.batch_size, CPU, config.model.c_dim, config.loss.class_D > 0
+    )
     return make_train_state(G, D, config, signature.img_shape, CPU, signature.one_pass)
 
 
@@ -80,7 +95,9 @@ def random_inputs(config: Config, seed: int | torch.Generator = 0) -> StepInputs
     return StepInputs(real_img, z[0], z[1] if config.loss.fresh_fakes else None, flips, noise)
 
 
-def make_engine(config: Config, state: TrainState, precision: Precision = FP32, ladder: Ladder = COMPILED, graphs=None, report=None) -> Engine:
+def make_engine(
+    config: Config, state: TrainState, precision: Precision = FP32, ladder: Ladder = COMPILED, graphs=None, report=None
+) -> Engine:
     """An engine whose inputs are random, the same for every engine of the configuration."""
     generator = torch.Generator().manual_seed(7)
 
@@ -90,8 +107,17 @@ def make_engine(config: Config, state: TrainState, precision: Precision = FP32, 
     def precise_step(inputs):
         return update(state, FP32, inputs)
 
-    phase = Phase(lambda: random_inputs(config, generator), step, None if precision.compute_dtype == torch.float32 else precise_step)
-    return Engine(single_phase(phase, state.tensors(), [generator], state.counters), ladder, graphs, ([] if report is None else report).append)
+    phase = Phase(
+        lambda: random_inputs(config, generator),
+        step,
+        None if precision.compute_dtype == torch.float32 else precise_step,
+    )
+    return Engine(
+        single_phase(phase, state.tensors(), [generator], state.counters),
+        ladder,
+        graphs,
+        ([] if report is None else report).append,
+    )
 
 
 class SilentProgress:

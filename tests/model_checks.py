@@ -1,4 +1,6 @@
-"""What every model must do: gradients for all parameters, a penalty on D that is right, and a penalised step as one graph."""
+"""What every model must do: gradients for all parameters, a penalty on D that is right, and a
+penalised step as one graph.
+"""
 import copy
 
 import torch
@@ -24,9 +26,11 @@ def check_gradients_reach_every_parameter(G: nn.Module, D: nn.Module, z: torch.T
 
 
 def check_penalty(D: nn.Module, img: torch.Tensor, c: torch.Tensor | None) -> None:
-    """The penalty's gradient for the weights, in float64, against a difference of the penalty along a random direction. D: in evaluation mode here.
+    """The penalty's gradient for the weights, in float64, against a difference of the penalty along
+    a random direction. D: in evaluation mode here.
 
-    Spectral norms are brought to their fixed point before, where the gradient that leaves the iteration out is the whole gradient.
+    Spectral norms are brought to their fixed point before, where the gradient that leaves the
+    iteration out is the whole gradient.
     """
     D, img = copy.deepcopy(D).double(), img.double()
     for _ in range(400):
@@ -43,7 +47,9 @@ def check_penalty(D: nn.Module, img: torch.Tensor, c: torch.Tensor | None) -> No
 
     gradients = torch.autograd.grad(penalty(), weights, allow_unused=True, materialize_grads=True)
     direction = [torch.randn_like(weight) for weight in weights]
-    step = 1e-6 * sum(weight.square().sum() for weight in weights).sqrt() / sum(d.square().sum() for d in direction).sqrt()
+    step = (
+        1e-6 * sum(weight.square().sum() for weight in weights).sqrt() / sum(d.square().sum() for d in direction).sqrt()
+    )
     values = []
     for sign in (1, -1):
         with torch.no_grad():
@@ -57,7 +63,9 @@ def check_penalty(D: nn.Module, img: torch.Tensor, c: torch.Tensor | None) -> No
 
 
 def check_one_graph(D: nn.Module, img: torch.Tensor, c: torch.Tensor | None) -> None:
-    """Gradients of a loss with a penalty, traced without a break, equal eager ones; buffers move alike."""
+    """Gradients of a loss with a penalty, traced without a break, equal eager ones; buffers move
+    alike.
+    """
     twin = copy.deepcopy(D)
     grad_probe = torch.zeros_like(img, requires_grad=True)
 

@@ -1,7 +1,9 @@
-"""A GAN's training as a tutorial writes it: loops, backward(), torch.optim and `if`s. What the phases of the step are held to.
+"""A GAN's training as a tutorial writes it: loops, backward(), torch.optim and `if`s.
 
-Losses and penalties are written out here from the papers, in passes of their own, and nothing is taken from fastgan but the random numbers
-and the augmentations, which have tests of their own.
+What the phases of the step are held to.
+
+Losses and penalties are written out here from the papers, in passes of their own, and nothing is
+taken from fastgan but the random numbers and the augmentations, which have tests of their own.
 """
 import copy
 import math
@@ -24,7 +26,7 @@ CPU = torch.device("cpu")
 FP32 = Precision("cpu", torch.float32, "test")
 Z_DIM, C_DIM, RESOLUTION, BATCH_SIZE, NUM_IMAGES = 5, 3, 16, 4, 44
 
-# --- tiny networks, smooth, so that rounding stays rounding ----------------------------------------------------------------------------------------
+# --- tiny networks, smooth, so that rounding stays rounding -----------------------------------------------------------
 
 
 class G(nn.Module):
@@ -33,7 +35,11 @@ class G(nn.Module):
     def __init__(self, classes: str = "none", norm: bool = False):
         super().__init__()
         self.classes = classes
-        self.embed = {"none": lambda: None, "numbers": lambda: nn.Embedding(C_DIM, 3), "one_hot": lambda: nn.Linear(C_DIM, 3)}[classes]()
+        self.embed = {
+            "none": lambda: None,
+            "numbers": lambda: nn.Embedding(C_DIM, 3),
+            "one_hot": lambda: nn.Linear(C_DIM, 3),
+        }[classes]()
         self.first = nn.Linear(Z_DIM + (0 if self.embed is None else 3), 4 * 4 * 4)
         self.norm = nn.BatchNorm2d(4) if norm else nn.Identity()
         self.up, self.last = nn.ConvTranspose2d(4, 3, 4, 2, 1), nn.ConvTranspose2d(3, 1, 4, 2, 1)
@@ -67,12 +73,16 @@ class StyleG(nn.Module):
 
 
 class D(nn.Module):
-    """[N, 1, 16, 16] -> [N] logits, or a map of 2 x 2. classes: none | numbers | one_hot (projections) | classifier (a pair of outputs)."""
+    """[N, 1, 16, 16] -> [N] logits, or a map of 2 x 2.
+
+    classes: none | numbers | one_hot (projections) | classifier (a pair of outputs).
+    """
 
     def __init__(self, classes: str = "none", norm: bool = False, is_map: bool = False):
         super().__init__()
         self.classes, self.is_map = classes, is_map
-        self.down, self.again = nn.Conv2d(1, 4, 4, 2, 1), nn.Conv2d(4, 4, 4, 2, 1, bias=not norm)  # a bias would move by rounding alone
+        # a bias would move by rounding alone
+        self.down, self.again = nn.Conv2d(1, 4, 4, 2, 1), nn.Conv2d(4, 4, 4, 2, 1, bias=not norm)
         self.norm = nn.BatchNorm2d(4) if norm else nn.Identity()
         self.last = nn.Conv2d(4, 1, 2, 2) if is_map else nn.Linear(64, 1)
         self.embed = {"numbers": nn.Embedding, "one_hot": nn.Linear, "classifier": lambda num, width: nn.Linear(width, num)}.get(
@@ -111,11 +121,14 @@ class ReconstructingD(nn.Module):
         return self.last(h), (self.decoder(h) - img.flatten(1)).square().mean(1)
 
 
-# --- both ways to train them -----------------------------------------------------------------------------------------------------------------------
+# --- both ways to train them ------------------------------------------------------------------------------------------
 
 
 def config_of(**overrides) -> Config:
-    """overrides: section__key=value. Adam's eps is large, so that a gradient twice as large is no longer the same step."""
+    """overrides: section__key=value.
+
+    Adam's eps is large, so that a gradient twice as large is no longer the same step.
+    """
     config = Config()
     base = {"model__architecture": "custom", "model__z_dim": Z_DIM, "run__batch_size": BATCH_SIZE, "optim__lr_G": 1e-2, "optim__lr_D": 2e-2,
             "optim__beta2": 0.9, "optim__eps": 1e-2, "run__compile": False}  # fmt: skip
@@ -128,7 +141,9 @@ def make_feed(config: Config) -> ResidentFeed:
     generator = torch.Generator().manual_seed(3)
     images = torch.randint(0, 256, (NUM_IMAGES, RESOLUTION, RESOLUTION, 1), dtype=torch.uint8, generator=generator)
     labels = torch.randint(0, C_DIM, (NUM_IMAGES,), generator=generator) if config.model.c_dim else None
-    return ResidentFeed(images, config.run.batch_size * (2 if config.loss.name == "relativistic" else 1), seed=5, labels=labels)
+    return ResidentFeed(
+        images, config.run.batch_size * (2 if config.loss.name == "relativistic" else 1), seed=5, labels=labels
+    )
 
 
 class Ours:
@@ -136,11 +151,17 @@ class Ours:
 
     def __init__(self, config: Config, G: nn.Module, D: nn.Module, reports: list | None = None):
         classifies = config.loss.class_D > 0
-        self.signature = inspect_pair.inspect(G, D, config.model.z_dim, config.run.batch_size, CPU, config.model.c_dim, classifies)
-        self.state: TrainState = make_train_state(G, D, config, self.signature.img_shape, CPU, self.signature.one_pass, self.signature.one_hot)
+        self.signature = inspect_pair.inspect(
+            G, D, config.model.z_dim, config.run.batch_size, CPU, config.model.c_dim, classifies
+        )
+        self.state: TrainState = make_train_state(
+            G, D, config, self.signature.img_shape, CPU, self.signature.one_pass, self.signature.one_hot
+        )
         self.feed, self.generator = make_feed(config), torch.Generator().manual_seed(11)
         report = ([] if reports is None else reports).append
-        self.engine: Engine = build_engine.make_engine(config, self.signature, self.state, self.feed, self.generator, FP32, report)
+        self.engine: Engine = build_engine.make_engine(
+            config, self.signature, self.state, self.feed, self.generator, FP32, report
+        )
         self.step = 0
 
     def run(self, num_steps: int, at_once: int = 1) -> None:
@@ -159,11 +180,16 @@ class Ours:
 
 
 class ProductAdam:
-    """Adam whose bias is corrected by the product of the betas so far: what the weights of a mean with changing betas add up to."""
+    """Adam whose bias is corrected by the product of the betas so far: what the weights of a mean
+    with changing betas add up to.
+    """
 
     def __init__(self, parameters, lr, betas, eps):
         self.param_groups = [{"params": list(parameters), "lr": lr, "betas": betas, "eps": eps}]
-        self.state = {p: {"exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)} for p in self.param_groups[0]["params"]}
+        self.state = {
+            p: {"exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
+            for p in self.param_groups[0]["params"]
+        }
         self.powers = [1.0, 1.0]
 
     def zero_grad(self):
@@ -184,7 +210,9 @@ class ProductAdam:
 class Plain:
     """The loop. one_hot: how classes are told."""
 
-    def __init__(self, config: Config, G: nn.Module, D: nn.Module, source: build_engine.InputSource, one_hot: bool = False):
+    def __init__(
+        self, config: Config, G: nn.Module, D: nn.Module, source: build_engine.InputSource, one_hot: bool = False
+    ):
         self.config, self.G, self.D, self.source, self.one_hot = config, G.train(), D.train(), source, one_hot
         self.G_ema, self.feed = copy.deepcopy(G), make_feed(config)
         self.nimg, self.number, self.path_mean, self.seen = 0, 0, 0.0, {}
@@ -192,7 +220,10 @@ class Plain:
         self.is_lazy = penalty.D_every > 1
         self.ratio_D = penalty.D_every / (penalty.D_every + 1) if self.is_lazy else 1.0
         self.ratio_G = penalty.G_every / (penalty.G_every + 1) if penalty.pl_weight else 1.0
-        self.optimizer_D, self.optimizer_G = self._optimizer(D, optim.lr_D, self.ratio_D), self._optimizer(G, optim.lr_G, self.ratio_G)
+        self.optimizer_D, self.optimizer_G = (
+            self._optimizer(D, optim.lr_D, self.ratio_D),
+            self._optimizer(G, optim.lr_G, self.ratio_G),
+        )
 
     def _optimizer(self, network, lr, ratio):
         optim, parameters = self.config.optim, list(network.parameters())
@@ -250,16 +281,26 @@ class Plain:
     def _real(self, img, numbers):
         img = img / 127.5 - 1
         if numbers.mirror is not None:
-            img = torch.stack([each.flip(2) if draw.item() < 0.5 else each for each, draw in zip(img, numbers.mirror, strict=True)])
+            img = torch.stack(
+                [each.flip(2) if draw.item() < 0.5 else each for each, draw in zip(img, numbers.mirror, strict=True)]
+            )
         return self._seen(img, numbers, 0, 0)
 
     def _seen(self, img, numbers, augment_index, noise_index):
         """What D sees of an image."""
         if numbers.augment is not None:
             kind, policy = self.config.augment.kind, self.config.augment.policy
-            policy = tuple(policy.split(",")) if policy else {"diff": ("colour", "translation", "cutout"), "ada": tuple(GROUPS)}[kind]
+            policy = (
+                tuple(policy.split(","))
+                if policy
+                else {"diff": ("colour", "translation", "cutout"), "ada": tuple(GROUPS)}[kind]
+            )
             uniform = numbers.augment[augment_index]
-            img = diff_augment(img, uniform, policy) if kind == "diff" else ada_augment(img, uniform, torch.tensor(self.config.augment.p), policy)
+            img = (
+                diff_augment(img, uniform, policy)
+                if kind == "diff"
+                else ada_augment(img, uniform, torch.tensor(self.config.augment.p), policy)
+            )
         return img if numbers.noise is None else img + self.config.loss.instance_noise * numbers.noise[noise_index]
 
     # --- D
@@ -296,12 +337,18 @@ class Plain:
         if loss.name == "least_squares":
             return (F.mse_loss(real, one) + F.mse_loss(fake, zero)) / 2
         margins = (1.0, 1.0) if numbers.margin is None else loss.hinge_margin + (1 - loss.hinge_margin) * numbers.margin
-        return sum((t * F.relu(m - x) + (1 - t) * F.relu(m + x)).mean() for x, t, m in zip((real, fake), (one, zero), margins, strict=True))
+        return sum(
+            (t * F.relu(m - x) + (1 - t) * F.relu(m + x)).mean()
+            for x, t, m in zip((real, fake), (one, zero), margins, strict=True)
+        )
 
     def _penalty(self, real_img, fake_img, labels, numbers):
         """The sum of D's penalties, each from a pass of its own."""
         penalty, total = self.config.penalty, 0.0
-        for name, weight, img in (("r1_penalty", penalty.r1_gamma / 2, real_img), ("r2_penalty", penalty.r2_gamma / 2, fake_img)):
+        for name, weight, img in (
+            ("r1_penalty", penalty.r1_gamma / 2, real_img),
+            ("r2_penalty", penalty.r2_gamma / 2, fake_img),
+        ):
             if weight:
                 value = self._slopes(img, labels).square().sum(1).mean()
                 total = total + weight * self.gamma_factor * value
@@ -319,7 +366,10 @@ class Plain:
 
     def _penalise_D(self, numbers, real, labels):
         fake_img = self._seen(self._generate(numbers.z, labels).detach(), numbers, 1, 1)
-        self._descend(self.optimizer_D, self.config.penalty.D_every * self._penalty(self._real(real, numbers), fake_img, labels, numbers))
+        self._descend(
+            self.optimizer_D,
+            self.config.penalty.D_every * self._penalty(self._real(real, numbers), fake_img, labels, numbers),
+        )
 
     # --- G
 
@@ -342,7 +392,10 @@ class Plain:
             for p in self.G.parameters():
                 if p.dim() > 1:
                     products = p.flatten(1) @ p.flatten(1).T
-                    total = total + self.config.penalty.orthogonal * (products * (1 - torch.eye(len(products)))).square().sum()
+                    total = (
+                        total
+                        + self.config.penalty.orthogonal * (products * (1 - torch.eye(len(products)))).square().sum()
+                    )
         self._descend(self.optimizer_G, total)
         if self.config.optim.ema_kimg is not None:
             self._average()
@@ -369,7 +422,9 @@ class Plain:
         (gradient,) = torch.autograd.grad((img * y).sum(), ws, create_graph=True)
         lengths = gradient.square().sum(2).mean(1).sqrt()
         self.path_mean = self.path_mean + penalty.pl_decay * (lengths.mean().item() - self.path_mean)
-        self._descend(self.optimizer_G, penalty.G_every * penalty.pl_weight * (lengths - self.path_mean).square().mean())
+        self._descend(
+            self.optimizer_G, penalty.G_every * penalty.pl_weight * (lengths - self.path_mean).square().mean()
+        )
         self._see(path_length=lengths.mean())
 
     # --- what changes by itself
@@ -419,14 +474,19 @@ def twins(config: Config, make_G, make_D, reports: list | None = None) -> tuple[
 
 
 def assert_agree(ours: Ours, plain: Plain, rtol: float = 1e-5, atol: float = 1e-7) -> None:
-    """Weights, statistics of BatchNorm, the average, the optimisers' moments and the means of all statistics."""
+    """Weights, statistics of BatchNorm, the average, the optimisers' moments and the means of all
+    statistics.
+    """
     pairs = [("G", ours.state.G, plain.G), ("D", ours.state.D, plain.D)]
     if plain.config.optim.ema_kimg is not None:
         pairs.append(("G_ema", ours.state.G_ema, plain.G_ema))
     for network, a, b in pairs:
         for (name, x), y in zip(a.state_dict().items(), b.state_dict().values(), strict=True):
             _assert_near(x, y, rtol, atol, f"{network} {name}")
-    for network, a, b in (("G", ours.state.optimizer_G, plain.optimizer_G), ("D", ours.state.optimizer_D, plain.optimizer_D)):
+    for network, a, b in (
+        ("G", ours.state.optimizer_G, plain.optimizer_G),
+        ("D", ours.state.optimizer_D, plain.optimizer_D),
+    ):
         for key in ("exp_avg", "exp_avg_sq") if hasattr(a, "exp_avg") else ("square_avg",):
             for i, (x, p) in enumerate(zip(getattr(a, key), b.param_groups[0]["params"], strict=True)):
                 _assert_near(x, b.state[p][key], 20 * rtol, 100 * atol, f"{key} {i} of {network}")
@@ -439,4 +499,6 @@ def assert_agree(ours: Ours, plain: Plain, rtol: float = 1e-5, atol: float = 1e-
 def _assert_near(ours, theirs, rtol, atol, what):
     """In norm: single elements may have cancelled to nothing."""
     difference, size = (ours.double() - theirs.double()).norm().item(), theirs.double().norm().item()
-    assert difference <= rtol * size + atol * math.sqrt(ours.numel()), f"{what} is off by {difference:.2g} of {size:.2g}"
+    assert difference <= rtol * size + atol * math.sqrt(ours.numel()), (
+        f"{what} is off by {difference:.2g} of {size:.2g}"
+    )

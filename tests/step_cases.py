@@ -1,14 +1,24 @@
-"""Steps of every kind by name: losses, penalties, schedules, networks, classes; each a set of overrides for plain_loop.config_of."""
+"""Steps of every kind by name: losses, penalties, schedules, networks, classes; each a set of
+overrides for plain_loop.config_of.
+"""
 from functools import partial
 
 from plain_loop import C_DIM, D, FlatD, G, ReconstructingD, StyleG
 
 WGAN_GP = {"loss__name": "wasserstein", "penalty__gp_weight": 10.0}
-R3GAN = {"loss__name": "relativistic", "loss__fresh_fakes": True, "penalty__r1_gamma": 0.5, "penalty__r2_gamma": 0.3, "optim__beta1": 0.0}
+R3GAN = {
+    "loss__name": "relativistic",
+    "loss__fresh_fakes": True,
+    "penalty__r1_gamma": 0.5,
+    "penalty__r2_gamma": 0.3,
+    "optim__beta1": 0.0,
+}
 LAZY_R1 = {"loss__fresh_fakes": True, "penalty__r1_gamma": 2.0, "penalty__D_every": 4}
 PATHS = {"penalty__pl_weight": 2.0, "penalty__G_every": 2, "penalty__pl_decay": 0.2}
 CLASSES = {"model__cond": True, "model__c_dim": C_DIM}
-NUMBERS, ONE_HOT = ({"make_G": partial(G, classes), "make_D": partial(D, classes)} for classes in ("numbers", "one_hot"))
+NUMBERS, ONE_HOT = (
+    {"make_G": partial(G, classes), "make_D": partial(D, classes)} for classes in ("numbers", "one_hot")
+)
 TRICKS = {"loss__smooth_real": 0.1, "loss__smooth_fake": 0.2, "loss__flip_labels": 0.4}
 
 CASES = {

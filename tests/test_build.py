@@ -20,15 +20,28 @@ def has(*programs: str) -> bool:
 has_compiler = sys.platform == "linux" and has("c++", "g++", "clang++")
 builds_wheels = pytest.mark.skipif(not has("scikit_build_core"), reason="scikit-build-core is not installed")
 builds_libraries = pytest.mark.skipif(
-    not (has_compiler and has("cmake") and has("ninja", "make")), reason="needs Linux, a C++ compiler, cmake, and ninja or make"
+    not (has_compiler and has("cmake") and has("ninja", "make")),
+    reason="needs Linux, a C++ compiler, cmake, and ninja or make",
 )
 builds_in_a_checkout = pytest.mark.skipif(
-    not (has_compiler and shutil.which("cmake") and shutil.which("make")), reason="needs Linux, a C++ compiler, and cmake and make on PATH"
+    not (has_compiler and shutil.which("cmake") and shutil.which("make")),
+    reason="needs Linux, a C++ compiler, and cmake and make on PATH",
 )
 
 
 def build_wheel(folder: Path, **environment: str) -> Path:
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(ROOT)]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--wheel-dir",
+        str(folder),
+        str(ROOT),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment})
     assert done.returncode == 0, done.stdout + done.stderr
     (wheel,) = folder.glob("*.whl")
@@ -49,7 +62,9 @@ def test_a_wheel_holds_package_kernels_assets_and_a_library_that_loads(tmp_path)
     assert not {name for name in names if name.startswith(("tests/", "bench/", "csrc/"))}
     code = "from fastgan.ops.dispatch import registry; print(registry.library_path(), registry.native_problem('cpu'))"
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "installed")}
-    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True, env=environment)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
     assert done.stdout.strip() == f"{tmp_path / 'installed' / LIBRARY} None"
 
 

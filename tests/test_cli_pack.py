@@ -17,7 +17,9 @@ TINY = ["--preset", "mlp", "--no-compile", "--no-amp", "--steps", "4", "--batch-
 
 @pytest.fixture(autouse=True)
 def photos(tmp_path, monkeypatch):
-    """Every test runs in an empty folder that holds photos/ with ten images of 16x16 in two class folders."""
+    """Every test runs in an empty folder that holds photos/ with ten images of 16x16 in two class
+    folders.
+    """
     monkeypatch.chdir(tmp_path)
     for number in range(10):
         path = Path("photos", "ab"[number % 2], f"{number}.png")
@@ -31,7 +33,9 @@ def fails(capsys):
 
     def run(*arguments, exit_code: int = 2) -> str:
         assert cli.main([*arguments]) == exit_code
-        (sentence,) = [line for line in capsys.readouterr().err.splitlines() if not line.startswith(("packing ", "reading "))]
+        (sentence,) = [
+            line for line in capsys.readouterr().err.splitlines() if not line.startswith(("packing ", "reading "))
+        ]
         assert sentence.startswith("fastgan: ")
         return sentence
 
@@ -64,7 +68,9 @@ def test_dali_decodes_where_it_is_asked_for_and_says_so(capsys, fails, monkeypat
 
 def test_dali_is_the_default_where_there_is_a_gpu(monkeypatch):
     pytest.importorskip("nvidia.dali")
-    assert default_decoder(open_source("photos")) == ("dali" if Path("/proc/driver/nvidia/version").exists() else "pillow")
+    assert default_decoder(open_source("photos")) == (
+        "dali" if Path("/proc/driver/nvidia/version").exists() else "pillow"
+    )
     monkeypatch.setattr(Path, "exists", lambda path: True)
     assert default_decoder(open_source("photos")) == "dali"
     assert default_decoder(open_source(np.zeros((4, 8, 8), np.uint8))) == "pillow"

@@ -40,7 +40,9 @@ def small_data(tmp_path):
 @pytest.mark.parametrize("name", ["dcgan", "mlp"])
 def test_a_snapshot_is_measured(tmp_path, small_data, name):
     path = saved(tmp_path / "run", name)
-    result = evaluate_snapshot(path, "fid20,kid20,pr20,dc20", small_data, "classifier", "cpu", batch_size=8, progress=False)
+    result = evaluate_snapshot(
+        path, "fid20,kid20,pr20,dc20", small_data, "classifier", "cpu", batch_size=8, progress=False
+    )
     assert list(result.numbers) == ["fd_classifier_20", "kd_classifier_20", "precision_classifier_20", "recall_classifier_20",
                                     "density_classifier_20", "coverage_classifier_20"]  # fmt: skip
     assert all(value == value for value in result.numbers.values())

@@ -1,4 +1,6 @@
-"""The architecture, read from the imports: which room of the package may import which, and what has one home."""
+"""The architecture, read from the imports: which room of the package may import which, and what has
+one home.
+"""
 import ast
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
@@ -69,7 +71,9 @@ def room_of(name: str) -> str:
 
 
 def imported_names(path: Path) -> Iterator[str]:
-    """Full names that a file imports anywhere, inside functions too: of modules, or of what is in them."""
+    """Full names that a file imports anywhere, inside functions too: of modules, or of what is in
+    them.
+    """
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -79,14 +83,22 @@ def imported_names(path: Path) -> Iterator[str]:
 
 
 def imported_modules(path: Path) -> set[str]:
-    """The modules of the package that a file imports, without `fastgan.`; `fastgan.__version__` is of none."""
+    """The modules of the package that a file imports, without `fastgan.`; `fastgan.__version__` is
+    of none.
+    """
     names = {name.removeprefix("fastgan.") for name in imported_names(path) if name.startswith("fastgan.")}
     return {name if name in MODULES else name.rpartition(".")[0] for name in names} & MODULES.keys()
 
 
 def dotted_names(path: Path) -> set[str]:
-    """Every attribute access of a file as written, `torch.cuda.graph`; what is not a plain name in front becomes `?`."""
-    return {_dotted(node) for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Attribute)}
+    """Every attribute access of a file as written, `torch.cuda.graph`; what is not a plain name in
+    front becomes `?`.
+    """
+    return {
+        _dotted(node)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute)
+    }
 
 
 def _dotted(node: ast.expr) -> str:
@@ -133,7 +145,11 @@ def test_compiling_and_recording_have_one_home_each(path):
     if name_of(path) != "engine.compiled":
         assert "torch.compile" not in dotted_names(path)
     if name_of(path) != "device.cuda_graphs":
-        assert not dotted_names(path) & {"torch.cuda.graph", "torch.cuda.CUDAGraph", "torch.cuda.make_graphed_callables"}
+        assert not dotted_names(path) & {
+            "torch.cuda.graph",
+            "torch.cuda.CUDAGraph",
+            "torch.cuda.make_graphed_callables",
+        }
 
 
 @every_file

@@ -20,7 +20,13 @@ def test_the_facts_are_json_with_names():
 def test_every_fact_is_described():
     facts = collect()
     text = describe(facts)
-    for fact in (facts["python"], torch.__version__, facts["compile"], facts["cache"], "bias_act: reference is available"):
+    for fact in (
+        facts["python"],
+        torch.__version__,
+        facts["compile"],
+        facts["cache"],
+        "bias_act: reference is available",
+    ):
         assert fact in text
     assert text.count("op ") == len(facts["ops"])
 
@@ -30,7 +36,9 @@ def test_what_is_missing_comes_with_its_remedy(monkeypatch):
     monkeypatch.setattr(info.shutil, "which", lambda program: None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     facts = collect()
-    facts["ops"] = [{"op": "bias_act", "implementation": "cpu", "available": False, "reason": "it was not built: build it"}]
+    facts["ops"] = [
+        {"op": "bias_act", "implementation": "cpu", "available": False, "reason": "it was not built: build it"}
+    ]
     text = describe(facts)
     assert "nvidia-dali-cuda130 is not installed: pip install 'fastgan[dali]'" in text
     assert "tensorboard is not installed: pip install 'fastgan[tensorboard]'" in text
@@ -40,7 +48,11 @@ def test_what_is_missing_comes_with_its_remedy(monkeypatch):
 
 def test_the_operators_that_were_measured_are_listed_with_the_chosen_one(monkeypatch):
     assert "no operator was measured here yet" in info.describe_ops({})
-    row = autotune.Times("cpu", {"reference": [9.0, 10.0, 11.0], "cpu": [4.0, 5.0, 6.0]}, {"reference": "wall clock", "cpu": "wall clock"})
+    row = autotune.Times(
+        "cpu",
+        {"reference": [9.0, 10.0, 11.0], "cpu": [4.0, 5.0, 6.0]},
+        {"reference": "wall clock", "cpu": "wall clock"},
+    )
     monkeypatch.setattr(autotune, "table", lambda: {"deconv up on cpu": row})
     facts = json.loads(json.dumps(info.collect_ops()))
     assert info.describe_ops(facts) == "deconv up on cpu: cpu 5 us (chosen), reference 10 us"

@@ -17,7 +17,9 @@ def test_importing_fastgan_imports_nothing_heavy():
     assert not loaded & HEAVY
 
 
-@pytest.mark.parametrize("package", [fastgan, fastgan.data, fastgan.metrics, fastgan.nn, fastgan.ops], ids=lambda package: package.__name__)
+@pytest.mark.parametrize(
+    "package", [fastgan, fastgan.data, fastgan.metrics, fastgan.nn, fastgan.ops], ids=lambda package: package.__name__
+)
 def test_every_public_name_can_be_loaded(package):
     assert all(getattr(package, name) is not None for name in package.__all__)
     with pytest.raises(AttributeError, match="nonsense"):

@@ -37,7 +37,14 @@ def conv_pair():
         nn.ConvTranspose2d(6, 8, 4), nn.BatchNorm2d(8), nn.ReLU(), nn.ConvTranspose2d(8, 8, 4, 2, 1), nn.BatchNorm2d(8), nn.ReLU(),
         nn.ConvTranspose2d(8, 3, 4, 2, 1), nn.Tanh(),
     )  # fmt: skip
-    D = nn.Sequential(nn.Conv2d(3, 8, 4, 2, 1), nn.LeakyReLU(0.2), nn.Conv2d(8, 8, 4, 2, 1), nn.BatchNorm2d(8), nn.LeakyReLU(0.2), nn.Conv2d(8, 1, 4))
+    D = nn.Sequential(
+        nn.Conv2d(3, 8, 4, 2, 1),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(8, 8, 4, 2, 1),
+        nn.BatchNorm2d(8),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(8, 1, 4),
+    )
     return G, D
 
 
@@ -47,7 +54,9 @@ def quiet(pair, data=None, **options):
 
 
 def all_state(trainer):
-    return {f"{group}/{name}": t.clone() for group, named in trainer.state.tensors().items() for name, t in named.items()}
+    return {
+        f"{group}/{name}": t.clone() for group, named in trainer.state.tensors().items() for name, t in named.items()
+    }
 
 
 def assert_same_bits(ours, theirs):
@@ -106,8 +115,17 @@ def test_statistics_are_means_over_the_tick():
 
 @pytest.mark.parametrize("compile", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_resume_is_bit_identical(tmp_path, compile):
-    """Ten steps, against four, a new trainer and six more: dropout, flips, noise, moving average and the order of the data included."""
-    options = {"compile": compile, "flip_labels": 0.2, "instance_noise": 0.1, "ema_kimg": 0.1, "fresh_fakes": True, "seed": 3}
+    """Ten steps, against four, a new trainer and six more: dropout, flips, noise, moving average
+    and the order of the data included.
+    """
+    options = {
+        "compile": compile,
+        "flip_labels": 0.2,
+        "instance_noise": 0.1,
+        "ema_kimg": 0.1,
+        "fresh_fakes": True,
+        "seed": 3,
+    }
     whole = quiet(flat_pair(), out=tmp_path / "whole", **options)
     torch.manual_seed(5)
     whole.fit(steps=10)
@@ -125,7 +143,8 @@ def test_resume_is_bit_identical(tmp_path, compile):
 
 def test_preparing_takes_nothing_from_the_run(monkeypatch):
     """The steps of the start-up check leave data, noise and networks where they were."""
-    monkeypatch.setattr(autotune, "_forced", {"adam_ema": "reference"})  # this one does not measure: both shall run the same, to the bit
+    # This one does not measure: both shall run the same, to the bit
+    monkeypatch.setattr(autotune, "_forced", {"adam_ema": "reference"})
     trainer, reference = quiet(flat_pair(), seed=4), quiet(flat_pair(), seed=4)
     reference.engine.prepared = True  # it has nothing to prepare
     monkeypatch.setattr(reference.engine.system.counters, "add", lambda *_: None)
@@ -163,11 +182,16 @@ def test_a_refused_rung_is_one_sentence_for_the_terminal_and_a_traceback_in_the_
 
 @pytest.mark.parametrize("graph_steps", [1, 3, None])
 def test_captured_and_eager_runs_are_the_same_to_the_bit(monkeypatch, graph_steps):
-    """Over several epochs and ticks: order of the data, z, mirrored images, schedules, statistics, weights and BatchNorm's counters."""
+    """Over several epochs and ticks: order of the data, z, mirrored images, schedules, statistics,
+    weights and BatchNorm's counters.
+    """
     monkeypatch.setattr(autotune, "_forced", dict.fromkeys(registry.OPS, "reference"))
     options = {"z_dim": 6, "flip_labels": 0.2, "instance_noise": 0.1, "ema_kimg": 0.1, "mirror": True, "seed": 3}
     data = images(channels=3)
-    ours, theirs = captured(monkeypatch, conv_pair(), data, graph_steps=graph_steps, **options), quiet(conv_pair(), data, **options)
+    ours, theirs = (
+        captured(monkeypatch, conv_pair(), data, graph_steps=graph_steps, **options),
+        quiet(conv_pair(), data, **options),
+    )
     for trainer in (ours, theirs):
         trainer.config = replace(replace(trainer.config, "run.tick_kimg", 0.08), "loss.instance_noise_kimg", 0.1)
     ticks = [list(trainer.ticks(steps=37)) for trainer in (ours, theirs)]
@@ -176,7 +200,8 @@ def test_captured_and_eager_runs_are_the_same_to_the_bit(monkeypatch, graph_step
         [tick[name] for name in ("nimg", "d_loss", "g_loss")] for tick in ticks[1]]  # fmt: skip
     assert [tick["nimg"] for tick in ticks[0]] == [80, 160, 240, 296]
     assert_same_bits(all_state(ours), all_state(theirs))
-    assert ours.engine.rung.steps_per_launch in {1: [1], 3: [3], None: [1, 4]}[graph_steps]  # 16 steps would not fit into a tick
+    # 16 steps would not fit into a tick
+    assert ours.engine.rung.steps_per_launch in {1: [1], 3: [3], None: [1, 4]}[graph_steps]
     assert ours.state.D[3].num_batches_tracked == 3 * 37
     assert ours.state.G[1].num_batches_tracked == ours.state.G_ema[1].num_batches_tracked == 37
 
@@ -230,7 +255,10 @@ def test_batchnorm_counts_as_torch_does(tmp_path):
     trainer = quiet(conv_pair(), images(channels=3), z_dim=6, out=tmp_path / "run", fresh_fakes=True)
     for tick in trainer.ticks(steps=5):
         steps = tick["nimg"] // 8
-        assert (trainer.state.G[1].num_batches_tracked, trainer.state.D[3].num_batches_tracked) == (2 * steps, 3 * steps)
+        assert (trainer.state.G[1].num_batches_tracked, trainer.state.D[3].num_batches_tracked) == (
+            2 * steps,
+            3 * steps,
+        )
     tensors, _ = load_tensors(tmp_path / "run" / "network-snapshot-000000.safetensors", "snapshot")
     assert (tensors["G.1.num_batches_tracked"], tensors["D.3.num_batches_tracked"]) == (10, 15)
     resumed = quiet(conv_pair(), images(channels=3), z_dim=6, out=tmp_path / "run", fresh_fakes=True, resume=True)
@@ -244,7 +272,15 @@ def test_the_run_folder_holds_what_it_should(tmp_path):
     out = tmp_path / "run"
     Trainer.from_config(replace(config, "run.image_ticks", 1), out=out, progress=False).fit()
     names = {path.name for path in out.iterdir()}
-    expected = {"training_options.json", "log.txt", "stats.jsonl", "reals.png", "fakes_init.png", "fakes000000.png", "losses.png"}
+    expected = {
+        "training_options.json",
+        "log.txt",
+        "stats.jsonl",
+        "reals.png",
+        "fakes_init.png",
+        "fakes000000.png",
+        "losses.png",
+    }
     assert expected <= names
     assert "network-snapshot-000000.safetensors" in names
     assert any(name.startswith("events.out") for name in names)
@@ -349,7 +385,10 @@ def test_every_image_once_an_epoch_in_an_order_that_the_seed_fixes():
 
 
 def test_samples_of_a_users_own_density():
-    G, D = nn.Sequential(nn.Linear(2, 8), nn.ELU(), nn.Linear(8, 3)), nn.Sequential(nn.Linear(3, 8), nn.ELU(), nn.Linear(8, 1))
+    G, D = (
+        nn.Sequential(nn.Linear(2, 8), nn.ELU(), nn.Linear(8, 3)),
+        nn.Sequential(nn.Linear(3, 8), nn.ELU(), nn.Linear(8, 1)),
+    )
     trainer = quiet((G, D), torch.randn(64, 3))
     trainer.fit(steps=3)
     assert trainer.sample(7).shape == (7, 3)
@@ -357,9 +396,22 @@ def test_samples_of_a_users_own_density():
 
 @pytest.mark.slow
 def test_kill_at_any_moment_leaves_a_run_that_resumes(tmp_path):
-    """SIGKILL in the middle of a run that saves as often as it can; the resumed run ends where it should."""
+    """SIGKILL in the middle of a run that saves as often as it can; the resumed run ends where it
+    should.
+    """
     out = tmp_path / "run"
-    arguments = ["--preset", "mlp", "--no-compile", "--no-amp", "--tick", "0.064", "--set", "run.snapshot_ticks=1", "--set", "run.image_ticks=1"]
+    arguments = [
+        "--preset",
+        "mlp",
+        "--no-compile",
+        "--no-amp",
+        "--tick",
+        "0.064",
+        "--set",
+        "run.snapshot_ticks=1",
+        "--set",
+        "run.image_ticks=1",
+    ]
     command = [sys.executable, "-m", "fastgan", "train", *arguments, "--kimg", "1000", "--out", str(out)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
@@ -369,7 +421,9 @@ def test_kill_at_any_moment_leaves_a_run_that_resumes(tmp_path):
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert list(out.glob("training-state-*"))
-    again = subprocess.run([sys.executable, "-m", "fastgan", "train", "--resume", str(out), "--kimg", "2"], capture_output=True, text=True)
+    again = subprocess.run(
+        [sys.executable, "-m", "fastgan", "train", "--resume", str(out), "--kimg", "2"], capture_output=True, text=True
+    )
     assert again.returncode == 0, again.stderr
     rows = [json.loads(line) for line in (out / "stats.jsonl").read_text().splitlines()]
     assert [row["nimg"] for row in rows] == sorted({row["nimg"] for row in rows})

@@ -1,4 +1,5 @@
-"""Triton kernels tested without a GPU: compiled for GPUs that are not there, and run by Triton's interpreter in a process of its own.
+"""Triton kernels tested without a GPU: compiled for GPUs that are not there, and run by Triton's
+interpreter in a process of its own.
 
 Everything here skips the test, with the reason, where triton is not installed.
 """
@@ -25,27 +26,46 @@ ROOT = Path(__file__).parents[1]
 SECONDS_A_CHECK = 300  # a kernel that hangs in the interpreter is ended then
 
 
-def compile_for(kernel, signature: dict[str, str], constants: dict[str, object], capability: int, num_warps: int = 4, num_stages: int = 3):
-    """`kernel` compiled for one of CAPABILITIES: `.asm["ptx"]` is its PTX, `.asm["cubin"]` its machine code, `.metadata.shared` in bytes.
+def compile_for(
+    kernel,
+    signature: dict[str, str],
+    constants: dict[str, object],
+    capability: int,
+    num_warps: int = 4,
+    num_stages: int = 3,
+):
+    """`kernel` compiled for one of CAPABILITIES: `.asm["ptx"]` is its PTX, `.asm["cubin"]` its
+    machine code, `.metadata.shared` in bytes.
 
-    signature: parameter -> type as Triton writes it ("*bf16", "i32", "fp32"); a ":16" behind it promises a multiple of 16 (in bytes for a
-    pointer), without which no load is a wide one. constants: parameter -> value, for all others.
+    signature: parameter -> type as Triton writes it ("*bf16", "i32", "fp32"); a ":16" behind it
+    promises a multiple of 16 (in bytes for a pointer), without which no load is a wide one.
+    constants: parameter -> value, for all others.
     """
     triton = pytest.importorskip("triton", reason="triton is not installed")
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
     types = {name: signature[name].partition(":")[0] if name in signature else "constexpr" for name in kernel.arg_names}
-    multiples = {(i,): [["tt.divisibility", 16]] for i, name in enumerate(kernel.arg_names) if signature.get(name, "").endswith(":16")}
-    source = ASTSource(kernel, types, {(kernel.arg_names.index(name),): value for name, value in constants.items()}, multiples)
+    multiples = {
+        (i,): [["tt.divisibility", 16]]
+        for i, name in enumerate(kernel.arg_names)
+        if signature.get(name, "").endswith(":16")
+    }
+    source = ASTSource(
+        kernel, types, {(kernel.arg_names.index(name),): value for name, value in constants.items()}, multiples
+    )
     with _fused_multiply_add():
-        return triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": num_warps, "num_stages": num_stages})
+        return triton.compile(
+            source, target=GPUTarget("cuda", capability, 32), options={"num_warps": num_warps, "num_stages": num_stages}
+        )
 
 
 def compile_launches(launch: Callable[[], object], capability: int) -> list:
-    """What `launch()` launches, compiled for one of CAPABILITIES and not launched: one compiled kernel a launch, as compile_for gives it.
+    """What `launch()` launches, compiled for one of CAPABILITIES and not launched: one compiled
+    kernel a launch, as compile_for gives it.
 
-    This compiles the very constants, types and alignments that `launch` chooses. Its tensors may be on any device, best on "meta".
+    This compiles the very constants, types and alignments that `launch` chooses. Its tensors may be
+    on any device, best on "meta".
     """
     pytest.importorskip("triton", reason="triton is not installed")
     from triton.backends.compiler import GPUTarget
@@ -57,26 +77,35 @@ def compile_launches(launch: Callable[[], object], capability: int) -> list:
     def compile_only(self, *args, grid, warmup, **kwargs):
         compiled.append(run(self, *args, grid=grid, warmup=True, **kwargs))
 
-    # Triton keeps compiled kernels by device: the capability as its number keeps these apart from each other and from a real one's.
+    # Triton keeps compiled kernels by device: the capability as its number keeps these apart from
+    # each other and from a real one's.
     absent_gpu = SimpleNamespace(
         get_current_target=lambda: GPUTarget("cuda", capability, 32),
         get_current_device=lambda: capability,
         get_current_stream=lambda device: 0,
     )
-    with mock.patch.object(driver, "_active", absent_gpu), mock.patch.object(JITFunction, "run", compile_only), _fused_multiply_add():
+    with (
+        mock.patch.object(driver, "_active", absent_gpu),
+        mock.patch.object(JITFunction, "run", compile_only),
+        _fused_multiply_add(),
+    ):
         launch()
     return compiled
 
 
 def run_interpreted(check: str | Callable, *args) -> None:
-    """Runs `check(*args)`, or a script given by its path in the repository, where Triton's kernels are interpreted on CPU tensors.
+    """Runs `check(*args)`, or a script given by its path in the repository, where Triton's kernels
+    are interpreted on CPU tensors.
 
-    check: a function at the top level of a file that can be imported by itself. args: anything that can be pickled. The test fails with the
-    traceback from there, and skips where the check skips. All tests of a run share one process: only the first pays for its imports, and
-    a check must leave nothing behind. A plain `assert` there says no more than its message.
+    check: a function at the top level of a file that can be imported by itself. args: anything that
+    can be pickled. The test fails with the traceback from there, and skips where the check skips.
+    All tests of a run share one process: only the first pays for its imports, and a check must
+    leave nothing behind. A plain `assert` there says no more than its message.
     """
     pytest.importorskip("triton", reason="triton is not installed")
-    file, function = (ROOT / check, None) if isinstance(check, str) else (Path(inspect.getfile(check)), check.__qualname__)
+    file, function = (
+        (ROOT / check, None) if isinstance(check, str) else (Path(inspect.getfile(check)), check.__qualname__)
+    )
     outcome, text = _interpreter().ask((str(file), function, args))
     if outcome == "skipped":
         pytest.skip(text)
@@ -91,13 +120,20 @@ def _fused_multiply_add():
 
 
 class _Interpreter:
-    """The other process: takes (file, function or None, args), answers (passed | skipped | failed, text)."""
+    """The other process: takes (file, function or None, args), answers (passed | skipped | failed,
+    text).
+    """
 
     def __init__(self) -> None:
         self._connection, theirs = Pipe()
-        # TRITON_INTERPRET is read when triton is imported, so it cannot be set in a process that compiles kernels as well.
-        # One thread: on matrices as small as tiles more of them cost more than they bring.
-        settings = {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        # TRITON_INTERPRET is read when triton is imported, so it cannot be set in a process that
+        # compiles kernels as well. One thread: on matrices as small as tiles more of them cost more
+        # than they bring.
+        settings = {
+            "TRITON_INTERPRET": "1",
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        }
         command = [sys.executable, "-X", "faulthandler", __file__, str(theirs.fileno())]
         self._process = subprocess.Popen(command, env={**os.environ, **settings}, pass_fds=(theirs.fileno(),), cwd=ROOT)
         theirs.close()
@@ -136,7 +172,9 @@ def _answer_requests(connection: Connection) -> None:
 
 
 def _mend_bfloat16() -> None:
-    """Triton's interpreter multiplies the bits of bfloat16 matrices as integers, and rounds to bfloat16 towards zero: no GPU does."""
+    """Triton's interpreter multiplies the bits of bfloat16 matrices as integers, and rounds to
+    bfloat16 towards zero: no GPU does.
+    """
     import numpy as np
     import triton.language as tl
     from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
@@ -144,7 +182,9 @@ def _mend_bfloat16() -> None:
     dot, cast = InterpreterBuilder.create_dot, InterpreterBuilder.cast_impl
 
     def dot_of_floats(self, a, b, *rest):
-        return dot(self, *(self.cast_impl(x, tl.float32) if x.dtype.scalar == tl.bfloat16 else x for x in (a, b)), *rest)
+        return dot(
+            self, *(self.cast_impl(x, tl.float32) if x.dtype.scalar == tl.bfloat16 else x for x in (a, b)), *rest
+        )
 
     def cast_to_nearest(self, x, dtype):
         if x.dtype.scalar == tl.float32 and dtype.scalar == tl.bfloat16:
@@ -157,7 +197,9 @@ def _mend_bfloat16() -> None:
 
 
 def _mend_bounds_of_loops() -> None:
-    """The interpreter of Triton 3.6 makes a number of an array with int(), which NumPy 2.4 and newer refuse for one of one element."""
+    """The interpreter of Triton 3.6 makes a number of an array with int(), which NumPy 2.4 and
+    newer refuse for one of one element.
+    """
     from triton.runtime import interpreter
 
     patch_tensor = interpreter._patch_lang_tensor
@@ -182,7 +224,9 @@ def _outcome(file: str, function: str | None, args: tuple) -> tuple[str, str]:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # pytest.fail among them
-        return "failed", "".join(traceback.format_exception(error.with_traceback(_outside_this_file(error.__traceback__))))
+        return "failed", "".join(
+            traceback.format_exception(error.with_traceback(_outside_this_file(error.__traceback__)))
+        )
     finally:
         sys.stdout.flush()
     return "passed", ""

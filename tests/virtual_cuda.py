@@ -1,11 +1,15 @@
-"""A CUDA device whose time, like the host's, is a number: work waits in a queue, and the host is as slow as a test says."""
+"""A CUDA device whose time, like the host's, is a number: work waits in a queue, and the host is as
+slow as a test says.
+"""
 import torch
 
 CYCLES_PER_SECOND, LAUNCH_S = 1.5e9, 5e-6
 
 
 class VirtualCuda:
-    """Puts itself in the place of torch.cuda's events, sleep and synchronisation, of CUDA graphs, and of the clock that timing.py reads."""
+    """Puts itself in the place of torch.cuda's events, sleep and synchronisation, of CUDA graphs,
+    and of the clock that timing.py reads.
+    """
 
     def __init__(self, monkeypatch, timing):
         self.host_s = self.idle_from_s = 0.0
@@ -38,7 +42,9 @@ class VirtualCuda:
         timing._cycles_per_second.cache_clear()
 
     def launch(self, seconds: float, host_s: float = LAUNCH_S) -> None:
-        """What an operator does: the host is busy for host_s, the device for `seconds` as soon as it comes to it."""
+        """What an operator does: the host is busy for host_s, the device for `seconds` as soon as
+        it comes to it.
+        """
         self.host_s += host_s
         if self.recording is not None:
             self.recording.append(seconds)

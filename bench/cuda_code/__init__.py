@@ -1,1 +1,3 @@
-"""The CUDA code of a preset's phases, made without a GPU, counted and compiled to machine code: `bench cuda-code`."""
+"""The CUDA code of a preset's phases, made without a GPU, counted and compiled to machine code:
+`bench cuda-code`.
+"""

@@ -39,7 +39,8 @@ class CodeCase:
 def make_case(
     name: str, batch_size: int | None = None, resolution: int | None = None, augment: str = "none", cond: bool = False
 ) -> CodeCase:
-    """The case of a preset: all of its batch at once, with `diff` or `ada` augmentation, or its conditional form.
+    """The case of a preset: all of its batch at once, with `diff` or `ada` augmentation, or its
+    conditional form.
 
     None = the preset's own number. Raises UserError for what cannot be trained.
     """
@@ -68,7 +69,9 @@ def _nearest(config: Config, resolution: int) -> int:
 
 
 def family() -> list[CodeCase]:
-    """Every preset at its own size, and the augmentations and the conditional form of those that represent a kind."""
+    """Every preset at its own size, and the augmentations and the conditional form of those that
+    represent a kind.
+    """
     from fastgan.config.presets import PRESETS
 
     cases = [make_case(name) for name in PRESETS]

@@ -1,9 +1,9 @@
 """An H200 that is only described: torch compiles for it on a machine that has none.
 
-Inside `described_gpu()` Inductor and Triton are told what `cuda:0` is, and fake tensors may be on it. Nothing can run
-there. `cuda_graph_code` takes a graph through autograd and Inductor up to the code that would be loaded, and
-`machine_codes` compiles a kernel of it. This is the only file that replaces private parts of torch; it refuses releases
-on which that was not tried.
+Inside `described_gpu()` Inductor and Triton are told what `cuda:0` is, and fake tensors may be on
+it. Nothing can run there. `cuda_graph_code` takes a graph through autograd and Inductor up to the
+code that would be loaded, and `machine_codes` compiles a kernel of it. This is the only file that
+replaces private parts of torch; it refuses releases on which that was not tried.
 """
 
 import contextlib
@@ -33,7 +33,9 @@ HOW_TO = "make an environment that can: bash bench/cuda_code/environment.sh FOLD
 
 
 def check_this_torch() -> None:
-    """Raise UserError, with the way to mend it, where this torch cannot generate CUDA code without a GPU."""
+    """Raise UserError, with the way to mend it, where this torch cannot generate CUDA code without
+    a GPU.
+    """
     if torch.version.cuda is None:
         raise UserError(f"torch {torch.__version__} is a CPU build, which generates no CUDA code; {HOW_TO}")
     release = ".".join(torch.__version__.split(".")[:2])
@@ -50,7 +52,10 @@ def check_this_torch() -> None:
 
 @contextlib.contextmanager
 def described_gpu() -> Iterator[None]:
-    """Inside, torch's compiler finds an H200. Raises UserError as check_this_torch does, or for a missing private part."""
+    """Inside, torch's compiler finds an H200.
+
+    Raises UserError as check_this_torch does, or for a missing private part.
+    """
     check_this_torch()
     with contextlib.ExitStack() as stack:
         try:
@@ -153,10 +158,13 @@ class _Reached(BaseException):
 
 
 def cuda_graph_code(graph: torch.fx.GraphModule, inputs: list, options: dict) -> Code:
-    """Dynamo's `graph`, traced on the CPU, as Inductor would compile it for the described GPU. options: Inductor's.
+    """Dynamo's `graph`, traced on the CPU, as Inductor would compile it for the described GPU.
 
-    Autograd, too, is traced on the CPU (its engine asks CUDA for streams); then the devices are exchanged and every
-    operation is propagated anew. So dtypes are those of the CPU's autocast. Raises whatever the compiler raises.
+    options: Inductor's.
+
+    Autograd, too, is traced on the CPU (its engine asks CUDA for streams); then the devices are
+    exchanged and every operation is propagated anew. So dtypes are those of the CPU's autocast.
+    Raises whatever the compiler raises.
     """
     check_this_torch()
     aten, cpu_inputs, arguments = _aten(graph, inputs, options)
@@ -250,9 +258,11 @@ def _bytes_of(lowering: object) -> dict[str, int]:
 
 
 def machine_codes(source: str, name: str, file: Path) -> list[tuple[bytes, str, int]]:
-    """(machine code, PTX, bytes of shared memory) of a Triton kernel of Inductor's, for each configuration of its first run.
+    """(machine code, PTX, bytes of shared memory) of a Triton kernel of Inductor's, for each
+    configuration of its first run.
 
-    source: the module that Inductor wrote for the kernel `name`, written into `file`. Raises what Triton raises.
+    source: the module that Inductor wrote for the kernel `name`, written into `file`. Raises what
+    Triton raises.
     """
     import triton
 

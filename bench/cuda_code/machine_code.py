@@ -22,7 +22,10 @@ class Usage(NamedTuple):
 
 
 def usage_of(kernels: dict[str, str], folder: Path) -> dict[str, Usage]:
-    """Compile every kernel, source by name, for sm_90. folder: takes their sources. Raises what Triton raises."""
+    """Compile every kernel, source by name, for sm_90.
+
+    folder: takes their sources. Raises what Triton raises.
+    """
     found: dict[str, Usage] = {}
     for name, source in kernels.items():
         file = folder / f"{hashlib.sha256(source.encode()).hexdigest()[:16]}.py"
@@ -44,8 +47,9 @@ def _usage(code: bytes, ptx: str, shared: int) -> Usage:
 
 
 def _spilled_bytes(ptx: str) -> int:
-    """Of a kernel that has memory of its own: what the assembler says of it. The rest is indexed, such as the 48 bytes
-    in which CUDA's cosine reduces large arguments.
+    """Of a kernel that has memory of its own: what the assembler says of it.
+
+    The rest is indexed, such as the 48 bytes in which CUDA's cosine reduces large arguments.
     """
     with tempfile.NamedTemporaryFile("w", suffix=".ptx") as file:
         file.write(ptx)

@@ -19,8 +19,8 @@ from fastgan.errors import UserError
 from fastgan.ops.dispatch import autotune, device, registry, self_checks
 
 NUM_CLASSES = 10
-# Nothing was measured on a GPU, so this is an assumption: the library's convolutions, our sums of BatchNorm, the rest as
-# the compiler fuses it.
+# Nothing was measured on a GPU, so this is an assumption: the library's convolutions, our sums of
+# BatchNorm, the rest as the compiler fuses it.
 ASSUMED = {"deconv": "reference", "leaky_relu_bce": "reference", "adam_ema": "reference", "batch_norm": "triton"}
 
 
@@ -40,10 +40,11 @@ class _Traced(BaseException):
 def traced_phases(config: Config, forms: dict[str, str]) -> Iterator[list[Traced]]:
     """Every phase of a configuration, in bf16 whatever the chip.
 
-    forms: the implementation of operators by name, of the others ASSUMED. The choice stays forced while the phases are
-    used, for autograd's part of the tracing comes later.
+    forms: the implementation of operators by name, of the others ASSUMED. The choice stays forced
+    while the phases are used, for autograd's part of the tracing comes later.
     """
-    if "cuda" in forms.values() and (problem := registry.native_problem("cpu")):  # loads the library, whose operators are traced
+    # Loads the library, whose operators are traced
+    if "cuda" in forms.values() and (problem := registry.native_problem("cpu")):
         raise UserError(f"the operators in CUDA C++ cannot be traced: {problem}")
     with tempfile.TemporaryDirectory() as folder, mock.patch.object(trainer, "choose_precision", _bf16):
         loop = trainer.Trainer.from_config(_with_data(config, Path(folder)), progress=False)

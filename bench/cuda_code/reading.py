@@ -49,7 +49,9 @@ def read(text: str, bytes_of: dict[str, int]) -> Reading:
         elif launch := LAUNCH.match(line):
             name, arguments = launch[1], list(_arguments(launch[2]))
             launches.append(
-                Launch(name, _kind(name, kernels[name], source_nodes), _bytes_of_launch(kernels[name], arguments, bytes_of))
+                Launch(
+                    name, _kind(name, kernels[name], source_nodes), _bytes_of_launch(kernels[name], arguments, bytes_of)
+                )
             )
         elif call := LIBRARY.search(line):
             _add_call(call[1].removesuffix(".default"), line, bytes_of, launches, library)
@@ -75,7 +77,9 @@ def _library_kind(name: str) -> str:
 
 
 def _kind(name: str, kernel: str, source_nodes: str) -> str:
-    """By the operations that the compiler has put into a kernel, which its name lists; by the types of a list's items."""
+    """By the operations that the compiler has put into a kernel, which its name lists; by the types
+    of a list's items.
+    """
     is_reduction = name.startswith(("triton_red_", "triton_per_"))
     if name.startswith("triton_for_"):
         return "casts" if _only_casts(kernel) else "optimisers"
@@ -91,7 +95,9 @@ def _kind(name: str, kernel: str, source_nodes: str) -> str:
 
 
 def _only_casts(kernel: str) -> bool:
-    """Return true for a kernel over a list that reads float32 and writes a lower precision, changing nothing in place."""
+    """Return true for a kernel over a list that reads float32 and writes a lower precision,
+    changing nothing in place.
+    """
     types = {name: kind for name, kind in _types(kernel).items() if kind.startswith("*")}
     written = {kind for name, kind in types.items() if name.startswith("out_ptr")}
     return bool(written) and written <= {"*bf16", "*fp16"} and not any(name.startswith("in_out") for name in types)
@@ -101,9 +107,11 @@ def _only_casts(kernel: str) -> bool:
 
 
 def _bytes_of_launch(kernel: str, arguments: list[str], bytes_of: dict[str, int]) -> int:
-    """Of every pointer what the kernel can reach of its buffer: read, written, or both where it works in place.
+    """Of every pointer what the kernel can reach of its buffer: read, written, or both where it
+    works in place.
 
-    A kernel reads no more of a buffer than its loads times its elements: gathering a batch does not read the data set.
+    A kernel reads no more of a buffer than its loads times its elements: gathering a batch does not
+    read the data set.
     """
     types = {name: kind for name, kind in _types(kernel).items() if kind != "constexpr"}
     elements = _elements(kernel)

@@ -1,4 +1,6 @@
-"""Rows of generated code: what they hold, the modelled time, and how they become a table or a comparison."""
+"""Rows of generated code: what they hold, the modelled time, and how they become a table or a
+comparison.
+"""
 
 import json
 from dataclasses import dataclass
@@ -8,8 +10,8 @@ from bench.results import significant
 from fastgan.errors import UserError
 
 CUDA_CODE_RESULTS = Path(__file__).parents[1] / "results" / "cuda_code.jsonl"
-# The model, nothing of which was measured: a launch in a CUDA graph costs LAUNCH_US beside its bytes at BANDWIDTH (bytes
-# a second), and LEAST_US whatever it does.
+# The model, nothing of which was measured: a launch in a CUDA graph costs LAUNCH_US beside its
+# bytes at BANDWIDTH (bytes a second), and LEAST_US whatever it does.
 LAUNCH_US, LEAST_US, BANDWIDTH = 1.8, 2.5, 3.5e12
 COLUMNS = (
     "preset", "phase", "Triton launches", "library launches", "MB", "modelled us", "kernels", "registers", "shared KB",
@@ -19,7 +21,10 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class CodeRow:
-    """The code of one phase. Bytes are what Triton kernels read and write; a call of a library counts as one launch."""
+    """The code of one phase.
+
+    Bytes are what Triton kernels read and write; a call of a library counts as one launch.
+    """
 
     preset: str
     phase: str
@@ -53,7 +58,9 @@ def modelled_us(launch_bytes: list[int]) -> float:
 
 def markdown_table(rows: list[dict]) -> str:
     """A Markdown table for every torch and commit, with the model in words."""
-    model = f"modelled: {LAUNCH_US} us a launch and {BANDWIDTH / 1e12} TB/s, at least {LEAST_US} us; nothing ran on a GPU"
+    model = (
+        f"modelled: {LAUNCH_US} us a launch and {BANDWIDTH / 1e12} TB/s, at least {LEAST_US} us; nothing ran on a GPU"
+    )
     tables = []
     for stamp in dict.fromkeys(map(_stamp, rows)):
         of_stamp = [row for row in rows if _stamp(row) == stamp]
@@ -74,7 +81,9 @@ def cells(row: dict) -> list[str]:
 
 
 def compare(rows: list[dict], before: list[dict]) -> str:
-    """Each phase beside the same one in `before`: launches, bytes and modelled time, with their ratio."""
+    """Each phase beside the same one in `before`: launches, bytes and modelled time, with their
+    ratio.
+    """
     known = {_key(row): row for row in before}
     lines = ["| preset | phase | launches | MB | modelled us |", "| - | - | -: | -: | -: |"]
     for row in rows:
@@ -95,7 +104,10 @@ def compare(rows: list[dict], before: list[dict]) -> str:
 
 
 def read_json(path: Path) -> list[dict]:
-    """The rows of a file that --json has written. Raises UserError for a missing file and for anything else."""
+    """The rows of a file that --json has written.
+
+    Raises UserError for a missing file and for anything else.
+    """
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

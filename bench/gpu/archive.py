@@ -1,5 +1,5 @@
-"""All evidence of a run in one file of a bounded size: what is least important is left out first, and what was left
-out is said.
+"""All evidence of a run in one file of a bounded size: what is least important is left out first,
+and what was left out is said.
 """
 
 import io
@@ -17,10 +17,11 @@ ORDER = ("refusals.jsonl", "said.txt", ".jsonl", ".md", ".json", "ncu.csv", ".tx
 
 
 def write(out: Path, work: Path, findings: Path, limit: int = LIMIT) -> str:
-    """Pack the files of `out`, then what fastgan found out about operators, in the folder `findings`, then the files of
-    `work`, by importance.
+    """Pack the files of `out`, then what fastgan found out about operators, in the folder
+    `findings`, then the files of `work`, by importance.
 
-    Returns a sentence about the archive in `out`, and raises nothing: it is the last thing that a run does.
+    Returns a sentence about the archive in `out`, and raises nothing: it is the last thing that a
+    run does.
     """
     try:
         kept, left_out, size = _write(out / NAME, _members(out, work, findings), limit)

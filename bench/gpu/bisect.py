@@ -1,9 +1,10 @@
-"""Finds what a refused rung is refused for: `python -m bench.gpu.bisect --case JSON --rung captured --rows FILE`.
+"""Finds what a refused rung is refused for: `python -m bench.gpu.bisect --case JSON --rung captured
+--rows FILE`.
 
-Each variant (variants.py) is a process of its own with a deadline, so that one that crashes or hangs is an outcome as
-well. What is smaller than a step comes first, and ends the search where it fails. Where the step works with the
-reference operators, each operator is then forced, else each option of the compiler is left away. The first culprit is a
-row, beside one for every variant.
+Each variant (variants.py) is a process of its own with a deadline, so that one that crashes or
+hangs is an outcome as well. What is smaller than a step comes first, and ends the search where it
+fails. Where the step works with the reference operators, each operator is then forced, else each
+option of the compiler is left away. The first culprit is a row, beside one for every variant.
 """
 
 import argparse
@@ -36,8 +37,8 @@ CASE = ("preset", "batch_size", "resolution", "channels", "amp")  # the columns 
 
 
 def stage_for(refusal: dict, refused_in: Stage, num_before: int) -> Stage | None:
-    """The stage that looks for what refused a rung, from the row of the refusal; None where no rung was refused, or
-    enough was looked for.
+    """The stage that looks for what refused a rung, from the row of the refusal; None where no rung
+    was refused, or enough was looked for.
 
     refused_in: the stage in whose environment the search goes on.
     """
@@ -60,7 +61,9 @@ def stage_for(refusal: dict, refused_in: Stage, num_before: int) -> Stage | None
 
 
 def bisect(case: dict, rung: str, path: Path) -> dict:
-    """Try the variants; a row for each as soon as its round is over, and the row of the culprit, which is returned."""
+    """Try the variants; a row for each as soon as its round is over, and the row of the culprit,
+    which is returned.
+    """
     # First what is smaller than a step, and needs no compiler.
     found = _try_all([DRAW, READ] if rung == "captured" else [], case, rung, path)
     if all(outcome["works"] for outcome in found.values()):
@@ -75,7 +78,9 @@ def bisect(case: dict, rung: str, path: Path) -> dict:
 
 
 def more_variants(found: dict[str, dict]) -> list[str]:
-    """Name the variants that are worth trying after whole steps: every operator, every compiler option, or none."""
+    """Name the variants that are worth trying after whole steps: every operator, every compiler
+    option, or none.
+    """
     if found[AS_REFUSED]["works"] or not found.get(EAGER_STEP, {"works": True})["works"]:
         return []
     key = "operators" if found[REFERENCE]["works"] else "options"
@@ -83,8 +88,8 @@ def more_variants(found: dict[str, dict]) -> list[str]:
 
 
 def culprit(found: dict[str, dict]) -> tuple[str, str]:
-    """(the variant whose reason tells most, or nothing; the first culprit in words), from the outcomes by variant,
-    in the order of the trial.
+    """(the variant whose reason tells most, or nothing; the first culprit in words), from the
+    outcomes by variant, in the order of the trial.
     """
     wrong = [name for name, outcome in found.items() if not outcome["works"]]
     part = next((name for name in SMALLER if name in wrong), None)
@@ -119,8 +124,8 @@ def _try_all(variants: list[str], case: dict, rung: str, path: Path) -> dict[str
 
 
 def try_one(variant: str, case: dict, rung: str, seconds: float = VARIANT_S) -> dict:
-    """The outcome of a variant in a process of its own, of this process group, so that it stands still and ends with
-    the stage.
+    """The outcome of a variant in a process of its own, of this process group, so that it stands
+    still and ends with the stage.
     """
     with tempfile.TemporaryDirectory() as folder:
         path, said = Path(folder, "rows.jsonl"), Path(folder, "said.txt")
@@ -149,8 +154,9 @@ def try_one(variant: str, case: dict, rung: str, seconds: float = VARIANT_S) -> 
 
 
 def _wait(process: subprocess.Popen, seconds: float) -> str:
-    """How a process ended, in words; what takes more than so many seconds is ended. Time in which nothing here ran
-    does not count.
+    """How a process ended, in words; what takes more than so many seconds is ended.
+
+    Time in which nothing here ran does not count.
     """
     spent = 0.0
     while process.poll() is None and spent < seconds:

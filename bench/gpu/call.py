@@ -1,5 +1,5 @@
-"""The surroundings of a run: where it writes, what the machine gives, what its stages are told, and the signals that
-end it.
+"""The surroundings of a run: where it writes, what the machine gives, what its stages are told, and
+the signals that end it.
 """
 
 import contextlib
@@ -51,8 +51,8 @@ def memory_gb() -> float | None:
 
 
 def environment(slots: int, cache: Path | None) -> dict[str, str]:
-    """For every stage: its share of the cores for compiling, and the caches of Inductor, Triton and fastgan in one
-    folder, where there is one.
+    """For every stage: its share of the cores for compiling, and the caches of Inductor, Triton and
+    fastgan in one folder, where there is one.
     """
     shared = {"TORCHINDUCTOR_COMPILE_THREADS": str(max(1, cores() // slots))}
     if cache is None:

@@ -1,7 +1,9 @@
-"""Every implementation of every fused operator against float64: `python -m bench.gpu.checks --rows FILE`.
+"""Every implementation of every fused operator against float64: `python -m bench.gpu.checks --rows
+FILE`.
 
-Each check has a process of its own, all at once. The verdicts are kept where fastgan looks for them, as soon as they are known, so that everything
-that runs afterwards on this machine does without what is wrong, and without checking again.
+Each check has a process of its own, all at once. The verdicts are kept where fastgan looks for
+them, as soon as they are known, so that everything that runs afterwards on this machine does
+without what is wrong, and without checking again.
 """
 import argparse
 import sys
@@ -17,11 +19,22 @@ CHECK_S = 60.0  # a check with everything that it compiles
 
 
 def check_all(device_type: str, path: Path, seconds: float = CHECK_S) -> list[dict]:
-    """A row for every implementation for tensors of this device type, written as soon as its verdict is known; problem is None where it is right."""
-    every = [(op, implementation) for op, names in registry.OPS.items() for implementation in names if _is_for(implementation, device_type)]
-    missing = [registry.unavailable(implementation, device_type) for _, implementation in every]  # loads the library, which only one thread may
+    """A row for every implementation for tensors of this device type, written as soon as its
+    verdict is known; problem is None where it is right.
+    """
+    every = [
+        (op, implementation)
+        for op, names in registry.OPS.items()
+        for implementation in names
+        if _is_for(implementation, device_type)
+    ]
+    # Loads the library, which only one thread may
+    missing = [registry.unavailable(implementation, device_type) for _, implementation in every]
     with ThreadPoolExecutor(len(every)) as pool:
-        running = [pool.submit(_row, *names, device_type, reason, seconds) for names, reason in zip(every, missing, strict=True)]
+        running = [
+            pool.submit(_row, *names, device_type, reason, seconds)
+            for names, reason in zip(every, missing, strict=True)
+        ]
         found = []
         for each in as_completed(running):
             row, verdict = each.result()
@@ -41,7 +54,14 @@ def _row(op: str, implementation: str, device_type: str, missing: str | None, se
     started, key = time.perf_counter(), f"{op} {implementation}"
     verdict = Verdict(missing, is_own=False) if missing else dict(check_elsewhere([key], device_type, seconds))[key]
     took = round(time.perf_counter() - started, 1)
-    row = {"kind": "check", "op": op, "implementation": implementation, "problem": verdict.problem, "is_available": missing is None, "seconds": took}
+    row = {
+        "kind": "check",
+        "op": op,
+        "implementation": implementation,
+        "problem": verdict.problem,
+        "is_available": missing is None,
+        "seconds": took,
+    }
     return row, verdict
 
 

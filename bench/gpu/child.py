@@ -1,4 +1,6 @@
-"""A subprocess that can be stopped, resumed and ended with all that it started, and that takes nothing with it when it hangs or crashes."""
+"""A subprocess that can be stopped, resumed and ended with all that it started, and that takes
+nothing with it when it hangs or crashes.
+"""
 import contextlib
 import os
 import signal
@@ -10,12 +12,16 @@ from typing import NamedTuple
 
 from bench.machine import ROOT
 
-GRACE_S = 5.0  # from the polite signal to the one that cannot be refused, and again until a process that hangs in the driver is left alone
+# From the polite signal to the one that cannot be refused, and again until a process that hangs in
+# the driver is left alone
+GRACE_S = 5.0
 POLL_S = 0.02
 
 
 class Ending(NamedTuple):
-    """How a child ended: code its exit code, None where it had to be stopped; reason in words, empty where it ended well."""
+    """How a child ended: code its exit code, None where it had to be stopped; reason in words,
+    empty where it ended well.
+    """
 
     code: int | None
     reason: str
@@ -24,8 +30,9 @@ class Ending(NamedTuple):
 class Child:
     """A command in the root of the checkout, its output going straight to the end of `log`.
 
-    It has a process group of its own, so that what it started is stopped and ended with it; it stays in the session, so that whoever ends the session
-    reaches it as well. environment: what is set for it beside the present one.
+    It has a process group of its own, so that what it started is stopped and ended with it; it
+    stays in the session, so that whoever ends the session reaches it as well. environment: what is
+    set for it beside the present one.
     """
 
     def __init__(self, command: list[str], log: Path, environment: Mapping[str, str]):
@@ -40,7 +47,10 @@ class Child:
         return self._process.pid
 
     def ending(self) -> Ending | None:
-        """How it ended, None while it runs. Whatever it left behind, which would disturb the next one, is ended."""
+        """How it ended, None while it runs.
+
+        Whatever it left behind, which would disturb the next one, is ended.
+        """
         if self._process.poll() is None:
             return None
         self.signal(signal.SIGKILL)

@@ -1,4 +1,6 @@
-"""The machine and its ceilings: `python -m bench.gpu.chip --rows FILE`: versions, clocks, what was built, copy bandwidth, matrix rates."""
+"""The machine and its ceilings: `python -m bench.gpu.chip --rows FILE`: versions, clocks, what was
+built, copy bandwidth, matrix rates.
+"""
 import argparse
 import re
 import subprocess
@@ -19,19 +21,30 @@ from fastgan.ops.dispatch import registry
 QUERY = "clocks.sm,clocks.mem,power.draw,temperature.gpu,memory.used"
 DTYPES = {"bf16": torch.bfloat16, "tf32": torch.float32, "fp32": torch.float32}
 ROUNDS, ROUND_S = 5, 0.1
-BUSY_CALLS = 800  # matrix products in bf16 that keep the chip busy for about a second, so that its clocks can be read under load
+# Matrix products in bf16 that keep the chip busy for about a second, so that its clocks can be read
+# under load
+BUSY_CALLS = 800
 
 
 def measure(device: torch.device) -> dict:
-    """Rates of a large copy (read and written) and of large matrix products, medians over rounds in which they take turns; clocks idle and busy."""
+    """Rates of a large copy (read and written) and of large matrix products, medians over rounds in
+    which they take turns; clocks idle and busy.
+    """
     idle = clocks()
     product = {name: matmul(dtype, device) for name, dtype in DTYPES.items()}
     copy, copied_bytes = large_copy(device)
     calls = {"copy": copy, **{name: call for name, (call, _) in product.items()}}
-    seconds, _ = timing.interleave(calls, ROUNDS, round_s=ROUND_S, before=lambda name: Switches(matmul_tf32=name == "tf32").apply())
+    seconds, _ = timing.interleave(
+        calls, ROUNDS, round_s=ROUND_S, before=lambda name: Switches(matmul_tf32=name == "tf32").apply()
+    )
     tflops = {name: flop / quartiles(seconds[name])[1] / 1e12 for name, (_, flop) in product.items()}
     copy_rate = copied_bytes / quartiles(seconds["copy"])[1] / 1e9
-    return {"copy_gbytes_per_s": copy_rate, "matmul_tflops": tflops, "clocks_idle": idle, "clocks_busy": _clocks_under_load(product["bf16"][0])}
+    return {
+        "copy_gbytes_per_s": copy_rate,
+        "matmul_tflops": tflops,
+        "clocks_idle": idle,
+        "clocks_busy": _clocks_under_load(product["bf16"][0]),
+    }
 
 
 def clocks() -> dict | None:
@@ -41,11 +54,16 @@ def clocks() -> dict | None:
 
 
 def architectures(library: Path) -> list[str] | None:
-    """What the library has machine code for, sm_90, and what it leaves to the driver's compiler, sm_90 ptx; None without cuobjdump or library."""
+    """What the library has machine code for, sm_90, and what it leaves to the driver's compiler,
+    sm_90 ptx; None without cuobjdump or library.
+    """
     elf, ptx = (_output("cuobjdump", option, str(library)) for option in ("--list-elf", "--list-ptx"))
     if elf is None:
         return None
-    return [*sorted(set(re.findall(r"sm_\w+?(?=\.)", elf))), *(f"{name} ptx" for name in sorted(set(re.findall(r"sm_\w+?(?=\.)", ptx or ""))))]
+    return [
+        *sorted(set(re.findall(r"sm_\w+?(?=\.)", elf))),
+        *(f"{name} ptx" for name in sorted(set(re.findall(r"sm_\w+?(?=\.)", ptx or "")))),
+    ]
 
 
 def _clocks_under_load(product) -> dict | None:
@@ -70,7 +88,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rows", type=Path, required=True, metavar="FILE")
     options = parser.parse_args(arguments)
     library = {"problem": registry.native_problem("cuda"), "architectures": architectures(registry.library_path())}
-    first = {"kind": "machine", "machine": machine.stamp(), "commit": machine.commit(), "library": library, "info": info.collect()}
+    first = {
+        "kind": "machine",
+        "machine": machine.stamp(),
+        "commit": machine.commit(),
+        "library": library,
+        "info": info.collect(),
+    }
     rows.append(options.rows, first)
     print(info.describe(first["info"]), library, flush=True)
     found = {"kind": "chip", **measure(torch.device("cuda" if torch.cuda.is_available() else "cpu"))}

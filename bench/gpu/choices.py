@@ -1,8 +1,8 @@
-"""Times the fused operators on the calls of some steps: `python -m bench.gpu.choices --cases dcgan:128 mlp:128 --rows
-FILE`.
+"""Times the fused operators on the calls of some steps: `python -m bench.gpu.choices --cases
+dcgan:128 mlp:128 --rows FILE`.
 
-What was found is kept where fastgan looks for it, so that the stages that follow neither time operators beside others
-nor do it twice.
+What was found is kept where fastgan looks for it, so that the stages that follow neither time
+operators beside others nor do it twice.
 """
 
 import argparse
@@ -20,8 +20,8 @@ from fastgan.ops.dispatch import autotune
 
 
 def measure(preset: str, batch_size: int | None, path: Path) -> list[dict]:
-    """A row for every kind of call of the eager bf16 step of a preset: what was chosen, and the quartiles of each
-    implementation in microseconds.
+    """A row for every kind of call of the eager bf16 step of a preset: what was chosen, and the
+    quartiles of each implementation in microseconds.
     """
     case, before = make_case(preset, batch_size), set(autotune.table())
     loop = FastganLoop(rung_config(case.config, True, "eager"), case.device, case.images)

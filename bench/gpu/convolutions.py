@@ -1,17 +1,23 @@
-"""The work of profiled operator calls: FLOPs (2 per multiply-add) of convolutions and matrix products, from the shapes that the profiler recorded."""
+"""The work of profiled operator calls: FLOPs (2 per multiply-add) of convolutions and matrix
+products, from the shapes that the profiler recorded.
+"""
 import math
 from typing import Any
 
 Shapes = list[list[int]]
 
-# Every pixel of the smaller image [N, C, h, w] meets a weight [K / groups, kh, kw] of its channel: a convolution gathers that image, a transposed one
-# scatters it. The forward pass and each of the two gradients are one sum, read in three directions: 2 * N * C * h * w * (K / groups) * kh * kw FLOPs.
+# Every pixel of the smaller image [N, C, h, w] meets a weight [K / groups, kh, kw] of its channel:
+# a convolution gathers that image, a transposed one scatters it. The forward pass and each of the
+# two gradients are one sum, read in three directions: 2 * N * C * h * w * (K / groups) * kh * kw
+# FLOPs.
 
 
 def flops(op: str, shapes: Shapes, values: list[Any]) -> int | None:
-    """Of one call of an operator; None for one that is neither a convolution nor a matrix product. bias and activation are not counted.
+    """Of one call of an operator; None for one that is neither a convolution nor a matrix product.
+    bias and activation are not counted.
 
-    op: as the profiler names it, aten::mm. shapes: of its tensors, [] for what is none. values: of what is no tensor, None for what is one.
+    op: as the profiler names it, aten::mm. shapes: of its tensors, [] for what is none. values: of
+    what is no tensor, None for what is one.
     """
     name = op.removesuffix("_triton")
     return COUNTS[name](shapes, values) if name in COUNTS else None
@@ -26,15 +32,23 @@ def _convolution(shapes: Shapes, values: list[Any]) -> int:
 
 
 def _convolution_backward(shapes: Shapes, values: list[Any]) -> int:
-    """grad_output, input, weight, bias_sizes, stride, padding, dilation, transposed, output_padding, groups, output_mask"""
+    """grad_output, input, weight, bias_sizes, stride, padding, dilation, transposed,
+    output_padding, groups, output_mask
+    """
     gradient, image, weight = shapes[:3]
     return sum(values[10][:2]) * _form(image if values[7] else gradient, weight)
 
 
-def _gathered(image: list[int], weight: list[int], stride: list[int], padding: list[int], dilation: list[int]) -> list[int]:
+def _gathered(
+    image: list[int], weight: list[int], stride: list[int], padding: list[int], dilation: list[int]
+) -> list[int]:
     """The shape that a convolution makes of an image."""
     sizes = zip(image[2:], weight[2:], stride, padding, dilation, strict=True)
-    return [image[0], weight[0], *((size + 2 * pad - gap * (kernel - 1) - 1) // step + 1 for size, kernel, step, pad, gap in sizes)]
+    return [
+        image[0],
+        weight[0],
+        *((size + 2 * pad - gap * (kernel - 1) - 1) // step + 1 for size, kernel, step, pad, gap in sizes),
+    ]
 
 
 def _form(small: list[int], weight: list[int]) -> int:

@@ -1,5 +1,5 @@
-"""Evidence that a stage leaves beside its rows, in a folder that the run names in the environment: refused rungs,
-generated code, traces.
+"""Evidence that a stage leaves beside its rows, in a folder that the run names in the environment:
+refused rungs, generated code, traces.
 """
 
 import os
@@ -19,7 +19,8 @@ def folder() -> Path | None:
 
 
 def note_refusals(config: Config, engine: Engine, reasons: list[str], tracebacks: list[str]) -> None:
-    """Write down that the engine left something, with whole tracebacks: to the log, which is stderr here, and as a row.
+    """Write down that the engine left something, with whole tracebacks: to the log, which is stderr
+    here, and as a row.
 
     engine: that has been prepared. reasons, tracebacks: what it gave to `report` and to `details`.
     """
@@ -40,8 +41,8 @@ def _highest(engine: Engine) -> str:
 
 
 def refused(reasons: list[str]) -> list[str]:
-    """The rungs that the engine's sentences say are not used, the lower first; sizes of a launch and precisions of a
-    penalty are none.
+    """The rungs that the engine's sentences say are not used, the lower first; sizes of a launch
+    and precisions of a penalty are none.
     """
     return [
         rung
@@ -63,8 +64,8 @@ def case_of(config: Config) -> dict:
 
 
 def keep_code(cache: Path, name: str) -> int:
-    """Copy the Python and C++ code that Inductor generated into a cache folder to the evidence, under this name.
-    Returns the number of files.
+    """Copy the Python and C++ code that Inductor generated into a cache folder to the evidence,
+    under this name. Returns the number of files.
     """
     where = folder()
     if where is None:

@@ -30,14 +30,24 @@ def _steps(rows: list[dict]) -> str:
         return "no rung of fastgan"
     best = max(ours, key=lambda row: row["imgs_per_sec"])
     words = [f"{best['implementation']} {significant(best['imgs_per_sec'])} imgs/sec"]
-    words += [f"{significant(best[f'ratio_to_{name}'])} x {name}" for name in ("accelerated", "plain") if best[f"ratio_to_{name}"] is not None]
+    words += [
+        f"{significant(best[f'ratio_to_{name}'])} x {name}"
+        for name in ("accelerated", "plain")
+        if best[f"ratio_to_{name}"] is not None
+    ]
     return ", ".join([*words, f"{significant(best['percent_of_matmul'])} % matmul"])
 
 
 def _ops(rows: list[dict]) -> str:
     """In how many calls something is faster than the library's operator, and which one how often."""
     calls = dict.fromkeys((row["op"], row["call"], row["dtype"]) for row in rows)
-    best = [max((row for row in rows if (row["op"], row["call"], row["dtype"]) == call), key=lambda row: row["ratio_to_reference"]) for call in calls]
+    best = [
+        max(
+            (row for row in rows if (row["op"], row["call"], row["dtype"]) == call),
+            key=lambda row: row["ratio_to_reference"],
+        )
+        for call in calls
+    ]
     winners = Counter(row["implementation"] for row in best)
     return f"{len(calls)} calls, fastest: " + ", ".join(f"{name} {number}" for name, number in winners.most_common())
 
@@ -45,7 +55,9 @@ def _ops(rows: list[dict]) -> str:
 def _kernels(rows: list[dict]) -> str:
     """Kernels and their time in a step of every rung."""
     totals = [row for row in rows if row["kind"] == "total"]
-    return "; ".join(f"{row['rung']} {row['kernels']:.0f} kernels {significant(row['microseconds'])} us" for row in totals)
+    return "; ".join(
+        f"{row['rung']} {row['kernels']:.0f} kernels {significant(row['microseconds'])} us" for row in totals
+    )
 
 
 def _chip(rows: list[dict]) -> str:
@@ -79,7 +91,9 @@ def _library(rows: list[dict]) -> str:
 
 
 def _choices(rows: list[dict]) -> str:
-    return "chosen: " + ", ".join(f"{name} {number}" for name, number in Counter(row["chosen"] for row in rows).most_common())
+    return "chosen: " + ", ".join(
+        f"{name} {number}" for name, number in Counter(row["chosen"] for row in rows).most_common()
+    )
 
 
 def _sweep(rows: list[dict]) -> str:
@@ -92,7 +106,9 @@ def _culprit(rows: list[dict]) -> str:
 
 
 def _ncu(rows: list[dict]) -> str:
-    return f"{len(rows)} kernels; the longest, {rows[0]['name']}, at {rows[0].get('dram_percent')} % of the memory's rate"
+    return (
+        f"{len(rows)} kernels; the longest, {rows[0]['name']}, at {rows[0].get('dram_percent')} % of the memory's rate"
+    )
 
 
 def _sanitizer(rows: list[dict]) -> str:

@@ -1,4 +1,6 @@
-"""`fastgan train` as it is met first, every cache cold, on the clock: `python -m bench.gpu.job --rows FILE`. A row as in results/main_job.jsonl."""
+"""`fastgan train` as it is met first, every cache cold, on the clock: `python -m bench.gpu.job
+--rows FILE`. A row as in results/main_job.jsonl.
+"""
 import argparse
 import datetime
 import json
@@ -23,17 +25,30 @@ READY = re.compile(r"ready in ([\d.]+) s")  # in the line of log.txt that names 
 
 
 def run_cold(arguments: tuple[str, ...]) -> dict:
-    """Run `fastgan` with these arguments and empty caches; the row. Raises CalledProcessError where it ends with an error."""
+    """Run `fastgan` with these arguments and empty caches; the row.
+
+    Raises CalledProcessError where it ends with an error.
+    """
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         out = Path(folder, "run")
-        caches = {name: str(Path(folder, name.lower())) for name in ("FASTGAN_CACHE", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")}
+        caches = {
+            name: str(Path(folder, name.lower()))
+            for name in ("FASTGAN_CACHE", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
+        }
         started = time.time()
-        subprocess.run([sys.executable, "-m", "fastgan", *arguments, "--out", str(out)], cwd=ROOT, env={**os.environ, **caches}, check=True)
+        subprocess.run(
+            [sys.executable, "-m", "fastgan", *arguments, "--out", str(out)],
+            cwd=ROOT,
+            env={**os.environ, **caches},
+            check=True,
+        )
         return row_of(out, arguments, started, time.time() - started)
 
 
 def row_of(out: Path, arguments: tuple[str, ...], started: float, command_s: float) -> dict:
-    """From the files of a run that began at `started` (seconds since the epoch) and whose command took command_s until it ended."""
+    """From the files of a run that began at `started` (seconds since the epoch) and whose command
+    took command_s until it ended.
+    """
     options, log = json.loads((out / "training_options.json").read_text()), (out / "log.txt").read_text()
     ticks = [json.loads(line) for line in (out / "stats.jsonl").read_text().splitlines()]
     ready = READY.search(log)
@@ -45,7 +60,9 @@ def row_of(out: Path, arguments: tuple[str, ...], started: float, command_s: flo
         "channels": options["model"]["img_channels"],
         "batch_size": options["run"]["batch_size"],
         "kimg": ticks[-1]["nimg"] / 1000,
-        "dtype": choose_precision(options["run"]["amp"], torch.device("cuda" if torch.cuda.is_available() else "cpu")).name,
+        "dtype": choose_precision(
+            options["run"]["amp"], torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        ).name,
         "rung": ticks[-1]["rung"],
         "torch": torch.__version__,
         "machine": machine.stamp(),
@@ -66,7 +83,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rows", type=Path, required=True, metavar="FILE")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="handed to fastgan")
     options = parser.parse_args(arguments)
-    rows.append(options.rows, run_cold((*TRAIN, *(word for assignment in options.set for word in ("--set", assignment)))))
+    rows.append(
+        options.rows, run_cold((*TRAIN, *(word for assignment in options.set for word in ("--set", assignment))))
+    )
     return 0
 
 

@@ -1,7 +1,9 @@
-"""Where a step spends its time on the GPU: `python -m bench.gpu.kernels --preset dcgan --batch-size 128 --rungs eager compiled --rows FILE`.
+"""Where a step spends its time on the GPU: `python -m bench.gpu.kernels --preset dcgan --batch-size
+128 --rungs eager compiled --rows FILE`.
 
-Three kinds of rows for each rung, all per call of its step: `total`, `kernel` (by name) and `call` (convolutions and matrix products by shape).
-A step that is one CUDA graph has no calls: the profiler sees its kernels alone. Beside FILE the same as Markdown. Where evidence is collected
+Three kinds of rows for each rung, all per call of its step: `total`, `kernel` (by name) and `call`
+(convolutions and matrix products by shape). A step that is one CUDA graph has no calls: the
+profiler sees its kernels alone. Beside FILE the same as Markdown. Where evidence is collected
 (evidence.py), the code that Inductor generated and a trace of every rung are kept.
 """
 import argparse
@@ -31,7 +33,9 @@ NAME_LENGTH = 110  # of a kernel in the Markdown table; templates have thousands
 
 
 def profile_rung(case, name: str, path: Path) -> None:
-    """Build a rung of fastgan in bf16, profile CALLS calls of its step and add the rows; nothing for a rung that there is not."""
+    """Build a rung of fastgan in bf16, profile CALLS calls of its step and add the rows; nothing
+    for a rung that there is not.
+    """
     for build in builders(case, (True,), (name,)):
         with _code_kept(name):
             implementation = build()
@@ -39,19 +43,32 @@ def profile_rung(case, name: str, path: Path) -> None:
             for _ in range(WARMUP):
                 implementation.step()
             wall_s = _run(implementation.step)
-            with profile(record_shapes=True, acc_events=True) as profiled:  # of everything that there is, CUDA above all
+            # of everything that there is, CUDA above all
+            with profile(record_shapes=True, acc_events=True) as profiled:
                 _run(implementation.step)
         if evidence.folder() is not None:
             profiled.export_chrome_trace(str(evidence.folder() / f"trace-{name}.json.gz"))
-        shared = {"rung": implementation.name, "preset": case.config.preset, "batch_size": case.config.run.batch_size, "dtype": implementation.dtype}
-        stamp = {"note": implementation.note, "torch": torch.__version__, "commit": machine.commit(), "gpu": machine.stamp()["gpu"]}
+        shared = {
+            "rung": implementation.name,
+            "preset": case.config.preset,
+            "batch_size": case.config.run.batch_size,
+            "dtype": implementation.dtype,
+        }
+        stamp = {
+            "note": implementation.note,
+            "torch": torch.__version__,
+            "commit": machine.commit(),
+            "gpu": machine.stamp()["gpu"],
+        }
         for row in measured_rows(profiled.events(), CALLS, 1e6 * wall_s / CALLS):
             rows.append(path, {**row, **shared, **(stamp if row["kind"] == "total" else {})})
 
 
 @contextlib.contextmanager
 def _code_kept(name: str) -> Iterator[None]:
-    """Keep what is compiled inside as evidence, from a cache of its own, so that all of it is generated; do nothing where none is collected."""
+    """Keep what is compiled inside as evidence, from a cache of its own, so that all of it is
+    generated; do nothing where none is collected.
+    """
     if evidence.folder() is None:
         yield
         return
@@ -64,14 +81,28 @@ def _code_kept(name: str) -> Iterator[None]:
 
 
 def measured_rows(events: Iterable, num_calls: int, wall_us: float) -> list[dict]:
-    """The rows of one rung, the total first, then the longest. events: the profiler's, of num_calls calls; wall_us: a call's, unprofiled."""
+    """The rows of one rung, the total first, then the longest.
+
+    events: the profiler's, of num_calls calls; wall_us: a call's, unprofiled.
+    """
     events = list(events)
     on_gpu = (event for event in events if event.device_type == DeviceType.CUDA and not event.is_user_annotation)
     kernels = _grouped((event.name, event.time_range.elapsed_us()) for event in on_gpu)
     total_us = sum(sum(each) for each in kernels.values())
-    total = {"kind": "total", "kernels": sum(map(len, kernels.values())) / num_calls, "microseconds": total_us / num_calls, "wall_us": wall_us}
+    total = {
+        "kind": "total",
+        "kernels": sum(map(len, kernels.values())) / num_calls,
+        "microseconds": total_us / num_calls,
+        "wall_us": wall_us,
+    }
     by_name = [
-        {"kind": "kernel", "name": name, "calls": len(each) / num_calls, "microseconds": sum(each) / num_calls, "share": sum(each) / total_us}
+        {
+            "kind": "kernel",
+            "name": name,
+            "calls": len(each) / num_calls,
+            "microseconds": sum(each) / num_calls,
+            "share": sum(each) / total_us,
+        }
         for name, each in kernels.items()
     ]
     return [total, *_longest_first(by_name), *_longest_first(_calls(events, num_calls))]
@@ -91,7 +122,11 @@ def _calls(events: list, num_calls: int) -> list[dict]:
 def _call_key(event) -> tuple[str, str, int] | None:
     """(operator, its shapes, FLOPs of a call); None for an operator that is not counted."""
     count = flops(event.name, event.input_shapes, event.concrete_inputs)
-    return None if count is None else (event.name, " ".join("x".join(map(str, shape)) for shape in event.input_shapes if len(shape) > 1), count)
+    return (
+        None
+        if count is None
+        else (event.name, " ".join("x".join(map(str, shape)) for shape in event.input_shapes if len(shape) > 1), count)
+    )
 
 
 def _grouped(pairs: Iterable[tuple]) -> dict:
@@ -115,7 +150,7 @@ def _run(step) -> float:
     return perf_counter() - started
 
 
-# --- Markdown --------------------------------------------------------------------------------------------------------------------------------------
+# --- Markdown ---------------------------------------------------------------------------------------------------------
 
 
 def markdown(found: list[dict]) -> str:
@@ -123,7 +158,9 @@ def markdown(found: list[dict]) -> str:
     parts = []
     for rung in dict.fromkeys(row["rung"] for row in found):
         of_rung = [row for row in found if row["rung"] == rung]
-        total, kernels, calls = ([row for row in of_rung if row["kind"] == kind] for kind in ("total", "kernel", "call"))
+        total, kernels, calls = (
+            [row for row in of_rung if row["kind"] == kind] for kind in ("total", "kernel", "call")
+        )
         parts += [f"## {rung}: {_head(total[-1])}", "", _kernel_table(kernels), ""]
         parts += [_call_table(calls), ""] if calls else []
     return "\n".join(parts)

@@ -1,5 +1,5 @@
-"""How a stage starts Python: as it is, or, in a rehearsal, through what makes everything small and puts a stand-in
-in the place of CUDA graphs.
+"""How a stage starts Python: as it is, or, in a rehearsal, through what makes everything small and
+puts a stand-in in the place of CUDA graphs.
 """
 
 import os

@@ -1,8 +1,9 @@
-"""The native library of this machine: `python -m bench.gpu.library --rows FILE`. What lies in the checkout is used
-where it fits, else it is built.
+"""The native library of this machine: `python -m bench.gpu.library --rows FILE`. What lies in the
+checkout is used where it fits, else it is built.
 
-It fits where it loads beside this torch, a kernel of it gives what the reference gives, and it has machine code for the
-device. It is tried in a process of its own. The row says which library is used, and why one was built.
+It fits where it loads beside this torch, a kernel of it gives what the reference gives, and it has
+machine code for the device. It is tried in a process of its own. The row says which library is
+used, and why one was built.
 """
 
 import argparse
@@ -27,8 +28,8 @@ TRY_S, BUILD_S = 90.0, 170.0
 
 
 def settle(device_type: str, path: Path) -> dict:
-    """Decide, build where that is needed, and write the row, which is returned: used is `prebuilt`, `built` or
-    `none`.
+    """Decide, build where that is needed, and write the row, which is returned: used is `prebuilt`,
+    `built` or `none`.
     """
     started = time.perf_counter()
     found = tried(device_type)
@@ -56,9 +57,11 @@ def unfit(found: dict) -> str:
 
 
 def tried(device_type: str) -> dict:
-    """{problem, wanted, architectures} of the library in the checkout, from a process of its own, which may crash.
+    """{problem, wanted, architectures} of the library in the checkout, from a process of its own,
+    which may crash.
 
-    wanted: sm_90 on such a device, None on a CPU. architectures: as cuobjdump lists them, None where it is missing.
+    wanted: sm_90 on such a device, None on a CPU. architectures: as cuobjdump lists them, None
+    where it is missing.
     """
     command = [sys.executable, "-m", "bench.gpu.library", "--try", device_type]
     try:
@@ -85,7 +88,10 @@ def try_here(device_type: str) -> dict:
 
 
 def build() -> str:
-    """Build the library into the checkout with what is on PATH. Returns what went wrong, or nothing."""
+    """Build the library into the checkout with what is on PATH.
+
+    Returns what went wrong, or nothing.
+    """
     if shutil.which("cmake") is None:
         return "cmake is not installed"
     generator = ["-G", "Ninja"] if shutil.which("ninja") else []

@@ -1,7 +1,8 @@
 """Names that both a run and its stages know, in a file that imports nothing."""
 
 RUNGS = ("compiled", "captured")  # that the engine may refuse
-EVIDENCE = "FASTGAN_BENCH_EVIDENCE"  # the folder where a stage leaves what it has beside its rows; unset: nobody collects evidence
+# the folder where a stage leaves what it has beside its rows; unset: nobody collects evidence
+EVIDENCE = "FASTGAN_BENCH_EVIDENCE"
 REFUSALS, CODE = "refusals.jsonl", "code"  # in that folder
 
 # Variants of a refused step, beside OP=IMPLEMENTATION.

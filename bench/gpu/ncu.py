@@ -1,9 +1,9 @@
-"""The longest kernels of a compiled step by the hardware counters: `python -m bench.gpu.ncu --preset dcgan --batch-size
-128 --rows FILE`.
+"""The longest kernels of a compiled step by the hardware counters: `python -m bench.gpu.ncu
+--preset dcgan --batch-size 128 --rows FILE`.
 
-A profile says which kernels are the longest; then Nsight Compute runs the same step once more, from the same cache of
-compiled code, and reads the counters of those alone. The clocks stay as they are. A row for each kernel; the whole
-table is kept as evidence.
+A profile says which kernels are the longest; then Nsight Compute runs the same step once more, from
+the same cache of compiled code, and reads the counters of those alone. The clocks stay as they are.
+A row for each kernel; the whole table is kept as evidence.
 """
 
 import argparse
@@ -68,8 +68,8 @@ def command(names: list[str], arguments: list[str]) -> list[str]:
 
 
 def parse(table: str) -> list[dict]:
-    """Rows from the CSV that ncu prints between other lines: a header, a line of units, then a line a launch; the
-    longest of each kernel.
+    """Rows from the CSV that ncu prints between other lines: a header, a line of units, then a line
+    a launch; the longest of each kernel.
     """
     lines = table.splitlines()
     start = next((number for number, line in enumerate(lines) if line.startswith('"ID"')), None)

@@ -1,4 +1,6 @@
-"""A plugin of pytest that writes every test's outcome at once: `pytest -p bench.gpu.outcomes --outcomes FILE`."""
+"""A plugin of pytest that writes every test's outcome at once: `pytest -p bench.gpu.outcomes
+--outcomes FILE`.
+"""
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     path = config.getoption("--outcomes")
-    if path is not None and not hasattr(config, "workerinput"):  # a worker of pytest-xdist: its reports come to the process that started it
+    # a worker of pytest-xdist: its reports come to the process that started it
+    if path is not None and not hasattr(config, "workerinput"):
         config.pluginmanager.register(Outcomes(path))
 
 
@@ -27,7 +30,12 @@ class Outcomes:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """A row for the test itself, or for the fixture that failed or skipped it."""
         if report.when == "call" or report.outcome != "passed":
-            row = {"kind": "test", "test": report.nodeid, "outcome": report.outcome, "seconds": round(report.duration, 3)}
+            row = {
+                "kind": "test",
+                "test": report.nodeid,
+                "outcome": report.outcome,
+                "seconds": round(report.duration, 3),
+            }
             rows.append(self.path, {**row, "message": _message(report)})
 
 

@@ -1,12 +1,15 @@
-"""The stages of a GPU machine, their order, and how long each may take. The most important first, for a run may be
-cut off at any moment.
+"""The stages of a GPU machine, their order, and how long each may take.
+
+The most important first, for a run may be cut off at any moment.
 """
 
 from bench.gpu.schedule import expected_ends
 from bench.gpu.stage import ROWS, WORKERS, Limits, Stage
 from bench.gpu.stage import of_command as _command
 
-MINUTES = 9.0  # of a whole run: a machine may be lent for ten minutes a command, and ending, table and archive take some seconds
+# of a whole run: a machine may be lent for ten minutes a command, and ending, table and archive
+# take some seconds
+MINUTES = 9.0
 SLOTS = 5  # stages at once on 16 cores: compiling one keeps about three busy; fewer cores have fewer places (call.py)
 # The share of the GPU's memory that stages may take together, and how much there is where nobody says.
 MEMORY_SHARE, UNKNOWN_MEMORY_GB = 0.85, 80.0
@@ -52,12 +55,16 @@ def _ops(batch_size: int, shows: str) -> Stage:
     return _command(f"ops-{batch_size}", command, 60, 120, OPS, shows, timed_s=TIMED_S["ops"])
 
 
-# The seconds are estimates; nothing has run on a GPU yet. What they are made of: 8 s to import torch and reach the GPU, 50 s to compile the two
-# networks of the accelerated loop in both of its forms, 35 s for fastgan's step (compiled, checked beside eager, captured), and nine rounds of 0.3 s
-# of every implementation and of a matrix product. The mlp compiles in a third of the time. Letting the compiler time its kernels takes minutes a
-# rung, so almost everything goes without; what it gains has stages of its own. A step compiles from an empty cache, unless a run is given a folder
-# to keep caches in (--cache). What measures all the time, or by the wall clock, or cannot be stopped for others, is alone.
-MAIN = "plain accelerated captured"  # captured with as many steps a launch as were measured to be best; captured-1 with one
+# The seconds are estimates; nothing has run on a GPU yet. What they are made of: 8 s to import
+# torch and reach the GPU, 50 s to compile the two networks of the accelerated loop in both of its
+# forms, 35 s for fastgan's step (compiled, checked beside eager, captured), and nine rounds of 0.3
+# s of every implementation and of a matrix product. The mlp compiles in a third of the time.
+# Letting the compiler time its kernels takes minutes a rung, so almost everything goes without;
+# what it gains has stages of its own. A step compiles from an empty cache, unless a run is given a
+# folder to keep caches in (--cache). What measures all the time, or by the wall clock, or cannot be
+# stopped for others, is alone.
+# Captured with as many steps a launch as were measured to be best; captured-1 with one
+MAIN = "plain accelerated captured"
 FORMS = ("auto", "reference", "subpixel", "cuda", "triton")
 OPS_TESTS = (
     "tests/ops/deconv/test_operator.py",
@@ -123,8 +130,9 @@ STAGES = (
 )  # fmt: skip
 NAMES = tuple(stage.name for stage in STAGES)
 
-# Three calls of a machine that is bare each time: every one begins with what the others need. Stages that let the compiler time its kernels are in
-# none of them: they are for a machine that stays.
+# Three calls of a machine that is bare each time: every one begins with what the others need.
+# Stages that let the compiler time its kernels are in none of them: they are for a machine that
+# stays.
 FIRST = ("smoke", "library", "checks")
 CALLS = {
     "diagnose": (*FIRST, "choices", "mlp-128", "kernels", "dcgan-128", *(f"sweep-{form}" for form in FORMS), "sanitizer", "chip", "ncu"),
@@ -146,7 +154,9 @@ def by_name(name: str) -> Stage:
 
 
 def describe(stages: tuple[Stage, ...], minutes: float, limits: Limits = PLANNED) -> str:
-    """The plan for a person: when each stage is expected to end, what it may take, and where the minutes end."""
+    """The plan for a person: when each stage is expected to end, what it may take, and where the
+    minutes end.
+    """
     ends = expected_ends(stages, limits)
     lines = [
         f"{limits.slots} stages at once",

@@ -1,9 +1,9 @@
-"""A rehearsal: the stages of a GPU machine, from end to end, on a CPU: `python -m bench gpu --rehearse`. Nothing that
-it shows is a measurement.
+"""A rehearsal: the stages of a GPU machine, from end to end, on a CPU: `python -m bench gpu
+--rehearse`. Nothing that it shows is a measurement.
 
-A run starts its stages through this module (THROUGH), which makes everything small and short, puts a stand-in in the
-place of CUDA graphs (stand_in.py), and then runs the module that the stage names. What only a GPU can do (counters,
-sanitizer, tiles) is left out, and that is said.
+A run starts its stages through this module (THROUGH), which makes everything small and short, puts
+a stand-in in the place of CUDA graphs (stand_in.py), and then runs the module that the stage names.
+What only a GPU can do (counters, sanitizer, tiles) is left out, and that is said.
 """
 
 import dataclasses
@@ -54,8 +54,8 @@ LOADER_PLAN = {
 
 
 def stages(chosen: Sequence[Stage]) -> tuple[Stage, ...]:
-    """The same stages as a rehearsal runs them, and before the others one whose rung is refused on purpose, so that
-    it is bisected.
+    """The same stages as a rehearsal runs them, and before the others one whose rung is refused on
+    purpose, so that it is bisected.
     """
     provoked = Stage(PROVOKED, SMOKE, 1, BUDGET_S, plan.RESULTS, "what happens where a rung is refused: it cannot record how z is drawn",
                      environment=((REFUSED, DRAWS), ("FASTGAN_OPS", "reference")))  # fmt: skip
@@ -74,7 +74,7 @@ def environment() -> dict[str, str]:
     return {REHEARSAL: "1", "OMP_NUM_THREADS": "1"}
 
 
-# --- inside a stage --------------------------------------------------------------------------------------------------------------------------------
+# --- inside a stage ---------------------------------------------------------------------------------------------------
 
 
 def main(arguments: list[str]) -> int:
@@ -105,7 +105,9 @@ def _arguments(module: str, arguments: list[str]) -> list[str]:
 
 
 def make_small() -> None:
-    """Replace what decides about sizes, rounds and CUDA graphs, before the modules that use it are imported."""
+    """Replace what decides about sizes, rounds and CUDA graphs, before the modules that use it are
+    imported.
+    """
     from bench import cases, flops, implementations, timing
     from bench.gpu import chip, job
     from bench.loader import plan as loader_plan

@@ -1,4 +1,6 @@
-"""Rows as lines of JSON that survive a kill: every line is written whole, and a torn one is not read."""
+"""Rows as lines of JSON that survive a kill: every line is written whole, and a torn one is not
+read.
+"""
 import json
 from pathlib import Path
 

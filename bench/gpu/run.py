@@ -1,8 +1,8 @@
-"""Runs stages, several at a time, until the time is over, and says what came out: a line a stage, a table and an
-archive at the end.
+"""Runs stages, several at a time, until the time is over, and says what came out: a line a stage, a
+table and an archive at the end.
 
-Stages compute side by side until one asks for its turn to measure (bench/exclusive.py); the others then stand still
-until it has ended its turn.
+Stages compute side by side until one asks for its turn to measure (bench/exclusive.py); the others
+then stand still until it has ended its turn.
 """
 
 import dataclasses
@@ -47,12 +47,12 @@ class Outcome:
 
 
 class Runner:
-    """Runs stages with a deadline, `minutes` from its making, into the folder `out`, which it makes. Raises DiskError
-    where that cannot be.
+    """Runs stages with a deadline, `minutes` from its making, into the folder `out`, which it
+    makes. Raises DiskError where that cannot be.
 
-    received: signals, of which the first ends everything at once. say: takes lines for the terminal. environment: what
-    is set for every stage. head: the first line of the table. through: see Stage.command. clock, sleep and start, which
-    makes a child, can be replaced by tests.
+    received: signals, of which the first ends everything at once. say: takes lines for the
+    terminal. environment: what is set for every stage. head: the first line of the table. through:
+    see Stage.command. clock, sleep and start, which makes a child, can be replaced by tests.
     """
 
     def __init__(
@@ -82,8 +82,8 @@ class Runner:
             raise DiskError(f"cannot write into {out}: {error.strerror}") from error
 
     def run(self, stages: tuple[Stage, ...]) -> list[Outcome]:
-        """All of them, in their order as far as there is room; one outcome for every stage, and for every bisection
-        that a refused rung asks for.
+        """All of them, in their order as far as there is room; one outcome for every stage, and for
+        every bisection that a refused rung asks for.
 
         The table is written and said at the end, and the archive written, whatever the end was.
         """
@@ -139,7 +139,9 @@ class Runner:
         return f"interrupted by {signal.Signals(self.received[0]).name}" if self.received else ""
 
     def _take_turns(self) -> None:
-        """Lend the turn to who asked first, when all others stand still; let everybody go on when nobody asks."""
+        """Lend the turn to who asked first, when all others stand still; let everybody go on when
+        nobody asks.
+        """
         self._turns.update()
         group = self._turns.next_group()
         if group is not None:
@@ -156,7 +158,7 @@ class Runner:
             if not each.child.is_paused and each.child.group not in waiting:
                 each.active_s += seconds
 
-    # --- ends ------------------------------------------------------------------------------------------------------------------------------------
+    # --- ends ---------------------------------------------------------------------------------------------------------
 
     def _end_what_has_ended(self) -> None:
         endings = {each.stage.name: each.child.ending() for each in self._running}
@@ -214,7 +216,9 @@ class Runner:
 
 
 def exit_code(outcomes: list[Outcome], received: list[int]) -> int:
-    """0: whatever ran ended well; 1: something did not; 128 and the number of a signal that ended everything."""
+    """0: whatever ran ended well; 1: something did not; 128 and the number of a signal that ended
+    everything.
+    """
     if received:
         return 128 + received[0]
     return int(any(outcome.state in ("failed", "cut off") for outcome in outcomes))

@@ -12,8 +12,8 @@ LOG, STAGE_LOG = "log.txt", "said.txt"
 
 
 class Running:
-    """Started with its making; `start` starts a process. Its files lie in `folder`, and what is added to them goes
-    to the same files in `out`.
+    """Started with its making; `start` starts a process. Its files lie in `folder`, and what is
+    added to them goes to the same files in `out`.
     """
 
     def __init__(self, stage: Stage, start: type[Child], folder: Path, out: Path, turns: Path, environment: dict[str, str],

@@ -1,7 +1,8 @@
 """Memory errors and races of the native CUDA kernels: `python -m bench.gpu.sanitizer --rows FILE`.
 
-Each tool of compute-sanitizer runs the self-check of each operator, on small inputs of odd sizes, in a process of its
-own, a few at a time. torch's own allocator is turned off meanwhile, so that the tool sees every tensor's end.
+Each tool of compute-sanitizer runs the self-check of each operator, on small inputs of odd sizes,
+in a process of its own, a few at a time. torch's own allocator is turned off meanwhile, so that the
+tool sees every tensor's end.
 """
 
 import argparse
@@ -43,8 +44,8 @@ def command(tool: str, key: str) -> list[str]:
 
 
 def check(tool: str, key: str) -> dict:
-    """The row of one tool on one operator: problem is None where it found nothing; errors is None where it did not
-    say.
+    """The row of one tool on one operator: problem is None where it found nothing; errors is None
+    where it did not say.
     """
     row = {"kind": "sanitizer", "tool": tool, "op": key}
     try:

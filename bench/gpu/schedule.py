@@ -1,5 +1,5 @@
-"""When each stage is expected to end, by running the plan in seconds instead of on a machine: the rules are those of
-run.py.
+"""When each stage is expected to end, by running the plan in seconds instead of on a machine: the
+rules are those of run.py.
 """
 
 from collections import deque
@@ -18,8 +18,8 @@ class _Running:
 
 
 def expected_ends(stages: tuple[Stage, ...], limits: Limits) -> dict[str, int]:
-    """Seconds from the start of a run to the end of each stage, by name, in the order in which they end. Nothing is
-    skipped or refused.
+    """Seconds from the start of a run to the end of each stage, by name, in the order in which they
+    end. Nothing is skipped or refused.
     """
     queue, running, ends, now = deque(stages), [], {}, 0
     while queue or running:

@@ -1,9 +1,9 @@
-"""The first thing that a GPU machine is asked, in seconds: `python -m bench.gpu.smoke --rows FILE`. A row for every
-step, with the whole traceback.
+"""The first thing that a GPU machine is asked, in seconds: `python -m bench.gpu.smoke --rows FILE`.
+A row for every step, with the whole traceback.
 
-From the smallest on: versions, a kernel, a CUDA graph that draws from a registered generator, then the mlp step eager,
-captured, compiled, and both. Every step is tried whatever became of the others. The operators are the references: it
-must not wait for checks (the plan sets FASTGAN_OPS).
+From the smallest on: versions, a kernel, a CUDA graph that draws from a registered generator, then
+the mlp step eager, captured, compiled, and both. Every step is tried whatever became of the others.
+The operators are the references: it must not wait for checks (the plan sets FASTGAN_OPS).
 """
 
 import argparse
@@ -30,7 +30,10 @@ NUM = 8  # numbers that the smallest graph draws
 
 
 def steps(case: Case) -> dict[str, Callable[[], object]]:
-    """Return the steps by name, the smallest first. Each returns what is worth a place in its row."""
+    """Return the steps by name, the smallest first.
+
+    Each returns what is worth a place in its row.
+    """
     rungs = {"eager mlp": ("eager", False), "captured mlp": ("captured", False), "compiled mlp": ("compiled", True),
              "compiled and captured mlp": ("captured", True)}  # fmt: skip
     return {
@@ -58,8 +61,8 @@ def a_kernel(device: torch.device) -> str:
 
 
 def a_graph(device: torch.device) -> str:
-    """A recorded draw from a generator of its own gives, replay by replay, what the eager draw gives. Raises
-    AssertionError where it does not.
+    """A recorded draw from a generator of its own gives, replay by replay, what the eager draw
+    gives. Raises AssertionError where it does not.
     """
     generator, out = torch.Generator(device).manual_seed(1), torch.zeros(NUM, device=device)
     graphs = build_engine._graphs_of(device, [generator])
@@ -82,7 +85,10 @@ def a_graph(device: torch.device) -> str:
 
 
 def mlp_step(case: Case, rung: str, compile: bool) -> str:
-    """A few steps on a rung. Raises RuntimeError, with every traceback of the engine's, where the engine left it."""
+    """A few steps on a rung.
+
+    Raises RuntimeError, with every traceback of the engine's, where the engine left it.
+    """
     config = replace(rung_config(case.config, True, rung), "run.compile", compile)
     loop = FastganLoop(config, case.device, case.images)
     got = loop.prepare()
@@ -101,7 +107,10 @@ def mlp_step(case: Case, rung: str, compile: bool) -> str:
 
 
 def run(tried: dict[str, Callable[[], object]], path: Path) -> bool:
-    """Try every step; a row and a line for each as soon as it is known. Returns whether all went well."""
+    """Try every step; a row and a line for each as soon as it is known.
+
+    Returns whether all went well.
+    """
     all_well = True
     for name, step in tried.items():
         started, found, problem = time.perf_counter(), None, None

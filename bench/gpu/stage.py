@@ -15,11 +15,13 @@ WORKERS = "-n 8"  # stands in a command of pytest for its workers, where pytest-
 
 @dataclass(frozen=True)
 class Stage:
-    """One subprocess. A stage is skipped where less than expected_s seconds are left, and ended where it has taken
+    """One subprocess.
+
+    A stage is skipped where less than expected_s seconds are left, and ended where it has taken
     budget_s.
 
-    Of both, the time counts in which it may compute: neither what it waits for its turn to measure, nor what it stands
-    still while others measure.
+    Of both, the time counts in which it may compute: neither what it waits for its turn to measure,
+    nor what it stands still while others measure.
     """
 
     name: str
@@ -39,8 +41,9 @@ class Stage:
     environment: tuple[tuple[str, str], ...] = ()
 
     def command(self, rows: str, through: tuple[str, ...] = ()) -> list[str]:
-        """Return the command line, its rows going to this path. through: arguments of python that come first and run
-        the others.
+        """Return the command line, its rows going to this path.
+
+        through: arguments of python that come first and run the others.
         """
         workers = WORKERS.split() if importlib.util.find_spec("xdist") else []
         words = [[rows] if word == ROWS else workers if word == WORKERS else [word] for word in self.arguments]
@@ -52,8 +55,8 @@ class Stage:
         return shlex.join(["python", *words])
 
     def missing(self) -> str:
-        """Name the modules and programs that it needs and this machine lacks; return an empty string where none is
-        missing.
+        """Name the modules and programs that it needs and this machine lacks; return an empty
+        string where none is missing.
         """
         lacking = [name for name in self.needs if importlib.util.find_spec(name) is None]
         lacking += [name for name in self.programs if shutil.which(name) is None]
@@ -68,8 +71,9 @@ class Limits:
     memory_gb: float  # of the GPU
 
     def fits(self, stage: Stage, running: Iterable[Stage]) -> bool:
-        """Return True where a stage may start beside those that run. One that asks for more than there is runs
-        alone.
+        """Return True where a stage may start beside those that run.
+
+        One that asks for more than there is runs alone.
         """
         running = list(running)
         if not running:

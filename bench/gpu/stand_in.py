@@ -1,21 +1,25 @@
-"""A stand-in for CUDA graphs on the CPU: operators are recorded with the very tensors that they met, and replayed into the
-same memory, without Python.
+"""A stand-in for CUDA graphs on the CPU: operators are recorded with the very tensors that they
+met, and replayed into the same memory, without Python.
 
-So a number that the host baked in stays what it was, memory that the host exchanged is not seen, and what makes the
-host wait is refused. Tests and rehearsals use it; nothing that is measured does.
+So a number that the host baked in stays what it was, memory that the host exchanged is not seen,
+and what makes the host wait is refused. Tests and rehearsals use it; nothing that is measured does.
 """
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 aten = torch.ops.aten
-WAITS = {aten._local_scalar_dense.default, aten.lift_fresh.default, aten.nonzero.default, aten.equal.default}  # item(), tensor([...]), x[mask], ==
+# item(), tensor([...]), x[mask], ==
+WAITS = {aten._local_scalar_dense.default, aten.lift_fresh.default, aten.nonzero.default, aten.equal.default}
 
 
 class RecordedGraphs:
-    """Stands in for fastgan.device.cuda_graphs.CudaGraphs. recordings: the operators of each recording.
+    """Stands in for fastgan.device.cuda_graphs.CudaGraphs.
 
-    refused: names of operators, aten::randn, that a recording breaks off at, to provoke what a machine may do.
+    recordings: the operators of each recording.
+
+    refused: names of operators, aten::randn, that a recording breaks off at, to provoke what a
+    machine may do.
     """
 
     def __init__(self, refused: frozenset[str] = frozenset()):
@@ -48,7 +52,9 @@ class RecordedGraphs:
 
 
 class RehearsedGraphs(RecordedGraphs):
-    """The same for steps that may be compiled, whose kernels no recorder of operators sees: those are called again instead."""
+    """The same for steps that may be compiled, whose kernels no recorder of operators sees: those
+    are called again instead.
+    """
 
     def __init__(self, refused: frozenset[str] = frozenset()):
         super().__init__(refused)
@@ -72,7 +78,9 @@ _compiled_calls = [0]
 
 
 def noticing(compile_step):
-    """fastgan.engine.engine.compile_step, for RehearsedGraphs: counts the calls of what it compiled."""
+    """fastgan.engine.engine.compile_step, for RehearsedGraphs: counts the calls of what it
+    compiled.
+    """
 
     def compile_noticed(step, graphs, options):
         compiled = compile_step(step, graphs, options)
@@ -102,7 +110,9 @@ class _Recorder(TorchDispatchMode):
 
 
 def _again(function, args, kwargs, outputs) -> None:
-    """The operator once more; what it gives goes where its first results lie, unless it is a view or was changed in place."""
+    """The operator once more; what it gives goes where its first results lie, unless it is a view
+    or was changed in place.
+    """
     for old, new in zip(tree_leaves(outputs), tree_leaves(function(*args, **kwargs)), strict=True):
         if isinstance(old, torch.Tensor) and old.untyped_storage().data_ptr() != new.untyped_storage().data_ptr():
             old.copy_(new)

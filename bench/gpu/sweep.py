@@ -1,8 +1,8 @@
-"""cudnn.benchmark x combo_kernels for one form of deconv: `python -m bench.gpu.sweep --preset dcgan --batch-size 128
---deconv cuda --rows FILE`.
+"""cudnn.benchmark x combo_kernels for one form of deconv: `python -m bench.gpu.sweep --preset dcgan
+--batch-size 128 --deconv cuda --rows FILE`.
 
-All four steps take turns in one process, beside a large matrix product that makes the sweeps of other forms comparable.
-A row for each.
+All four steps take turns in one process, beside a large matrix product that makes the sweeps of
+other forms comparable. A row for each.
 """
 
 import argparse
@@ -41,8 +41,8 @@ class Variant:
 
 
 def variants(form: str) -> list[Variant]:
-    """All settings of a form; those of one compiled step follow each other, so that the second takes its code from
-    the cache.
+    """All settings of a form; those of one compiled step follow each other, so that the second
+    takes its code from the cache.
     """
     return [Variant(form, benchmark, combo) for combo, benchmark in itertools.product((False, True), (False, True))]
 
@@ -50,8 +50,8 @@ def variants(form: str) -> list[Variant]:
 def build(case: Case, variant: Variant) -> tuple[FastganLoop, Switches]:
     """The bf16 step on the highest rung under a setting, and the switches that it runs under.
 
-    Raises RuntimeError where the engine sets cudnn.benchmark on its own while it prepares: the row would say what was
-    not so.
+    Raises RuntimeError where the engine sets cudnn.benchmark on its own while it prepares: the row
+    would say what was not so.
     """
     Switches().apply()
     torch.manual_seed(0)

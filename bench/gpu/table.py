@@ -1,4 +1,6 @@
-"""The end of a run in at most so many lines: what became of every stage, what is wrong, every step that was measured."""
+"""The end of a run in at most so many lines: what became of every stage, what is wrong, every step
+that was measured.
+"""
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +14,19 @@ if TYPE_CHECKING:
 LINES, WIDTH = 60, 170
 PROBLEMS = 12  # lines about what is wrong
 SWEEPS = 6  # lines of the sweeps
-STEP_COLUMNS = ("", "", "", "imgs/sec", "x plain", "x accelerated", "% matmul", "compile s", "launches", "syncs", "peak MB")
+STEP_COLUMNS = (
+    "",
+    "",
+    "",
+    "imgs/sec",
+    "x plain",
+    "x accelerated",
+    "% matmul",
+    "compile s",
+    "launches",
+    "syncs",
+    "peak MB",
+)
 
 
 def stage_line(outcome: "Outcome") -> str:
@@ -22,9 +36,16 @@ def stage_line(outcome: "Outcome") -> str:
 
 
 def summary(outcomes: list["Outcome"], out: Path, head: str = "") -> str:
-    """The whole run, at most LINES lines, from the outcomes and the rows in the folder; the last line says how to go on. head: the first line."""
+    """The whole run, at most LINES lines, from the outcomes and the rows in the folder; the last
+    line says how to go on. head: the first line.
+    """
     lines = [head]
-    for of_rows, file in ((_problems, plan.RESULTS), (_step_lines, plan.STEP), (_sweep_lines, plan.RESULTS), (_kernel_lines, plan.KERNELS)):
+    for of_rows, file in (
+        (_problems, plan.RESULTS),
+        (_step_lines, plan.STEP),
+        (_sweep_lines, plan.RESULTS),
+        (_kernel_lines, plan.KERNELS),
+    ):
         try:
             lines += of_rows(rows.since(out / file))
         except Exception as error:  # a table is the last thing that a run says, and must not be what it fails at
@@ -48,15 +69,23 @@ def _step_lines(found: list[dict]) -> list[str]:
 
 
 def _padded(cells, widths: list[int]) -> list[str]:
-    return [cell.ljust(width) if column < 3 else cell.rjust(width) for column, (cell, width) in enumerate(zip(cells, widths, strict=True))]
+    return [
+        cell.ljust(width) if column < 3 else cell.rjust(width)
+        for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    ]
 
 
 def _kernel_lines(found: list[dict], num: int = 4) -> list[str]:
     """The longest kernels of every rung."""
     lines = []
     for rung in dict.fromkeys(row["rung"] for row in found):
-        longest = sorted((row for row in found if row["rung"] == rung and row["kind"] == "kernel"), key=lambda row: -row["microseconds"])[:num]
-        lines += [f"{rung}: {100 * row['share']:.0f} % {significant(row['microseconds'])} us {row['name']}" for row in longest]
+        longest = sorted(
+            (row for row in found if row["rung"] == rung and row["kind"] == "kernel"),
+            key=lambda row: -row["microseconds"],
+        )[:num]
+        lines += [
+            f"{rung}: {100 * row['share']:.0f} % {significant(row['microseconds'])} us {row['name']}" for row in longest
+        ]
     return [*map(_cut, lines), ""] if lines else []
 
 
@@ -69,14 +98,35 @@ def _sweep_lines(found: list[dict]) -> list[str]:
 
 
 def _problems(found: list[dict]) -> list[str]:
-    """List what was refused, and what failed among the first steps, the checks, the tools and the tests."""
-    wrong = [f"culprit {row['preset']} {row['rung']}: {row['culprit']} ({row['reason'] or 'no reason'})" for row in _of_kind(found, "culprit")]
-    wrong += [f"refused in {row['stage']}: {row['preset']} {reason}" for row in _of_kind(found, "refusal") for reason in row["reasons"]]
-    wrong += [f"smoke {row['step']}: {row['problem'].splitlines()[-1]}" for row in _of_kind(found, "smoke") if row["problem"]]
+    """List what was refused, and what failed among the first steps, the checks, the tools and the
+    tests.
+    """
+    wrong = [
+        f"culprit {row['preset']} {row['rung']}: {row['culprit']} ({row['reason'] or 'no reason'})"
+        for row in _of_kind(found, "culprit")
+    ]
+    wrong += [
+        f"refused in {row['stage']}: {row['preset']} {reason}"
+        for row in _of_kind(found, "refusal")
+        for reason in row["reasons"]
+    ]
+    wrong += [
+        f"smoke {row['step']}: {row['problem'].splitlines()[-1]}" for row in _of_kind(found, "smoke") if row["problem"]
+    ]
     wrong += [f"library {row['used']}: {row['why']}" for row in _of_kind(found, "library") if row["why"]]
-    wrong += [f"check {row['op']} {row['implementation']}: {row['problem']}" for row in _of_kind(found, "check") if row["problem"] is not None]
-    wrong += [f"{row['tool']} {row['op']}: {row['problem']}" for row in _of_kind(found, "sanitizer") if row["problem"] is not None]
-    wrong += [f"failed {row['test']}: {row['message']}" for row in _of_kind(found, "test") if row["outcome"] == "failed"]
+    wrong += [
+        f"check {row['op']} {row['implementation']}: {row['problem']}"
+        for row in _of_kind(found, "check")
+        if row["problem"] is not None
+    ]
+    wrong += [
+        f"{row['tool']} {row['op']}: {row['problem']}"
+        for row in _of_kind(found, "sanitizer")
+        if row["problem"] is not None
+    ]
+    wrong += [
+        f"failed {row['test']}: {row['message']}" for row in _of_kind(found, "test") if row["outcome"] == "failed"
+    ]
     more = [f"... and {len(wrong) - PROBLEMS} more in {plan.RESULTS}"] if len(wrong) > PROBLEMS else []
     return [*map(_cut, wrong[:PROBLEMS]), *more, ""] if wrong else []
 
@@ -87,7 +137,11 @@ def _of_kind(found: list[dict], kind: str) -> list[dict]:
 
 def _left(outcomes: list["Outcome"], out: Path) -> list[str]:
     """Where everything is, and the command for what has not run to its end."""
-    left = [outcome.stage for outcome in outcomes if outcome.state in ("skipped", "cut off") and not outcome.stage.startswith(bisect.PREFIX)]
+    left = [
+        outcome.stage
+        for outcome in outcomes
+        if outcome.state in ("skipped", "cut off") and not outcome.stage.startswith(bisect.PREFIX)
+    ]
     go_on = [f"go on with: python -m bench gpu --only {' '.join(left)}"] if left else []
     return [f"rows and log: {out}", *go_on]
 

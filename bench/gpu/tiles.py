@@ -1,8 +1,10 @@
-"""Time every tile of every deconvolution of a step: `python -m bench.gpu.tiles --rows FILE [--batch-size 128]`.
+"""Time every tile of every deconvolution of a step: `python -m bench.gpu.tiles --rows FILE
+[--batch-size 128]`.
 
-Each tile takes its turn while a CUDA graph of the call is replayed. What is faster than the default beyond the noise is
-kept where fastgan looks for it (fastgan/ops/dispatch/tiles.py): training on this chip uses it from its next start on. The call's
-own tensors stay in the L2 cache from replay to replay, for all tiles alike.
+Each tile takes its turn while a CUDA graph of the call is replayed. What is faster than the default
+beyond the noise is kept where fastgan looks for it (fastgan/ops/dispatch/tiles.py): training on
+this chip uses it from its next start on. The call's own tensors stay in the L2 cache from replay to
+replay, for all tiles alike.
 """
 
 import argparse
@@ -35,7 +37,10 @@ Timer = Callable[
 
 @dataclass(frozen=True)
 class Call:
-    """One call of one direction. runs: by implementation; each returns the result and changes nothing."""
+    """One call of one direction.
+
+    runs: by implementation; each returns the result and changes nothing.
+    """
 
     words: str
     direction: str  # up | down | weight
@@ -66,10 +71,11 @@ def calls(preset: str, batch_size: int, dtype: torch.dtype, device: torch.device
 
 
 def sweep(call: Call, tiling: Tiling, timer: Timer) -> list[dict]:
-    """Return a row for every tile of a call, the default's first; keep for this chip what is faster.
+    """Return a row for every tile of a call, the default's first; keep for this chip what is
+    faster.
 
-    timer: as fastgan.ops.dispatch.timing.device_seconds. A tile that fails, or whose result is not that of the default, has a
-    `problem` and no time. The kernels are left with the default.
+    timer: as fastgan.ops.dispatch.timing.device_seconds. A tile that fails, or whose result is not
+    that of the default, has a `problem` and no time. The kernels are left with the default.
     """
     kind, run, device_type = (
         tiling.kind(call.direction, call.small, call.big),
@@ -93,7 +99,9 @@ def sweep(call: Call, tiling: Tiling, timer: Timer) -> list[dict]:
 
 
 def _problem_of(tiling: Tiling, kind, tile, run: Callable[[], torch.Tensor], expected: torch.Tensor) -> str | None:
-    """Say why this tile cannot be timed, or return None: it cannot run, or differs by more than the order of sums."""
+    """Say why this tile cannot be timed, or return None: it cannot run, or differs by more than the
+    order of sums.
+    """
     problem = tiling.use(kind, tile)
     if problem is not None:
         return problem
@@ -111,7 +119,9 @@ def _problem_of(tiling: Tiling, kind, tile, run: Callable[[], torch.Tensor], exp
 def _timed(
     tiling: Tiling, kind, right: list, run: Callable[[], object], timer: Timer, device_type: str
 ) -> dict[tuple, list[float]]:
-    """Return the seconds a call of each tile, one number a round, in an order that is rotated from round to round."""
+    """Return the seconds a call of each tile, one number a round, in an order that is rotated from
+    round to round.
+    """
     seconds: dict[tuple, list[float]] = {tile: [] for tile in right}
     if len(right) == 1:  # nothing to choose from
         return {right[0]: [timer(run, NUM_CALLS, device_type)]}
@@ -124,7 +134,9 @@ def _timed(
 
 
 def _winner(default: tuple, seconds: dict[tuple, list[float]]) -> tuple:
-    """Return the tile of the smallest median where it is faster than the default beyond the noise, else the default."""
+    """Return the tile of the smallest median where it is faster than the default beyond the noise,
+    else the default.
+    """
     if default not in seconds:  # it gave another result the second time
         return default
     best = min(seconds, key=lambda tile: statistics.median(seconds[tile]))
@@ -157,7 +169,9 @@ def _row(
 
 
 def available(names: list[str], path: Path) -> list[Tiling]:
-    """Return the kernels of these implementations; one that cannot be used here gets a row with the reason."""
+    """Return the kernels of these implementations; one that cannot be used here gets a row with the
+    reason.
+    """
     found = []
     for name in names:
         problem = self_checks.problem("deconv", name, "cuda")  # loads the library
@@ -165,7 +179,9 @@ def available(names: list[str], path: Path) -> list[Tiling]:
             rows.append(path, {"kind": "tile", "implementation": name, "problem": problem})
             print(f"{name}: {problem}", flush=True)
         elif name == "cuda":
-            found.append(tiles.LibraryTiles(registry._load()[0], torch.cuda.get_device_properties().multi_processor_count))
+            found.append(
+                tiles.LibraryTiles(registry._load()[0], torch.cuda.get_device_properties().multi_processor_count)
+            )
         else:
             from fastgan.kernels import deconv_tiles
             from fastgan.ops.deconv import triton  # noqa: F401  loads what was kept, now and not later
@@ -175,7 +191,10 @@ def available(names: list[str], path: Path) -> list[Tiling]:
 
 
 def sweep_all(each_call: Iterator[Call], tilings: list[Tiling], timer: Timer, path: Path) -> list[dict]:
-    """Sweep all calls with all these kernels and write each row at once. Afterwards the kernels use what was kept."""
+    """Sweep all calls with all these kernels and write each row at once.
+
+    Afterwards the kernels use what was kept.
+    """
     found = []
     for call in each_call:
         for tiling in tilings:

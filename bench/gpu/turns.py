@@ -1,4 +1,6 @@
-"""The other side of bench/exclusive.py: lends one turn at a time, in the order in which processes ask."""
+"""The other side of bench/exclusive.py: lends one turn at a time, in the order in which processes
+ask.
+"""
 
 import contextlib
 import socket
@@ -10,8 +12,8 @@ from bench.exclusive import GRANTED
 
 
 class Turn:
-    """A process's request for a turn: the connection that it keeps while it measures, and its process group, which
-    says whose stage it is.
+    """A process's request for a turn: the connection that it keeps while it measures, and its
+    process group, which says whose stage it is.
     """
 
     def __init__(self, connection: socket.socket):
@@ -39,7 +41,10 @@ class Turn:
 
 
 class Turns:
-    """A socket in a folder of its own. holder: the turn that is lent; waiting: those that asked, first come first."""
+    """A socket in a folder of its own.
+
+    holder: the turn that is lent; waiting: those that asked, first come first.
+    """
 
     def __init__(self):
         self._folder = tempfile.TemporaryDirectory(prefix="turns-")

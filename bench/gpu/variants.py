@@ -1,8 +1,8 @@
-"""The parts of a step that may be what a rung is refused for, each tried by itself: `python -m bench.gpu.variants
---variant NAME ...`.
+"""The parts of a step that may be what a rung is refused for, each tried by itself: `python -m
+bench.gpu.variants --variant NAME ...`.
 
-A variant works where the engine does not refuse the rung, or, for what is smaller than a step, where its replays give
-what eager gives.
+A variant works where the engine does not refuse the rung, or, for what is smaller than a step,
+where its replays give what eager gives.
 """
 
 import argparse
@@ -31,12 +31,16 @@ def of_operators(device_type: str) -> list[str]:
     deconv=triton.
     """
     return [
-        f"{op}={name}" for op, names in registry.OPS.items() for name in names if registry.unavailable(name, device_type) is None
+        f"{op}={name}"
+        for op, names in registry.OPS.items()
+        for name in names
+        if registry.unavailable(name, device_type) is None
     ]
 
 
 def run(case: Case, rung: str, variant: str) -> dict:
-    """The outcome of a variant, {works, reason, traceback}: reason is one sentence, both are empty where it works.
+    """The outcome of a variant, {works, reason, traceback}: reason is one sentence, both are empty
+    where it works.
 
     Of a whole step also {operators, options}: the variants that there are of this case beyond it.
     """
@@ -113,8 +117,8 @@ def _recording(loop: FastganLoop, part: Call) -> Call:
 def _second_of(
     loop: FastganLoop, first: Call, call: Call, results: Callable[[], list[torch.Tensor]]
 ) -> list[torch.Tensor]:
-    """Return what a call gives after a first one, so that neither numbers nor images are those that were recorded.
-    All is left as it was.
+    """Return what a call gives after a first one, so that neither numbers nor images are those that
+    were recorded. All is left as it was.
     """
     with loop.engine._trials.undone():
         first()

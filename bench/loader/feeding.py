@@ -1,4 +1,6 @@
-"""Batches as floats in [-1, 1] on the device, from the backends of fastgan and from the DataLoader of the tutorials."""
+"""Batches as floats in [-1, 1] on the device, from the backends of fastgan and from the DataLoader
+of the tutorials.
+"""
 import itertools
 import statistics
 from collections.abc import Callable
@@ -18,7 +20,9 @@ from fastgan.augment.basic import scale_images
 from fastgan.data import Feed
 
 SIZE = (64, 3, 64)  # (resolution, channels, batch size)
-AHEAD = 16  # batches that the ring of a feed has ready, two workers of a DataLoader have 4; so many are taken before a round begins
+# Batches that the ring of a feed has ready, two workers of a DataLoader have 4; so many are taken
+# before a round begins
+AHEAD = 16
 DATALOADER = "DataLoader"
 
 
@@ -30,7 +34,9 @@ def measure(folder: Path, device: torch.device, compile: bool, plan: Plan, say: 
     folders = {kind: write_folder(images, folder / kind, kind.lower()) for kind in ("PNG", "JPEG")}
     feeds = open_feeds(images, folders, batch_size, device)
     loaders = {
-        f"{DATALOADER} {kind} {num_workers} workers": endless_batches(ImageFiles(folders[kind], channels), batch_size, num_workers, device)
+        f"{DATALOADER} {kind} {num_workers} workers": endless_batches(
+            ImageFiles(folders[kind], channels), batch_size, num_workers, device
+        )
         for kind, num_workers in itertools.product(folders, NUM_WORKERS)
     }
     calls = {(name, ""): partial(next, batches) for name, batches in loaders.items()}
@@ -43,7 +49,9 @@ def measure(folder: Path, device: torch.device, compile: bool, plan: Plan, say: 
 
 
 def normalised(feed: Feed, compile: bool) -> Callable[[], torch.Tensor]:
-    """What gives a feed's next batch as float32 [batch_size, C, H, W] in [-1, 1], in channels_last memory. compile: as one graph, where it can be."""
+    """What gives a feed's next batch as float32 [batch_size, C, H, W] in [-1, 1], in channels_last
+    memory. compile: as one graph, where it can be.
+    """
 
     def read() -> torch.Tensor:
         return scale_images(feed.read().img, -1.0)
@@ -65,12 +73,18 @@ def _empty_queue(call: Callable[[], object]) -> None:
         call()
 
 
-def _all_columns(call_s: dict[tuple[str, str], list[float]], plan: Plan, note: str, say: Callable[[str], None]) -> list[dict]:
-    fastest = min((seconds for (name, _), seconds in call_s.items() if name.startswith(DATALOADER)), key=statistics.median)
+def _all_columns(
+    call_s: dict[tuple[str, str], list[float]], plan: Plan, note: str, say: Callable[[str], None]
+) -> list[dict]:
+    fastest = min(
+        (seconds for (name, _), seconds in call_s.items() if name.startswith(DATALOADER)), key=statistics.median
+    )
     rows = []
     for (name, rung), seconds in call_s.items():
         q1, ratio, q3 = quartiles([theirs / ours for theirs, ours in zip(fastest, seconds, strict=True)])
         ratios = {"ratio_to_dataloader": ratio, "ratio_to_dataloader_quartiles": (q1, q3)}
         rows.append(columns("feed", name, SIZE, plan.num_images, seconds, SIZE[2], note) | {"rung": rung} | ratios)
-        say(f"feed {name} {rung}: {significant(rows[-1]['imgs_per_sec'])} images/s, {significant(ratio)} times the fastest DataLoader")
+        say(
+            f"feed {name} {rung}: {significant(rows[-1]['imgs_per_sec'])} images/s, {significant(ratio)} times the fastest DataLoader"
+        )
     return rows

@@ -1,4 +1,6 @@
-"""What steps take their batches from: the backends of fastgan, the DataLoader of the tutorials, and one batch that is always there."""
+"""What steps take their batches from: the backends of fastgan, the DataLoader of the tutorials, and
+one batch that is always there.
+"""
 import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,12 +12,18 @@ from fastgan.data.dali.feed import DaliFeed
 from fastgan.data.feeds.stream import StreamFeed
 
 
-def open_feeds(images: torch.Tensor, folders: dict[str, Path], batch_size: int, device: torch.device) -> dict[str, Feed]:
+def open_feeds(
+    images: torch.Tensor, folders: dict[str, Path], batch_size: int, device: torch.device
+) -> dict[str, Feed]:
     """Every backend of fastgan on a set, by name; DALI's only where it is installed.
 
-    images: uint8 [num_images, H, W, C] in host memory. folders: of the same images in files, by their kind.
+    images: uint8 [num_images, H, W, C] in host memory. folders: of the same images in files, by
+    their kind.
     """
-    feeds: dict[str, Feed] = {"resident": ResidentFeed(images, batch_size, 0, device), "stream": StreamFeed(images, batch_size, 0, device)}
+    feeds: dict[str, Feed] = {
+        "resident": ResidentFeed(images, batch_size, 0, device),
+        "stream": StreamFeed(images, batch_size, 0, device),
+    }
     if has_dali():
         for kind, folder in folders.items():
             feeds[f"dali {kind}"] = DaliFeed(open_source(folder), *images.shape[2:], batch_size, 0, device)
@@ -28,12 +36,17 @@ def has_dali() -> bool:
 
 
 def works_beside(name: str, device: torch.device) -> bool:
-    """Whether a feed of that name fetches ahead while steps run; the others do all of their work between two steps, or within them."""
+    """Whether a feed of that name fetches ahead while steps run; the others do all of their work
+    between two steps, or within them.
+    """
     return name != "resident" and not (name == "stream" and device.type == "cpu")
 
 
 class ConstantFeed(Feed):
-    """One batch, again and again: a step that never waits for data. img: [batch_size, C, H, W] on the device."""
+    """One batch, again and again: a step that never waits for data.
+
+    img: [batch_size, C, H, W] on the device.
+    """
 
     def __init__(self, img: torch.Tensor):
         super().__init__(len(img))
@@ -56,7 +69,8 @@ class ConstantFeed(Feed):
 
 
 class LoaderFeed(Feed):
-    """The float batches of a DataLoader in the place of a feed: the next one is copied to where the step reads it.
+    """The float batches of a DataLoader in the place of a feed: the next one is copied to where the
+    step reads it.
 
     batches: an endless iterator, such as bench.peers.dataloader makes.
     """

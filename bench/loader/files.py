@@ -17,7 +17,8 @@ JPEG_QUALITY = 90
 def embedded_images(num_images: int, resolution: int, channels: int) -> torch.Tensor:
     """uint8 [num_images, R, R, C], at most 10 000: the embedded set, scaled up.
 
-    The channels of a colour image are three different pictures: three equal ones would be easier for a codec than any photograph.
+    The channels of a colour image are three different pictures: three equal ones would be easier
+    for a codec than any photograph.
     """
     source = open_source(EMBEDDED)
     images = source.read(source.native_resolution, source.native_channels).images[:num_images]
@@ -26,15 +27,23 @@ def embedded_images(num_images: int, resolution: int, channels: int) -> torch.Te
 
 
 def write_folder(images: torch.Tensor, folder: Path, suffix: str) -> Path:
-    """Write uint8 images [num_images, H, W, C] as numbered files. suffix: png or jpeg. Returns the folder."""
+    """Write uint8 images [num_images, H, W, C] as numbered files.
+
+    suffix: png or jpeg. Returns the folder.
+    """
     folder.mkdir(parents=True)
     for index, pixels in enumerate(images.numpy()):
-        Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).save(folder / f"{index:05}.{suffix}", quality=JPEG_QUALITY)
+        Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).save(
+            folder / f"{index:05}.{suffix}", quality=JPEG_QUALITY
+        )
     return folder
 
 
 def write_sources(images: torch.Tensor, folder: Path) -> dict[str, Path | str]:
-    """Write uint8 images [num_images, H, W, C] in every kind of file. Returns what `open_source` takes by its name in a row, the embedded set too."""
+    """Write uint8 images [num_images, H, W, C] in every kind of file.
+
+    Returns what `open_source` takes by its name in a row, the embedded set too.
+    """
     png, jpeg = (write_folder(images, folder / suffix, suffix) for suffix in ("png", "jpeg"))
     with zipfile.ZipFile(folder / "images.zip", "w") as archive:  # stored: PNG does not become smaller
         for path in sorted(png.iterdir()):
@@ -43,4 +52,10 @@ def write_sources(images: torch.Tensor, folder: Path) -> dict[str, Path | str]:
     np.savez(folder / "images.npz", images=images.numpy())
     pack(open_source(folder / "images.npy"), folder / "images.packed")
     files = {kind: folder / f"images.{kind}" for kind in ("npy", "npz", "packed")}
-    return {"embedded": EMBEDDED, "folder of PNG": png, "folder of JPEG": jpeg, "zip of PNG": folder / "images.zip", **files}
+    return {
+        "embedded": EMBEDDED,
+        "folder of PNG": png,
+        "folder of JPEG": jpeg,
+        "zip of PNG": folder / "images.zip",
+        **files,
+    }

@@ -14,10 +14,14 @@ from bench.results import TUNED
 from fastgan.device.precision import choose_precision
 
 
-def measure(kinds: Collection[str], presets: Collection[str], compile: bool, plan: Plan, say: Callable[[str], None]) -> list[LoaderRow]:
-    """Rows of everything of these kinds: read | pack | feed | step, on CUDA where there is one (reading and packing are the CPU's work).
+def measure(
+    kinds: Collection[str], presets: Collection[str], compile: bool, plan: Plan, say: Callable[[str], None]
+) -> list[LoaderRow]:
+    """Rows of everything of these kinds: read | pack | feed | step, on CUDA where there is one
+    (reading and packing are the CPU's work).
 
-    presets: of the steps. compile: also the feeds' normalisation compiled, and the step on the engine's highest rung; else all of it eager.
+    presets: of the steps. compile: also the feeds' normalisation compiled, and the step on the
+    engine's highest rung; else all of it eager.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     choose_precision(True, device)  # TF32 where fp32 is meant, as in training

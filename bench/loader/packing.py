@@ -1,4 +1,6 @@
-"""`fastgan pack` as its users run it: a process of its own, from a folder of PNG files to one packed file."""
+"""`fastgan pack` as its users run it: a process of its own, from a folder of PNG files to one
+packed file.
+"""
 import subprocess
 import sys
 import time
@@ -15,7 +17,10 @@ SIZE = (64, 3)  # (resolution, channels) of the files
 
 
 def measure(folder: Path, plan: Plan, say: Callable[[str], None]) -> list[dict]:
-    """The columns of packing a folder, the start of Python included. The files lie in the operating system's cache, after one that does not count."""
+    """The columns of packing a folder, the start of Python included.
+
+    The files lie in the operating system's cache, after one that does not count.
+    """
     note, images = machine.busy_note(), embedded_images(plan.num_images, *SIZE)
     images = images.repeat(2, 1, 1, 1)[: plan.num_packed]
     files, out = write_folder(images, folder / "png", "png"), folder / "images.packed"
@@ -30,5 +35,10 @@ def _pack(files: Path, out: Path) -> float:
     """Seconds of one run of the command."""
     out.unlink(missing_ok=True)
     started = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "fastgan", "pack", files, out, "--decoder", "pillow"], cwd=ROOT, check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "fastgan", "pack", files, out, "--decoder", "pillow"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
     return time.perf_counter() - started

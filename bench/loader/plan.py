@@ -14,14 +14,29 @@ class Plan:
     num_packed: int = 12_000  # of the files that are packed
     num_read: int = 2_000  # of the files that sources read: a pass takes a fraction of a second
     round_s: float = timing.ROUND_S  # of one source or feed
-    step_round_s: float = 0.05  # of a step with a feed that does nothing beside it: short, since the difference to look for is tiny
+    # of a step with a feed that does nothing beside it: short, since the difference to look for is
+    # tiny
+    step_round_s: float = 0.05
     step_s: float = 20.0  # and for so long, in as many rounds as it takes
     autotune: bool = False  # whether the compiler times its kernels for a step on CUDA
-    busy_round_s: float = 1.5  # of a step beside which workers fetch ahead: long, so that what was fetched beforehand counts for little
+    # of a step beside which workers fetch ahead: long, so that what was fetched beforehand counts
+    # for little
+    busy_round_s: float = 1.5
 
 
-def columns(kind: str, name: str, size: tuple[int, int, int | None], num_images: int, call_s: list[float], images_per_call: int, note: str) -> dict:
-    """The columns that every row has; the others are there as None. size: (resolution, channels, batch size). call_s: seconds a call, by round."""
+def columns(
+    kind: str,
+    name: str,
+    size: tuple[int, int, int | None],
+    num_images: int,
+    call_s: list[float],
+    images_per_call: int,
+    note: str,
+) -> dict:
+    """The columns that every row has; the others are there as None.
+
+    size: (resolution, channels, batch size). call_s: seconds a call, by round.
+    """
     q1, rate, q3 = quartiles([images_per_call / seconds for seconds in call_s])
     resolution, channels, batch_size = size
     return {

@@ -10,9 +10,13 @@ COLUMNS = ("measured", "images", "imgs/sec", "x DataLoader", "stall %", "alone %
 
 @dataclass(frozen=True)
 class LoaderRow:
-    """One source that is read or packed, one feed that gives batches, or one training step with a feed. Medians over the rounds."""
+    """One source that is read or packed, one feed that gives batches, or one training step with a
+    feed. Medians over the rounds.
+    """
 
-    kind: str  # read: a source into memory | pack: into a packed file | feed: batches as floats in [-1, 1] on the device | step: training steps
+    # read: a source into memory | pack: into a packed file | feed: batches as floats in [-1, 1] on
+    # the device | step: training steps
+    kind: str
     name: str  # of the source or the feed
     rung: str  # eager | compiled: the normalisation of a feed's batches, or the training step; nothing for sources
     preset: str | None  # of the step
@@ -23,11 +27,16 @@ class LoaderRow:
     num_images: int  # of the set
     imgs_per_sec: float
     imgs_per_sec_quartiles: tuple[float, float]
-    ratio_to_dataloader: float | None  # of a feed: median over the rounds of the time of the fastest DataLoader over this one's within a round
+    # of a feed: median over the rounds of the time of the fastest DataLoader over this one's within
+    # a round
+    ratio_to_dataloader: float | None
     ratio_to_dataloader_quartiles: tuple[float, float] | None
-    stall_percent: float | None  # of a step: 100 * (t - t on one constant batch) / t within a round, the median over the rounds
+    # of a step: 100 * (t - t on one constant batch) / t within a round, the median over the rounds
+    stall_percent: float | None
     stall_percent_quartiles: tuple[float, float] | None
-    alone_percent: float | None  # of a step: 100 * the time of the feed's batch without a step / t; exact where a stall drowns in the noise
+    # of a step: 100 * the time of the feed's batch without a step / t; exact where a stall drowns
+    # in the noise
+    alone_percent: float | None
     rounds: int
     note: str
     command: str

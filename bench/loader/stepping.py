@@ -1,4 +1,6 @@
-"""What a training step waits for its data: the step with a feed beside the same step on one batch that is always there."""
+"""What a training step waits for its data: the step with a feed beside the same step on one batch
+that is always there.
+"""
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -24,12 +26,16 @@ from fastgan.gan.train_state import make_train_state
 from fastgan.nn import inspect_pair
 from fastgan.run.build_engine import make_engine
 
-GPU_SHARE = 0.3  # of the time that a CPU takes: steps are a hundred times shorter there, and their number is what counts
+# of the time that a CPU takes: steps are a hundred times shorter there, and their number is what
+# counts
+GPU_SHARE = 0.3
 CONSTANT, ALONE = "constant", "alone "
 
 
 def measure(preset: str, folder: Path, compile: bool, plan: Plan, say: Callable[[str], None]) -> list[dict]:
-    """Columns of the step of a preset, at its size in `python -m bench step`, with every feed and with DataLoaders of PNG files."""
+    """Columns of the step of a preset, at its size in `python -m bench step`, with every feed and
+    with DataLoaders of PNG files.
+    """
     case, note = make_case(preset), machine.busy_note()
     case = with_autotune(case) if plan.autotune else case
     if case.device.type == "cuda":
@@ -59,7 +65,8 @@ def _loaders(files: ImageFiles, case: Case) -> dict[str, Feed]:
 class FedSteps:
     """fastgan's training step of a case, in bf16 where the chip has it, on any feed.
 
-    All feeds share the networks, so that two steps differ in the feed and in nothing else. compile: climb the engine's ladder, else stay eager.
+    All feeds share the networks, so that two steps differ in the feed and in nothing else. compile:
+    climb the engine's ladder, else stay eager.
     """
 
     def __init__(self, case: Case, compile: bool):
@@ -67,8 +74,12 @@ class FedSteps:
         model, device = case.config.model, case.device
         settle_algorithms(case.config.run.deterministic, device)
         G, D = models.build(model)
-        self._signature = inspect_pair.inspect(G.to(device), D.to(device), model.z_dim, case.config.run.batch_size, device)
-        self._networks = make_train_state(G, D, self._config, self._signature.img_shape, device, self._signature.one_pass)
+        self._signature = inspect_pair.inspect(
+            G.to(device), D.to(device), model.z_dim, case.config.run.batch_size, device
+        )
+        self._networks = make_train_state(
+            G, D, self._config, self._signature.img_shape, device, self._signature.one_pass
+        )
         self._generator = torch.Generator(device).manual_seed(0)
         self._precision = choose_precision(True, device)
         self._reasons: list[str] = []
@@ -76,15 +87,24 @@ class FedSteps:
     def engine_on(self, feed: Feed) -> Engine:
         """The engine of the steps that take their images from this feed, ready to run."""
         feed.reserve(feed.max_steps or PARITY_STEPS)
-        engine = make_engine(self._config, self._signature, self._networks, feed, self._generator, self._precision, self._reasons.append)
+        engine = make_engine(
+            self._config, self._signature, self._networks, feed, self._generator, self._precision, self._reasons.append
+        )
         exclusive.guard_timings()
         engine.prepare()
         return engine
 
-    def columns(self, feeds: dict[str, Feed], plan: Plan, note: str, say: Callable[[str], None], beside: bool = False) -> list[dict]:
-        """Columns of the step with each feed. beside: whether the feeds work beside the step; those that do not are timed alone as well."""
+    def columns(
+        self, feeds: dict[str, Feed], plan: Plan, note: str, say: Callable[[str], None], beside: bool = False
+    ) -> list[dict]:
+        """Columns of the step with each feed.
+
+        beside: whether the feeds work beside the step; those that do not are timed alone as well.
+        """
         img = next(iter(feeds.values())).next_batch().img
-        constant = ConstantFeed(torch.empty_strided(img.shape, img.stride(), dtype=img.dtype, device=img.device).copy_(img))
+        constant = ConstantFeed(
+            torch.empty_strided(img.shape, img.stride(), dtype=img.dtype, device=img.device).copy_(img)
+        )
         engines = {name: self.engine_on(feed) for name, feed in {CONSTANT: constant, **feeds}.items()}
         calls = {name: launching(engines[name], feed) for name, feed in {CONSTANT: constant, **feeds}.items()}
         if not beside:
@@ -102,7 +122,9 @@ class FedSteps:
     def _columns(self, name: str, rung: str, step_s: dict[str, list[float]], plan: Plan, note: str) -> dict:
         config = self._config
         size = (config.model.img_resolution, config.model.img_channels, config.run.batch_size)
-        q1, stall, q3 = quartiles([100 * (1 - without / fed) for fed, without in zip(step_s[name], step_s[CONSTANT], strict=True)])
+        q1, stall, q3 = quartiles(
+            [100 * (1 - without / fed) for fed, without in zip(step_s[name], step_s[CONSTANT], strict=True)]
+        )
         alone = quartiles(step_s[ALONE + name])[1] if ALONE + name in step_s else None
         return columns("step", name, size, plan.num_images, step_s[name], size[2], note) | {
             "rung": rung,

@@ -1,4 +1,6 @@
-"""What is measured: every call of an operator that the presets make, with every implementation that fits and that passed its self-check."""
+"""What is measured: every call of an operator that the presets make, with every implementation that
+fits and that passed its self-check.
+"""
 import functools
 import itertools
 import math
@@ -18,12 +20,15 @@ from fastgan.ops.leaky_relu_bce import leaky_relu_bce_head
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 NORMS = ((64, 32), (128, 16), (256, 8), (512, 4))  # channels and pixels of a side, in a DCGAN of 64 pixels
-HEADS = (("mlp", (256,), 2), ("dcgan", (512, 4, 4), 1))  # preset, features of an image, batches in one call (real and fake)
+# Preset, features of an image, batches in one call (real and fake)
+HEADS = (("mlp", (256,), 2), ("dcgan", (512, 4, 4), 1))
 
 
 @dataclass(frozen=True)
 class OpCase:
-    """One kind of call. flop and bytes: the useful ones, everything that goes in and out counted once."""
+    """One kind of call. flop and bytes: the useful ones, everything that goes in and out counted
+    once.
+    """
 
     op: str
     call: str  # the shapes and the direction, in words
@@ -34,11 +39,17 @@ class OpCase:
 
 
 def all_cases(names: list[str], batch_size: int, dtypes: list[str], device: torch.device) -> Iterator[OpCase]:
-    """The cases of these operators, one at a time: a case's tensors are gone when the next one is made."""
+    """The cases of these operators, one at a time: a case's tensors are gone when the next one is
+    made.
+    """
     for name in names:
         for dtype in dtypes:
             for call, flop, num_bytes, candidates in CASES[name](batch_size, DTYPES[dtype], device):
-                trusted = {each: run for each, run in candidates.items() if each.startswith(autotune.REFERENCE) or _is_trusted(name, each, device)}
+                trusted = {
+                    each: run
+                    for each, run in candidates.items()
+                    if each.startswith(autotune.REFERENCE) or _is_trusted(name, each, device)
+                }
                 yield OpCase(name, call, dtype, flop, num_bytes, trusted)
 
 
@@ -74,14 +85,20 @@ def adam_cases(batch_size: int, dtype: torch.dtype, device: torch.device):
         average = [parameter.clone() for parameter in parameters]
         scalars = (torch.tensor(value, device=device) for value in (1.0, 1.0, 2e-4, 0.5, 0.999, 0.999))
         state = adam_ema.AdamState(parameters, *moments, average, *scalars, 1e-8)
-        candidates = {each: lambda form=form, g=gradients, state=state: form(g, state) for each, form in adam_ema.forms(state).items()}
+        candidates = {
+            each: lambda form=form, g=gradients, state=state: form(g, state)
+            for each, form in adam_ema.forms(state).items()
+        }
         numel = sum(math.prod(parameter.shape) for parameter in parameters)
-        num_bytes = numel * (4 * 8 + gradients[0].element_size())  # weights, two moments and the average read and written, gradients read
+        # Weights, two moments and the average read and written, gradients read
+        num_bytes = numel * (4 * 8 + gradients[0].element_size())
         yield f"step and average {name} G {numel} parameters", 15 * numel, num_bytes, candidates
 
 
 def norm_cases(batch_size: int, dtype: torch.dtype, device: torch.device):
-    """BatchNorm with leaky ReLU, forward and backward: of one batch, and of real and fake images at once."""
+    """BatchNorm with leaky ReLU, forward and backward: of one batch, and of real and fake images at
+    once.
+    """
     for (channels, size), parts in itertools.product(NORMS, (1, 2)):
         shape = (parts * batch_size, channels, size, size)
         x = torch.randn(shape, device=device).to(dtype).contiguous(memory_format=torch.channels_last).requires_grad_()
@@ -90,10 +107,13 @@ def norm_cases(batch_size: int, dtype: torch.dtype, device: torch.device):
 
         def run(implementation, x=x, dy=dy, weight=weight, bias=bias, parts=parts):
             autotune.force({"batch_norm": implementation})
-            return torch.autograd.grad(batch_norm(x, weight, bias, None, None, act="leaky_relu", parts=parts), (x, weight, bias), dy)
+            return torch.autograd.grad(
+                batch_norm(x, weight, bias, None, None, act="leaky_relu", parts=parts), (x, weight, bias), dy
+            )
 
         candidates = {each: functools.partial(run, each) for each in (autotune.REFERENCE, *registry.OPS["batch_norm"])}
-        num_bytes = 5 * x.numel() * x.element_size()  # x and the gradient read, the result and its gradient written, x read once more
+        # x and the gradient read, the result and its gradient written, x read once more
+        num_bytes = 5 * x.numel() * x.element_size()
         yield f"forward and backward {'x'.join(map(str, shape))} {parts} parts", 20 * x.numel(), num_bytes, candidates
 
 

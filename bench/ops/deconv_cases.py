@@ -1,4 +1,6 @@
-"""The calls of deconv: the layers of DCGAN in all directions, and its last layer with everything around it."""
+"""The calls of deconv: the layers of DCGAN in all directions, and its last layer with everything
+around it.
+"""
 from collections.abc import Callable, Iterator
 
 import torch
@@ -8,12 +10,15 @@ from fastgan.ops.deconv import implementations
 from fastgan.ops.deconv.operator import deconv
 from fastgan.ops.dispatch import autotune
 
-DCGAN_LAYERS = ((512, 256, 4), (256, 128, 8), (128, 64, 16), (64, 3, 32))  # (small channels, big channels, small size) of both networks at 64x64
+# (small channels, big channels, small size) of both networks at 64x64
+DCGAN_LAYERS = ((512, 256, 4), (256, 128, 8), (128, 64, 16), (64, 3, 32))
 Calls = dict[str, Callable[[], object]]
 
 
 def cases(batch_size: int, dtype: torch.dtype, device: torch.device) -> Iterator[tuple[str, int, int, Calls]]:
-    """(call, flop, bytes, candidates) of the layers in the three directions, which are all that forward and backward passes of both networks call."""
+    """(call, flop, bytes, candidates) of the layers in the three directions, which are all that
+    forward and backward passes of both networks call.
+    """
     for layer in DCGAN_LAYERS:
         small, big, weight = layer_tensors(layer, batch_size, dtype, device)
         flop = 2 * small.numel() * weight.shape[1] * 16
@@ -28,11 +33,17 @@ def cases(batch_size: int, dtype: torch.dtype, device: torch.device) -> Iterator
     yield from _last_layer_cases(batch_size, dtype, device)
 
 
-def _last_layer_cases(batch_size: int, dtype: torch.dtype, device: torch.device) -> Iterator[tuple[str, int, int, Calls]]:
-    """64 -> 3 channels with bias and tanh, forward and with its backward, beside the library in both memory formats."""
+def _last_layer_cases(
+    batch_size: int, dtype: torch.dtype, device: torch.device
+) -> Iterator[tuple[str, int, int, Calls]]:
+    """64 -> 3 channels with bias and tanh, forward and with its backward, beside the library in
+    both memory formats.
+    """
     layer = DCGAN_LAYERS[-1]
     small, big, weight = layer_tensors(layer, batch_size, dtype, device)
-    leaves = [tensor.requires_grad_() for tensor in (small, weight, torch.randn(weight.shape[1], device=device, dtype=dtype))]
+    leaves = [
+        tensor.requires_grad_() for tensor in (small, weight, torch.randn(weight.shape[1], device=device, dtype=dtype))
+    ]
     plain_leaves, plain_dbig = [tensor.detach().contiguous().requires_grad_() for tensor in leaves], big.contiguous()
 
     def library(leaves, dbig):
@@ -42,9 +53,15 @@ def _last_layer_cases(batch_size: int, dtype: torch.dtype, device: torch.device)
         autotune.force({"deconv": implementation})
         return _run(lambda: deconv(*leaves, act="tanh"), leaves, dbig)
 
-    flop, num_bytes = 2 * small.numel() * weight.shape[1] * 16, sum(tensor.numel() * tensor.element_size() for tensor in (small, big, weight))
+    flop, num_bytes = (
+        2 * small.numel() * weight.shape[1] * 16,
+        sum(tensor.numel() * tensor.element_size() for tensor in (small, big, weight)),
+    )
     for what, times, dbig, dplain in (("forward", 1, None, None), ("forward and backward", 3, big, plain_dbig)):
-        candidates = {"reference": lambda d=dbig: library(leaves, d), "reference contiguous": lambda d=dplain: library(plain_leaves, d)}
+        candidates = {
+            "reference": lambda d=dbig: library(leaves, d),
+            "reference contiguous": lambda d=dplain: library(plain_leaves, d),
+        }
         candidates |= {name: lambda n=name, d=dbig: ours(n, d) for name in ("cpu", "cuda", "triton")}
         yield f"{what} {describe_layer(layer, batch_size)} bias tanh", times * flop, times * num_bytes, candidates
 
@@ -56,11 +73,15 @@ def _run(forward: Callable[[], torch.Tensor], leaves, dbig: torch.Tensor | None)
     return torch.autograd.grad(forward(), leaves, dbig)
 
 
-def layer_tensors(layer, batch_size: int, dtype: torch.dtype, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def layer_tensors(
+    layer, batch_size: int, dtype: torch.dtype, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """small, big and weight in channels_last, as training has them."""
     channels, others, size = layer
     shapes = ((batch_size, channels, size, size), (batch_size, others, 2 * size, 2 * size), (channels, others, 4, 4))
-    return tuple(torch.randn(shape, device=device).to(dtype).contiguous(memory_format=torch.channels_last) for shape in shapes)
+    return tuple(
+        torch.randn(shape, device=device).to(dtype).contiguous(memory_format=torch.channels_last) for shape in shapes
+    )
 
 
 def describe_layer(layer, batch_size: int) -> str:

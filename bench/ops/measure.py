@@ -1,6 +1,8 @@
-"""From cases to rows: every implementation of a case in turn, beside a large matrix product and a large copy, which set the limits.
+"""From cases to rows: every implementation of a case in turn, beside a large matrix product and a
+large copy, which set the limits.
 
-All are timed as autotune.py times them (fastgan/ops/dispatch/timing.py): on CUDA by the device's own time, as a captured step spends it.
+All are timed as autotune.py times them (fastgan/ops/dispatch/timing.py): on CUDA by the device's
+own time, as a captured step spends it.
 """
 import datetime
 from collections.abc import Callable
@@ -29,7 +31,9 @@ def measure(
     say: Callable[[str], None],
     keep: Callable[[list[OpRow]], None] = lambda rows: None,
 ) -> list[OpRow]:
-    """Rows of every implementation of every call. ops: names in CASES; dtypes: names in DTYPES. Ends with no implementation forced.
+    """Rows of every implementation of every call.
+
+    ops: names in CASES; dtypes: names in DTYPES. Ends with no implementation forced.
 
     keep: takes the rows of a call as soon as it was measured.
     """
@@ -53,7 +57,10 @@ def measure(
             except HostWaitsError as error:
                 say(f"{case.op} {case.call} {case.dtype} is left out: {error}")
                 continue
-            say(f"{case.op} {case.call} {case.dtype}: " + ", ".join(f"{row.implementation} {row.microseconds:.0f} us" for row in of_case))
+            say(
+                f"{case.op} {case.call} {case.dtype}: "
+                + ", ".join(f"{row.implementation} {row.microseconds:.0f} us" for row in of_case)
+            )
             keep(of_case)
             rows += of_case
     finally:
@@ -66,18 +73,31 @@ def _rows(case: OpCase, rounds: int, device: torch.device, shared: dict) -> list
     copy, copied_bytes = _copy(device)
     calls = {**case.candidates, "matmul": product, "copy": copy}
     timers = {name: timer(call, device.type) for name, call in calls.items()}
-    call_s, _ = timing.interleave(timers, rounds, round_s=ROUND_S, seconds_of=lambda each, num_calls: num_calls * each.seconds(num_calls))
+    call_s, _ = timing.interleave(
+        timers, rounds, round_s=ROUND_S, seconds_of=lambda each, num_calls: num_calls * each.seconds(num_calls)
+    )
     matmul_rate = product_flop / quartiles(call_s["matmul"])[1]
     copy_rate = copied_bytes / quartiles(call_s["copy"])[1]
     limit_s = max(case.flop / matmul_rate, case.bytes / copy_rate)
-    return [_row(case, name, call_s, timers[name].how, limit_s, matmul_rate, copy_rate, shared) for name in case.candidates]
+    return [
+        _row(case, name, call_s, timers[name].how, limit_s, matmul_rate, copy_rate, shared) for name in case.candidates
+    ]
 
 
 def _row(
-    case: OpCase, name: str, call_s: dict[str, list[float]], timed: str, limit_s: float, matmul_rate: float, copy_rate: float, shared: dict
+    case: OpCase,
+    name: str,
+    call_s: dict[str, list[float]],
+    timed: str,
+    limit_s: float,
+    matmul_rate: float,
+    copy_rate: float,
+    shared: dict,
 ) -> OpRow:
     q1, median, q3 = quartiles(call_s[name])
-    slow, ratio, fast = quartiles([reference / ours for reference, ours in zip(call_s[autotune.REFERENCE], call_s[name], strict=True)])
+    slow, ratio, fast = quartiles(
+        [reference / ours for reference, ours in zip(call_s[autotune.REFERENCE], call_s[name], strict=True)]
+    )
     return OpRow(
         op=case.op,
         call=case.call,

@@ -33,7 +33,9 @@ class OpRow:
     commit: str | None
     torch: str
     machine: dict
-    timed: str = WALL_CLOCK  # how (ops/dispatch/timing.py): wall clock, with the host's part on CUDA, in older rows | graph replays | queue, and why
+    # how (ops/dispatch/timing.py): wall clock, with the host's part on CUDA, in older rows | graph
+    # replays | queue, and why
+    timed: str = WALL_CLOCK
 
 
 def markdown_table(rows: list[dict]) -> str:
@@ -42,7 +44,9 @@ def markdown_table(rows: list[dict]) -> str:
 
 
 def _shown_columns(rows: list[dict]) -> tuple[str, ...]:
-    """The heads of a table of these rows: how they were timed only where it was not by the wall clock."""
+    """The heads of a table of these rows: how they were timed only where it was not by the wall
+    clock.
+    """
     return COLUMNS + ("timed by",) if any(row["timed"] != WALL_CLOCK for row in rows) else COLUMNS
 
 

@@ -1,8 +1,9 @@
 """What a good engineer makes of the tutorial loop in a day: the real competitor.
 
-bf16 autocast, channels_last for convolutions, torch.compile of G and D, fused Adam, logits, one backward for D, no gradients of D in the G step where
-autograd can leave them out, nothing read back from the device. Where a step is faster so, D is compiled together with its losses instead of alone, on
-CUDA in the CUDA graphs of torch.compile(mode="reduce-overhead"). On CUDA also TF32.
+bf16 autocast, channels_last for convolutions, torch.compile of G and D, fused Adam, logits, one
+backward for D, no gradients of D in the G step where autograd can leave them out, nothing read back
+from the device. Where a step is faster so, D is compiled together with its losses instead of alone,
+on CUDA in the CUDA graphs of torch.compile(mode="reduce-overhead"). On CUDA also TF32.
 """
 import time
 from collections.abc import Callable
@@ -21,8 +22,9 @@ FIRST_GRAPHED_STEPS = 4  # torch.compile warms up, then records its graphs, then
 class AcceleratedLoop:
     """G, D and their optimisers. draw_z: as in the plain loop.
 
-    dtype: of the compute, torch.bfloat16 (autocast) or torch.float32 (on CUDA with TF32). compile: G and D by torch.compile, at their first call.
-    note: what `warm_up` found out about compiling D together with its losses.
+    dtype: of the compute, torch.bfloat16 (autocast) or torch.float32 (on CUDA with TF32). compile:
+    G and D by torch.compile, at their first call. note: what `warm_up` found out about compiling D
+    together with its losses.
     """
 
     def __init__(self, config: Config, device: torch.device, dtype: torch.dtype, compile: bool):
@@ -46,7 +48,10 @@ class AcceleratedLoop:
         self.note = ""
 
     def warm_up(self, real_img: torch.Tensor) -> float:
-        """The steps until full speed, and the choice between the two ways to compile. Returns the seconds that the chosen one took."""
+        """The steps until full speed, and the choice between the two ways to compile.
+
+        Returns the seconds that the chosen one took.
+        """
         warm_up_s = _seconds_of(lambda: self.step(real_img), FIRST_STEPS)
         return self.try_functions(real_img, warm_up_s) if self.compile else warm_up_s
 
@@ -74,14 +79,19 @@ class AcceleratedLoop:
         g_loss.backward(inputs=self.G_parameters)
         self.optimizer_G.step()
 
-    # --- D compiled together with its losses -----------------------------------------------------------------------------------------------------
+    # --- D compiled together with its losses --------------------------------------------------------------------------
 
     def try_functions(self, real_img: torch.Tensor, plain_s: float) -> float:
-        """Compile whole functions, and keep them if a step is faster with them. plain_s: the seconds that the step without took to be ready.
+        """Compile whole functions, and keep them if a step is faster with them.
+
+        plain_s: the seconds that the step without took to be ready.
 
         Returns those of the form that stays. What cannot be compiled is a note.
         """
-        real_img, functions = real_img.to(memory_format=self.memory_format), WholeFunctions(self.G, self.D, self.on_cuda)
+        real_img, functions = (
+            real_img.to(memory_format=self.memory_format),
+            WholeFunctions(self.G, self.D, self.on_cuda),
+        )
         steps = {"without": lambda: self._step(real_img), "with": lambda: self._whole_step(real_img, functions)}
         what = "D compiled with its losses" + ", in CUDA graphs" * self.on_cuda
         try:
@@ -93,12 +103,18 @@ class AcceleratedLoop:
             self.note = f"without {what}: {type(error).__name__}: {lines[0]}"
             return plain_s
         gain = min(call_s["without"]) / min(call_s["with"])
-        self.note = f"a step with {what} is {gain:.2f} times as fast as without" + ("" if gain > 1 else ", so it goes without")
+        self.note = f"a step with {what} is {gain:.2f} times as fast as without" + (
+            "" if gain > 1 else ", so it goes without"
+        )
         self.functions = functions if gain > 1 else None
         return functions_s if gain > 1 else plain_s
 
     def _whole_step(self, real_img: torch.Tensor, functions: "WholeFunctions") -> None:
-        """The same update. What the graphs of a step give lives until the next step begins, gradients included, so nothing has to be cloned."""
+        """The same update.
+
+        What the graphs of a step give lives until the next step begins, gradients included, so
+        nothing has to be cloned.
+        """
         torch.compiler.cudagraph_mark_step_begin()
         with self.autocast():
             fake_img = functions.run_G(self.draw_z())
@@ -125,7 +141,9 @@ class AcceleratedLoop:
 
 
 class WholeFunctions:
-    """The three forward passes of a step, each compiled with its backward pass; on CUDA in CUDA graphs of torch.compile."""
+    """The three forward passes of a step, each compiled with its backward pass; on CUDA in CUDA
+    graphs of torch.compile.
+    """
 
     def __init__(self, G: torch.nn.Module, D: torch.nn.Module, on_cuda: bool):
         def d_loss(real_img: torch.Tensor, fake_img: torch.Tensor) -> torch.Tensor:
@@ -134,17 +152,22 @@ class WholeFunctions:
         def g_loss(fake_img: torch.Tensor) -> torch.Tensor:
             return _cross_entropy(D(fake_img), 1.0)
 
-        self.run_G, self.d_loss, self.g_loss = (_compiled(function, "reduce-overhead" if on_cuda else None) for function in (G, d_loss, g_loss))
+        self.run_G, self.d_loss, self.g_loss = (
+            _compiled(function, "reduce-overhead" if on_cuda else None) for function in (G, d_loss, g_loss)
+        )
 
 
 def start_compiler(device: torch.device) -> None:
-    """Compile next to nothing, so that what the compiler loads once in a process is charged to nobody's compile time."""
+    """Compile next to nothing, so that what the compiler loads once in a process is charged to
+    nobody's compile time.
+    """
     weight = torch.ones(4, device=device, requires_grad=True)
     torch.compile(torch.exp)(weight).sum().backward()
 
 
 def _compiled(function: Callable[..., torch.Tensor], mode: str | None = None) -> Callable[..., torch.Tensor]:
-    # G and D are nn.Sequential both: the compiler takes them for one function of several sizes, and D would become a graph for any size.
+    # G and D are nn.Sequential both: the compiler takes them for one function of several sizes, and
+    # D would become a graph for any size.
     return torch.compile(function, mode=mode, dynamic=False)
 
 

@@ -8,7 +8,9 @@ from fastgan.config import Config, LossConfig, PenaltyConfig
 
 
 def plain_loop(config: Config) -> type | None:
-    """The class of the plain loop of a recipe, to be called with a configuration and a device; None where nobody has written it."""
+    """The class of the plain loop of a recipe, to be called with a configuration and a device; None
+    where nobody has written it.
+    """
     loss, penalty = config.loss, config.penalty
     if config.model.cond or config.augment.kind != "none":
         return None
@@ -22,6 +24,8 @@ def plain_loop(config: Config) -> type | None:
 
 
 def has_accelerated(config: Config) -> bool:
-    """Whether the configuration is a recipe of the tutorials, which the accelerated loop knows as well."""
+    """Whether the configuration is a recipe of the tutorials, which the accelerated loop knows as
+    well.
+    """
     plain = LossConfig(fresh_fakes=config.loss.fresh_fakes), PenaltyConfig()
     return config.model.architecture in BUILDERS and not config.model.cond and (config.loss, config.penalty) == plain

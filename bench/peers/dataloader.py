@@ -1,4 +1,6 @@
-"""How the tutorials feed a GAN: a Dataset that opens one file at a time with Pillow, torchvision's ToTensor and Normalize, and torch's DataLoader."""
+"""How the tutorials feed a GAN: a Dataset that opens one file at a time with Pillow, torchvision's
+ToTensor and Normalize, and torch's DataLoader.
+"""
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +13,10 @@ NUM_WORKERS = (0, 1, 2)
 
 
 class ImageFiles(Dataset):
-    """The image files of a folder as float32 [C, H, W] in [-1, 1], contiguous. channels: 1 (grey) or 3."""
+    """The image files of a folder as float32 [C, H, W] in [-1, 1], contiguous.
+
+    channels: 1 (grey) or 3.
+    """
 
     def __init__(self, folder: Path, channels: int):
         self.paths = sorted(folder.iterdir())
@@ -27,11 +32,21 @@ class ImageFiles(Dataset):
         return img.sub_(0.5).div_(0.5)  # Normalize
 
 
-def endless_batches(dataset: Dataset, batch_size: int, num_workers: int, device: torch.device) -> Iterator[torch.Tensor]:
-    """Shuffled batches [batch_size, ...] on the device, epoch after epoch, the last incomplete one left out. Workers live as long as the iterator."""
+def endless_batches(
+    dataset: Dataset, batch_size: int, num_workers: int, device: torch.device
+) -> Iterator[torch.Tensor]:
+    """Shuffled batches [batch_size, ...] on the device, epoch after epoch, the last incomplete one
+    left out. Workers live as long as the iterator.
+    """
     on_gpu = device.type == "cuda"
     loader = DataLoader(
-        dataset, batch_size, shuffle=True, drop_last=True, num_workers=num_workers, persistent_workers=num_workers > 0, pin_memory=on_gpu
+        dataset,
+        batch_size,
+        shuffle=True,
+        drop_last=True,
+        num_workers=num_workers,
+        persistent_workers=num_workers > 0,
+        pin_memory=on_gpu,
     )
     while True:
         for batch in loader:

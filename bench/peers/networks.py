@@ -1,4 +1,6 @@
-"""G and D as tutorials write them: nn.Sequential throughout, D ends in nn.Sigmoid (`D[:-1]` gives logits). No import of fastgan's models."""
+"""G and D as tutorials write them: nn.Sequential throughout, D ends in nn.Sigmoid (`D[:-1]` gives
+logits). No import of fastgan's models.
+"""
 import torch
 from torch import nn
 
@@ -8,7 +10,10 @@ SET_SIZE = 100  # samples that the D of the 1-D GAN judges together
 
 
 def build(model: ModelConfig) -> tuple[nn.Sequential, nn.Sequential]:
-    """(G, D) for a preset whose resolution and channels are known. D gives one probability [N] an image, or [N / 100] for sets of samples."""
+    """(G, D) for a preset whose resolution and channels are known.
+
+    D gives one probability [N] an image, or [N / 100] for sets of samples.
+    """
     return BUILDERS[model.architecture](model)
 
 
@@ -25,13 +30,20 @@ def _mlp(model: ModelConfig) -> tuple[nn.Sequential, nn.Sequential]:
     num_pixels = model.img_channels * model.img_resolution**2
     output = nn.Tanh() if model.img_low < 0 else nn.Sigmoid()
     G = nn.Sequential(*_linears((model.z_dim, *model.G_hidden, num_pixels), model.G_activation), output)
-    D = nn.Sequential(nn.Flatten(), *_linears((num_pixels, *model.D_hidden, 1), model.D_activation), nn.Flatten(0), nn.Sigmoid())
+    D = nn.Sequential(
+        nn.Flatten(), *_linears((num_pixels, *model.D_hidden, 1), model.D_activation), nn.Flatten(0), nn.Sigmoid()
+    )
     return G, D
 
 
 def _samples(model: ModelConfig) -> tuple[nn.Sequential, nn.Sequential]:
     G = nn.Sequential(*_linears((model.z_dim, *model.G_hidden, 1), model.G_activation))
-    D = nn.Sequential(SetsAndDeviations(), *_linears((2 * SET_SIZE, *model.D_hidden, 1), model.D_activation), nn.Flatten(0), nn.Sigmoid())
+    D = nn.Sequential(
+        SetsAndDeviations(),
+        *_linears((2 * SET_SIZE, *model.D_hidden, 1), model.D_activation),
+        nn.Flatten(0),
+        nn.Sigmoid(),
+    )
     return G, D
 
 
@@ -46,7 +58,10 @@ class SetsAndDeviations(nn.Module):
 def _linears(widths: tuple[int, ...], activation: str) -> list[nn.Module]:
     layers: list[nn.Module] = []
     for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True):
-        layers += [nn.Linear(fan_in, fan_out), {"relu": nn.ReLU(), "leaky_relu": nn.LeakyReLU(0.2), "elu": nn.ELU()}[activation]]
+        layers += [
+            nn.Linear(fan_in, fan_out),
+            {"relu": nn.ReLU(), "leaky_relu": nn.LeakyReLU(0.2), "elu": nn.ELU()}[activation],
+        ]
     return layers[:-1]
 
 
@@ -62,7 +77,11 @@ def _dcgan(model: ModelConfig) -> tuple[nn.Sequential, nn.Sequential]:
     down = [nn.Conv2d(model.img_channels, model.ndf, 4, 2, 1, bias=False), nn.LeakyReLU(0.2, inplace=True)]
     width = model.ndf
     while width < model.ndf * resolution // 8:
-        down += [nn.Conv2d(width, 2 * width, 4, 2, 1, bias=False), nn.BatchNorm2d(2 * width), nn.LeakyReLU(0.2, inplace=True)]
+        down += [
+            nn.Conv2d(width, 2 * width, 4, 2, 1, bias=False),
+            nn.BatchNorm2d(2 * width),
+            nn.LeakyReLU(0.2, inplace=True),
+        ]
         width *= 2
     down += [nn.Conv2d(width, 1, 4, 1, 0, bias=False), nn.Flatten(0), nn.Sigmoid()]
     return nn.Sequential(*up).apply(_dcgan_init), nn.Sequential(*down).apply(_dcgan_init)

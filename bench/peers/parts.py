@@ -14,7 +14,10 @@ from fastgan.config import Config
 
 
 class Loop:
-    """G, D, their optimisers and the moving average. draw_z, draw_uniform, draw_normal: random numbers, the latter of a shape; tests replace them."""
+    """G, D, their optimisers and the moving average.
+
+    draw_z, draw_uniform, draw_normal: random numbers, the latter of a shape; tests replace them.
+    """
 
     def __init__(self, config: Config, device: torch.device, corrections: tuple[float, float] = (1.0, 1.0)):
         """corrections: of G's and D's Adam, see `adam`."""
@@ -48,7 +51,9 @@ class Loop:
 
 
 def adam(network: nn.Module, lr: float, config: Config, correction: float = 1.0) -> torch.optim.Adam:
-    """correction: k / (k + 1) where a penalty has an update of its own after every k, which lr and betas make up for (StyleGAN2, appendix B)."""
+    """correction: k / (k + 1) where a penalty has an update of its own after every k, which lr and
+    betas make up for (StyleGAN2, appendix B).
+    """
     optim = config.optim
     betas = optim.beta1**correction, optim.beta2**correction
     return torch.optim.Adam(network.parameters(), lr=lr * correction, betas=betas, eps=optim.eps)

@@ -1,4 +1,6 @@
-"""The loop of the tutorials: eager, fp32, NCHW, nn.Sigmoid and BCELoss, label tensors, D's unused gradients in the G step, five `.item()` a step."""
+"""The loop of the tutorials: eager, fp32, NCHW, nn.Sigmoid and BCELoss, label tensors, D's unused
+gradients in the G step, five `.item()` a step.
+"""
 import torch
 from torch import nn
 
@@ -7,7 +9,11 @@ from fastgan.config import Config
 
 
 class PlainLoop:
-    """G, D and their optimisers. draw_z: gives the noise of a batch; a loop that draws fresh noise for the G step calls it twice a step."""
+    """G, D and their optimisers.
+
+    draw_z: gives the noise of a batch; a loop that draws fresh noise for the G step calls it twice
+    a step.
+    """
 
     def __init__(self, config: Config, device: torch.device):
         torch.backends.cudnn.benchmark = True  # as the DCGAN example does
@@ -21,7 +27,10 @@ class PlainLoop:
         self.draw_z = lambda: networks.draw_z(model, config.run.batch_size, device)
 
     def step(self, real_img: torch.Tensor) -> tuple[float, float, float, float, float]:
-        """One update of D and of G on float real_img [N, ...]. Returns (d_loss, g_loss, D(x), D(G(z)) before and after D's update) for the log."""
+        """One update of D and of G on float real_img [N, ...].
+
+        Returns (d_loss, g_loss, D(x), D(G(z)) before and after D's update) for the log.
+        """
         # D on real images, then on fake ones; the gradients add up.
         self.D.zero_grad()
         output = self.D(real_img)

@@ -1,4 +1,6 @@
-"""StyleGAN2 (Karras et al., 2020, arXiv 1912.04958) as its PyTorch repositories write it: eager, fp32, NCHW, a backward for each loss and penalty."""
+"""StyleGAN2 (Karras et al., 2020, arXiv 1912.04958) as its PyTorch repositories write it: eager,
+fp32, NCHW, a backward for each loss and penalty.
+"""
 import torch
 import torch.nn.functional as F
 
@@ -7,14 +9,19 @@ from fastgan.config import Config, PenaltyConfig
 
 
 class PlainStylegan2(Loop):
-    """A step: one update of D and one of G, R1 of D after every D_every-th, path length of G after every G_every-th, each in an update of its own."""
+    """A step: one update of D and one of G, R1 of D after every D_every-th, path length of G after
+    every G_every-th, each in an update of its own.
+    """
 
     def __init__(self, config: Config, device: torch.device):
         super().__init__(config, device, _corrections(config.penalty))
         self.mean_length = torch.zeros((), device=device)
 
     def step(self, real_img: torch.Tensor) -> tuple[float, ...]:
-        """The update on float real_img [N, C, H, W]. Returns d_loss, g_loss and what else was computed, for the log."""
+        """The update on float real_img [N, C, H, W].
+
+        Returns d_loss, g_loss and what else was computed, for the log.
+        """
         optim, penalty = self.config.optim, self.config.penalty
         logged = [self._update_D(real_img), self._update_G()]
         self.average(min(optim.ema_kimg, self.kimg * optim.ema_share))
@@ -51,7 +58,8 @@ class PlainStylegan2(Loop):
         logits = self.D(img)
         squared = squared_slope(logits, img)
         self.optimizer_D.zero_grad()
-        (penalty.r1_gamma / 2 * squared * penalty.D_every + 0 * logits[0]).backward()  # so that every parameter has a gradient
+        # so that every parameter has a gradient
+        (penalty.r1_gamma / 2 * squared * penalty.D_every + 0 * logits[0]).backward()
         self.optimizer_D.step()
         return squared.item()
 

@@ -1,4 +1,6 @@
-"""WGAN-GP (Gulrajani et al., 2017, arXiv 1704.00028, algorithm 1) as its PyTorch repositories write it: eager, fp32, NCHW, three backwards for D."""
+"""WGAN-GP (Gulrajani et al., 2017, arXiv 1704.00028, algorithm 1) as its PyTorch repositories write
+it: eager, fp32, NCHW, three backwards for D.
+"""
 import torch
 
 from bench.peers.parts import Loop, requires_grad
@@ -8,7 +10,10 @@ class PlainWganGp(Loop):
     """A step is one update of the critic; every n_critic-th one is followed by one of G."""
 
     def step(self, real_img: torch.Tensor) -> tuple[float, ...]:
-        """One update of D on float real_img [N, C, H, W], and G's where it is due. Returns (d_loss, penalty) and g_loss for the log."""
+        """One update of D on float real_img [N, C, H, W], and G's where it is due.
+
+        Returns (d_loss, penalty) and g_loss for the log.
+        """
         # The critic; its gradients add up over three passes.
         requires_grad(self.D, True)
         self.optimizer_D.zero_grad()

@@ -7,33 +7,50 @@ MODES = {"ring8": 8, "grid25": 25}
 
 @dataclass(frozen=True)
 class Bar:
-    """text: the bar in words. holds(first, last): whether the numbers at the end are good enough, beside those of the untrained generator."""
+    """text: the bar in words. holds(first, last): whether the numbers at the end are good enough,
+    beside those of the untrained generator.
+    """
 
     text: str
     holds: Callable[[dict[str, float], dict[str, float]], bool]
 
 
-GAUSSIAN = Bar("mean 4 ± 0.1, std 1.25 ± 0.15", lambda first, last: abs(last["mean"] - 4) <= 0.1 and abs(last["std"] - 1.25) <= 0.15)
+GAUSSIAN = Bar(
+    "mean 4 ± 0.1, std 1.25 ± 0.15",
+    lambda first, last: abs(last["mean"] - 4) <= 0.1 and abs(last["std"] - 1.25) <= 0.15,
+)
 
 
 def bar(row: dict) -> Bar | None:
-    """The bar for a row, None where nothing is asked of it: of the plain loss on modes, which is there to be seen losing them, for one."""
+    """The bar for a row, None where nothing is asked of it: of the plain loss on modes, which is
+    there to be seen losing them, for one.
+    """
     metric, data = row["metric"], row["data"]
     if data == "gaussian":
         return GAUSSIAN
     if data in MODES:
         num = MODES[data]
-        bar = Bar(f"all {num} modes, 80 % within 3 std, better 95 %", lambda first, last: last["modes"] == num and last["high_quality"] >= 0.8)
+        bar = Bar(
+            f"all {num} modes, 80 % within 3 std, better 95 %",
+            lambda first, last: last["modes"] == num and last["high_quality"] >= 0.8,
+        )
         return bar if row["preset"].endswith("-gp") else None
     if metric.startswith("modes"):
         return Bar("700 of the 1000 modes, better 990", lambda first, last: last[metric] >= 700)
     if metric.startswith("accuracy"):
-        return Bar("90 % of the right class, better 97 %", lambda first, last: last[metric] >= 0.9) if data == "mnist" else None
+        return (
+            Bar("90 % of the right class, better 97 %", lambda first, last: last[metric] >= 0.9)
+            if data == "mnist"
+            else None
+        )
     return Bar("the distance falls", lambda first, last: last[metric] < first[metric])
 
 
 def reached(rows: Sequence[dict]) -> str:
-    """`yes`, `no` or `2 of 5` seeds; nothing where there is no bar. rows: of one preset on one data set."""
+    """`yes`, `no` or `2 of 5` seeds; nothing where there is no bar.
+
+    rows: of one preset on one data set.
+    """
     bars = [(bar(row), row) for row in rows]
     held = [_holds(each, row) for each, row in bars if each is not None]
     if not held:

@@ -16,7 +16,9 @@ from fastgan.run.feeds import fit_to_data
 
 
 def compare(case: Case, note: str = "") -> Iterator[QualityRow]:
-    """Rows of fastgan and of the plain loop, seed by seed in turns: the same preset, data, number of images, and metric."""
+    """Rows of fastgan and of the plain loop, seed by seed in turns: the same preset, data, number
+    of images, and metric.
+    """
     for seed in range(case.seeds):
         yield train(case, seed, note, again=command(case))
         yield train_plain(case, seed, note)
@@ -28,7 +30,10 @@ def command(case: Case) -> str:
 
 
 def train_plain(case: Case, seed: int, note: str = "") -> QualityRow:
-    """The plain loop: fp32, eager, no moving average of G. It is measured as fastgan is, in evaluation mode, and its data lie ready as floats."""
+    """The plain loop: fp32, eager, no moving average of G.
+
+    It is measured as fastgan is, in evaluation mode, and its data lie ready as floats.
+    """
     config = case.config(seed)
     source = open_source(config.data.source)
     config = fit_to_data(config, source, sizes(config.model))
@@ -38,7 +43,9 @@ def train_plain(case: Case, seed: int, note: str = "") -> QualityRow:
     loop, meter = PlainLoop(config, device), make_meter(config, real_set, device)
     G, curve, train_s = _TakesVectors(loop.G), Curve(), 0.0
     curve.add(0, 0.0, meter.measure(G))
-    batches = _batches(real_set.images.permute(0, 3, 1, 2).float().div(127.5).sub(1).contiguous().to(device), config.run.batch_size)
+    batches = _batches(
+        real_set.images.permute(0, 3, 1, 2).float().div(127.5).sub(1).contiguous().to(device), config.run.batch_size
+    )
     for nimg in _points(case, config.run.batch_size):
         started = time.perf_counter()
         for _ in range((nimg - curve.nimg[-1]) // config.run.batch_size):
@@ -53,7 +60,9 @@ def train_plain(case: Case, seed: int, note: str = "") -> QualityRow:
 
 
 def p_better(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """The probability of ranks as good as these or better, were both alike: the one-sided exact test of Mann and Whitney that `ours` are lower."""
+    """The probability of ranks as good as these or better, were both alike: the one-sided exact
+    test of Mann and Whitney that `ours` are lower.
+    """
     from scipy.stats import mannwhitneyu
 
     return float(mannwhitneyu(ours, theirs, alternative="less", method="exact").pvalue)
@@ -73,7 +82,10 @@ class _TakesVectors(nn.Module):
 def _points(case: Case, batch_size: int) -> list[int]:
     """Where the curve is measured, as a Trainer's ticks end: in images, whole batches."""
     tick_nimg = round(1000 * case.kimg / case.points)
-    return [-(-min(number * tick_nimg, round(1000 * case.kimg)) // batch_size) * batch_size for number in range(1, case.points + 1)]
+    return [
+        -(-min(number * tick_nimg, round(1000 * case.kimg)) // batch_size) * batch_size
+        for number in range(1, case.points + 1)
+    ]
 
 
 def _batches(images: torch.Tensor, batch_size: int) -> Iterator[torch.Tensor]:

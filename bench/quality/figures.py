@@ -7,7 +7,9 @@ from fastgan.files import write_beside_and_rename
 
 
 def save_curves(rows: Sequence[dict], metric: str, path: Path, logarithmic: bool) -> None:
-    """PNG of `metric` of the rows over kimg and over seconds; seeds of one preset in one colour, data in the legend where they differ."""
+    """PNG of `metric` of the rows over kimg and over seconds; seeds of one preset in one colour,
+    data in the legend where they differ.
+    """
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 
@@ -19,7 +21,9 @@ def save_curves(rows: Sequence[dict], metric: str, path: Path, logarithmic: bool
         name = _name(row, rows)
         values = [float("nan") if value is None else value for value in row["numbers"][metric]]
         for axes, places in zip(panels, ([nimg / 1000 for nimg in row["nimg"]], row["train_s"]), strict=True):
-            axes.plot(places, values, color=colors(names.index(name)), linewidth=1.4, marker=".", markersize=4, label=name)
+            axes.plot(
+                places, values, color=colors(names.index(name)), linewidth=1.4, marker=".", markersize=4, label=name
+            )
     for axes, label in zip(panels, ("kimg", "seconds of training"), strict=True):
         axes.set_xlabel(label)
         axes.set_xscale("symlog", linthresh=10)

@@ -1,4 +1,6 @@
-"""What is measured of a generator: moments, modes of a mixture, classes, modes of stacked digits, or a Frechet distance."""
+"""What is measured of a generator: moments, modes of a mixture, classes, modes of stacked digits,
+or a Frechet distance.
+"""
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,17 +25,22 @@ ONE_CLASS = re.compile(r"_class\d+$")
 
 @dataclass(frozen=True)
 class Meter:
-    """measure(G): numbers by their names, the one that a preset is judged by first. note: what a reader of them should know."""
+    """measure(G): numbers by their names, the one that a preset is judged by first.
+
+    note: what a reader of them should know.
+    """
 
     measure: Callable[[nn.Module], dict[str, float]]
     note: str = ""
 
 
 def make_meter(config: Config, real: ImageSet | None, device: torch.device, num_images: str = "2k") -> Meter:
-    """The meter for a complete configuration; G is measured in evaluation mode and fp32, and training's random numbers stay as they are.
+    """The meter for a complete configuration; G is measured in evaluation mode and fp32, and
+    training's random numbers stay as they are.
 
-    real: the set at the size of G's images, None where G makes samples of a density. num_images: of a Frechet distance and of the accuracy of
-    classes. Raises UserError where a set has no labels and there are no weights of features for it.
+    real: the set at the size of G's images, None where G makes samples of a density. num_images: of
+    a Frechet distance and of the accuracy of classes. Raises UserError where a set has no labels
+    and there are no weights of features for it.
     """
     meter = _density_meter(config, device) if real is None else _image_meter(config, real, device, num_images)
 
@@ -58,9 +65,16 @@ def _density_meter(config: Config, device: torch.device) -> Meter:
 
 
 def _image_meter(config: Config, real: ImageSet, device: torch.device, num_images: str) -> Meter:
-    kinds = ("modes",) if is_stacked(config.data.source) else ("accuracy" + num_images, "fid" + num_images)[not config.model.c_dim:]
+    kinds = (
+        ("modes",)
+        if is_stacked(config.data.source)
+        else ("accuracy" + num_images, "fid" + num_images)[not config.model.c_dim :]
+    )
     evaluator = Evaluator(real, kinds, "classifier" if real.labels is not None else WITHOUT_LABELS, device)
-    return Meter(lambda G: with_worst_class(evaluator.evaluate(image_maker(G, config, real, SEED, device))), "; ".join(evaluator.notes))
+    return Meter(
+        lambda G: with_worst_class(evaluator.evaluate(image_maker(G, config, real, SEED, device))),
+        "; ".join(evaluator.notes),
+    )
 
 
 def with_worst_class(numbers: dict[str, float]) -> dict[str, float]:

@@ -28,7 +28,11 @@ COLUMNS = ("preset", "data", "numbers", "the bar", "reached", "kimg", "seeds", "
 
 @dataclass(frozen=True)
 class Group:
-    """Rows that are measured alike. text: what a reader should know of the metric. metrics: that have a picture of curves, with its file's name."""
+    """Rows that are measured alike.
+
+    text: what a reader should know of the metric. metrics: that have a picture of curves, with its
+    file's name.
+    """
 
     title: str
     text: str
@@ -58,7 +62,10 @@ GROUPS = (
 
 
 def write(path: Path = QUALITY_RESULTS, page: Path = PAGE) -> None:
-    """Write the page and the pictures of its curves, beside it in `family`. Raises UserError for a file that holds no such rows, DiskError."""
+    """Write the page and the pictures of its curves, beside it in `family`.
+
+    Raises UserError for a file that holds no such rows, DiskError.
+    """
     rows = latest(results.read(path, QualityRow))
     compared = [row for row in rows if COMPARE in row["command"]]
     trained = [row for row in rows if COMPARE not in row["command"]]
@@ -72,7 +79,14 @@ def _section(group: Group, rows: list[dict], page: Path) -> str:
     if not rows:
         return ""
     trainings = by_subject(rows)
-    lines = [f"## {group.title}", "", group.text, "", *_table(COLUMNS, [cells(each) for each in trainings], num_texts=5), ""]
+    lines = [
+        f"## {group.title}",
+        "",
+        group.text,
+        "",
+        *_table(COLUMNS, [cells(each) for each in trainings], num_texts=5),
+        "",
+    ]
     for metric in group.curves:
         with_metric = [row for row in rows if metric in row["numbers"]]
         if with_metric:
@@ -121,15 +135,25 @@ def _spread(rows: Sequence[dict], name: str, point: int) -> str:
     if not values:
         return "none"
     middle = significant(median(values))
-    return middle if len(values) == 1 or point == 0 else f"{middle} ({significant(min(values))} to {significant(max(values))})"
+    return (
+        middle
+        if len(values) == 1 or point == 0
+        else f"{middle} ({significant(min(values))} to {significant(max(values))})"
+    )
 
 
 def _pictures(row: dict, page: Path) -> str:
     """The pictures of a row that are there, each under what it shows."""
     kinds = {"": "", "-moments": ": moments over time", "-mixing": ": coarse styles from the left, fine ones from above",
              "-truncation": ": truncation, from 0 (top) to none (bottom)"}  # fmt: skip
-    found = [(stem(row) + suffix, text) for suffix, text in kinds.items() if (page.parent / page.stem / f"{stem(row)}{suffix}.png").exists()]
-    return "".join(f"`{row['preset']}` on {row['data']}{text}\n\n![{name}]({page.stem}/{name}.png)\n\n" for name, text in found)
+    found = [
+        (stem(row) + suffix, text)
+        for suffix, text in kinds.items()
+        if (page.parent / page.stem / f"{stem(row)}{suffix}.png").exists()
+    ]
+    return "".join(
+        f"`{row['preset']}` on {row['data']}{text}\n\n![{name}]({page.stem}/{name}.png)\n\n" for name, text in found
+    )
 
 
 def _beside_plain(rows: list[dict]) -> str:

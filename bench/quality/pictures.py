@@ -19,12 +19,16 @@ SEED = 7  # of the z of what is not the trainer's own grid
 
 
 def stem(row: dict) -> str:
-    """The name of the pictures of a row, without suffix: `ring8`, `cgan-tiny-mnist`, `sngan-tiny-stacked-mnist`."""
+    """The name of the pictures of a row, without suffix: `ring8`, `cgan-tiny-mnist`,
+    `sngan-tiny-stacked-mnist`.
+    """
     return row["preset"] if row["resolution"] is None else f"{row['preset']}-{row['data'].replace(':', '-')}"
 
 
 def write_pictures(trainer: Trainer, row: QualityRow, folder: Path) -> None:
-    """Write STEM.png, for the 1-D density STEM-moments.png, and for generators that have such a thing STEM-mixing.png and STEM-truncation.png."""
+    """Write STEM.png, for the 1-D density STEM-moments.png, and for generators that have such a
+    thing STEM-mixing.png and STEM-truncation.png.
+    """
     name = stem(vars(row))
     if trainer.is_density:
         _write_density(trainer, row, folder, name)
@@ -40,8 +44,8 @@ def write_pictures(trainer: Trainer, row: QualityRow, folder: Path) -> None:
 
 @torch.no_grad()
 def mixed_styles(trainer: Trainer) -> torch.Tensor:
-    """float32 [(COARSE + 1) * (FINE + 1), C, R, R]: the first half of the layers takes the styles of the image at the left, the others those of the
-    image above. The first cell is black.
+    """float32 [(COARSE + 1) * (FINE + 1), C, R, R]: the first half of the layers takes the styles
+    of the image at the left, the others those of the image above. The first cell is black.
     """
     G, z = trainer.state.G_ema, _draw_z(trainer, COARSE + FINE)
     with evaluating(G):
@@ -54,13 +58,17 @@ def mixed_styles(trainer: Trainer) -> torch.Tensor:
 
 
 def truncated_styles(trainer: Trainer) -> torch.Tensor:
-    """float32 [len(PSIS) * COLUMNS, C, R, R]: the same z in every row, styles from their average (first row) to as they are."""
+    """float32 [len(PSIS) * COLUMNS, C, R, R]: the same z in every row, styles from their average
+    (first row) to as they are.
+    """
     G, z = trainer.state.G_ema, _draw_z(trainer, COLUMNS)
     return torch.cat([generate_chunks(Truncated(G, psi), z, trainer.precision.autocast) for psi in PSIS])
 
 
 def truncated_normal(trainer: Trainer) -> torch.Tensor:
-    """float32 [len(PSIS) * COLUMNS, C, R, R], a class a column: z from a normal distribution that is cut off at 2 psi: 0 in the first row."""
+    """float32 [len(PSIS) * COLUMNS, C, R, R], a class a column: z from a normal distribution that
+    is cut off at 2 psi: 0 in the first row.
+    """
     G, z_dim = trainer.state.G_ema, trainer.config.model.z_dim
     classes = torch.arange(COLUMNS, device=trainer.device) % trainer.config.model.c_dim
     noise = (cut_normal(COLUMNS, z_dim, 2 * psi).to(trainer.device) for psi in PSIS)
@@ -68,14 +76,18 @@ def truncated_normal(trainer: Trainer) -> torch.Tensor:
 
 
 def cut_normal(num: int, z_dim: int, limit: float) -> torch.Tensor:
-    """float32 [num, z_dim] from N(0, 1) without what lies beyond the limit; the same numbers, the nearer together the smaller it is."""
+    """float32 [num, z_dim] from N(0, 1) without what lies beyond the limit; the same numbers, the
+    nearer together the smaller it is.
+    """
     quantiles = torch.rand(num, z_dim, generator=torch.Generator().manual_seed(SEED), dtype=torch.float64)
     beyond = torch.special.ndtr(torch.tensor(-limit, dtype=torch.float64))  # the part of N(0, 1) below -limit
     return torch.special.ndtri(beyond + quantiles * (1 - 2 * beyond)).float()
 
 
 def shrink(path: Path) -> None:
-    """Make a picture of few colours where the file is larger than MOST_BYTES, which figures bear well."""
+    """Make a picture of few colours where the file is larger than MOST_BYTES, which figures bear
+    well.
+    """
     from PIL import Image
 
     if path.stat().st_size > MOST_BYTES:
@@ -85,14 +97,19 @@ def shrink(path: Path) -> None:
 
 
 def _draw_z(trainer: Trainer, num: int) -> torch.Tensor:
-    return torch.randn(num, trainer.config.model.z_dim, generator=torch.Generator().manual_seed(SEED)).to(trainer.device)
+    return torch.randn(num, trainer.config.model.z_dim, generator=torch.Generator().manual_seed(SEED)).to(
+        trainer.device
+    )
 
 
 def _write_density(trainer: Trainer, row: QualityRow, folder: Path, name: str) -> None:
     path, data = folder / f"{name}.png", trainer.config.data
     if data.source == "gaussian":
         plots.save_histogram(trainer.sampler.grid(), data.mean, data.std, path)
-        shown = [{"kimg": nimg / 1000, **{f"sample_{key}": row.numbers[key][at] for key in plots.MOMENTS}} for at, nimg in enumerate(row.nimg)]
+        shown = [
+            {"kimg": nimg / 1000, **{f"sample_{key}": row.numbers[key][at] for key in plots.MOMENTS}}
+            for at, nimg in enumerate(row.nimg)
+        ]
         plots.save_moments(shown, data.mean, data.std, folder / f"{name}-moments.png")
         shrink(folder / f"{name}-moments.png")
     else:

@@ -19,7 +19,10 @@ EMBEDDED = "fashion-mnist-10k"
 
 @dataclass(frozen=True)
 class Case:
-    """One preset on one data set. data: None = the preset's own. changes: KEY=VALUE, as `fastgan train --set` takes them."""
+    """One preset on one data set.
+
+    data: None = the preset's own. changes: KEY=VALUE, as `fastgan train --set` takes them.
+    """
 
     preset: str
     kimg: float
@@ -39,9 +42,17 @@ class Case:
         return preset(self.preset).data.source in DENSITIES
 
     def config(self, seed: int) -> Config:
-        """The preset's configuration for this length and these data, with a tick a point of the curve."""
+        """The preset's configuration for this length and these data, with a tick a point of the
+        curve.
+        """
         config = without_length(preset(self.preset))
-        values = {"data.source": self.source, "run.kimg": self.kimg, "run.seed": seed, "run.tick_kimg": self.kimg / self.points, "run.grid": GRID}
+        values = {
+            "data.source": self.source,
+            "run.kimg": self.kimg,
+            "run.seed": seed,
+            "run.tick_kimg": self.kimg / self.points,
+            "run.grid": GRID,
+        }
         for key, value in values.items():
             config = replace(config, key, value)
         for change in self.changes:
@@ -78,33 +89,48 @@ COMPARED = Case("dcgan-tiny", 100, seeds=5, points=4)  # with the plain loop
 
 def chosen(presets: Sequence[str] = (), data: str | None = None, seeds: int | None = None, kimg: float | None = None,
            changes: Sequence[str] = ()) -> list[Case]:
-    """The cases of these presets, of all where none are named; with seeds, kimg and changes, where given, instead of their own.
+    """The cases of these presets, of all where none are named; with seeds, kimg and changes, where
+    given, instead of their own.
 
-    data: instead of the embedded set, for every preset that learns images; `stacked:` and a set chooses the cases that count modes. A preset named
-    without data runs on its own alone. A preset that the plan does not name is trained for DEFAULT_KIMG. Raises UserError for an unknown preset, for
-    data given to a preset that has its own, and for lengths that are none.
+    data: instead of the embedded set, for every preset that learns images; `stacked:` and a set
+    chooses the cases that count modes. A preset named without data runs on its own alone. A preset
+    that the plan does not name is trained for DEFAULT_KIMG. Raises UserError for an unknown preset,
+    for data given to a preset that has its own, and for lengths that are none.
     """
-    cases = [case for name in presets or dict.fromkeys(case.preset for case in PLAN) for case in _of_preset(name, data, every=not presets)]
+    cases = [
+        case
+        for name in presets or dict.fromkeys(case.preset for case in PLAN)
+        for case in _of_preset(name, data, every=not presets)
+    ]
     return [with_asked(case, seeds, kimg, changes) for case in cases]
 
 
 def with_asked(case: Case, seeds: int | None = None, kimg: float | None = None, changes: Sequence[str] = ()) -> Case:
-    """The case with another number of seeds, another length and changes, where they are given. Raises UserError for such as are none."""
+    """The case with another number of seeds, another length and changes, where they are given.
+
+    Raises UserError for such as are none.
+    """
     if (seeds is not None and seeds < 1) or (kimg is not None and not 0 < kimg < math.inf):
         raise UserError("--seeds and --kimg are numbers above 0")
-    asked = dataclasses.replace(case, seeds=seeds or case.seeds, kimg=kimg or case.kimg, changes=tuple(changes) or case.changes)
+    asked = dataclasses.replace(
+        case, seeds=seeds or case.seeds, kimg=kimg or case.kimg, changes=tuple(changes) or case.changes
+    )
     asked.config(seed=0)  # refuses a change that is none, before anything is trained
     return asked
 
 
 def data_name(name: str) -> str:
-    """What a set is called in rows: the name of a source without the suffix of a file, `stacked:mnist` for `stacked:mnist.npz`."""
+    """What a set is called in rows: the name of a source without the suffix of a file,
+    `stacked:mnist` for `stacked:mnist.npz`.
+    """
     prefix, base = (STACKED, name.removeprefix(STACKED)) if name.startswith(STACKED) else ("", name)
     return prefix + Path(base).stem
 
 
 def _of_preset(name: str, data: str | None, every: bool) -> list[Case]:
-    """every: the whole plan is wanted, so presets that the data are not for are left out instead of refused."""
+    """every: the whole plan is wanted, so presets that the data are not for are left out instead of
+    refused.
+    """
     default = Case(name, DEFAULT_KIMG)
     if default.is_density and data is not None:
         if every:

@@ -17,7 +17,10 @@ DIGITS = 5  # significant ones, of what is kept of a curve
 
 @dataclass(frozen=True)
 class QualityRow:
-    """One training from one seed. The lists are the curve: one entry a point, the first of the untrained generator."""
+    """One training from one seed.
+
+    The lists are the curve: one entry a point, the first of the untrained generator.
+    """
 
     preset: str
     data: str  # its name: of a file without folder and suffix
@@ -91,7 +94,14 @@ def stamped() -> dict:
 def latest(rows: Sequence[dict]) -> list[dict]:
     """Of rows of the same training, the one that was added last, in the order of the first."""
     def training(row: dict) -> tuple:
-        return row["preset"], row["data"], row["implementation"], str(row["changes"]), row["seed"], COMPARE in row["command"]
+        return (
+            row["preset"],
+            row["data"],
+            row["implementation"],
+            str(row["changes"]),
+            row["seed"],
+            COMPARE in row["command"],
+        )
 
     return list({training(row): row for row in rows}.values())
 

@@ -13,13 +13,19 @@ SHOWN_SEED = 0  # whose pictures are kept
 
 
 def by_fastgan(cases: Sequence[Case], path: Path | None, say: Callable[[str], None]) -> int:
-    """Train every case from seeds 0, 1, ... and say what came out; returns the exit code: 1 where one of them diverged.
+    """Train every case from seeds 0, 1, ... and say what came out; returns the exit code: 1 where
+    one of them diverged.
 
-    path: the file that rows are appended to, with pictures into docs/family; None = neither. Raises UserError and DiskError.
+    path: the file that rows are appended to, with pictures into docs/family; None = neither. Raises
+    UserError and DiskError.
     """
     busy = machine.busy_note()
     trainings = ((case, seed) for case in cases for seed in range(case.seeds))
-    return keep((train(case, seed, busy, PICTURES if path and seed == SHOWN_SEED else None) for case, seed in trainings), path, say)
+    return keep(
+        (train(case, seed, busy, PICTURES if path and seed == SHOWN_SEED else None) for case, seed in trainings),
+        path,
+        say,
+    )
 
 
 def beside_plain(cases: Sequence[Case], path: Path | None, say: Callable[[str], None]) -> int:
@@ -40,7 +46,9 @@ def keep(rows: Iterable[QualityRow], path: Path | None, say: Callable[[str], Non
 
 
 def describe(row: QualityRow) -> str:
-    """A row in one line: what was trained, for how long, and every number from the first point to the last."""
+    """A row in one line: what was trained, for how long, and every number from the first point to
+    the last.
+    """
     curves = ", ".join(f"{name} {values[0]} -> {values[-1]}" for name, values in row.numbers.items())
     return (f"{row.preset} on {row.data}, seed {row.seed}, {row.implementation} {row.dtype} {row.rung}: {row.nimg[-1] / 1000:g} kimg in "
             f"{row.train_s[-1]:.0f} s, ready after {row.build_s:.0f} s: {curves}" + (f" ({row.note})" if row.note else ""))

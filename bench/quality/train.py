@@ -13,11 +13,13 @@ from fastgan.trainer import Trainer
 
 
 def train(case: Case, seed: int, note: str = "", pictures: Path | None = None, again: str | None = None) -> QualityRow:
-    """Train and measure. note: on the machine, for the row. pictures: the folder for pictures of what G makes at the end, None = none.
-    again: the command that does it again, None = the one that trains this case.
+    """Train and measure.
 
-    Metrics are taken between the ticks, outside of the time of training. A training that diverges gives a row that ends there, and says so.
-    Raises UserError as Trainer does, DiskError.
+    note: on the machine, for the row. pictures: the folder for pictures of what G makes at the end,
+    None = none. again: the command that does it again, None = the one that trains this case.
+
+    Metrics are taken between the ticks, outside of the time of training. A training that diverges
+    gives a row that ends there, and says so. Raises UserError as Trainer does, DiskError.
     """
     torch._dynamo.reset()  # graphs of earlier trainings in this process would count as recompilations of this one
     trainer = Trainer.from_config(case.config(seed), progress=False)

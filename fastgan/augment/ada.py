@@ -1,8 +1,9 @@
-"""Adaptive discriminator augmentation, ADA (Karras et al., 2020, arXiv 2006.06676): its transforms (appendix B), and how their probability adapts
-(section 3).
+"""Adaptive discriminator augmentation, ADA (Karras et al., 2020, arXiv 2006.06676): its transforms
+(appendix B), and how their probability adapts (section 3).
 
-Every transform happens to an image with probability p, independently. Left out are the paper's filtering in four bands and its noise, which it
-found of little use. Beyond the edges lie mirror images; resample.py says what is done against aliasing.
+Every transform happens to an image with probability p, independently. Left out are the paper's
+filtering in four bands and its noise, which it found of little use. Beyond the edges lie mirror
+images; resample.py says what is done against aliasing.
 """
 import torch
 
@@ -19,17 +20,22 @@ GROUPS = {"blit": NUM_BLIT, "geometry": NUM_GEOMETRY, "colour": NUM_COLOUR, "cut
 
 
 def num_uniforms(groups: tuple[str, ...]) -> int:
-    """How many random numbers an image takes: K of `ada_augment`. Raises UserError for a group that is none of GROUPS."""
+    """How many random numbers an image takes: K of `ada_augment`. Raises UserError for a group that
+    is none of GROUPS.
+    """
     return sum(GROUPS[name] for name in _chosen(groups))
 
 
 def ada_augment(img: torch.Tensor, uniform: torch.Tensor, p: torch.Tensor, groups: tuple[str, ...]) -> torch.Tensor:
-    """img [N, C, H, W], floating point in [-1, 1], transformed another way for each image; same shape, dtype and memory format.
+    """img [N, C, H, W], floating point in [-1, 1], transformed another way for each image; same
+    shape, dtype and memory format.
 
-    uniform: float32 [N, num_uniforms(groups)], U(0,1). p: float32 [] on the device, the probability of each transform, 0 to 1.
-    groups: names of GROUPS, which apply in the paper's order whatever their order here: blit (mirror, quarter turn, whole pixels), geometry (scale,
-    turn, stretch, parts of pixels), colour (brightness, contrast, luma flip, hue, saturation), cutout. Values may leave [-1, 1], as in the paper.
-    One order of gradient with respect to img (colour and cutout alone: any). Raises UserError for an unknown group.
+    uniform: float32 [N, num_uniforms(groups)], U(0,1). p: float32 [] on the device, the probability
+    of each transform, 0 to 1. groups: names of GROUPS, which apply in the paper's order whatever
+    their order here: blit (mirror, quarter turn, whole pixels), geometry (scale, turn, stretch,
+    parts of pixels), colour (brightness, contrast, luma flip, hue, saturation), cutout. Values may
+    leave [-1, 1], as in the paper. One order of gradient with respect to img (colour and cutout
+    alone: any). Raises UserError for an unknown group.
     """
     chosen = _chosen(groups)
     columns = dict(zip(chosen, uniform.split([GROUPS[name] for name in chosen], dim=1), strict=True))
@@ -54,13 +60,17 @@ def _moved(img: torch.Tensor, columns: dict[str, torch.Tensor], p: torch.Tensor)
 def _cutout(img: torch.Tensor, uniform: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
     """Zeros in a rectangle of half the height and width around any place of the image."""
     whether, row, column = uniform.unbind(1)
-    (top, bottom), (left, right) = (_half_around(centre, size) for centre, size in ((row, img.shape[2]), (column, img.shape[3])))
+    (top, bottom), (left, right) = (
+        _half_around(centre, size) for centre, size in ((row, img.shape[2]), (column, img.shape[3]))
+    )
     bottom = torch.where(whether < p, bottom, top)
     return cut_out(img, top, bottom, left, right)
 
 
 def _half_around(centre: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Begin and end [N], in pixels, of a piece of half the size around a centre given as a part of the size."""
+    """Begin and end [N], in pixels, of a piece of half the size around a centre given as a part of
+    the size.
+    """
     return ((centre - 0.25) * size).round(), ((centre + 0.25) * size).round()
 
 
@@ -75,21 +85,27 @@ EVERY = 4  # updates between two moves of p
 
 
 class AdaController:
-    """p, the probability of a transform, follows D's overfitting: the mean sign of its logits for real images, which `target` is to be.
+    """p, the probability of a transform, follows D's overfitting: the mean sign of its logits for
+    real images, which `target` is to be.
 
-    Everything lives on the device, no host waits for it, and all of it changes in place: p, sign_sum and num, float32 [].
-    p starts at 0 and stays in [0, 1]; it takes ada_kimg thousands of images from one to the other. It moves every `every` updates.
+    Everything lives on the device, no host waits for it, and all of it changes in place: p,
+    sign_sum and num, float32 []. p starts at 0 and stays in [0, 1]; it takes ada_kimg thousands of
+    images from one to the other. It moves every `every` updates.
     """
 
     def __init__(self, device: torch.device | str, target: float = 0.6, ada_kimg: float = 500.0, every: int = EVERY):
         self.p = torch.zeros((), device=device)
-        self.sign_sum = torch.zeros((), device=device)  # over the images since p moved; an image of several logits counts their mean sign
+        # Over the images since p moved; an image of several logits counts their mean sign
+        self.sign_sum = torch.zeros((), device=device)
         self.num = torch.zeros((), device=device)  # of these images
         self.target, self.speed, self.every = target, 1 / (1000 * ada_kimg), every
 
     @torch.no_grad()
     def update(self, real_logits: torch.Tensor) -> None:
-        """Take in D's logits for real images, float [N] or [N, ...], and move p where that is due. N is the same in every update."""
+        """Take in D's logits for real images, float [N] or [N, ...], and move p where that is due.
+
+        N is the same in every update.
+        """
         self.sign_sum.add_(real_logits.float().sign().mean() * len(real_logits))
         self.num.add_(len(real_logits))
         due = self.num >= self.every * len(real_logits)

@@ -1,7 +1,10 @@
-"""The colour transforms of adaptive augmentation (Karras et al., 2020, arXiv 2006.06676, appendix B), written from the paper.
+"""The colour transforms of adaptive augmentation (Karras et al., 2020, arXiv 2006.06676, appendix
+B), written from the paper.
 
-The paper multiplies 4x4 matrices. All five transforms keep the grey axis (1, 1, 1) and the plane across it apart, though: what they make of a pixel's
-grey is one factor and one summand, what they make of its colour is one factor and one turn. That takes no matrices, and is one pass over the image.
+The paper multiplies 4x4 matrices. All five transforms keep the grey axis (1, 1, 1) and the plane
+across it apart, though: what they make of a pixel's grey is one factor and one summand, what they
+make of its colour is one factor and one turn. That takes no matrices, and is one pass over the
+image.
 """
 import math
 
@@ -14,16 +17,18 @@ NUM_COLOUR = 10  # random numbers an image: for each transform whether, then how
 
 
 def change_colours(img: torch.Tensor, uniform: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
-    """img [N, C, H, W] with brightness, contrast, luma flip, hue and saturation changed, each with probability p; same dtype and memory format.
+    """img [N, C, H, W] with brightness, contrast, luma flip, hue and saturation changed, each with
+    probability p; same dtype and memory format.
 
-    uniform: float32 [N, NUM_COLOUR], U(0,1). p: float32 []. Grey images keep their grey, and hue is left alone where there are not three channels.
-    Differentiable to any order with respect to img.
+    uniform: float32 [N, NUM_COLOUR], U(0,1). p: float32 []. Grey images keep their grey, and hue is
+    left alone where there are not three channels. Differentiable to any order with respect to img.
     """
     whether, how = uniform.unflatten(1, (5, 2)).unbind(2)
     brightness, contrast, flip, hue, saturation = (whether < p).unbind(1)
     brightness_n, contrast_n, flip_u, hue_u, saturation_n = how.unbind(1)
 
-    # The magnitudes of the paper: N(0, 0.2), log-normal with 0.5 ln 2 and ln 2, a reflection of the grey axis, any angle.
+    # The magnitudes of the paper: N(0, 0.2), log-normal with 0.5 ln 2 and ln 2, a reflection of the
+    # grey axis, any angle.
     shift = torch.where(brightness, 0.2 * normals(brightness_n), 0)
     contrast = torch.where(contrast, torch.exp2(0.5 * normals(contrast_n)), 1)
     sign = torch.where(flip & (flip_u < 0.5), -1, 1)
@@ -39,7 +44,9 @@ def change_colours(img: torch.Tensor, uniform: torch.Tensor, p: torch.Tensor) ->
 
 
 def _turned(colour: torch.Tensor, angle: torch.Tensor) -> torch.Tensor:
-    """colour [N, 3, H, W], of mean 0 over the channels, turned by angle [N, 1, 1, 1] around the grey axis; as it is without three channels."""
+    """colour [N, 3, H, W], of mean 0 over the channels, turned by angle [N, 1, 1, 1] around the
+    grey axis; as it is without three channels.
+    """
     if colour.shape[1] != 3:
         return colour
     across = (colour.roll(1, 1) - colour.roll(-1, 1)) / math.sqrt(3)  # the cross product of the axis and the colour

@@ -1,4 +1,6 @@
-"""The geometric transforms of adaptive augmentation (Karras et al., 2020, arXiv 2006.06676, appendix B), written from the paper: one map an image."""
+"""The geometric transforms of adaptive augmentation (Karras et al., 2020, arXiv 2006.06676,
+appendix B), written from the paper: one map an image.
+"""
 import math
 
 import torch
@@ -11,7 +13,8 @@ NUM_GEOMETRY = 11
 
 
 def blitted(affine: AffineMap, uniform: torch.Tensor, p: torch.Tensor, height: int, width: int) -> AffineMap:
-    """Then mirrored, turned by quarters and moved by whole pixels up to 1/8 of the size, each with probability p [].
+    """Then mirrored, turned by quarters and moved by whole pixels up to 1/8 of the size, each with
+    probability p [].
 
     uniform: float32 [N, NUM_BLIT], U(0,1). Images that are not square are turned by halves only.
     """
@@ -20,17 +23,23 @@ def blitted(affine: AffineMap, uniform: torch.Tensor, p: torch.Tensor, height: i
     quarters = integers(turn_u, 4) if height == width else 2 * integers(turn_u, 2)
     quarters = torch.where(turn < p, quarters, 0)
     # Exact cosines and sines, as a pixel must come out as it was.
-    affine = affine.turned((quarters == 0).float() - (quarters == 2).float(), (quarters == 1).float() - (quarters == 3).float())
+    affine = affine.turned(
+        (quarters == 0).float() - (quarters == 2).float(), (quarters == 1).float() - (quarters == 3).float()
+    )
     right, down = (between(u, -0.125, 0.125) * size for u, size in ((right_u, width), (down_u, height)))
     return affine.moved(torch.where(move < p, right.round(), 0), torch.where(move < p, down.round(), 0))
 
 
 def deformed(affine: AffineMap, uniform: torch.Tensor, p: torch.Tensor, height: int, width: int) -> AffineMap:
-    """Then scaled, turned, stretched, turned again and moved by parts of pixels, with probability p [] (the two turns together).
+    """Then scaled, turned, stretched, turned again and moved by parts of pixels, with probability p
+    [] (the two turns together).
 
-    uniform: float32 [N, NUM_GEOMETRY], U(0,1). Magnitudes: log-normal with 0.2 ln 2 for both scalings, any angle, N(0, 1/8 of the size).
+    uniform: float32 [N, NUM_GEOMETRY], U(0,1). Magnitudes: log-normal with 0.2 ln 2 for both
+    scalings, any angle, N(0, 1/8 of the size).
     """
-    scale, scale_n, turn, turn_u, stretch, stretch_n, turn_again, turn_again_u, move, right_n, down_n = uniform.unbind(1)
+    scale, scale_n, turn, turn_u, stretch, stretch_n, turn_again, turn_again_u, move, right_n, down_n = uniform.unbind(
+        1
+    )
     p_turn = 1 - (1 - p).sqrt()  # so that p is the probability of any turn at all
     factor = torch.where(scale < p, torch.exp2(0.2 * normals(scale_n)), 1)
     affine = _turned(affine.scaled(factor, factor), turn < p_turn, turn_u)

@@ -1,6 +1,7 @@
 """Affine maps, one an image, put together from mirroring, turns, scalings and translations.
 
-A map goes from a place in the result to the place in the image that it comes from, so the transform that comes last is the first that a place meets.
+A map goes from a place in the result to the place in the image that it comes from, so the transform
+that comes last is the first that a place meets.
 """
 from typing import NamedTuple
 
@@ -8,9 +9,11 @@ import torch
 
 
 class AffineMap(NamedTuple):
-    """(x, y) -> (xx * x + xy * y + x0, yx * x + yy * y + y0) for each image, in pixels from the centre, y downwards. All float32 [N].
+    """(x, y) -> (xx * x + xy * y + x0, yx * x + yy * y + y0) for each image, in pixels from the
+    centre, y downwards. All float32 [N].
 
-    Single numbers instead of matrices: no product that autocast or TF32 would round, and all of it fuses to one small kernel.
+    Single numbers instead of matrices: no product that autocast or TF32 would round, and all of it
+    fuses to one small kernel.
     """
 
     xx: torch.Tensor

@@ -1,7 +1,9 @@
-"""Differentiable augmentation (Zhao et al., 2020, arXiv 2006.10738): D sees all images, real and fake, transformed at random.
+"""Differentiable augmentation (Zhao et al., 2020, arXiv 2006.10738): D sees all images, real and
+fake, transformed at random.
 
-Written from the paper. Pure functions of tensors, so that they become part of the compiled step: colour is one sum over an image and one
-pass, translation and cutout are index arithmetic in the same pass: 64 images of 64x64x3 take 1.3 ms compiled instead of 4 to 6 ms eager (two cores).
+Written from the paper. Pure functions of tensors, so that they become part of the compiled step:
+colour is one sum over an image and one pass, translation and cutout are index arithmetic in the
+same pass: 64 images of 64x64x3 take 1.3 ms compiled instead of 4 to 6 ms eager (two cores).
 """
 import torch
 
@@ -11,15 +13,19 @@ from fastgan.errors import UserError
 
 
 def num_uniforms(policy: tuple[str, ...]) -> int:
-    """How many random numbers an image takes: K of `diff_augment`. Raises UserError for a transform that is none of TRANSFORMS."""
+    """How many random numbers an image takes: K of `diff_augment`. Raises UserError for a transform
+    that is none of TRANSFORMS.
+    """
     return sum(TRANSFORMS[name][1] for name in _chosen(policy))
 
 
 def diff_augment(img: torch.Tensor, uniform: torch.Tensor, policy: tuple[str, ...]) -> torch.Tensor:
-    """img [N, C, H, W], floating point in [-1, 1], transformed another way for each image; same shape, dtype and memory format.
+    """img [N, C, H, W], floating point in [-1, 1], transformed another way for each image; same
+    shape, dtype and memory format.
 
-    uniform: float32 [N, num_uniforms(policy)], U(0,1). policy: names of TRANSFORMS, which apply in the paper's order whatever their order here.
-    Differentiable to any order with respect to img. Raises UserError for an unknown name.
+    uniform: float32 [N, num_uniforms(policy)], U(0,1). policy: names of TRANSFORMS, which apply in
+    the paper's order whatever their order here. Differentiable to any order with respect to img.
+    Raises UserError for an unknown name.
     """
     chosen = _chosen(policy)
     columns = uniform.split([TRANSFORMS[name][1] for name in chosen], dim=1)
@@ -29,7 +35,9 @@ def diff_augment(img: torch.Tensor, uniform: torch.Tensor, policy: tuple[str, ..
 
 
 def _colour(img: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
-    """Brightness by +-1/2, saturation by 0 to 2 around each pixel's mean, contrast by 1/2 to 3/2 around the image's, as one formula."""
+    """Brightness by +-1/2, saturation by 0 to 2 around each pixel's mean, contrast by 1/2 to 3/2
+    around the image's, as one formula.
+    """
     brightness, saturation, contrast = (per_image(column) for column in uniform.unbind(1))
     brightness, saturation, contrast = brightness - 0.5, 2 * saturation, contrast + 0.5
     exact = img.to(torch.promote_types(img.dtype, torch.float32))
@@ -51,19 +59,27 @@ def _shift(uniform: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def _cutout(img: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
-    """Zeros in a rectangle of half the height and half the width, whose centre lies anywhere in the image."""
-    (top, bottom), (left, right) = (_half(column, size) for column, size in zip(uniform.unbind(1), img.shape[2:], strict=True))
+    """Zeros in a rectangle of half the height and half the width, whose centre lies anywhere in the
+    image.
+    """
+    (top, bottom), (left, right) = (
+        _half(column, size) for column, size in zip(uniform.unbind(1), img.shape[2:], strict=True)
+    )
     return cut_out(img, top, bottom, left, right)
 
 
 def _half(uniform: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Begin and end [N] of a piece of half the size. Its centre is any of the pixels, or any of the lines between them and around."""
+    """Begin and end [N] of a piece of half the size.
+
+    Its centre is any of the pixels, or any of the lines between them and around.
+    """
     length = (size + 1) // 2
     begin = integers(uniform, size + 1 - length % 2) - length // 2
     return begin, begin + length
 
 
-TRANSFORMS = {"colour": (_colour, 3), "translation": (_translation, 2), "cutout": (_cutout, 2)}  # name -> (function, its random numbers an image)
+# Name -> (function, its random numbers an image)
+TRANSFORMS = {"colour": (_colour, 3), "translation": (_translation, 2), "cutout": (_cutout, 2)}
 
 
 def _chosen(policy: tuple[str, ...]) -> list[str]:

@@ -1,4 +1,6 @@
-"""Random numbers that are inputs, turned into what a transform needs: every rung of the ladder then sees the same ones."""
+"""Random numbers that are inputs, turned into what a transform needs: every rung of the ladder then
+sees the same ones.
+"""
 import math
 
 import torch
@@ -20,5 +22,8 @@ def between(uniform: torch.Tensor, low: float, high: float) -> torch.Tensor:
 
 
 def normals(uniform: torch.Tensor) -> torch.Tensor:
-    """U(0,1) -> N(0,1) by the inverse of the distribution function, within 5.2 standard deviations; any shape."""
-    return math.sqrt(2) * torch.erfinv((2 * uniform - 1).clamp(-1 + 2**-22, 1 - 2**-22))  # 0 is drawn once in 2**24, and would be infinite
+    """U(0,1) -> N(0,1) by the inverse of the distribution function, within 5.2 standard deviations;
+    any shape.
+    """
+    # 0 is drawn once in 2**24, and would be infinite
+    return math.sqrt(2) * torch.erfinv((2 * uniform - 1).clamp(-1 + 2**-22, 1 - 2**-22))

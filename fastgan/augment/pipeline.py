@@ -7,17 +7,22 @@ from fastgan.config import AugmentConfig
 
 
 class Augmentation:
-    """img [N, C, H, W], uniform [N, num_uniforms] U(0,1) -> img of the same shape: DiffAugment, or ADA with probability `p`, float32 []."""
+    """img [N, C, H, W], uniform [N, num_uniforms] U(0,1) -> img of the same shape: DiffAugment, or
+    ADA with probability `p`, float32 [].
+    """
 
     def __init__(self, config: AugmentConfig, device: torch.device, num_parts: int = 1):
         self._is_ada = config.kind == "ada"
         everything = tuple(ada.GROUPS if self._is_ada else diff_augment.TRANSFORMS)
         self._policy = tuple(part.strip() for part in config.policy.split(",")) if config.policy else everything
-        self._controller = AdaController(device, config.target, config.ada_kimg, num_parts * EVERY) if self._is_ada else None
+        self._controller = (
+            AdaController(device, config.target, config.ada_kimg, num_parts * EVERY) if self._is_ada else None
+        )
         if self._controller:
             self._controller.p.fill_(config.p)
         self._adapts = self._is_ada and config.p_end is None and config.target > 0
-        self.num_uniforms = (ada if self._is_ada else diff_augment).num_uniforms(self._policy)  # random numbers that an image takes
+        # Random numbers that an image takes
+        self.num_uniforms = (ada if self._is_ada else diff_augment).num_uniforms(self._policy)
 
     @property
     def p(self) -> torch.Tensor | None:
@@ -30,7 +35,10 @@ class Augmentation:
         return diff_augment.diff_augment(img, uniform, self._policy)
 
     def observed(self, real_logits: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Move p by what D says of real images, [N, L], where it adapts. Returns it as a statistic, where there is one."""
+        """Move p by what D says of real images, [N, L], where it adapts.
+
+        Returns it as a statistic, where there is one.
+        """
         if self._adapts:
             self._controller.update(real_logits)
         return {"augment_p": self._controller.p.clone()} if self._controller else {}
@@ -41,5 +49,8 @@ class Augmentation:
 
 
 def make_augmentation(config: AugmentConfig, device: torch.device, num_parts: int) -> Augmentation | None:
-    """The augmentation that is configured, or None. num_parts: that a batch is computed in, each of which is observed by itself."""
+    """The augmentation that is configured, or None.
+
+    num_parts: that a batch is computed in, each of which is observed by itself.
+    """
     return None if config.kind == "none" else Augmentation(config, device, num_parts)

@@ -1,13 +1,18 @@
-"""Pixels moved and pixels erased, another way for each image: the parts that several augmentations share."""
+"""Pixels moved and pixels erased, another way for each image: the parts that several augmentations
+share.
+"""
 import torch
 
 from fastgan.augment.draws import per_image
 
 
 def translate(img: torch.Tensor, down: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """img [N, C, H, W] moved by down and right [N] (int64, whole pixels); zeros come in. Differentiable to any order.
+    """img [N, C, H, W] moved by down and right [N] (int64, whole pixels); zeros come in.
 
-    Same dtype and memory format. The gradient is the translation back, a gather: autograd's own would be a scatter with atomic additions.
+    Differentiable to any order.
+
+    Same dtype and memory format. The gradient is the translation back, a gather: autograd's own
+    would be a scatter with atomic additions.
     """
     return in_format_of(img, _translate(img, down, right))
 
@@ -24,7 +29,8 @@ class _Translate(torch.autograd.Function):
         return _translate(dy, -down, -right), None, None
 
 
-@torch.compiler.allow_in_graph  # Dynamo itself cannot trace an autograd.Function whose gradient is differentiated in the same graph
+# Dynamo itself cannot trace an autograd.Function whose gradient is differentiated in the same graph
+@torch.compiler.allow_in_graph
 def _translate(img: torch.Tensor, down: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     return _Translate.apply(img, down, right)
 
@@ -37,8 +43,12 @@ def _moved(img: torch.Tensor, down: torch.Tensor, right: torch.Tensor) -> torch.
     return torch.where(inside, img[image, channel, row.clamp(0, H - 1), column.clamp(0, W - 1)], 0)
 
 
-def cut_out(img: torch.Tensor, top: torch.Tensor, bottom: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """img [N, C, H, W] with zeros where top <= row < bottom and left <= column < right, each [N]; same dtype and memory format."""
+def cut_out(
+    img: torch.Tensor, top: torch.Tensor, bottom: torch.Tensor, left: torch.Tensor, right: torch.Tensor
+) -> torch.Tensor:
+    """img [N, C, H, W] with zeros where top <= row < bottom and left <= column < right, each [N];
+    same dtype and memory format.
+    """
     row, column = _along(2, img.shape[2], img), _along(3, img.shape[3], img)
     in_rows = (row >= per_image(top)) & (row < per_image(bottom))
     in_columns = (column >= per_image(left)) & (column < per_image(right))

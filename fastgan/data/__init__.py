@@ -1,6 +1,8 @@
-"""From whatever holds images to uint8 batches on the device: open_source -> Source.read -> ImageSet -> a feed.
+"""From whatever holds images to uint8 batches on the device: open_source -> Source.read -> ImageSet
+-> a feed.
 
-The names are loaded on first use, so that what only decodes images (`fastgan pack`, its processes) is spared the second that torch takes to load.
+The names are loaded on first use, so that what only decodes images (`fastgan pack`, its processes)
+is spared the second that torch takes to load.
 """
 import importlib
 

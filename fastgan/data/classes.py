@@ -1,4 +1,6 @@
-"""The classes of a set: how many there are, what they are called, and whether a network that is told them can learn them."""
+"""The classes of a set: how many there are, what they are called, and whether a network that is
+told them can learn them.
+"""
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
@@ -17,10 +19,12 @@ _MOST_NAMED = 5
 
 
 def classes_of(images: Source | RealSet) -> tuple[int, tuple[str, ...] | None]:
-    """(number of classes, the name of each or None) of an opened source, or of a set that was read; decodes nothing.
+    """(number of classes, the name of each or None) of an opened source, or of a set that was read;
+    decodes nothing.
 
-    Without names the classes are the numbers from 0 to the largest label. Raises UserError for a set without labels, and where the labels are not
-    numbered as classes are: there must not be more classes than images.
+    Without names the classes are the numbers from 0 to the largest label. Raises UserError for a
+    set without labels, and where the labels are not numbered as classes are: there must not be more
+    classes than images.
     """
     if images.class_names is not None:
         return len(images.class_names), images.class_names
@@ -29,15 +33,20 @@ def classes_of(images: Source | RealSet) -> tuple[int, tuple[str, ...] | None]:
         raise _no_labels(images.name)
     num_classes = int(labels.max()) + 1
     if num_classes > len(labels):
-        raise UserError(f"the labels of {images.name} go up to {num_classes - 1}, and it has {len(labels)} images: number its classes from 0 on")
+        raise UserError(
+            f"the labels of {images.name} go up to {num_classes - 1}, and it has {len(labels)} images: number its classes from 0 on"
+        )
     return num_classes, None
 
 
-def check_classes(labels: np.ndarray | torch.Tensor | None, class_names: tuple[str, ...] | None, name: str, c_dim: int) -> tuple[str, ...]:
+def check_classes(
+    labels: np.ndarray | torch.Tensor | None, class_names: tuple[str, ...] | None, name: str, c_dim: int
+) -> tuple[str, ...]:
     """Notes on classes that have too few images to be learnt.
 
-    labels: int64 [num_images], on the CPU. name: of the set. c_dim: the number of classes that the networks know.
-    Raises UserError where there are no labels, a negative one, or one that the networks do not know.
+    labels: int64 [num_images], on the CPU. name: of the set. c_dim: the number of classes that the
+    networks know. Raises UserError where there are no labels, a negative one, or one that the
+    networks do not know.
     """
     if labels is None:
         raise _no_labels(name)
@@ -46,8 +55,13 @@ def check_classes(labels: np.ndarray | torch.Tensor | None, class_names: tuple[s
     num_images = np.bincount(np.asarray(labels), minlength=c_dim)
     if len(num_images) > c_dim:
         num_classes = max(len(num_images), len(class_names or ()))
-        raise UserError(f"the set {name} has {num_classes} classes, the network {c_dim}: give it {num_classes}, or a set of fewer classes")
-    shown = [str(number) if class_names is None or number >= len(class_names) else class_names[number] for number in range(c_dim)]
+        raise UserError(
+            f"the set {name} has {num_classes} classes, the network {c_dim}: give it {num_classes}, or a set of fewer classes"
+        )
+    shown = [
+        str(number) if class_names is None or number >= len(class_names) else class_names[number]
+        for number in range(c_dim)
+    ]
     texts = {0: "no image: what is generated of it is not learnt", 1: "a single image"}
     by_number = {few: [shown[number] for number in np.flatnonzero(num_images == few)] for few in texts}
     return tuple(f"{_listed(names)} has {texts[few]}" for few, names in by_number.items() if names)

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 class ImageSet:
     """A whole set of images of one size.
 
-    images: uint8 [num_images, H, W, C], contiguous, C = 1 (grey) or 3 (RGB). Those of a packed file stay in the file, which is mapped.
-    labels: int64 [num_images], class numbers from 0, or None for a set without classes.
-    class_names: the name of each class number, or None where the source gives none.
-    name: what the set is called in logs.
-    skipped: the files that were left out, each with its reason ("cats/7.png: is cut short").
+    images: uint8 [num_images, H, W, C], contiguous, C = 1 (grey) or 3 (RGB). Those of a packed file
+    stay in the file, which is mapped. labels: int64 [num_images], class numbers from 0, or None for
+    a set without classes. class_names: the name of each class number, or None where the source
+    gives none. name: what the set is called in logs. skipped: the files that were left out, each
+    with its reason ("cats/7.png: is cut short").
     """
 
     images: torch.Tensor
@@ -47,6 +47,8 @@ class ImageSet:
 
 
 def spread(num_images: int, num: int) -> list[int]:
-    """The numbers of `num` images, or of all where there are fewer, from the first to the last at equal distances."""
+    """The numbers of `num` images, or of all where there are fewer, from the first to the last at
+    equal distances.
+    """
     num = min(num, num_images)
     return [index * (num_images - 1) // max(num - 1, 1) for index in range(num)]

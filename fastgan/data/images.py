@@ -23,8 +23,18 @@ _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 _GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
 # What Pillow's readers raise on bytes that are not what they claim to be.
 _DECODE_ERRORS = (
-    OSError, SyntaxError, ValueError, EOFError, TypeError, IndexError, KeyError, OverflowError, struct.error, zlib.error,
-    Image.DecompressionBombError, Warning,  # warnings are raised where the user turned them into errors
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    TypeError,
+    IndexError,
+    KeyError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+    Warning,  # warnings are raised where the user turned them into errors
 )
 
 
@@ -41,27 +51,36 @@ def open_image(data: bytes) -> Image.Image:
 
 
 def check_num_pixels(width: int, height: int) -> None:
-    """Raise BadImage for an image of more pixels than Pillow takes for safe (Image.MAX_IMAGE_PIXELS, about 89 million)."""
+    """Raise BadImage for an image of more pixels than Pillow takes for safe
+    (Image.MAX_IMAGE_PIXELS, about 89 million).
+    """
     if Image.MAX_IMAGE_PIXELS is not None and width * height > Image.MAX_IMAGE_PIXELS:
-        raise BadImage(f"claims {width}x{height} pixels, more than the {Image.MAX_IMAGE_PIXELS} that are taken for safe")
+        raise BadImage(
+            f"claims {width}x{height} pixels, more than the {Image.MAX_IMAGE_PIXELS} that are taken for safe"
+        )
 
 
 def check_file_size(num_bytes: int) -> None:
-    """Raise BadImage for a file larger than the largest image allowed would be without any compression."""
+    """Raise BadImage for a file larger than the largest image allowed would be without any
+    compression.
+    """
     if Image.MAX_IMAGE_PIXELS is not None and num_bytes > 4 * Image.MAX_IMAGE_PIXELS:
         raise BadImage(f"claims {num_bytes} bytes, more than any image that is taken for safe")
 
 
 def native_size(image: Image.Image) -> tuple[int, int]:
-    """(shorter side in pixels, channels: 1 for grey, 3 for anything else) of an image, from its header."""
+    """(shorter side in pixels, channels: 1 for grey, 3 for anything else) of an image, from its
+    header.
+    """
     return min(image.size), 1 if image.mode in _GREY_MODES else 3
 
 
 def fit(picture: Image.Image | np.ndarray, img_resolution: int, img_channels: int) -> np.ndarray:
-    """Apply the rule above to one Pillow image, or to a block of them, uint8 [n, h, w, c] with c from 1 (grey) to 4 (RGBA).
+    """Apply the rule above to one Pillow image, or to a block of them, uint8 [n, h, w, c] with c
+    from 1 (grey) to 4 (RGBA).
 
-    Returns uint8 [n, img_resolution, img_resolution, img_channels], n = 1 for a Pillow image; it may be `picture` itself, or read-only.
-    Raises BadImage.
+    Returns uint8 [n, img_resolution, img_resolution, img_channels], n = 1 for a Pillow image; it
+    may be `picture` itself, or read-only. Raises BadImage.
     """
     if isinstance(picture, Image.Image):
         return _fit_image(picture, img_resolution, img_channels)[None]
@@ -74,11 +93,14 @@ def fit(picture: Image.Image | np.ndarray, img_resolution: int, img_channels: in
 
 
 def plain(image: Image.Image, img_channels: int) -> Image.Image:
-    """The first two points of the rule: upright, opaque, 8 bit, grey ("L") or "RGB", of the image's own size; it may be `image`. Raises BadImage."""
+    """The first two points of the rule: upright, opaque, 8 bit, grey ("L") or "RGB", of the image's
+    own size; it may be `image`. Raises BadImage.
+    """
     mode = "L" if img_channels == 1 else "RGB"
     with _pillow_errors():
         image = _opaque(_eight_bit(_upright(image)))
-        # Pillow's functions copy the image even where they change nothing: without these copies a 64x64 PNG takes 100 us instead of 137.
+        # Pillow's functions copy the image even where they change nothing: without these copies a
+        # 64x64 PNG takes 100 us instead of 137.
         return image if image.mode == mode else image.convert(mode)
 
 

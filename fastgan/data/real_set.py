@@ -1,4 +1,6 @@
-"""What a run needs to know of its real images beside the feed, whether they were all decoded or none of them."""
+"""What a run needs to know of its real images beside the feed, whether they were all decoded or
+none of them.
+"""
 import contextlib
 from dataclasses import dataclass
 from typing import Protocol
@@ -46,7 +48,8 @@ class RealSet(Protocol):
 class EncodedSet:
     """A RealSet whose images are decoded when they are asked for.
 
-    source: of `num_images` files that can be used, and of the `skipped` ones. labels: of those that can be used.
+    source: of `num_images` files that can be used, and of the `skipped` ones. labels: of those that
+    can be used.
     """
 
     source: Source
@@ -64,7 +67,10 @@ class EncodedSet:
         return self.source.class_names
 
     def sample(self, num: int) -> torch.Tensor:
-        """See RealSet. In place of a file that cannot be decoded comes the next one that can, if there is one."""
+        """See RealSet.
+
+        In place of a file that cannot be decoded comes the next one that can, if there is one.
+        """
         wanted, num_owed, images = set(spread(self.source.num_images, min(num, self.num_images))), 0, []
         for index, piece in enumerate(self.source.pieces()):
             num_owed += index in wanted

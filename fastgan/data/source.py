@@ -1,4 +1,6 @@
-"""What all sources of images share: pieces decoded by a few threads, in order, into one uint8 array."""
+"""What all sources of images share: pieces decoded by a few threads, in order, into one uint8
+array.
+"""
 from __future__ import annotations
 
 import hashlib
@@ -29,8 +31,8 @@ Item = TypeVar("Item")
 class Piece:
     """A few images of a source (one file, or one block of an array), not yet decoded.
 
-    where: what an error calls it. load: gives a Pillow image or uint8 [num_images, h, w, c]; runs in a thread and may raise BadImage.
-    labels: integers [num_images], or None.
+    where: what an error calls it. load: gives a Pillow image or uint8 [num_images, h, w, c]; runs
+    in a thread and may raise BadImage. labels: integers [num_images], or None.
     """
 
     where: str
@@ -43,7 +45,8 @@ class Source(ABC):
     """A set of images that has been looked at but not decoded.
 
     name: short, for logs. origin: in full, for errors. num_images: as found, bad ones included.
-    class_names: by class number, or None. skipped: what was left out before. remedy: what the user can do about one bad image.
+    class_names: by class number, or None. skipped: what was left out before. remedy: what the user
+    can do about one bad image.
     """
 
     name: str
@@ -69,21 +72,31 @@ class Source(ABC):
 
     @cached_property
     def labels(self) -> np.ndarray | None:
-        """The class numbers of all images as found, int64 [num_images], or None for a set without; called after `prepare`, decodes nothing."""
+        """The class numbers of all images as found, int64 [num_images], or None for a set without;
+        called after `prepare`, decodes nothing.
+        """
         return join_labels(self, [piece.labels for piece in self.pieces()])
 
     def prepare(self, progress: bool) -> None:  # noqa: B027  most sources have everything at hand
         """Bring to this machine what is not there yet."""
 
     def fingerprint(self) -> str | None:
-        """A digest that changes with the files of the source: of their sizes and times of change, not of their content. None = there are no files."""
-        return digest([os.path.realpath(self.origin), self.num_images, file_facts(self.origin)]) if os.path.exists(self.origin) else None
+        """A digest that changes with the files of the source: of their sizes and times of change,
+        not of their content. None = there are no files.
+        """
+        return (
+            digest([os.path.realpath(self.origin), self.num_images, file_facts(self.origin)])
+            if os.path.exists(self.origin)
+            else None
+        )
 
     def read(self, img_resolution: int, img_channels: int, skip_bad: bool = False, progress: bool = False) -> ImageSet:
-        """Decode every image to uint8 [img_resolution, img_resolution, img_channels] by the rule of fastgan/data/images.py.
+        """Decode every image to uint8 [img_resolution, img_resolution, img_channels] by the rule of
+        fastgan/data/images.py.
 
-        skip_bad: leave out images that cannot be used and list them in `ImageSet.skipped`, instead of stopping at the first.
-        Raises UserError for an image that cannot be used, for fewer than two usable images and for a set beyond the memory.
+        skip_bad: leave out images that cannot be used and list them in `ImageSet.skipped`, instead
+        of stopping at the first. Raises UserError for an image that cannot be used, for fewer than
+        two usable images and for a set beyond the memory.
         """
         self.prepare(progress)
         collected = _Collector(self, img_resolution, img_channels)
@@ -115,7 +128,10 @@ def check_num_usable(source: Source, num_usable: int, skipped: Sequence[str]) ->
 
 
 def join_labels(source: Source, labels: Sequence[np.ndarray | None]) -> np.ndarray | None:
-    """The labels of all pieces, int64 [num_images], or None for a set without. Raises UserError where some have none, or a negative one."""
+    """The labels of all pieces, int64 [num_images], or None for a set without.
+
+    Raises UserError where some have none, or a negative one.
+    """
     num_without = sum(part is None for part in labels)
     if num_without == len(labels):
         return None
@@ -178,11 +194,19 @@ class _Collector:
         return image_set(self._images[:self._num_kept], labels, self._source.class_names, self._source.name, skipped)
 
 
-def image_set(images: np.ndarray, labels: np.ndarray | None, class_names: tuple[str, ...] | None, name: str, skipped: tuple[str, ...]) -> ImageSet:
+def image_set(
+    images: np.ndarray,
+    labels: np.ndarray | None,
+    class_names: tuple[str, ...] | None,
+    name: str,
+    skipped: tuple[str, ...],
+) -> ImageSet:
     """An ImageSet in the memory of these arrays."""
     import torch  # here alone, since whoever only decodes does without
 
-    return ImageSet(torch.from_numpy(images), None if labels is None else torch.from_numpy(labels), class_names, name, skipped)
+    return ImageSet(
+        torch.from_numpy(images), None if labels is None else torch.from_numpy(labels), class_names, name, skipped
+    )
 
 
 def _decode(piece: Piece, img_resolution: int, img_channels: int) -> np.ndarray:
@@ -190,7 +214,9 @@ def _decode(piece: Piece, img_resolution: int, img_channels: int) -> np.ndarray:
 
 
 def in_order(items: Iterable[Item], work: Callable[[Item], object], num_threads: int) -> Iterator[tuple[Item, Future]]:
-    """Each item with the future of work(item), in the order of `items`; only a few are in memory at a time."""
+    """Each item with the future of work(item), in the order of `items`; only a few are in memory at
+    a time.
+    """
     waiting: deque[tuple[Item, Future]] = deque()
     with ThreadPoolExecutor(num_threads) as pool:
         for item in items:

@@ -1,1 +1,3 @@
-"""The device that a run is on: its precision, its choice of algorithms, its memory, its CUDA graphs."""
+"""The device that a run is on: its precision, its choice of algorithms, its memory, its CUDA
+graphs.
+"""

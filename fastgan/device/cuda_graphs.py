@@ -11,7 +11,10 @@ WARM_UP_STEPS = 3  # libraries choose their algorithms and allocate workspaces i
 
 
 class CudaGraphs:
-    """CUDA graphs on one device, in one pool of memory. generators: those that recorded work draws from, beside torch's own."""
+    """CUDA graphs on one device, in one pool of memory.
+
+    generators: those that recorded work draws from, beside torch's own.
+    """
 
     def __init__(self, device: torch.device, generators: list[torch.Generator]):
         self.device, self.generators = device, generators
@@ -19,7 +22,9 @@ class CudaGraphs:
         self.pool = torch.cuda.graph_pool_handle()
 
     def warm_up(self, body: Call) -> None:
-        gc.collect()  # dead graphs of autograd keep the leaves' nodes alive, which belong to the stream that the step ran on before
+        # Dead graphs of autograd keep the leaves' nodes alive, which belong to the stream that the
+        # step ran on before
+        gc.collect()
         current = torch.cuda.current_stream(self.device)
         self.stream.wait_stream(current)
         try:
@@ -29,7 +34,9 @@ class CudaGraphs:
                 with waiting_forbidden():
                     body()
         finally:
-            current.wait_stream(self.stream)  # after a step that broke off too: who puts the state back must not overtake the steps before it
+            # After a step that broke off too: who puts the state back must not overtake the steps
+            # before it
+            current.wait_stream(self.stream)
 
     def record(self, body: Call) -> Call:
         graph = torch.cuda.CUDAGraph()
@@ -45,7 +52,8 @@ class CudaGraphs:
         except Exception as error:
             self._renew_generators()
             self._leave_pool()
-            # Ending a broken recording fails as well, and says less. Left in the list it would stay alive, with all tensors of its frames.
+            # Ending a broken recording fails as well, and says less. Left in the list it would stay
+            # alive, with all tensors of its frames.
             raise failures.pop() if failures else error from None
         return graph.replay
 
@@ -53,13 +61,17 @@ class CudaGraphs:
         torch.cuda.synchronize(self.device)
 
     def _renew_generators(self) -> None:
-        """A recording that broke off leaves its generators waiting for an end that never comes (torch before 2.13); a copy of one does not."""
+        """A recording that broke off leaves its generators waiting for an end that never comes
+        (torch before 2.13); a copy of one does not.
+        """
         for generator in (*self.generators, torch.cuda.default_generators[self._device_index]):
             generator.graphsafe_set_state(generator.clone_state())
 
     def _leave_pool(self) -> None:
-        """A recording that broke off is still at its pool: the allocator would hold back what others free, keep the pool for ever and refuse the next
-        recording into it. Where the recording had come to its end nothing of this is so, and the first call says so by an error."""
+        """A recording that broke off is still at its pool: the allocator would hold back what
+        others free, keep the pool for ever and refuse the next recording into it. Where the
+        recording had come to its end nothing of this is so, and the first call says so by an error.
+        """
         with contextlib.suppress(RuntimeError):
             torch._C._cuda_endAllocateToPool(self._device_index, self.pool)
             torch._C._cuda_releasePool(self._device_index, self.pool)
@@ -72,7 +84,10 @@ class CudaGraphs:
 
 @contextlib.contextmanager
 def waiting_forbidden() -> Iterator[None]:
-    """Inside, whatever makes the host wait for the device raises a RuntimeError. Does nothing without CUDA."""
+    """Inside, whatever makes the host wait for the device raises a RuntimeError.
+
+    Does nothing without CUDA.
+    """
     if not torch.cuda.is_available():
         yield
         return
@@ -101,8 +116,9 @@ def _no_garbage_collection() -> Iterator[None]:
 def _own_workspaces() -> Iterator[None]:
     """What is recorded inside has cuBLAS's workspaces in its own pool.
 
-    Else it would write, at every replay, into those that torch keeps for each stream until somebody clears them, and into whatever lies there then.
-    torch.compile(mode="reduce-overhead") clears them all, and this does; what it records itself it guards in the same way.
+    Else it would write, at every replay, into those that torch keeps for each stream until somebody
+    clears them, and into whatever lies there then. torch.compile(mode="reduce-overhead") clears
+    them all, and this does; what it records itself it guards in the same way.
     """
     torch._C._cuda_clearCublasWorkspaces()
     try:

@@ -11,7 +11,9 @@ from fastgan.errors import UserError
 
 @contextlib.contextmanager
 def cuda_oom_as_user_error() -> Iterator[None]:
-    """An allocation that fails inside becomes a UserError that says what was asked for, what is free, and what can be done."""
+    """An allocation that fails inside becomes a UserError that says what was asked for, what is
+    free, and what can be done.
+    """
     try:
         yield
     except torch.OutOfMemoryError as error:
@@ -21,13 +23,18 @@ def cuda_oom_as_user_error() -> Iterator[None]:
         raise UserError(f"the GPU is full: {asked.strip()}; {has.strip()}: {remedy}") from None
 
 
-TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # mallopt's names for free memory on top that is given back, and for blocks that are mapped one by one
+# Mallopt's names for free memory on top that is given back, and for blocks that are mapped one by
+# one
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 LARGEST = 2**30  # bytes: of blocks that are kept; what is larger is mapped by itself and given back, as before
 
 
 @functools.cache
 def keep_freed_memory() -> bool:
-    """From now on this process keeps memory that it frees, up to its own peak. False, and nothing changes, where the C library is not glibc."""
+    """From now on this process keeps memory that it frees, up to its own peak.
+
+    False, and nothing changes, where the C library is not glibc.
+    """
     libc = ctypes.CDLL(None)
     if not hasattr(libc, "gnu_get_libc_version"):
         return False

@@ -6,7 +6,8 @@ import torch
 
 from fastgan.errors import UserError
 
-BF16_FLAGS = {"avx512_bf16", "amx_bf16"}  # x86: bf16 matrix instructions; without them oneDNN emulates bf16 and is slower than fp32
+# x86: bf16 matrix instructions; without them oneDNN emulates bf16 and is slower than fp32
+BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,12 @@ class Precision:
         Weights are cast inside the graph and never cached, which a captured step relies on.
         """
         enabled = self.compute_dtype != torch.float32 and not (twice and self.careful)
-        return torch.autocast(self.device_type, dtype=self.compute_dtype if enabled else torch.bfloat16, enabled=enabled, cache_enabled=False)
+        return torch.autocast(
+            self.device_type,
+            dtype=self.compute_dtype if enabled else torch.bfloat16,
+            enabled=enabled,
+            cache_enabled=False,
+        )
 
     @property
     def name(self) -> str:
@@ -41,7 +47,9 @@ class Precision:
 
 
 def choose_precision(amp: bool, device: torch.device) -> Precision:
-    """bf16 where it was asked for and the chip has it, else fp32, with the reason. On CUDA fp32 matrix work uses TF32.
+    """bf16 where it was asked for and the chip has it, else fp32, with the reason.
+
+    On CUDA fp32 matrix work uses TF32.
 
     Raises UserError for a CUDA device that is not there.
     """
@@ -59,10 +67,14 @@ def choose_precision(amp: bool, device: torch.device) -> Precision:
 
 def _check_there_is(device: torch.device) -> None:
     if torch.version.cuda is None:
-        raise UserError(f"--device {device} needs CUDA, and this torch {torch.__version__} was built without it; install a CUDA build, or give cpu")
+        raise UserError(
+            f"--device {device} needs CUDA, and this torch {torch.__version__} was built without it; install a CUDA build, or give cpu"
+        )
     found = torch.cuda.device_count()
     if (device.index or 0) >= found:
-        raise UserError(f"--device {device} is not there: torch sees {found} CUDA devices (fastgan info says more); give cpu or another one")
+        raise UserError(
+            f"--device {device} is not there: torch sees {found} CUDA devices (fastgan info says more); give cpu or another one"
+        )
 
 
 def full_precision(precision: Precision) -> Precision:

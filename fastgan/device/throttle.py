@@ -7,9 +7,11 @@ AHEAD = 4  # launches
 
 
 class Throttle:
-    """Keeps the host at most AHEAD launches ahead of the device: a stop is heeded soon, and the bar shows what is done.
+    """Keeps the host at most AHEAD launches ahead of the device: a stop is heeded soon, and the bar
+    shows what is done.
 
-    The host waits for a launch that is several launches old, so the device never runs out of work. On a CPU there is nothing to wait for.
+    The host waits for a launch that is several launches old, so the device never runs out of work.
+    On a CPU there is nothing to wait for.
     """
 
     def __init__(self, device: torch.device):

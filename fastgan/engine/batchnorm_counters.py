@@ -1,7 +1,9 @@
-"""BatchNorm's `num_batches_tracked` without its launches: one tiny kernel a layer and pass, 20 a step of a DCGAN, for a number that the host knows.
+"""BatchNorm's `num_batches_tracked` without its launches: one tiny kernel a layer and pass, 20 a
+step of a DCGAN, for a number that the host knows.
 
-A layer with a momentum never reads its counter. While steps run the counters are taken out of the layers; how often a step would have raised each of
-them is found out by watching one, and the tensors are brought up to date when somebody may look at them.
+A layer with a momentum never reads its counter. While steps run the counters are taken out of the
+layers; how often a step would have raised each of them is found out by watching one, and the
+tensors are brought up to date when somebody may look at them.
 """
 import contextlib
 from collections import Counter
@@ -13,7 +15,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 class BatchCounters:
-    """The counters of all BatchNorm layers of some networks, but of those without momentum, which average by them.
+    """The counters of all BatchNorm layers of some networks, but of those without momentum, which
+    average by them.
 
     copies: (network, its average) pairs: the average's counters follow those of the network.
     """
@@ -21,7 +24,9 @@ class BatchCounters:
     def __init__(self, state: list[nn.Module], copies: list[tuple[nn.Module, nn.Module]] = ()):
         self._layers = [layer for network in state for layer in network.modules() if _counts(layer)]
         pairs = [pair for network, average in copies for pair in zip(network.modules(), average.modules(), strict=True)]
-        self._copies = [(copy.num_batches_tracked, layer.num_batches_tracked) for layer, copy in pairs if _counts(layer)]
+        self._copies = [
+            (copy.num_batches_tracked, layer.num_batches_tracked) for layer, copy in pairs if _counts(layer)
+        ]
         self._passes: dict[Hashable, Counter[int]] = {}  # variant of a step -> index of a layer -> passes
         self._pending: Counter[Hashable] = Counter()  # variant -> steps that the tensors do not have yet
 
@@ -43,7 +48,9 @@ class BatchCounters:
 
     @contextlib.contextmanager
     def watching(self, variant: Hashable, num_steps: int) -> Iterator[None]:
-        """Inside run `num_steps` steps of this variant, in Python: how often each layer is passed in one of them is remembered."""
+        """Inside run `num_steps` steps of this variant, in Python: how often each layer is passed
+        in one of them is remembered.
+        """
         seen: Counter[int] = Counter()
         hooks = [layer.register_forward_pre_hook(_raising(seen, index)) for index, layer in enumerate(self._layers)]
         try:

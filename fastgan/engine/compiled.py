@@ -12,8 +12,8 @@ WITHOUT_REORDERING = {"loop_ordering_after_fusion": False, "triton.mix_order_red
 def compiler_options(device_type: str, autotune: bool = False, combo_kernels: bool = False) -> dict:
     """Inductor's options for a step on `cpu` or `cuda`.
 
-    autotune, combo_kernels: on CUDA, time kernels, put small ones into one launch. Random numbers of the networks' own
-    (dropout) are drawn as eager PyTorch draws them, so that the rungs agree.
+    autotune, combo_kernels: on CUDA, time kernels, put small ones into one launch. Random numbers
+    of the networks' own (dropout) are drawn as eager PyTorch draws them, so that the rungs agree.
     """
     from fastgan.engine.passes import GraphPasses
 
@@ -25,7 +25,10 @@ def compiler_options(device_type: str, autotune: bool = False, combo_kernels: bo
 
 
 def compile_step(step: Callable, graphs: list[torch.fx.GraphModule], options: dict) -> Callable:
-    """`step` as one graph of Inductor's. Every compilation appends its graph to `graphs`: a second one is noticed."""
+    """`step` as one graph of Inductor's.
+
+    Every compilation appends its graph to `graphs`: a second one is noticed.
+    """
     from torch._inductor.compile_fx import compile_fx
 
     def backend(graph: torch.fx.GraphModule, example_inputs: list[torch.Tensor]):
@@ -38,14 +41,16 @@ def compile_step(step: Callable, graphs: list[torch.fx.GraphModule], options: di
 def traced_by(step: Callable, backend: Callable) -> Callable:
     """`step` as one graph of Dynamo's, compiled by `backend`: (graph, example inputs) -> callable.
 
-    torch.autograd.grad inside the graph needs Dynamo's private setting trace_autograd_ops (torch 2.11 to 2.13); tests
-    fail loudly when it changes.
+    torch.autograd.grad inside the graph needs Dynamo's private setting trace_autograd_ops (torch
+    2.11 to 2.13); tests fail loudly when it changes.
     """
     torch._dynamo.config.trace_autograd_ops = True
     return torch.compile(_with_own_code(step), backend=backend, fullgraph=True, dynamic=False)
 
 
 def _with_own_code(step: Callable) -> Callable:
-    """A copy of a function with a code object of its own: Dynamo keeps graphs by it, and engines must not share them."""
+    """A copy of a function with a code object of its own: Dynamo keeps graphs by it, and engines
+    must not share them.
+    """
     code = step.__code__.replace()
     return types.FunctionType(code, step.__globals__, step.__name__, step.__defaults__, step.__closure__)

@@ -1,8 +1,10 @@
 """The ladder on which a training step runs: eager, compiled, captured.
 
-A rung is the same step made faster: compiled into one graph of fused kernels, then recorded as a CUDA graph that the host launches as a whole. Before
-a rung is trusted it runs beside the eager one (parity.py) and must agree in losses, optimiser moments and in what moved. A rung that fails is left
-for the one below, and the reason is said. compiled.py is the only file that calls torch.compile, and cuda_graphs.py the only one that records.
+A rung is the same step made faster: compiled into one graph of fused kernels, then recorded as a
+CUDA graph that the host launches as a whole. Before a rung is trusted it runs beside the eager one
+(parity.py) and must agree in losses, optimiser moments and in what moved. A rung that fails is left
+for the one below, and the reason is said. compiled.py is the only file that calls torch.compile,
+and cuda_graphs.py the only one that records.
 """
 import time
 import traceback
@@ -25,7 +27,9 @@ Step = Callable[[Inputs], object]  # changes the state in place
 
 
 class RecompilationError(RuntimeError):
-    """The compiled step was compiled again after its start-up: a shape, dtype or flag changed during the run."""
+    """The compiled step was compiled again after its start-up: a shape, dtype or flag changed
+    during the run.
+    """
 
 
 @dataclass(frozen=True)
@@ -54,8 +58,9 @@ class Rung:
 class Phase:
     """What becomes one compiled graph.
 
-    draw: gives the inputs, by device work alone. step: the eager code. precise_step: the same in fp32, where `step` computes in a lower precision.
-    careful_step: the same with its penalty in fp32, for compilers that cannot differentiate twice in the lower precision.
+    draw: gives the inputs, by device work alone. step: the eager code. precise_step: the same in
+    fp32, where `step` computes in a lower precision. careful_step: the same with its penalty in
+    fp32, for compilers that cannot differentiate twice in the lower precision.
     """
 
     draw: Callable[[], Inputs]
@@ -78,25 +83,33 @@ class System:
     counters: BatchCounters = field(default_factory=lambda: BatchCounters([]))
 
 
-def single_phase(phase: Phase, state: State, generators: list[torch.Generator], counters: BatchCounters | None = None) -> System:
+def single_phase(
+    phase: Phase, state: State, generators: list[torch.Generator], counters: BatchCounters | None = None
+) -> System:
     """The system of one phase that is due in every step."""
-    return System({"update": phase}, state, generators, PhaseSchedule({"update": Interval()}), counters or BatchCounters([]))
+    return System(
+        {"update": phase}, state, generators, PhaseSchedule({"update": Interval()}), counters or BatchCounters([])
+    )
 
 
 class Engine:
     """Runs a system on the highest rung that agrees with the eager one.
 
-    graphs: what can record on the device, None where nothing can. report: takes one sentence about what was not used and why.
-    details: an attribute, takes the whole traceback behind such a sentence, before it, where there is one: for a log.
+    graphs: what can record on the device, None where nothing can. report: takes one sentence about
+    what was not used and why. details: an attribute, takes the whole traceback behind such a
+    sentence, before it, where there is one: for a log.
     """
 
-    def __init__(self, system: System, ladder: Ladder, graphs: Graphs | None = None, report: Callable[[str], None] = print):
+    def __init__(
+        self, system: System, ladder: Ladder, graphs: Graphs | None = None, report: Callable[[str], None] = print
+    ):
         self.system, self.ladder, self.graphs, self.report = system, ladder, graphs, report
         self.details: Callable[[str], None] = lambda text: None
         self.prepared = False
         self.compiled: list[torch.fx.GraphModule] = []  # graphs that were compiled, for counting and for tests
         self._num_compiled = 0  # of them, those of the start-up
-        self._steps = {name: phase.step for name, phase in system.phases.items()}  # the fastest of each, below the captured rung
+        # the fastest of each, below the captured rung
+        self._steps = {name: phase.step for name, phase in system.phases.items()}
         self._trials = ParityRuns(system.state, system.generators)
         self.rung = Rung("eager", self._run_one_by_one)
 
@@ -108,7 +121,8 @@ class Engine:
     def prepare(self) -> Rung:
         """Climb as high as agreement with eager allows. The state is left as it was.
 
-        The operators are measured on the calls of the first eager steps, so that what is compiled afterwards contains the fastest.
+        The operators are measured on the calls of the first eager steps, so that what is compiled
+        afterwards contains the fastest.
         """
         started, captures = time.perf_counter(), self.graphs is not None and self.ladder.cuda_graph != "off"
         sizes = self._launch_sizes() if captures else []
@@ -128,7 +142,9 @@ class Engine:
         return self.rung
 
     def steps_at_once(self, first: int, most: int) -> int:
-        """How many steps from number `first` on should be run next, at most `most`: a launch of the rung, or what is missing until one can begin."""
+        """How many steps from number `first` on should be run next, at most `most`: a launch of the
+        rung, or what is missing until one can begin.
+        """
         return self.system.phase_schedule.at_once(first, most, self.rung.steps_per_launch)
 
     def run(self, first: int, num: int) -> None:
@@ -141,7 +157,9 @@ class Engine:
     def check_no_recompilation(self) -> None:
         """Raise RecompilationError if a compiled step was compiled more than once."""
         if len(self.compiled) != self._num_compiled:
-            raise RecompilationError(f"the training step was compiled {len(self.compiled)} times instead of {self._num_compiled}")
+            raise RecompilationError(
+                f"the training step was compiled {len(self.compiled)} times instead of {self._num_compiled}"
+            )
 
     def _run_one_by_one(self, first: int, num: int) -> None:
         for step in range(first, first + num):
@@ -168,12 +186,17 @@ class Engine:
 
     def _yardstick(self, variant: Variant) -> Tolerance:
         is_lower = any(self.system.phases[name].precise_step for name in variant)
-        return Tolerance(self._trials, partial(self._call_eager, variant), partial(self._call_precise, variant) if is_lower else None)
+        return Tolerance(
+            self._trials, partial(self._call_eager, variant), partial(self._call_precise, variant) if is_lower else None
+        )
 
-    # --- the compiled rung -----------------------------------------------------------------------------------------------------------------------
+    # --- the compiled rung --------------------------------------------------------------------------------------------
 
     def _compile_all(self, yardsticks: dict[str, Tolerance]) -> bool:
-        """Compile every phase that can be; the others stay eager, with the reason. Returns whether any was."""
+        """Compile every phase that can be; the others stay eager, with the reason.
+
+        Returns whether any was.
+        """
         for name in self.system.phases:
             problem = self._compile(name, yardsticks[name])
             if problem is not None and self.system.phases[name].careful_step is not None:
@@ -183,7 +206,10 @@ class Engine:
         return self._num_compiled > 0
 
     def _compile(self, name: str, tolerance: Tolerance) -> str | None:
-        """Put the compiled phase in the place of the eager one. Returns what speaks against it, or None; then everything is as before."""
+        """Put the compiled phase in the place of the eager one.
+
+        Returns what speaks against it, or None; then everything is as before.
+        """
         eager, before = self._steps[name], len(self.compiled)
         problem = self._try_to_compile(name, tolerance)
         graphs = len(self.compiled) - before
@@ -219,12 +245,16 @@ class Engine:
 
     def _compiler_options(self) -> dict:
         device_types = {tensor.device.type for tensors in self.system.state.values() for tensor in tensors.values()}
-        return compiler_options("cuda" if "cuda" in device_types else "cpu", self.ladder.autotune, self.ladder.combo_kernels)
+        return compiler_options(
+            "cuda" if "cuda" in device_types else "cpu", self.ladder.autotune, self.ladder.combo_kernels
+        )
 
-    # --- the captured rung -----------------------------------------------------------------------------------------------------------------------
+    # --- the captured rung --------------------------------------------------------------------------------------------
 
     def _capture_or_say_why(self, yardsticks: Mapping[str, Tolerance], sizes: list[int]) -> CapturedSteps | None:
-        """The steps as graphs; None, with the reason, where they cannot be or differ. Raises UserError then if they have to be."""
+        """The steps as graphs; None, with the reason, where they cannot be or differ. Raises
+        UserError then if they have to be.
+        """
         try:
             candidates = self._capture(sizes)
             problem = self._disagreement(candidates[0], yardsticks)
@@ -242,7 +272,9 @@ class Engine:
             return best_size(candidates, self.system.phase_schedule, self.graphs.synchronize)
 
     def _capture(self, sizes: list[int]) -> list[CapturedSteps]:
-        """Record what every size of a launch takes, the single steps first; the state is left as it was."""
+        """Record what every size of a launch takes, the single steps first; the state is left as it
+        was.
+        """
         calls = {variant: partial(self._call, variant) for variant in self.system.phase_schedule.variants()}
         with self._trials.undone():
             for call in calls.values():
@@ -250,7 +282,9 @@ class Engine:
             return self._record(calls, sizes)
 
     def _record(self, calls: Mapping[Variant, Callable[[], None]], sizes: list[int]) -> list[CapturedSteps]:
-        """The recordings; of single steps alone, with the reason, where those of several cannot be made."""
+        """The recordings; of single steps alone, with the reason, where those of several cannot be
+        made.
+        """
         candidates: list[CapturedSteps] = []
         for size in sizes:
             try:
@@ -274,7 +308,9 @@ class Engine:
         return None
 
     def _is_like(self, single: CapturedSteps, candidate: CapturedSteps) -> bool:
-        """Whether graphs of several steps do what as many single ones do; what they do otherwise is reported."""
+        """Whether graphs of several steps do what as many single ones do; what they do otherwise is
+        reported.
+        """
         for launch in filter(lambda launch: len(launch) > 1, self.system.phase_schedule.launches_of(candidate.size)):
             problem = self._difference(single, candidate, launch)
             if problem:
@@ -298,7 +334,9 @@ class Engine:
         self.report(f"{size} steps in one CUDA graph are not used: {problem}")
 
     def _in_words(self, error: Exception) -> str:
-        """Give an error's traceback to `details` as text, which keeps none of its tensors alive; return its first line."""
+        """Give an error's traceback to `details` as text, which keeps none of its tensors alive;
+        return its first line.
+        """
         self.details("".join(traceback.format_exception(error)).rstrip())
         return _first_line(error)
 
@@ -307,10 +345,14 @@ class Engine:
         return f" ({', '.join(phases)})" if len(self.system.phases) > 1 else ""
 
     def _launch_sizes(self) -> list[int]:
-        """Steps in a launch that are worth recording: single ones for what is left over, then what was asked for or may be faster."""
+        """Steps in a launch that are worth recording: single ones for what is left over, then what
+        was asked for or may be faster.
+        """
         wanted, most = self.ladder.graph_steps, self.ladder.max_graph_steps
         if wanted is not None and most is not None and wanted > most:
-            raise UserError(f"--graph-steps {wanted} is more than the {most} batches that the data can have ready at once: give fewer")
+            raise UserError(
+                f"--graph-steps {wanted} is more than the {most} batches that the data can have ready at once: give fewer"
+            )
         return sorted({1, wanted}) if wanted else [size for size in SIZES if most is None or size <= most]
 
 

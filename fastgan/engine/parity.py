@@ -1,8 +1,11 @@
-"""Does a faster way to run a step do what the eager step does? Two steps of each, from the same state and random numbers, are compared.
+"""Does a faster way to run a step do what the eager step does? Two steps of each, from the same
+state and random numbers, are compared.
 
-A GAN step amplifies rounding: Adam's first step turns a gradient of rounding size into a whole step of lr, and the second step sees it. So the
-yardstick is measured on the system itself. In reduced precision it is the eager step's own distance from the fp32 step; in fp32 it is its distance
-from itself when its weights are nudged by a rounding error. The candidate may be a few times as far away, and no more.
+A GAN step amplifies rounding: Adam's first step turns a gradient of rounding size into a whole step
+of lr, and the second step sees it. So the yardstick is measured on the system itself. In reduced
+precision it is the eager step's own distance from the fp32 step; in fp32 it is its distance from
+itself when its weights are nudged by a rounding error. The candidate may be a few times as far
+away, and no more.
 """
 import contextlib
 import math
@@ -16,8 +19,9 @@ State = dict[str, dict[str, torch.Tensor]]  # group -> name -> tensor that the s
 PARITY_STEPS = 2
 NUDGE = 1e-6  # relative: a few units in the last place, what sums in another order differ by
 TOTALS = "totals"  # the group of the state in which a step adds up its losses and logits
-# Times the yardstick, beside a floor for systems that do not amplify. Measured over dcgan at 16 to 64 pixels, the MLPs and gaussian1d, in fp32 and
-# bf16, three seeds each: the compiled step is 0.01 to 2.8 times as far away, but for 1e-3 of statistics where the yardstick happens to be tiny.
+# Times the yardstick, beside a floor for systems that do not amplify. Measured over dcgan at 16 to
+# 64 pixels, the MLPs and gaussian1d, in fp32 and bf16, three seeds each: the compiled step is 0.01
+# to 2.8 times as far away, but for 1e-3 of statistics where the yardstick happens to be tiny.
 FACTOR = 3.0
 STATISTICS_FLOOR, MOMENTS_FLOOR, WEIGHTS_FLOOR = 1e-2, 1e-2, 5e-2
 
@@ -36,16 +40,21 @@ class ParityRun:
 
 
 class ParityRuns:
-    """Tries out steps, each time from the present state and the present place of all random numbers, and leaves both as they were.
+    """Tries out steps, each time from the present state and the present place of all random
+    numbers, and leaves both as they were.
 
-    state: what the steps change, in place. generators: those that they draw from, beside torch's own.
+    state: what the steps change, in place. generators: those that they draw from, beside torch's
+    own.
     """
 
     def __init__(self, state: State, generators: list[torch.Generator]):
         self.state, self.generators = state, generators
 
     def run(self, call: Callable[[], object], num_calls: int = PARITY_STEPS, nudge: float = 0.0) -> ParityRun:
-        """Call the steps and say what changed. nudge: relative size of a random change of all weights beforehand."""
+        """Call the steps and say what changed.
+
+        nudge: relative size of a random change of all weights beforehand.
+        """
         with self.undone() as before:
             if nudge:
                 _nudge_weights(self.state, nudge)
@@ -58,9 +67,13 @@ class ParityRuns:
 
     @contextlib.contextmanager
     def undone(self) -> Iterator[State]:
-        """Whatever is done to the state and to random numbers inside is undone at the end. Gives a copy of the state."""
+        """Whatever is done to the state and to random numbers inside is undone at the end.
+
+        Gives a copy of the state.
+        """
         before, places = snapshot(self.state), [generator.get_state() for generator in self.generators]
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):  # of a network's own: dropout is the same in every trial
+        # of a network's own: dropout is the same in every trial
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             torch.manual_seed(0)
             try:
                 yield before
@@ -71,12 +84,20 @@ class ParityRuns:
 
 
 class Tolerance:
-    """What the eager step does from the present state, and how far from it another way to run it may be.
+    """What the eager step does from the present state, and how far from it another way to run it
+    may be.
 
-    call: makes one eager step. precise_call: the same in fp32, where `call` computes in a lower precision.
+    call: makes one eager step. precise_call: the same in fp32, where `call` computes in a lower
+    precision.
     """
 
-    def __init__(self, trials: ParityRuns, call: Callable[[], object], precise_call: Callable[[], object] | None, num_calls: int = PARITY_STEPS):
+    def __init__(
+        self,
+        trials: ParityRuns,
+        call: Callable[[], object],
+        precise_call: Callable[[], object] | None,
+        num_calls: int = PARITY_STEPS,
+    ):
         self._trials, self._call, self._precise_call, self._num_calls = trials, call, precise_call, num_calls
         self._eager = trials.run(call, num_calls)
         self._other: ParityRun | None = None
@@ -85,14 +106,18 @@ class Tolerance:
         """What `candidate`, called as often, does otherwise than the eager step, in words, or None."""
         ours = self._trials.run(candidate, self._num_calls)
         if self._other is None:  # run when it is first needed: without a rung above eager it never is
-            self._other = self._trials.run(self._precise_call or self._call, self._num_calls, nudge=0.0 if self._precise_call else NUDGE)
+            self._other = self._trials.run(
+                self._precise_call or self._call, self._num_calls, nudge=0.0 if self._precise_call else NUDGE
+            )
         if self._precise_call:
             return compare(ours, reference=self._eager, truth=self._other)
         return compare(ours, reference=self._other, truth=self._eager)
 
 
 def compare(ours: ParityRun, reference: ParityRun, truth: ParityRun) -> str | None:
-    """The first way in which `ours` is further from `truth` than `reference` accounts for, in words, or None."""
+    """The first way in which `ours` is further from `truth` than `reference` accounts for, in
+    words, or None.
+    """
     error, tolerance = (_statistics_error(trial, truth) for trial in (ours, reference))
     if not error <= FACTOR * tolerance + STATISTICS_FLOOR:  # `not <=` also catches NaN
         return f"its losses or logits differ from eager by {error:.2g}, where rounding accounts for {tolerance:.2g}"
@@ -111,12 +136,16 @@ def compare(ours: ParityRun, reference: ParityRun, truth: ParityRun) -> str | No
 
 def snapshot(state: State) -> State:
     """A copy of every tensor of the state."""
-    return {group: {name: tensor.detach().clone() for name, tensor in tensors.items()} for group, tensors in state.items()}
+    return {
+        group: {name: tensor.detach().clone() for name, tensor in tensors.items()} for group, tensors in state.items()
+    }
 
 
 @torch.no_grad()
 def restore(state: State, saved: State) -> None:
-    """Put a snapshot back in place: tensors keep their identity and memory, which compiled and captured steps rely on."""
+    """Put a snapshot back in place: tensors keep their identity and memory, which compiled and
+    captured steps rely on.
+    """
     for group, tensors in state.items():
         for name, tensor in tensors.items():
             tensor.copy_(saved[group][name])
@@ -135,6 +164,8 @@ def _statistics_error(trial: ParityRun, truth: ParityRun) -> float:
 
 
 def _relative_error(change: dict, truth: dict) -> float:
-    """|change - truth| / |truth| over all tensors of a group together: gradients of zero, which are all rounding, count for little."""
+    """|change - truth| / |truth| over all tensors of a group together: gradients of zero, which are
+      all rounding, count for little.
+    """
     difference = math.sqrt(sum((change[name] - truth[name]).square().sum().item() for name in truth))
     return difference / (math.sqrt(sum(tensor.square().sum().item() for tensor in truth.values())) + 1e-30)

@@ -1,8 +1,10 @@
 """Of which phases a step is made, and how steps are put together into launches.
 
-A phase is what is compiled as one graph: D's update, G's, both together, a penalty with an update of its own. Not every phase is due in every step: G
-may be updated once for five updates of D, a penalty be computed every 16 steps (lazy regularisation: Karras et al., 2020, arXiv 1912.04958, appendix
-B). What is due depends on the number of the step alone, so a resumed run goes on in the same rhythm, and every launch is known beforehand.
+A phase is what is compiled as one graph: D's update, G's, both together, a penalty with an update
+of its own. Not every phase is due in every step: G may be updated once for five updates of D, a
+penalty be computed every 16 steps (lazy regularisation: Karras et al., 2020, arXiv 1912.04958,
+appendix B). What is due depends on the number of the step alone, so a resumed run goes on in the
+same rhythm, and every launch is known beforehand.
 """
 import math
 from collections import Counter
@@ -14,16 +16,20 @@ Launch = tuple[Variant, ...]  # steps that are launched together
 
 
 class Interval(NamedTuple):
-    """When a phase is due: in the steps whose number leaves a remainder among `at` when it is divided by `every`."""
+    """When a phase is due: in the steps whose number leaves a remainder among `at` when it is
+    divided by `every`.
+    """
 
     every: int = 1
     at: tuple[int, ...] = (0,)
 
 
 class PhaseSchedule:
-    """rhythms: phase -> when it is due, in the order in which phases follow each other within a step.
+    """rhythms: phase -> when it is due, in the order in which phases follow each other within a
+    step.
 
-    intro: (number of steps, their rhythms) of a beginning that is otherwise; these steps are launched one by one.
+    intro: (number of steps, their rhythms) of a beginning that is otherwise; these steps are
+    launched one by one.
     """
 
     def __init__(self, intervals: Mapping[str, Interval], intro: tuple[int, Mapping[str, Interval]] = (0, {})):
@@ -38,7 +44,9 @@ class PhaseSchedule:
 
     def variants(self) -> list[Variant]:
         """Every variant that occurs, in the order of its first step."""
-        intro = (_due(self.intro_intervals, step) for step in range(min(self.intro_steps, _period(self.intro_intervals))))
+        intro = (
+            _due(self.intro_intervals, step) for step in range(min(self.intro_steps, _period(self.intro_intervals)))
+        )
         return list(dict.fromkeys([*intro, *(_due(self.intervals, step) for step in range(self.period))]))
 
     def count(self, first: int, num: int) -> Counter[str]:
@@ -46,9 +54,11 @@ class PhaseSchedule:
         return Counter(phase for step in range(first, first + num) for phase in self.due(step))
 
     def launches(self, first: int, num: int, size: int) -> Iterator[Launch]:
-        """The steps first to first + num - 1 as launches of `size` steps, and of single steps where none fits.
+        """The steps first to first + num - 1 as launches of `size` steps, and of single steps where
+        none fits.
 
-        Where the rhythm has other parts than `size` does, launches begin only at steps from which on the same is due as from a multiple of `size`.
+        Where the rhythm has other parts than `size` does, launches begin only at steps from which
+        on the same is due as from a multiple of `size`.
         """
         step, end, grid = first, first + num, math.gcd(size, self.period)
         while step < end:
@@ -57,14 +67,18 @@ class PhaseSchedule:
             step += length
 
     def at_once(self, first: int, most: int, size: int) -> int:
-        """How many steps from `first` on, at most `most`, should be asked for so that the following ones begin where a launch may."""
+        """How many steps from `first` on, at most `most`, should be asked for so that the following
+        ones begin where a launch may.
+        """
         grid = math.gcd(size, self.period)
         if first < self.intro_steps:
             return min(most, self.intro_steps - first, size)
         return min(most, size if first % grid == 0 else grid - first % grid)
 
     def launches_of(self, size: int) -> list[Launch]:
-        """Every launch that `launches` can give: the single steps first, then those of `size` steps."""
+        """Every launch that `launches` can give: the single steps first, then those of `size`
+        steps.
+        """
         after_intro = math.ceil(self.intro_steps / self.period) * self.period
         together = self.launches(after_intro, math.lcm(self.period, size), size)
         return list(dict.fromkeys([*((variant,) for variant in self.variants()), *together]))

@@ -1,4 +1,6 @@
-"""G's images and D's outputs for them in the compute precision; the end of D fused into the cross-entropy where it can be."""
+"""G's images and D's outputs for them in the compute precision; the end of D fused into the
+cross-entropy where it can be.
+"""
 from typing import NamedTuple
 
 import torch
@@ -26,16 +28,26 @@ class DOutput(NamedTuple):
 
     def halves(self) -> tuple["DOutput", "DOutput"]:
         """Of two batches that were judged in one pass."""
-        return tuple(DOutput(*parts) for parts in zip(*([None, None] if each is None else each.chunk(2) for each in self), strict=True))
+        return tuple(
+            DOutput(*parts)
+            for parts in zip(*([None, None] if each is None else each.chunk(2) for each in self), strict=True)
+        )
 
 
-def generate(state: TrainState, precision: Precision, z: torch.Tensor, labels: torch.Tensor | None, twice: bool = False) -> torch.Tensor:
-    """G(z), or G(z, c), in the compute precision. labels: int64 [N], None for a G without conditions."""
+def generate(
+    state: TrainState, precision: Precision, z: torch.Tensor, labels: torch.Tensor | None, twice: bool = False
+) -> torch.Tensor:
+    """G(z), or G(z, c), in the compute precision.
+
+    labels: int64 [N], None for a G without conditions.
+    """
     with precision.autocast(twice):
         return state.G(z, *state.condition(labels))
 
 
-def run_D(state: TrainState, precision: Precision, img: torch.Tensor, labels: torch.Tensor | None, twice: bool = False) -> DOutput:
+def run_D(
+    state: TrainState, precision: Precision, img: torch.Tensor, labels: torch.Tensor | None, twice: bool = False
+) -> DOutput:
     """D(img), or D(img, c). twice: the pass is differentiated twice."""
     with precision.autocast(twice):
         return DOutput.of(state.D(img, *state.condition(labels)))
@@ -48,8 +60,11 @@ def run_D_and_reconstruct(state: TrainState, precision: Precision, img: torch.Te
     return DOutput.of(logits)._replace(reconstruction_loss=reconstruction_loss.float())
 
 
-def cross_entropy(D: nn.Module, precision: Precision, img: torch.Tensor, target: torch.Tensor | float) -> tuple[torch.Tensor, DOutput]:
-    """(cross-entropy with the target, [N, L]; D's outputs) of a D without conditions. target: one number or [N, 1], in [0, 1].
+def cross_entropy(
+    D: nn.Module, precision: Precision, img: torch.Tensor, target: torch.Tensor | float
+) -> tuple[torch.Tensor, DOutput]:
+    """(cross-entropy with the target, [N, L]; D's outputs) of a D without conditions. target: one
+    number or [N, 1], in [0, 1].
 
     A D that ends in a layers.Head computes both in one kernel; any other is simply called.
     """
@@ -64,8 +79,12 @@ def cross_entropy(D: nn.Module, precision: Precision, img: torch.Tensor, target:
     return losses.bce_with_logits(output.logits, target), output
 
 
-def run_D_with_gradient(state: TrainState, precision: Precision, img: torch.Tensor, labels: torch.Tensor | None, with_gradient: bool):
-    """(D's outputs, squared norm of the gradient of each image's logits with respect to the image, [N], or None)."""
+def run_D_with_gradient(
+    state: TrainState, precision: Precision, img: torch.Tensor, labels: torch.Tensor | None, with_gradient: bool
+):
+    """(D's outputs, squared norm of the gradient of each image's logits with respect to the image,
+    [N], or None).
+    """
     if not with_gradient:
         return run_D(state, precision, img, labels), None
     grad_probe = state.grad_probe(len(img))

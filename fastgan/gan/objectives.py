@@ -1,6 +1,8 @@
-"""What D and G minimise in a step: adversarial losses, penalties, and what a network with more than one output adds.
+"""What D and G minimise in a step: adversarial losses, penalties, and what a network with more than
+one output adds.
 
-All of it functions of images as D sees them, [N, ...], to a loss [] with its graph and statistics by name.
+All of it functions of images as D sees them, [N, ...], to a loss [] with its graph and statistics
+by name.
 """
 import torch
 
@@ -16,11 +18,18 @@ Loss = tuple[torch.Tensor, dict[str, torch.Tensor]]  # (what is minimised, []; s
 Judged = tuple[DOutput, DOutput]  # of real and of fake images
 
 
-def d_loss(state: TrainState, precision: Precision, inputs: StepInputs, real_img: torch.Tensor, fake_img: torch.Tensor) -> Loss:
+def d_loss(
+    state: TrainState, precision: Precision, inputs: StepInputs, real_img: torch.Tensor, fake_img: torch.Tensor
+) -> Loss:
     """What D minimises, with the penalties that are part of every update."""
     penalty, is_lazy = state.penalty, state.penalty.D_every > 1
     with_gradients = (False, False) if is_lazy else (penalty.r1_gamma > 0, penalty.r2_gamma > 0)
-    if any(with_gradients) or state.loss.name not in losses.CROSS_ENTROPIES or state.is_conditional or state.loss.reconstruction:
+    if (
+        any(with_gradients)
+        or state.loss.name not in losses.CROSS_ENTROPIES
+        or state.is_conditional
+        or state.loss.reconstruction
+    ):
         loss, statistics, real, fake = _d_loss_of_logits(state, precision, inputs, real_img, fake_img, with_gradients)
     else:
         loss, statistics, real, fake = _d_loss_of_cross_entropy(state, precision, inputs, real_img, fake_img)
@@ -29,11 +38,20 @@ def d_loss(state: TrainState, precision: Precision, inputs: StepInputs, real_img
         loss, statistics = loss + penalty.gp_weight * between, statistics | {"gradient_penalty": between}
     if state.augmentation is not None:
         statistics |= state.augmentation.observed(real.logits.detach())
-    return loss, {"d_loss": statistics.pop("adversarial"), "real_logits": real.logits.mean(), "fake_logits": fake.logits.mean(), **statistics}
+    return loss, {
+        "d_loss": statistics.pop("adversarial"),
+        "real_logits": real.logits.mean(),
+        "fake_logits": fake.logits.mean(),
+        **statistics,
+    }
 
 
-def _d_loss_of_cross_entropy(state: TrainState, precision: Precision, inputs: StepInputs, real_img: torch.Tensor, fake_img: torch.Tensor):
-    """(loss, statistics, D's outputs for real and fake) where the end of D may be one kernel with the loss."""
+def _d_loss_of_cross_entropy(
+    state: TrainState, precision: Precision, inputs: StepInputs, real_img: torch.Tensor, fake_img: torch.Tensor
+):
+    """(loss, statistics, D's outputs for real and fake) where the end of D may be one kernel with
+    the loss.
+    """
     real_target, fake_target = _targets(state.loss, inputs.flips)
     if state.one_pass:  # the same numbers from half the launches, and one weight gradient over 2N images
         both_img = torch.cat([real_img, fake_img.to(real_img.dtype)])
@@ -47,30 +65,45 @@ def _d_loss_of_cross_entropy(state: TrainState, precision: Precision, inputs: St
     return loss, {"adversarial": loss}, real, fake
 
 
-def _d_loss_of_logits(state: TrainState, precision: Precision, inputs: StepInputs, real_img, fake_img, with_gradients: tuple[bool, bool]):
-    """(loss, statistics, D's outputs for real and fake) of any loss. with_gradients: whether R1, R2 are taken, from the passes of the loss."""
+def _d_loss_of_logits(
+    state: TrainState, precision: Precision, inputs: StepInputs, real_img, fake_img, with_gradients: tuple[bool, bool]
+):
+    """(loss, statistics, D's outputs for real and fake) of any loss.
+
+    with_gradients: whether R1, R2 are taken, from the passes of the loss.
+    """
     real, fake, r1, r2 = _run_D_on_both(state, precision, inputs, real_img, fake_img, with_gradients)
     if state.loss.name == "relativistic":
         loss = losses.relativistic(real.logits, fake.logits).mean()
     else:
         real_target, fake_target = _targets(state.loss, inputs.flips)
         real_margin, fake_margin = (None, None) if inputs.margin is None else inputs.margin
-        loss = (_elementwise(state, real.logits, real_target, real_margin) + _elementwise(state, fake.logits, fake_target, fake_margin)).mean()
+        loss = (
+            _elementwise(state, real.logits, real_target, real_margin)
+            + _elementwise(state, fake.logits, fake_target, fake_margin)
+        ).mean()
     statistics = {"adversarial": loss}
     if state.loss.class_D:
         class_loss = losses.classification(real.class_logits, inputs.labels).mean()
         loss, statistics = loss + state.loss.class_D * class_loss, statistics | {"class_loss": class_loss}
     if state.loss.reconstruction:
         reconstruction_loss = real.reconstruction_loss.mean()
-        loss, statistics = loss + state.loss.reconstruction * reconstruction_loss, statistics | {"reconstruction_loss": reconstruction_loss}
+        loss, statistics = (
+            loss + state.loss.reconstruction * reconstruction_loss,
+            statistics | {"reconstruction_loss": reconstruction_loss},
+        )
     for name, gamma, each in (("r1_penalty", state.r1_gamma, r1), ("r2_penalty", state.r2_gamma, r2)):
         if each is not None:
             loss, statistics = loss + gamma / 2 * each, statistics | {name: each}
     return loss, statistics, real, fake
 
 
-def _run_D_on_both(state: TrainState, precision: Precision, inputs: StepInputs, real_img, fake_img, with_gradients: tuple[bool, bool]):
-    """(D's outputs for real, for fake, R1, R2); R1 and R2 are mean squared gradient norms, [], or None where they are not asked for."""
+def _run_D_on_both(
+    state: TrainState, precision: Precision, inputs: StepInputs, real_img, fake_img, with_gradients: tuple[bool, bool]
+):
+    """(D's outputs for real, for fake, R1, R2); R1 and R2 are mean squared gradient norms, [], or
+    None where they are not asked for.
+    """
     if state.one_pass and not state.loss.reconstruction and with_gradients[0] == with_gradients[1]:
         both_img = torch.cat([real_img, fake_img.to(real_img.dtype)])
         labels = None if inputs.labels is None else torch.cat([inputs.labels, inputs.labels])
@@ -85,7 +118,9 @@ def _run_D_on_both(state: TrainState, precision: Precision, inputs: StepInputs, 
     return real, fake, None if r1 is None else r1.mean(), None if r2 is None else r2.mean()
 
 
-def penalties_alone(state: TrainState, precision: Precision, inputs: StepInputs, real_img: torch.Tensor, fake_img: torch.Tensor | None):
+def penalties_alone(
+    state: TrainState, precision: Precision, inputs: StepInputs, real_img: torch.Tensor, fake_img: torch.Tensor | None
+):
     """(sum of D's penalties, [], with its graph; each of them) where the loss is not wanted."""
     total, statistics = 0.0, {}
     for name, gamma, img in (("r1_penalty", state.r1_gamma, real_img), ("r2_penalty", state.r2_gamma, fake_img)):
@@ -98,7 +133,9 @@ def penalties_alone(state: TrainState, precision: Precision, inputs: StepInputs,
     return total, statistics
 
 
-def _gradient_penalty(state: TrainState, precision: Precision, inputs: StepInputs, real_img: torch.Tensor, fake_img: torch.Tensor) -> torch.Tensor:
+def _gradient_penalty(
+    state: TrainState, precision: Precision, inputs: StepInputs, real_img: torch.Tensor, fake_img: torch.Tensor
+) -> torch.Tensor:
     """WGAN-GP's, [], with its graph: the mean over images between real and fake."""
     grad_probe = state.grad_probe(len(real_img))
     img = penalties.interpolate(real_img, fake_img, _pad_like(inputs.between, real_img))
@@ -144,17 +181,26 @@ def _targets(loss: LossConfig, flips: torch.Tensor | None) -> tuple[torch.Tensor
     if flips is None:
         return real_target, fake_target
     real_flips, fake_flips = (flips < loss.flip_labels).float()
-    return real_target + (fake_target - real_target) * real_flips, fake_target + (real_target - fake_target) * fake_flips
+    return real_target + (fake_target - real_target) * real_flips, fake_target + (
+        real_target - fake_target
+    ) * fake_flips
 
 
-def _one_each(real_target: torch.Tensor | float, fake_target: torch.Tensor | float, real_img: torch.Tensor) -> torch.Tensor:
+def _one_each(
+    real_target: torch.Tensor | float, fake_target: torch.Tensor | float, real_img: torch.Tensor
+) -> torch.Tensor:
     """The targets of a batch of real images and one of fakes behind each other, float32 [2N, 1]."""
     column = real_img.new_ones(len(real_img), 1, dtype=torch.float32)
     return torch.cat([real_target * column, fake_target * column])
 
 
-def _elementwise(state: TrainState, logits: torch.Tensor, target: torch.Tensor | float, margin: torch.Tensor | None) -> torch.Tensor:
-    """D's loss for logits [N, L] against a target. margin: the hinge's, [N, 1] in U(0,1), to be brought into U(hinge_margin, 1)."""
+def _elementwise(
+    state: TrainState, logits: torch.Tensor, target: torch.Tensor | float, margin: torch.Tensor | None
+) -> torch.Tensor:
+    """D's loss for logits [N, L] against a target.
+
+    margin: the hinge's, [N, 1] in U(0,1), to be brought into U(hinge_margin, 1).
+    """
     name = state.loss.name
     if margin is not None:
         low = state.loss.hinge_margin

@@ -1,7 +1,9 @@
-"""Optimisers and the moving average of G as tensor operations over lists, so that an update is part of one compiled or captured graph.
+"""Optimisers and the moving average of G as tensor operations over lists, so that an update is part
+of one compiled or captured graph.
 
-torch.optim's `step()` breaks the graph. Whatever changes during training is a 0-D tensor, so that a schedule never recompiles.
-The multi-tensor operations are one kernel a chunk on CUDA and fuse to one loop a parameter in the compiled step.
+torch.optim's `step()` breaks the graph. Whatever changes during training is a 0-D tensor, so that a
+schedule never recompiles. The multi-tensor operations are one kernel a chunk on CUDA and fuse to
+one loop a parameter in the compiled step.
 """
 import copy
 
@@ -12,9 +14,11 @@ from fastgan.ops.adam_ema import AdamState, adam_ema, follow
 
 
 class Adam:
-    """Adam (Kingma and Ba, 2014, arXiv 1412.6980, algorithm 1), equal to torch.optim.Adam without weight decay to float rounding.
+    """Adam (Kingma and Ba, 2014, arXiv 1412.6980, algorithm 1), equal to torch.optim.Adam without
+    weight decay to float rounding.
 
-    parameters: list of float32 tensors, updated in place. lr, beta1, beta2: float32 [] on the parameters' device.
+    parameters: list of float32 tensors, updated in place. lr, beta1, beta2: float32 [] on the
+    parameters' device.
     """
 
     def __init__(self, parameters: list[torch.Tensor], lr: float, beta1: float, beta2: float, eps: float):
@@ -22,7 +26,8 @@ class Adam:
         device = self.parameters[0].device
         self.lr, self.beta1, self.beta2 = (torch.tensor(value, device=device) for value in (lr, beta1, beta2))
         self.eps = eps
-        # beta ** num_steps as a running product: a pow would be compiled into the innermost loop, once for every 16 elements.
+        # beta ** num_steps as a running product: a pow would be compiled into the innermost loop,
+        # once for every 16 elements.
         self.beta1_power, self.beta2_power = torch.ones((), device=device), torch.ones((), device=device)
         self.exp_avg = [torch.zeros_like(parameter) for parameter in self.parameters]
         self.exp_avg_sq = [torch.zeros_like(parameter) for parameter in self.parameters]
@@ -30,26 +35,51 @@ class Adam:
         self.ema_beta: torch.Tensor | None = None
 
     def take_average(self, average: list[torch.Tensor], beta: torch.Tensor) -> None:
-        """From now on a step also updates the moving average of the parameters (in their order), in the same pass over memory. beta: float32 []."""
+        """From now on a step also updates the moving average of the parameters (in their order), in
+        the same pass over memory. beta: float32 [].
+        """
         self.average, self.ema_beta = list(average), beta
 
     def step(self, gradients: list[torch.Tensor], is_extra: bool = False) -> None:
-        """One update in place; gradients: like the parameters, in their order. is_extra: another one in the same step, which the average skips."""
-        scalars = self.beta1_power, self.beta2_power, self.lr, self.beta1, self.beta2, None if is_extra else self.ema_beta, self.eps
-        adam_ema(gradients, AdamState(self.parameters, self.exp_avg, self.exp_avg_sq, [] if is_extra else self.average, *scalars))
+        """One update in place; gradients: like the parameters, in their order. is_extra: another
+        one in the same step, which the average skips.
+        """
+        scalars = (
+            self.beta1_power,
+            self.beta2_power,
+            self.lr,
+            self.beta1,
+            self.beta2,
+            None if is_extra else self.ema_beta,
+            self.eps,
+        )
+        adam_ema(
+            gradients,
+            AdamState(self.parameters, self.exp_avg, self.exp_avg_sq, [] if is_extra else self.average, *scalars),
+        )
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Every tensor that a step changes or reads, by name, for checkpoints and for restoring in place; the average is G_ema's."""
+        """Every tensor that a step changes or reads, by name, for checkpoints and for restoring in
+        place; the average is G_ema's.
+        """
         moments = {f"exp_avg.{i}": tensor for i, tensor in enumerate(self.exp_avg)}
         moments |= {f"exp_avg_sq.{i}": tensor for i, tensor in enumerate(self.exp_avg_sq)}
-        scalars = {"beta1_power": self.beta1_power, "beta2_power": self.beta2_power, "lr": self.lr, "beta1": self.beta1, "beta2": self.beta2}
+        scalars = {
+            "beta1_power": self.beta1_power,
+            "beta2_power": self.beta2_power,
+            "lr": self.lr,
+            "beta1": self.beta1,
+            "beta2": self.beta2,
+        }
         return moments | scalars
 
 
 class RMSprop:
-    """RMSprop (Tieleman and Hinton, 2012), equal to torch.optim.RMSprop without momentum, not centred, to float rounding.
+    """RMSprop (Tieleman and Hinton, 2012), equal to torch.optim.RMSprop without momentum, not
+    centred, to float rounding.
 
-    parameters: list of float32 tensors, updated in place. lr, alpha: float32 [] on the parameters' device.
+    parameters: list of float32 tensors, updated in place. lr, alpha: float32 [] on the parameters'
+    device.
     """
 
     def __init__(self, parameters: list[torch.Tensor], lr: float, alpha: float, eps: float):
@@ -61,9 +91,13 @@ class RMSprop:
 
     @torch.no_grad()
     def step(self, gradients: list[torch.Tensor], is_extra: bool = False) -> None:
-        """One update in place; gradients: like the parameters, in their order. is_extra: of no account here."""
+        """One update in place; gradients: like the parameters, in their order. is_extra: of no
+        account here.
+        """
         torch._foreach_mul_(self.square_avg, self.alpha)
-        torch._foreach_add_(self.square_avg, torch._foreach_mul(torch._foreach_mul(gradients, gradients), 1 - self.alpha))
+        torch._foreach_add_(
+            self.square_avg, torch._foreach_mul(torch._foreach_mul(gradients, gradients), 1 - self.alpha)
+        )
         denominator = torch._foreach_sqrt(self.square_avg)
         torch._foreach_add_(denominator, self.eps)
         update = torch._foreach_div(gradients, denominator)
@@ -72,10 +106,15 @@ class RMSprop:
 
     def state(self) -> dict[str, torch.Tensor]:
         """Every tensor that a step changes or reads, by name."""
-        return {f"square_avg.{i}": tensor for i, tensor in enumerate(self.square_avg)} | {"lr": self.lr, "alpha": self.alpha}
+        return {f"square_avg.{i}": tensor for i, tensor in enumerate(self.square_avg)} | {
+            "lr": self.lr,
+            "alpha": self.alpha,
+        }
 
 
-def make_optimizer(name: str, parameters: list[torch.Tensor], lr: float, beta1: float, beta2: float, eps: float) -> Adam | RMSprop:
+def make_optimizer(
+    name: str, parameters: list[torch.Tensor], lr: float, beta1: float, beta2: float, eps: float
+) -> Adam | RMSprop:
     """`adam`, or `rmsprop` whose smoothing constant is beta2."""
     return Adam(parameters, lr, beta1, beta2, eps) if name == "adam" else RMSprop(parameters, lr, beta2, eps)
 
@@ -86,12 +125,15 @@ def make_average(G: nn.Module) -> nn.Module:
 
 
 def beta_for(batch_size: int, ema_kimg: float) -> float:
-    """The decay per step for a half-life in thousands of images: 0.5 ** (batch_size / (1000 * ema_kimg))."""
+    """The decay per step for a half-life in thousands of images: 0.5 ** (batch_size / (1000 *
+    ema_kimg)).
+    """
     return 0.5 ** (batch_size / (1000.0 * ema_kimg))
 
 
 class Average:
-    """The average's update as part of the step: parameters are averaged, buffers (BatchNorm statistics) are copied.
+    """The average's update as part of the step: parameters are averaged, buffers (BatchNorm
+    statistics) are copied.
 
     left_out: buffers of G_ema that somebody else sees to.
     """
@@ -100,12 +142,21 @@ class Average:
         self.source = list(G.parameters())
         self.average = list(G_ema.parameters())
         known = {id(buffer) for buffer in left_out}
-        buffers = [(average, source) for average, source in zip(G_ema.buffers(), G.buffers(), strict=True) if id(average) not in known]
-        self.average_buffers, self.source_buffers = [average for average, _ in buffers], [source for _, source in buffers]
+        buffers = [
+            (average, source)
+            for average, source in zip(G_ema.buffers(), G.buffers(), strict=True)
+            if id(average) not in known
+        ]
+        self.average_buffers, self.source_buffers = (
+            [average for average, _ in buffers],
+            [source for _, source in buffers],
+        )
         self.beta = torch.tensor(beta, device=self.source[0].device)
 
     def hand_over(self, parameters: list[torch.Tensor]) -> list[torch.Tensor]:
-        """The averages of these parameters of G, in their order, for whoever updates both in one pass; step() leaves them alone from now on."""
+        """The averages of these parameters of G, in their order, for whoever updates both in one
+        pass; step() leaves them alone from now on.
+        """
         index = {id(source): i for i, source in enumerate(self.source)}
         taken = [index[id(parameter)] for parameter in parameters]
         handed_over = [self.average[i] for i in taken]

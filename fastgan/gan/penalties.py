@@ -1,35 +1,49 @@
-"""What keeps D's or G's slope in bounds: penalties as functions of tensors, to be minimised beside the losses, and weight clipping.
+"""What keeps D's or G's slope in bounds: penalties as functions of tensors, to be minimised beside
+the losses, and weight clipping.
 
-Gradient penalties are taken by torch.autograd.grad(create_graph=True) inside the very graph that is then differentiated with respect to the
-parameters. The image that they are taken at is `img + probe`: a probe is a tensor of zeros that requires grad and lives outside of the step, so that
-no tensor has to change its requires_grad inside a compiled graph, which torch 2.11 refuses. It costs one addition, which the compiler fuses.
+Gradient penalties are taken by torch.autograd.grad(create_graph=True) inside the very graph that is
+then differentiated with respect to the parameters. The image that they are taken at is `img +
+probe`: a probe is a tensor of zeros that requires grad and lives outside of the step, so that no
+tensor has to change its requires_grad inside a compiled graph, which torch 2.11 refuses. It costs
+one addition, which the compiler fuses.
 """
 import torch
 
 
 def input_gradient(logits: torch.Tensor, grad_probe: torch.Tensor) -> torch.Tensor:
-    """d sum(logits) / d probe, float32 like probe: the gradient of every image's own logits, with a graph behind it."""
+    """d sum(logits) / d probe, float32 like probe: the gradient of every image's own logits, with a
+    graph behind it.
+    """
     (gradient,) = torch.autograd.grad(logits.float().sum(), grad_probe, create_graph=True)
     return gradient.float()
 
 
 def squared_norms(gradient: torch.Tensor) -> torch.Tensor:
-    """|gradient|^2 of every image, [N]. R1 and R2 are gamma / 2 times this at real and fake (Mescheder et al., 2018, arXiv 1801.04406, eq. 9)."""
+    """|gradient|^2 of every image, [N]. R1 and R2 are gamma / 2 times this at real and fake (Mescheder
+      et al., 2018, arXiv 1801.04406, eq. 9).
+    """
     return gradient.square().flatten(1).sum(1)
 
 
 def gradient_penalty(gradient: torch.Tensor) -> torch.Tensor:
-    """(|gradient| - 1)^2 of every image, [N]: the two-sided penalty of WGAN-GP (Gulrajani et al., 2017, arXiv 1704.00028, equation 3)."""
-    return ((squared_norms(gradient) + 1e-12).sqrt() - 1).square()  # the root has no slope at 0: a D of constant output would give NaN
+    """(|gradient| - 1)^2 of every image, [N]: the two-sided penalty of WGAN-GP (Gulrajani et al.,
+    2017, arXiv 1704.00028, equation 3).
+    """
+    # the root has no slope at 0: a D of constant output would give NaN
+    return ((squared_norms(gradient) + 1e-12).sqrt() - 1).square()
 
 
 def interpolate(real_img: torch.Tensor, fake_img: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
-    """Points on the lines between images of a pair. uniform: U(0,1), [N, 1, ...] of as many dimensions as the images."""
+    """Points on the lines between images of a pair.
+
+    uniform: U(0,1), [N, 1, ...] of as many dimensions as the images.
+    """
     return torch.lerp(real_img, fake_img.to(real_img.dtype), uniform)
 
 
 def path_lengths(gradient: torch.Tensor) -> torch.Tensor:
-    """|d (img * noise) / d ws| of every image, [N]: root of the mean over layers of the squared lengths. gradient [N, num_ws, w_dim].
+    """|d (img * noise) / d ws| of every image, [N]: root of the mean over layers of the squared
+      lengths. gradient [N, num_ws, w_dim].
 
     Karras et al., 2020 (arXiv 1912.04958), equation 4; noise is N(0, 1) / sqrt(H * W).
     """
@@ -37,7 +51,9 @@ def path_lengths(gradient: torch.Tensor) -> torch.Tensor:
 
 
 def orthogonality(parameters: list[torch.Tensor]) -> torch.Tensor:
-    """Sum over weights of |W W^T without its diagonal|^2, []: Brock et al., 2019 (arXiv 1809.11096), equation 3. Rows of W: output channels."""
+    """Sum over weights of |W W^T without its diagonal|^2, []: Brock et al., 2019 (arXiv
+    1809.11096), equation 3. Rows of W: output channels.
+    """
     total = parameters[0].new_zeros(())
     for parameter in parameters:
         if parameter.dim() >= 2:
@@ -49,6 +65,8 @@ def orthogonality(parameters: list[torch.Tensor]) -> torch.Tensor:
 
 @torch.no_grad()
 def clip(parameters: list[torch.Tensor], limit: float) -> None:
-    """Every weight into [-limit, limit], in place: WGAN (Arjovsky et al., 2017, arXiv 1701.07875, algorithm 1)."""
+    """Every weight into [-limit, limit], in place: WGAN (Arjovsky et al., 2017, arXiv 1701.07875,
+    algorithm 1).
+    """
     torch._foreach_clamp_min_(parameters, -limit)
     torch._foreach_clamp_max_(parameters, limit)

@@ -28,7 +28,11 @@ def _intervals(config: Config, n_critic: int) -> dict[str, Interval]:
 
 
 def _updates(n_critic: int, fresh_fakes: bool) -> dict[str, Interval]:
-    """n_critic updates of D for one of G. Where G takes fakes of its own its update is a graph of its own; otherwise it shares D's last ones."""
+    """n_critic updates of D for one of G.
+
+    Where G takes fakes of its own its update is a graph of its own; otherwise it shares D's last
+    ones.
+    """
     last = n_critic - 1
     if n_critic == 1:
         return {"update": Interval()}
@@ -43,5 +47,7 @@ def phases_of(phase_schedule: PhaseSchedule) -> list[str]:
 
 
 def batches_per_step(config: Config) -> int:
-    """Batches that a step reads: one for D, and where G's loss compares its fakes with real images, one for G."""
+    """Batches that a step reads: one for D, and where G's loss compares its fakes with real images,
+    one for G.
+    """
     return 2 if config.loss.name == "relativistic" else 1

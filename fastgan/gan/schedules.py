@@ -1,4 +1,6 @@
-"""Values that change during training: 0-D tensors that the step itself writes, from the number of images shown, so that nothing is compiled again."""
+"""Values that change during training: 0-D tensors that the step itself writes, from the number of
+images shown, so that nothing is compiled again.
+"""
 import math
 from dataclasses import dataclass
 
@@ -7,7 +9,9 @@ import torch
 
 @dataclass(frozen=True)
 class Ramp:
-    """From `start` to `end` while the first `over_kimg` thousand images are shown; afterwards it stays. warmup_kimg: rises linearly from 0 before."""
+    """From `start` to `end` while the first `over_kimg` thousand images are shown; afterwards it
+    stays. warmup_kimg: rises linearly from 0 before.
+    """
 
     start: float
     end: float
@@ -31,8 +35,9 @@ class Ramp:
 class HalfLife:
     """The decay of a moving average from its half-life in thousands of images, a number or a Ramp.
 
-    num_images: shown between two updates of the average. share: the half-life is at most this share of the images shown so far, so that the first
-    weights are soon forgotten (Karras et al., 2020, arXiv 2006.06676, "ramp-up"); None = no such limit.
+    num_images: shown between two updates of the average. share: the half-life is at most this share
+    of the images shown so far, so that the first weights are soon forgotten (Karras et al., 2020,
+    arXiv 2006.06676, "ramp-up"); None = no such limit.
     """
 
     kimg: float | Ramp

@@ -10,7 +10,8 @@ ALWAYS = STATISTICS[:4]
 
 
 class Totals:
-    """Sums of named values and how often each was recorded: a phase that is due now and then has its own mean.
+    """Sums of named values and how often each was recorded: a phase that is due now and then has
+    its own mean.
 
     tensor: float32 [2 * len(names)], sums first; its memory stays where it is.
     """
@@ -34,7 +35,9 @@ class Totals:
 
 
 class Readout:
-    """totals: float32 [n], which steps add to; `take` reads them and sets them back to 0. All memory is allocated once."""
+    """totals: float32 [n], which steps add to; `take` reads them and sets them back to 0. All
+    memory is allocated once.
+    """
 
     def __init__(self, totals: torch.Tensor):
         self._totals, self._staged = totals, torch.empty_like(totals)

@@ -1,12 +1,15 @@
 """The GAN update, in phases: plain functions of tensors.
 
-Real images come in as uint8, parameters and optimiser state are updated in place, statistics are added to a tensor on the device.
-Gradients come from torch.autograd.grad, for the parameters that are asked for and no others: D's weight gradients are never computed in G's step,
-G's are never computed in D's, and where the recipe reuses its fakes G runs forward once. Penalties are differentiated inside the same function.
-Nothing calls backward() or changes requires_grad, so every phase is one graph for the compiler and part of one recording for a CUDA graph.
+Real images come in as uint8, parameters and optimiser state are updated in place, statistics are
+added to a tensor on the device. Gradients come from torch.autograd.grad, for the parameters that
+are asked for and no others: D's weight gradients are never computed in G's step, G's are never
+computed in D's, and where the recipe reuses its fakes G runs forward once. Penalties are
+differentiated inside the same function. Nothing calls backward() or changes requires_grad, so every
+phase is one graph for the compiler and part of one recording for a CUDA graph.
 
-`update` is D's update and then G's; `d_update` and `g_update` are the two of them where one is more often due than the other; `d_penalty_update` and
-`g_penalty_update` are penalties with an update of their own, now and then (fastgan/gan/phases.py).
+`update` is D's update and then G's; `d_update` and `g_update` are the two of them where one is more
+often due than the other; `d_penalty_update` and `g_penalty_update` are penalties with an update of
+their own, now and then (fastgan/gan/phases.py).
 """
 from collections.abc import Callable
 
@@ -23,7 +26,7 @@ from fastgan.gan.train_state import TrainState
 Statistics = dict[str, torch.Tensor]  # name -> [], detached
 
 
-# --- phases --------------------------------------------------------------------------------------------------------------------------------------
+# --- phases -----------------------------------------------------------------------------------------------------------
 
 
 def update(state: TrainState, precision: Precision, inputs: StepInputs) -> Statistics:
@@ -53,7 +56,9 @@ def g_update(state: TrainState, precision: Precision, inputs: StepInputs) -> Sta
 
 
 def d_penalty_update(state: TrainState, precision: Precision, inputs: StepInputs) -> Statistics:
-    """One update of D by its penalties alone, D_every times as strong (lazy regularisation, arXiv 1912.04958, appendix B)."""
+    """One update of D by its penalties alone, D_every times as strong (lazy regularisation, arXiv
+    1912.04958, appendix B).
+    """
 
     def gradients(part):
         real_img, fake_img = _real_images(state, part, part.real_img), None
@@ -68,7 +73,9 @@ def d_penalty_update(state: TrainState, precision: Precision, inputs: StepInputs
 
 
 def g_penalty_update(state: TrainState, precision: Precision, inputs: StepInputs) -> Statistics:
-    """One update of G by the path length alone, G_every times as strong (Karras et al., 2020, arXiv 1912.04958, equation 4)."""
+    """One update of G by the path length alone, G_every times as strong (Karras et al., 2020, arXiv
+    1912.04958, equation 4).
+    """
     # Images, and how much they move with the styles in a random direction.
     with precision.autocast(twice=True):
         ws = state.G.mapping(inputs.z, *state.condition(inputs.labels))
@@ -85,7 +92,7 @@ def g_penalty_update(state: TrainState, precision: Precision, inputs: StepInputs
     return _counted(state, {"path_length": lengths.mean()}, 0)
 
 
-# --- D's step ------------------------------------------------------------------------------------------------------------------------------------
+# --- D's step ---------------------------------------------------------------------------------------------------------
 
 
 def _d_step(state: TrainState, precision: Precision, inputs: StepInputs, fake_img: torch.Tensor | None) -> Statistics:
@@ -103,7 +110,7 @@ def _d_step(state: TrainState, precision: Precision, inputs: StepInputs, fake_im
     return statistics
 
 
-# --- G's step ------------------------------------------------------------------------------------------------------------------------------------
+# --- G's step ---------------------------------------------------------------------------------------------------------
 
 
 def _g_step(state: TrainState, precision: Precision, inputs: StepInputs, fake_img: torch.Tensor | None) -> Statistics:
@@ -127,7 +134,7 @@ def _g_step(state: TrainState, precision: Precision, inputs: StepInputs, fake_im
     return statistics
 
 
-# --- images, as D sees them ----------------------------------------------------------------------------------------------------------------------
+# --- images, as D sees them -------------------------------------------------------------------------------------------
 
 
 def _real_images(state: TrainState, inputs: StepInputs, real_img: torch.Tensor) -> torch.Tensor:
@@ -138,7 +145,9 @@ def _real_images(state: TrainState, inputs: StepInputs, real_img: torch.Tensor) 
     return _as_D_sees_it(state, real_img, inputs, 0, 0)
 
 
-def _fakes_for_D(state: TrainState, precision: Precision, inputs: StepInputs, fake_img: torch.Tensor | None) -> torch.Tensor:
+def _fakes_for_D(
+    state: TrainState, precision: Precision, inputs: StepInputs, fake_img: torch.Tensor | None
+) -> torch.Tensor:
     """Fake images without a graph: those that were made already, or new ones."""
     if fake_img is None:
         with torch.no_grad():
@@ -146,8 +155,12 @@ def _fakes_for_D(state: TrainState, precision: Precision, inputs: StepInputs, fa
     return _as_D_sees_it(state, fake_img.detach(), inputs, 1, 1)
 
 
-def _as_D_sees_it(state: TrainState, img: torch.Tensor, inputs: StepInputs, augment_index: int, noise_index: int) -> torch.Tensor:
-    """img augmented, and with its share of the instance noise, which falls linearly to 0 over instance_noise_kimg, or stays."""
+def _as_D_sees_it(
+    state: TrainState, img: torch.Tensor, inputs: StepInputs, augment_index: int, noise_index: int
+) -> torch.Tensor:
+    """img augmented, and with its share of the instance noise, which falls linearly to 0 over
+    instance_noise_kimg, or stays.
+    """
     if inputs.augment is not None:
         img = state.augmentation(img, inputs.augment[augment_index])
     if inputs.noise is None:
@@ -158,7 +171,7 @@ def _as_D_sees_it(state: TrainState, img: torch.Tensor, inputs: StepInputs, augm
     return basic.instance_noise(img, inputs.noise[noise_index], std)
 
 
-# --- what the steps share ------------------------------------------------------------------------------------------------------------------------
+# --- what the steps share ---------------------------------------------------------------------------------------------
 
 
 def gradients_of(loss: torch.Tensor, parameters: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -167,9 +180,11 @@ def gradients_of(loss: torch.Tensor, parameters: list[torch.Tensor]) -> list[tor
 
 
 def _over_parts(state: TrainState, inputs: StepInputs, gradients: Callable) -> tuple[list[torch.Tensor], Statistics]:
-    """(gradients, statistics) of a batch: of all of it at once, or means over its parts, of which one at a time needs memory.
+    """(gradients, statistics) of a batch: of all of it at once, or means over its parts, of which
+    one at a time needs memory.
 
-    gradients: StepInputs -> (gradients, statistics); its annotations are here, since the compiler cannot read them on an inner function.
+    gradients: StepInputs -> (gradients, statistics); its annotations are here, since the compiler
+    cannot read them on an inner function.
     """
     if state.num_parts == 1:
         return gradients(inputs)

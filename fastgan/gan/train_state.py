@@ -1,4 +1,6 @@
-"""The train state: both networks, their optimisers, the moving average, the schedules and the statistics; made from G, D and a configuration."""
+"""The train state: both networks, their optimisers, the moving average, the schedules and the
+statistics; made from G, D and a configuration.
+"""
 from dataclasses import dataclass, field
 
 import torch
@@ -27,7 +29,9 @@ class TrainState:
     totals: Totals  # of the steps of a tick
     img_shape: tuple[int, ...]  # of one image, as G makes it
     img_low: float = -1.0  # value of a black pixel
-    one_pass: bool = False  # D compares no images, but in layers that can be told to keep real and fake apart: they may share one pass
+    # D compares no images, but in layers that can be told to keep real and fake apart: they may
+    # share one pass
+    one_pass: bool = False
     loss: LossConfig = field(default_factory=LossConfig)
     penalty: PenaltyConfig = field(default_factory=PenaltyConfig)
     counters: BatchCounters = field(default_factory=lambda: BatchCounters([]))
@@ -64,11 +68,16 @@ class TrainState:
         return (F.one_hot(labels, self.c_dim).float(),) if self.one_hot else (labels,)
 
     def grad_probe(self, num: int) -> torch.Tensor:
-        """Zeros like `num` images that require grad: what penalties are differentiated by (penalties.py)."""
+        """Zeros like `num` images that require grad: what penalties are differentiated by
+        (penalties.py).
+        """
         return self.grad_probes[num]
 
     def tensors(self) -> dict[str, dict[str, torch.Tensor]]:
-        """Every tensor that a step changes: group -> name -> tensor. Groups of parameters are named G, D, G_ema."""
+        """Every tensor that a step changes: group -> name -> tensor.
+
+        Groups of parameters are named G, D, G_ema.
+        """
         groups = {
             "G": dict(self.G.named_parameters()),
             "D": dict(self.D.named_parameters()),
@@ -89,9 +98,16 @@ class TrainState:
 
 
 def make_train_state(
-    G: nn.Module, D: nn.Module, config: Config, img_shape: tuple[int, ...], device: torch.device, one_pass: bool = False, one_hot: bool = False
+    G: nn.Module,
+    D: nn.Module,
+    config: Config,
+    img_shape: tuple[int, ...],
+    device: torch.device,
+    one_pass: bool = False,
+    one_hot: bool = False,
 ) -> TrainState:
-    """Networks on `device`: convolution weights in channels_last, optimisers and moving average as configured. G and D are moved in place.
+    """Networks on `device`: convolution weights in channels_last, optimisers and moving average as
+    configured. G and D are moved in place.
 
     img_shape, one_pass, one_hot: as adapt.inspect finds them.
     """
@@ -101,7 +117,11 @@ def make_train_state(
     G_ema = G if optim.ema_kimg is None else make_average(G)
     counters = BatchCounters([G, D], copies=[] if G_ema is G else [(G, G_ema)])
     per_update = batch_size * config.loss.n_critic  # images between two updates of G
-    average = None if optim.ema_kimg is None else Average(G, G_ema, beta_for(per_update, optim.ema_kimg), left_out=counters.copies())
+    average = (
+        None
+        if optim.ema_kimg is None
+        else Average(G, G_ema, beta_for(per_update, optim.ema_kimg), left_out=counters.copies())
+    )
     num_parts = batch_size // (config.run.batch_gpu or batch_size)
     changing = penalty.gamma_end != 1
     correction_G, correction_D = _corrections(penalty)
@@ -124,7 +144,9 @@ def make_train_state(
         c_dim=config.model.c_dim,
         one_hot=one_hot,
         augmentation=make_augmentation(config.augment, device, num_parts),
-        gammas=tuple(torch.tensor(gamma, device=device) for gamma in (penalty.r1_gamma, penalty.r2_gamma)) if changing else None,
+        gammas=tuple(torch.tensor(gamma, device=device) for gamma in (penalty.r1_gamma, penalty.r2_gamma))
+        if changing
+        else None,
         path_mean=torch.zeros((), device=device) if penalty.pl_weight else None,
         grad_probes=_probes(config, tuple(img_shape), batch_size // num_parts, one_pass, device),
     )
@@ -133,19 +155,29 @@ def make_train_state(
 
 
 def _corrections(penalty: PenaltyConfig) -> tuple[float, float]:
-    """c = k / (k + 1) for G and for D, where a penalty has an update of its own after every k; 1 where none has.
+    """c = k / (k + 1) for G and for D, where a penalty has an update of its own after every k; 1
+    where none has.
 
-    Adam then takes k + 1 steps for k, and its hyperparameters are those of a smaller step: lr * c, beta ** c (Karras et al., 2020, arXiv 1912.04958,
-    appendix B).
+    Adam then takes k + 1 steps for k, and its hyperparameters are those of a smaller step: lr * c,
+    beta ** c (Karras et al., 2020, arXiv 1912.04958, appendix B).
     """
-    lazy = penalty.G_every if penalty.pl_weight else 0, penalty.D_every if penalty.D_every > 1 and _has_penalty(penalty) else 0
+    lazy = (
+        penalty.G_every if penalty.pl_weight else 0,
+        penalty.D_every if penalty.D_every > 1 and _has_penalty(penalty) else 0,
+    )
     return tuple(every / (every + 1) if every else 1.0 for every in lazy)
 
 
-def _optimizer_for(network: nn.Module, optim: OptimConfig, lr: float, correction: float, average: Average | None = None) -> Adam | RMSprop:
-    """The configured optimiser of what is trained; correction: see above. Adam takes the moving average along, in the same pass over memory."""
+def _optimizer_for(
+    network: nn.Module, optim: OptimConfig, lr: float, correction: float, average: Average | None = None
+) -> Adam | RMSprop:
+    """The configured optimiser of what is trained; correction: see above. Adam takes the moving
+    average along, in the same pass over memory.
+    """
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    optimizer = make_optimizer(optim.name, trained, lr * correction, optim.beta1**correction, optim.beta2**correction, optim.eps)
+    optimizer = make_optimizer(
+        optim.name, trained, lr * correction, optim.beta1**correction, optim.beta2**correction, optim.eps
+    )
     if average is not None and isinstance(optimizer, Adam):
         optimizer.take_average(average.hand_over(trained), average.beta)
     return optimizer
@@ -155,7 +187,9 @@ def _has_penalty(penalty: PenaltyConfig) -> bool:
     return penalty.gp_weight > 0 or penalty.r1_gamma > 0 or penalty.r2_gamma > 0
 
 
-def _probes(config: Config, img_shape: tuple[int, ...], num: int, one_pass: bool, device: torch.device) -> dict[int, torch.Tensor]:
+def _probes(
+    config: Config, img_shape: tuple[int, ...], num: int, one_pass: bool, device: torch.device
+) -> dict[int, torch.Tensor]:
     """Zeros of as many images as penalties are taken of at once, in the memory format of images."""
     if not _has_penalty(config.penalty):
         return {}
@@ -185,8 +219,12 @@ def _add_schedules(state: TrainState, config: Config, per_update: int) -> None:
             lr = optimizer.lr.item()
             state.schedules.add(optimizer.lr, Ramp(lr, lr * end, optim.decay_kimg, shape, optim.warmup_kimg))
     if optim.beta2_end is not None:
-        for optimizer, correction in zip((state.optimizer_G, state.optimizer_D), _corrections(config.penalty), strict=True):
-            state.schedules.add(optimizer.beta2, Ramp(optim.beta2**correction, optim.beta2_end**correction, optim.decay_kimg, shape))
+        for optimizer, correction in zip(
+            (state.optimizer_G, state.optimizer_D), _corrections(config.penalty), strict=True
+        ):
+            state.schedules.add(
+                optimizer.beta2, Ramp(optim.beta2**correction, optim.beta2_end**correction, optim.decay_kimg, shape)
+            )
     if state.average is not None and (optim.ema_start_kimg is not None or optim.ema_share is not None):
         start = optim.ema_start_kimg
         kimg = optim.ema_kimg if start is None else Ramp(start, optim.ema_kimg, optim.decay_kimg, shape)

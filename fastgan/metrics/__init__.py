@@ -1,4 +1,6 @@
-"""How good the images of a generator are: distances between feature distributions, precision and recall, modes, class accuracy."""
+"""How good the images of a generator are: distances between feature distributions, precision and
+recall, modes, class accuracy.
+"""
 import importlib
 
 _PUBLIC = {

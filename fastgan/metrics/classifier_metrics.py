@@ -1,4 +1,6 @@
-"""Metrics that a classifier of its own decides, image by image: whether the class asked for came, and which mode of stacked digits it is."""
+"""Metrics that a classifier of its own decides, image by image: whether the class asked for came,
+and which mode of stacked digits it is.
+"""
 from collections.abc import Callable
 from typing import Protocol
 
@@ -17,14 +19,19 @@ class Judge(Protocol):
     note: str
 
     def judge(self, images: torch.Tensor, asked: torch.Tensor | None) -> torch.Tensor:
-        """A verdict on each of the uint8 images [N, C, H, W]: int64 [N, ...]. asked: the classes asked for, int64 [N], None where none were."""
+        """A verdict on each of the uint8 images [N, C, H, W]: int64 [N, ...].
+
+        asked: the classes asked for, int64 [N], None where none were.
+        """
 
     def numbers(self, verdicts: torch.Tensor) -> dict[str, float]:
         """The numbers, each by what its name has behind that of the metric."""
 
 
 class ClassJudge:
-    """Whether images of a conditional generator show the class asked for: accuracy, and `_classC` of every class that was asked for."""
+    """Whether images of a conditional generator show the class asked for: accuracy, and `_classC`
+    of every class that was asked for.
+    """
 
     def __init__(self, real: ImageSet, device: torch.device, progress: bool = False):
         self._classifier = class_classifier(real, device, progress)
@@ -34,7 +41,9 @@ class ClassJudge:
 
     def judge(self, images: torch.Tensor, asked: torch.Tensor | None) -> torch.Tensor:
         if asked is None:
-            raise UserError("accuracy is about generators that are asked for a class, and this one is not: leave it out")
+            raise UserError(
+                "accuracy is about generators that are asked for a class, and this one is not: leave it out"
+            )
         return torch.stack([asked.to(images.device), self._classifier.classify(images)], 1)
 
     def numbers(self, verdicts: torch.Tensor) -> dict[str, float]:

@@ -1,4 +1,6 @@
-"""Metrics of a generator's images beside a set of real ones: what several metrics need of either is computed once."""
+"""Metrics of a generator's images beside a set of real ones: what several metrics need of either is
+computed once.
+"""
 from collections.abc import Callable, Iterable, Iterator
 
 import torch
@@ -16,32 +18,48 @@ from fastgan.metrics.real_features import RealFeatures
 
 
 class Evaluator:
-    """Measures generators beside a set of real images; made once, used as often as a training likes.
+    """Measures generators beside a set of real images; made once, used as often as a training
+    likes.
 
-    real: the set, at the size of the generator's images. metrics: `fid5k,kid5k,pr5k,dc5k,accuracy5k,modes26k` (names.parse). features: the network by
-    name (features.open_features). batch_size: images that go through the network at once. progress: bars on stderr.
-    notes: what a reader of the numbers should know, a sentence each. num_generated: images that `evaluate` asks a generator for.
-    Raises UserError for metrics and networks that are unknown, weights that are missing, and labels that are.
+    real: the set, at the size of the generator's images. metrics:
+    `fid5k,kid5k,pr5k,dc5k,accuracy5k,modes26k` (names.parse). features: the network by name
+    (features.open_features). batch_size: images that go through the network at once. progress: bars
+    on stderr. notes: what a reader of the numbers should know, a sentence each. num_generated:
+    images that `evaluate` asks a generator for. Raises UserError for metrics and networks that are
+    unknown, weights that are missing, and labels that are.
     """
 
-    def __init__(self, real: ImageSet, metrics: str | Iterable[str], features: str = "inception", device: str | torch.device = "cpu",
-                 batch_size: int = 64, progress: bool = False):
+    def __init__(
+        self,
+        real: ImageSet,
+        metrics: str | Iterable[str],
+        features: str = "inception",
+        device: str | torch.device = "cpu",
+        batch_size: int = 64,
+        progress: bool = False,
+    ):
         self.metrics = parse(metrics, real.num_images)
         self.num_generated = max(metric.num for metric in self.metrics)
         self._real, self._device, self._batch_size, self._progress = real, torch.device(device), batch_size, progress
         needs_features = any(metric.needs_features for metric in self.metrics)
         self._network = open_features(features, real, self._device, progress) if needs_features else None
-        self._reals = RealFeatures(real, self._network, self._device, batch_size, progress, counts(self.metrics, "kid", "pr", "dc"))
-        self._judges = {kind: make(real, self._device, progress) for kind, make in JUDGES.items() if counts(self.metrics, kind)}
+        self._reals = RealFeatures(
+            real, self._network, self._device, batch_size, progress, counts(self.metrics, "kid", "pr", "dc")
+        )
+        self._judges = {
+            kind: make(real, self._device, progress) for kind, make in JUDGES.items() if counts(self.metrics, kind)
+        }
         self._real_similarity: dict[int, float] = {}
         self.notes = (*self._notes(), *(judge.note for judge in self._judges.values()))
 
     def evaluate(self, generate: Callable[[int], torch.Tensor | tuple[torch.Tensor, torch.Tensor]]) -> dict[str, float]:
-        """The numbers by their names: fid5k, kid5k, precision5k, recall5k, density5k, coverage5k, accuracy5k, accuracy5k_class3, modes26k,
-        modes26k_kl; those of networks other than Inception are called fd_NETWORK_5k, precision_NETWORK_5k and so on.
+        """The numbers by their names: fid5k, kid5k, precision5k, recall5k, density5k, coverage5k,
+        accuracy5k, accuracy5k_class3, modes26k, modes26k_kl; those of networks other than Inception
+        are called fd_NETWORK_5k, precision_NETWORK_5k and so on.
 
-        generate(n): n images, uint8 [n, C, H, W] on any device, or a pair of them and the classes asked for (int64 [n], or None). It is called with
-        batch_size or less until there are num_generated. The first call also computes what the cache does not hold of the real images.
+        generate(n): n images, uint8 [n, C, H, W] on any device, or a pair of them and the classes
+        asked for (int64 [n], or None). It is called with batch_size or less until there are
+        num_generated. The first call also computes what the cache does not hold of the real images.
         """
         generated = Generated(self.metrics, self._network, self._judges, self._device)
         with fp32_arithmetic():
@@ -51,7 +69,9 @@ class Evaluator:
                     advance(num)
             return {name: value for metric in self.metrics for name, value in self._numbers(metric, generated).items()}
 
-    def _received(self, answer: torch.Tensor | tuple[torch.Tensor, torch.Tensor], num: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def _received(
+        self, answer: torch.Tensor | tuple[torch.Tensor, torch.Tensor], num: int
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         images, asked = answer if isinstance(answer, tuple) else (answer, None)
         height, width, channels = self._real.img_shape
         if images.dtype != torch.uint8 or images.shape != (num, channels, height, width):
@@ -63,8 +83,15 @@ class Evaluator:
         if metric.kind in self._judges:
             numbers = self._judges[metric.kind].numbers(generated.verdicts(metric.kind, metric.num))
             return {metric.label("") + suffix: value for suffix, value in numbers.items()}
-        compute = {"fid": self._frechet, "kid": self._kernel, "pr": self._precision_recall, "dc": self._density_coverage}[metric.kind]
-        return {metric.label(self._network.name, quantity): value for quantity, value in compute(metric, generated).items()}
+        compute = {
+            "fid": self._frechet,
+            "kid": self._kernel,
+            "pr": self._precision_recall,
+            "dc": self._density_coverage,
+        }[metric.kind]
+        return {
+            metric.label(self._network.name, quantity): value for quantity, value in compute(metric, generated).items()
+        }
 
     def _frechet(self, metric: Metric, generated: Generated) -> dict[str, float]:
         real = self._reals.target(self._real.num_images if metric.full else metric.num)
@@ -83,7 +110,9 @@ class Evaluator:
 
     def _density_coverage(self, metric: Metric, generated: Generated) -> dict[str, float]:
         real, k = self._reals.features(metric.num), precision_recall.DC_NEIGHBOURS
-        density, coverage = precision_recall.density_and_coverage(real, precision_recall.squared_radii(real, k), generated.features(metric.num), k)
+        density, coverage = precision_recall.density_and_coverage(
+            real, precision_recall.squared_radii(real, k), generated.features(metric.num), k
+        )
         return {"density": density, "coverage": coverage}
 
     def _notes(self) -> Iterator[str]:

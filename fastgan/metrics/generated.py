@@ -1,4 +1,6 @@
-"""What metrics keep of the generated images: running moments, the features of the first ones, verdicts; never an image."""
+"""What metrics keep of the generated images: running moments, the features of the first ones,
+verdicts; never an image.
+"""
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -10,9 +12,13 @@ from fastgan.metrics.names import Metric, counts
 
 
 class Generated:
-    """Fed by `add`, portion by portion, of which none may reach across a number that a metric asks for (see `portions`)."""
+    """Fed by `add`, portion by portion, of which none may reach across a number that a metric asks
+    for (see `portions`).
+    """
 
-    def __init__(self, metrics: Sequence[Metric], network: nn.Module | None, judges: Mapping[str, Judge], device: torch.device):
+    def __init__(
+        self, metrics: Sequence[Metric], network: nn.Module | None, judges: Mapping[str, Judge], device: torch.device
+    ):
         self._network, self._judges, self._num = network, judges, 0
         self.moments = {num: RunningMoments(network.num_features, device) for num in counts(metrics, "fid")}
         self._num_kept = max(counts(metrics, "kid", "pr", "dc"), default=0)
@@ -21,7 +27,10 @@ class Generated:
         self._features, self._verdicts = [], {kind: [] for kind in judges}
 
     def add(self, images: torch.Tensor, asked: torch.Tensor | None) -> None:
-        """images: uint8 [N, C, H, W] on the device. asked: the classes asked for, int64 [N], or None."""
+        """images: uint8 [N, C, H, W] on the device.
+
+        asked: the classes asked for, int64 [N], or None.
+        """
         if self._num < self._num_featured:
             self._add_features(self._network(images))
         for kind, judge in self._judges.items():
@@ -30,7 +39,9 @@ class Generated:
         self._num += len(images)
 
     def features(self, num: int) -> torch.Tensor:
-        """float32 [num, num_features] of the first images; at most as many as kid, pr and dc ask for."""
+        """float32 [num, num_features] of the first images; at most as many as kid, pr and dc ask
+        for.
+        """
         self._features = [torch.cat(self._features)]
         return self._features[0][:num]
 
@@ -47,7 +58,9 @@ class Generated:
 
 
 def portions(metrics: Sequence[Metric], batch_size: int) -> list[int]:
-    """Numbers of images to ask a generator for, batch_size or less each, so that every number that a metric asks for is the sum of the first ones."""
+    """Numbers of images to ask a generator for, batch_size or less each, so that every number that
+    a metric asks for is the sum of the first ones.
+    """
     wanted, done, sizes = counts(metrics, *{metric.kind for metric in metrics}), 0, []
     for num in wanted:
         whole, rest = divmod(num - done, batch_size)

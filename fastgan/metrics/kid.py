@@ -1,7 +1,9 @@
-"""The kernel distance between two sets of features (KID; Binkowski et al. 2018): the squared maximum mean discrepancy with the kernel (x.y/d + 1)^3.
+"""The kernel distance between two sets of features (KID; Binkowski et al. 2018): the squared
+maximum mean discrepancy with the kernel (x.y/d + 1)^3.
 
-The papers average the unbiased estimate over random subsets of 1000. Here every pair of features counts once: the same expectation, the smallest
-variance that an unbiased estimate can have, no random numbers, and for 5000 images a sixth of the products of a hundred subsets.
+The papers average the unbiased estimate over random subsets of 1000. Here every pair of features
+counts once: the same expectation, the smallest variance that an unbiased estimate can have, no
+random numbers, and for 5000 images a sixth of the products of a hundred subsets.
 """
 import torch
 
@@ -26,7 +28,10 @@ def cross_similarity(real: torch.Tensor, fake: torch.Tensor) -> float:
 
 
 def kernel_distance(real: torch.Tensor, fake: torch.Tensor, real_similarity: float | None = None) -> float:
-    """The unbiased estimate, which may be below 0. real_similarity: self_similarity(real), where it is known already."""
+    """The unbiased estimate, which may be below 0.
+
+    real_similarity: self_similarity(real), where it is known already.
+    """
     within_real = self_similarity(real) if real_similarity is None else real_similarity
     return within_real + self_similarity(fake) - 2 * cross_similarity(real, fake)
 

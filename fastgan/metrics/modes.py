@@ -1,4 +1,6 @@
-"""Mode collapse in figures: how many modes of a known distribution samples reach, and how evenly; whether the class that was asked for comes."""
+"""Mode collapse in figures: how many modes of a known distribution samples reach, and how evenly;
+whether the class that was asked for comes.
+"""
 from collections.abc import Callable
 
 import torch
@@ -6,13 +8,18 @@ import torch
 NUM_STACKED = 1000  # modes of stacked digits: one digit each in red, green and blue
 
 
-def mixture_coverage(samples: torch.Tensor, centres: torch.Tensor, std: float, min_samples: int = 1) -> dict[str, float]:
-    """How samples [n, d] cover a mixture of equally likely Gaussians around `centres` [m, d], each of standard deviation `std` in every direction.
+def mixture_coverage(
+    samples: torch.Tensor, centres: torch.Tensor, std: float, min_samples: int = 1
+) -> dict[str, float]:
+    """How samples [n, d] cover a mixture of equally likely Gaussians around `centres` [m, d], each
+    of standard deviation `std` in every direction.
 
-    The rule of the literature on rings and grids (Srivastava et al. 2017, Lin et al. 2018): a sample is of high quality within 3 std of the nearest
-    centre, and a mode counts as covered when at least one such sample is there, or `min_samples` of them. Of true samples in the plane 98.9 % are of
-    high quality. Gives modes (0 to m), high_quality (0 to 1) and kl, KL(samples || uniform) in nats, 0 to log m, for which every sample counts to its
-    nearest mode. Samples that are not finite are of no quality and count to no mode; kl of none is infinite.
+    The rule of the literature on rings and grids (Srivastava et al. 2017, Lin et al. 2018): a
+    sample is of high quality within 3 std of the nearest centre, and a mode counts as covered when
+    at least one such sample is there, or `min_samples` of them. Of true samples in the plane 98.9 %
+    are of high quality. Gives modes (0 to m), high_quality (0 to 1) and kl, KL(samples || uniform)
+    in nats, 0 to log m, for which every sample counts to its nearest mode. Samples that are not
+    finite are of no quality and count to no mode; kl of none is infinite.
     """
     finite = samples[samples.isfinite().all(1)]
     distances, nearest = torch.cdist(finite.double(), centres.double()).min(1)
@@ -27,33 +34,41 @@ def mixture_coverage(samples: torch.Tensor, centres: torch.Tensor, std: float, m
 
 
 def stacked_digits(images: torch.Tensor, classify: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-    """The modes int64 [N], 100 red + 10 green + blue, of stacked digits uint8 [N, 3, H, W]. classify: of [N, 1, H, W], digits int64 [N]."""
+    """The modes int64 [N], 100 red + 10 green + blue, of stacked digits uint8 [N, 3, H, W].
+
+    classify: of [N, 1, H, W], digits int64 [N].
+    """
     red, green, blue = (classify(images[:, channel:channel + 1]) for channel in range(3))
     return 100 * red + 10 * green + blue
 
 
 def mode_coverage(modes: torch.Tensor, real_share: torch.Tensor) -> dict[str, float]:
-    """How samples that lie in `modes` int64 [N] cover the modes of the real distribution, real_share [m] (Metz et al. 2016).
+    """How samples that lie in `modes` int64 [N] cover the modes of the real distribution,
+    real_share [m] (Metz et al. 2016).
 
-    Gives modes, the number of those in which there is a sample, and kl, KL(samples || real) in nats: infinite where a sample lies in a mode that the
-    real set has not.
+    Gives modes, the number of those in which there is a sample, and kl, KL(samples || real) in
+    nats: infinite where a sample lies in a mode that the real set has not.
     """
     counts = torch.bincount(modes, minlength=len(real_share))
     return {"modes": float((counts > 0).sum()), "kl": kl_divergence(counts, real_share)}
 
 
 def class_accuracy(asked: torch.Tensor, found: torch.Tensor, num_classes: int) -> tuple[float, torch.Tensor]:
-    """(share of the samples whose class is the one asked for, float64 [num_classes]: the same for each class, NaN for one that was not asked for).
+    """(share of the samples whose class is the one asked for, float64 [num_classes]: the same for
+    each class, NaN for one that was not asked for).
 
     asked, found: class numbers int64 [N], below num_classes.
     """
     right = asked == found
-    num_right = torch.bincount(asked[right], minlength=num_classes)  # weights instead would not be deterministic on CUDA
+    # Weights instead would not be deterministic on CUDA
+    num_right = torch.bincount(asked[right], minlength=num_classes)
     return right.double().mean().item(), num_right.double() / torch.bincount(asked, minlength=num_classes)
 
 
 def kl_divergence(counts: torch.Tensor, share: torch.Tensor) -> float:
-    """KL(counts / their sum || share) in nats; infinite without any count, and where there are counts without a share."""
+    """KL(counts / their sum || share) in nats; infinite without any count, and where there are
+    counts without a share.
+    """
     if counts.sum() == 0:
         return float("inf")
     seen = counts > 0  # the others add 0 log 0 = 0

@@ -5,16 +5,21 @@ from dataclasses import dataclass
 
 from fastgan.errors import UserError
 
-# Of each kind: how many images are generated where the name does not say, at most as many as there are real ones (modes: whatever their number).
+# Of each kind: how many images are generated where the name does not say, at most as many as there
+# are real ones (modes: whatever their number).
 _DEFAULT_NUM = {"fid": 50_000, "kid": 5_000, "pr": 5_000, "dc": 5_000, "accuracy": 5_000, "modes": 26_000}
 _OUTSIDE_FEATURES = ("accuracy", "modes")  # judged by classifiers of their own
-_OTHER_NETWORKS = {"fid": "fd", "kid": "kd"}  # FID and KID are distances in Inception's features; in others they are just distances
+# FID and KID are distances in Inception's features; in others they are just distances
+_OTHER_NETWORKS = {"fid": "fd", "kid": "kd"}
 _ASKED = re.compile(r"(fid|kid|pr|dc|accuracy|modes)(?:(\d+)(k?)(_full)?)?")
 
 
 @dataclass(frozen=True)
 class Metric:
-    """kind: fid | kid | pr | dc | accuracy | modes. num: generated images. full: beside all real images, else beside as many as are generated."""
+    """kind: fid | kid | pr | dc | accuracy | modes.
+
+    num: generated images. full: beside all real images, else beside as many as are generated.
+    """
 
     kind: str
     num: int
@@ -25,10 +30,11 @@ class Metric:
         return self.kind not in _OUTSIDE_FEATURES
 
     def label(self, network: str, prefix: str | None = None) -> str:
-        """What the number is called: `fid5k`, `precision5k`, and with a network other than Inception `fd_NETWORK_5k`, `precision_NETWORK_5k`.
+        """What the number is called: `fid5k`, `precision5k`, and with a network other than
+        Inception `fd_NETWORK_5k`, `precision_NETWORK_5k`.
 
-        prefix: instead of the kind, where a kind gives several numbers. Only Inception's distances are comparable with those of papers, so only
-        they have the papers' names.
+        prefix: instead of the kind, where a kind gives several numbers. Only Inception's distances
+        are comparable with those of papers, so only they have the papers' names.
         """
         count = short_count(self.num) + ("_full" if self.full else "")
         prefix = prefix or self.kind
@@ -38,10 +44,12 @@ class Metric:
 
 
 def parse(asked: str | Iterable[str], num_real: int) -> tuple[Metric, ...]:
-    """The metrics of `fid5k,kid5k,pr5k,dc5k`: a kind, a number of generated images (5000 or 5k), and `_full`, which only fid knows.
+    """The metrics of `fid5k,kid5k,pr5k,dc5k`: a kind, a number of generated images (5000 or 5k),
+    and `_full`, which only fid knows.
 
-    Without a number: fid is the paper's, 50 000 images, or as many as there are real ones where those are fewer, beside all `num_real` real images.
-    Raises UserError for other names and for less than two images.
+    Without a number: fid is the paper's, 50 000 images, or as many as there are real ones where
+    those are fewer, beside all `num_real` real images. Raises UserError for other names and for
+    less than two images.
     """
     names = [name.strip() for name in (asked.split(",") if isinstance(asked, str) else asked)]
     metrics = [_parse_one(name, num_real) for name in names if name]
@@ -61,7 +69,9 @@ def is_of_one_class(label: str) -> bool:
 
 
 def lower_is_better(label: str) -> bool:
-    """Whether the smaller of two numbers of this name is the better one: of distances, and of KL divergences."""
+    """Whether the smaller of two numbers of this name is the better one: of distances, and of KL
+    divergences.
+    """
     return label.startswith(("fid", "fd_", "kid", "kd_")) or label.endswith("_kl")
 
 

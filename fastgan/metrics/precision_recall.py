@@ -1,6 +1,8 @@
-"""How two sets of features cover each other, each seen as balls around its points that reach to the k-th nearest neighbour.
+"""How two sets of features cover each other, each seen as balls around its points that reach to the
+k-th nearest neighbour.
 
-Precision and recall: Kynkaanniemi et al. 2019, k = 3. Density and coverage: Naeem et al. 2020, k = 5.
+Precision and recall: Kynkaanniemi et al. 2019, k = 3. Density and coverage: Naeem et al. 2020, k =
+5.
 """
 import torch
 
@@ -9,7 +11,9 @@ _ROWS = 1024  # distances of so many rows at a time: 20 MB beside 5000 features
 
 
 def squared_radii(features: torch.Tensor, k: int) -> torch.Tensor:
-    """float32 [N]: the squared distance of each feature of [N, d] to its k-th nearest other one, or to the furthest where there are fewer."""
+    """float32 [N]: the squared distance of each feature of [N, d] to its k-th nearest other one, or
+    to the furthest where there are fewer.
+    """
     k, radii = min(k, len(features) - 1), []
     for start in range(0, len(features), _ROWS):
         distances = squared_distances(features[start:start + _ROWS], features)
@@ -19,13 +23,18 @@ def squared_radii(features: torch.Tensor, k: int) -> torch.Tensor:
 
 
 def precision(real: torch.Tensor, radii: torch.Tensor, fake: torch.Tensor) -> float:
-    """The share of the fake features that lie in a ball around a real one. With the roles exchanged: recall."""
+    """The share of the fake features that lie in a ball around a real one.
+
+    With the roles exchanged: recall.
+    """
     inside = [(squared_distances(rows, real) <= radii).any(1) for rows in fake.split(_ROWS)]
     return torch.cat(inside).double().mean().item()
 
 
 def density_and_coverage(real: torch.Tensor, radii: torch.Tensor, fake: torch.Tensor, k: int) -> tuple[float, float]:
-    """(in how many of the balls around real features a fake one lies, divided by k; the share of these balls in which there is a fake one)."""
+    """(in how many of the balls around real features a fake one lies, divided by k; the share of
+    these balls in which there is a fake one).
+    """
     num_inside, is_covered = 0, torch.zeros_like(radii, dtype=torch.bool)
     for rows in fake.split(_ROWS):
         inside = squared_distances(rows, real) <= radii
@@ -35,7 +44,9 @@ def density_and_coverage(real: torch.Tensor, radii: torch.Tensor, fake: torch.Te
 
 
 def squared_distances(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """float32 [N, M] of the rows of [N, d] and [M, d], by one product; around the mean of y, since far from 0 the product's rounding would show."""
+    """float32 [N, M] of the rows of [N, d] and [M, d], by one product; around the mean of y, since
+    far from 0 the product's rounding would show.
+    """
     centre = y.mean(0)
     x, y = x - centre, y - centre
     return torch.addmm(y.square().sum(1), x, y.T, alpha=-2).add_(x.square().sum(1, keepdim=True)).clamp_(min=0)

@@ -1,4 +1,6 @@
-"""What metrics need to know of the real images, computed once and kept: another run on the same set starts from it."""
+"""What metrics need to know of the real images, computed once and kept: another run on the same set
+starts from it.
+"""
 from collections.abc import Collection, Iterator
 
 import torch
@@ -14,15 +16,29 @@ _RECIPE = 1  # counts up when the same images and weights give other statistics
 
 
 class RealFeatures:
-    """The features of a set's images in one network, on `device`; what was asked for once stays there.
+    """The features of a set's images in one network, on `device`; what was asked for once stays
+    there.
 
-    num: of images, spread over the set; more than there are means all of them. wanted: the nums whose features will be asked for, so that a
-    Gaussian of as many costs no pass of its own.
+    num: of images, spread over the set; more than there are means all of them. wanted: the nums
+    whose features will be asked for, so that a Gaussian of as many costs no pass of its own.
     """
 
-    def __init__(self, real: ImageSet, network: nn.Module, device: torch.device, batch_size: int, progress: bool = False,
-                 wanted: Collection[int] = ()):
-        self._real, self._network, self._device, self._batch_size, self._progress = real, network, device, batch_size, progress
+    def __init__(
+        self,
+        real: ImageSet,
+        network: nn.Module,
+        device: torch.device,
+        batch_size: int,
+        progress: bool = False,
+        wanted: Collection[int] = (),
+    ):
+        self._real, self._network, self._device, self._batch_size, self._progress = (
+            real,
+            network,
+            device,
+            batch_size,
+            progress,
+        )
         self._wanted = {min(num, real.num_images) for num in wanted}
         self._targets, self._features = {}, {}
 

@@ -1,4 +1,7 @@
-"""The networks of the presets, built by name. Plain nn.Modules: z (and classes) -> image, image (and classes) -> logits."""
+"""The networks of the presets, built by name.
+
+Plain nn.Modules: z (and classes) -> image, image (and classes) -> logits.
+"""
 from torch import nn
 
 from fastgan.config import DCGAN_RESOLUTIONS, ModelConfig
@@ -11,16 +14,23 @@ POWERS_OF_2 = tuple(2**power for power in range(4, 11))  # 16 to 1024
 
 
 def build(model: ModelConfig) -> Pair:
-    """(G, D) in fp32 on the CPU, initialised from torch's global generator. Resolution, channels and number of classes must be known by now.
+    """(G, D) in fp32 on the CPU, initialised from torch's global generator.
 
-    Raises UserError for a resolution that the architecture cannot make, and for classes that it cannot be told.
+    Resolution, channels and number of classes must be known by now.
+
+    Raises UserError for a resolution that the architecture cannot make, and for classes that it
+    cannot be told.
     """
     builder, knows_classes = BUILDERS[model.architecture]
     allowed = sizes(model)
     if allowed is not None and model.img_resolution not in allowed:
-        raise UserError(f"--resolution {model.img_resolution} is not one that {model.architecture} can make: {', '.join(map(str, allowed))}")
+        raise UserError(
+            f"--resolution {model.img_resolution} is not one that {model.architecture} can make: {', '.join(map(str, allowed))}"
+        )
     if model.c_dim and not knows_classes:
-        raise UserError(f"the networks of {model.architecture} cannot be told classes: leave out --cond, or take another preset")
+        raise UserError(
+            f"the networks of {model.architecture} cannot be told classes: leave out --cond, or take another preset"
+        )
     return builder(model)
 
 
@@ -38,7 +48,9 @@ def sizes(model: ModelConfig) -> tuple[int, ...] | None:
 def _dcgan(model: ModelConfig) -> Pair:
     size, c_dim = (model.img_resolution, model.img_channels), model.c_dim
     if not c_dim:
-        return dcgan.Generator(*size, model.z_dim, model.ngf, model.G_norm), dcgan.Discriminator(*size, model.ndf, model.D_norm)
+        return dcgan.Generator(*size, model.z_dim, model.ngf, model.G_norm), dcgan.Discriminator(
+            *size, model.ndf, model.D_norm
+        )
     if model.conditioning == "concat":
         G = dcgan.ConcatGenerator(*size, model.z_dim, model.ngf, c_dim, model.G_norm)
         return G, dcgan.ConcatDiscriminator(*size, model.ndf, c_dim, model.D_norm)
@@ -56,11 +68,15 @@ def _mlp(model: ModelConfig) -> Pair:
 
 
 def _samples(model: ModelConfig) -> Pair:
-    return mlp.SampleGenerator(model.z_dim, model.G_hidden, model.G_activation), mlp.SampleDiscriminator(model.D_hidden, model.D_activation)
+    return mlp.SampleGenerator(model.z_dim, model.G_hidden, model.G_activation), mlp.SampleDiscriminator(
+        model.D_hidden, model.D_activation
+    )
 
 
 def _points(model: ModelConfig) -> Pair:
-    return mlp.PointGenerator(model.z_dim, model.G_hidden, model.G_activation), mlp.PointDiscriminator(model.D_hidden, model.D_activation)
+    return mlp.PointGenerator(model.z_dim, model.G_hidden, model.G_activation), mlp.PointDiscriminator(
+        model.D_hidden, model.D_activation
+    )
 
 
 def _resnet(model: ModelConfig) -> Pair:
@@ -86,12 +102,20 @@ def _conv(model: ModelConfig) -> Pair:
 def _biggan(model: ModelConfig) -> Pair:
     widths, num_down = _down_widths(model)
     init = "orthogonal" if model.shared_dim else "normal"
-    G = biggan.Generator(_up_widths(model), model.img_channels, model.z_dim, model.c_dim, model.shared_dim, model.attention, init)
-    return G, biggan.Discriminator(widths, num_down, model.img_resolution, model.img_channels, model.c_dim, model.attention, init)
+    G = biggan.Generator(
+        _up_widths(model), model.img_channels, model.z_dim, model.c_dim, model.shared_dim, model.attention, init
+    )
+    return G, biggan.Discriminator(
+        widths, num_down, model.img_resolution, model.img_channels, model.c_dim, model.attention, init
+    )
 
 
 def _stylegan2(model: ModelConfig) -> Pair:
-    size, channels, c_dim = (model.img_resolution, model.img_channels), (model.channel_base, model.channel_max), model.c_dim
+    size, channels, c_dim = (
+        (model.img_resolution, model.img_channels),
+        (model.channel_base, model.channel_max),
+        model.c_dim,
+    )
     G = stylegan2.Generator(*size, model.z_dim, model.w_dim, c_dim, *channels, model.mapping_layers, model.style_mixing)
     architecture = "resnet" if model.D_skips else "orig"
     return G, stylegan2.Discriminator(*size, c_dim, *channels, architecture, model.mbstd_group, model.mapping_layers)
@@ -103,8 +127,12 @@ def _lightweight(model: ModelConfig) -> Pair:
 
 
 def _r3gan(model: ModelConfig) -> Pair:
-    stages = tuple(each[:model.img_resolution.bit_length() - 2] for each in (model.widths, model.cardinalities, model.blocks))
-    return r3gan.Generator(model.img_channels, model.z_dim, *stages, model.c_dim), r3gan.Discriminator(model.img_channels, *stages, model.c_dim)
+    stages = tuple(
+        each[: model.img_resolution.bit_length() - 2] for each in (model.widths, model.cardinalities, model.blocks)
+    )
+    return r3gan.Generator(model.img_channels, model.z_dim, *stages, model.c_dim), r3gan.Discriminator(
+        model.img_channels, *stages, model.c_dim
+    )
 
 
 def _up_widths(model: ModelConfig) -> tuple[int, ...]:
@@ -115,7 +143,10 @@ def _up_widths(model: ModelConfig) -> tuple[int, ...]:
 
 
 def _down_widths(model: ModelConfig) -> tuple[tuple[int, ...], int]:
-    """(widths of D's blocks, how many of them halve the image). Tapered: down to 4x4 and one more block; otherwise to 8x8 and two more."""
+    """(widths of D's blocks, how many of them halve the image).
+
+    Tapered: down to 4x4 and one more block; otherwise to 8x8 and two more.
+    """
     if model.taper:
         halving = tapered_widths(model.img_resolution, model.ndf)[::-1][:-1]
         return (*halving, halving[-1]), len(halving)

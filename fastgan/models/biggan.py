@@ -1,4 +1,5 @@
-"""BigGAN (Brock et al., 2019, arXiv 1809.11096) for square images of 4 * 2^k pixels, with labels: in its form for 128x128 and in that for CIFAR-10.
+"""BigGAN (Brock et al., 2019, arXiv 1809.11096) for square images of 4 * 2^k pixels, with labels:
+in its form for 128x128 and in that for CIFAR-10.
 
 Truncated z is the caller's: a G of any z takes it.
 """
@@ -17,13 +18,17 @@ SPECTRAL_EPS = 1e-6
 
 
 class Generator(nn.Module):
-    """z [N, z_dim], c int64 [N] (None where c_dim is 0) -> images [N, img_channels, R, R] in [-1, 1].
+    """z [N, z_dim], c int64 [N] (None where c_dim is 0) -> images [N, img_channels, R, R] in [-1,
+    1].
 
-    widths: of the 4x4 image and of what each block makes of it, so R is 4 << (len(widths) - 1); tapered_widths(128, 96) is the paper's.
-    shared_dim: of the one embedding of the class that, beside its own part of z, makes gain and bias in every block's BatchNorm; then z_dim is a
-    multiple of len(widths), as the 4x4 image has its part too. 0: gain and bias are embeddings of the class, and all of z goes into the 4x4 image.
-    attention: the resolution that has self-attention, 0 for none. init: orthogonal | normal (standard deviation 0.02).
-    Every weight but those of embeddings is spectrally normalised. Raises UserError for a z_dim that cannot be cut into parts.
+    widths: of the 4x4 image and of what each block makes of it, so R is 4 << (len(widths) - 1);
+    tapered_widths(128, 96) is the paper's. shared_dim: of the one embedding of the class that,
+    beside its own part of z, makes gain and bias in every block's BatchNorm; then z_dim is a
+    multiple of len(widths), as the 4x4 image has its part too. 0: gain and bias are embeddings of
+    the class, and all of z goes into the 4x4 image. attention: the resolution that has
+    self-attention, 0 for none. init: orthogonal | normal (standard deviation 0.02). Every weight
+    but those of embeddings is spectrally normalised. Raises UserError for a z_dim that cannot be
+    cut into parts.
     """
 
     def __init__(
@@ -38,17 +43,25 @@ class Generator(nn.Module):
     ):
         super().__init__()
         if shared_dim and z_dim % len(widths):
-            raise UserError(f"z_dim {z_dim} cannot be cut into {len(widths)} equal parts, one for every scale of G: take a multiple of {len(widths)}")
+            raise UserError(
+                f"z_dim {z_dim} cannot be cut into {len(widths)} equal parts, one for every scale of G: take a multiple of {len(widths)}"
+            )
         self.num_parts = len(widths) if shared_dim else 1
         part_dim = z_dim // self.num_parts
         self.embed = nn.Embedding(c_dim, shared_dim) if c_dim and shared_dim else None
         norm = _conditional_norm(c_dim, part_dim + shared_dim * (self.embed is not None) if shared_dim else 0)
 
         self.input = nn.Linear(part_dim, widths[0] * 16)
-        self.blocks = nn.ModuleList(UpBlock(fan_in, fan_out, norm) for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True))
+        self.blocks = nn.ModuleList(
+            UpBlock(fan_in, fan_out, norm) for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True)
+        )
         attended = [attention == 8 << level for level in range(len(self.blocks))]
-        self.attentions = nn.ModuleList(SelfAttention(width) if is_on else nn.Identity() for width, is_on in zip(widths[1:], attended, strict=True))
-        self.output = nn.Sequential(BatchNorm2d(widths[-1], "relu"), nn.Identity(), nn.Conv2d(widths[-1], img_channels, 3, padding=1), nn.Tanh())
+        self.attentions = nn.ModuleList(
+            SelfAttention(width) if is_on else nn.Identity() for width, is_on in zip(widths[1:], attended, strict=True)
+        )
+        self.output = nn.Sequential(
+            BatchNorm2d(widths[-1], "relu"), nn.Identity(), nn.Conv2d(widths[-1], img_channels, 3, padding=1), nn.Tanh()
+        )
         _init(self, init)
         normalise_weights(self, "spectral", SPECTRAL_EPS, embeddings=False)
 
@@ -70,10 +83,12 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images [N, img_channels, R, R], c int64 [N] (None where c_dim is 0) -> logits [N], by l(h) + <embed(c), h>, h the sum of the last features.
+    """Images [N, img_channels, R, R], c int64 [N] (None where c_dim is 0) -> logits [N], by l(h) +
+    <embed(c), h>, h the sum of the last features.
 
-    widths: of what each block makes; the first num_down of them halve the image. attention: the resolution behind a block that has self-attention,
-    0 for none. init: as Generator has it. Every weight is spectrally normalised.
+    widths: of what each block makes; the first num_down of them halve the image. attention: the
+    resolution behind a block that has self-attention, 0 for none. init: as Generator has it. Every
+    weight is spectrally normalised.
     """
 
     def __init__(
@@ -102,34 +117,42 @@ class Discriminator(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """[N, C, H, W] -> the same, H and W even: every pixel looks at the 2x2 maxima of all others (Zhang et al., 2019, arXiv 1805.08318).
+    """[N, C, H, W] -> the same, H and W even: every pixel looks at the 2x2 maxima of all others
+    (Zhang et al., 2019, arXiv 1805.08318).
 
-    `strength` [] starts at 0: the layer as the identity. Matrix products and a softmax, which have gradients of any order; they hold
-    N * H * W * (H * W / 4) numbers in memory.
+    `strength` [] starts at 0: the layer as the identity. Matrix products and a softmax, which have
+    gradients of any order; they hold N * H * W * (H * W / 4) numbers in memory.
     """
 
     def __init__(self, num_channels: int):
         super().__init__()
-        self.query, self.key = nn.Conv2d(num_channels, num_channels // 8, 1, bias=False), nn.Conv2d(num_channels, num_channels // 8, 1, bias=False)
+        self.query, self.key = (
+            nn.Conv2d(num_channels, num_channels // 8, 1, bias=False),
+            nn.Conv2d(num_channels, num_channels // 8, 1, bias=False),
+        )
         self.value = nn.Conv2d(num_channels, num_channels // 2, 1, bias=False)
         self.output = nn.Conv2d(num_channels // 2, num_channels, 1, bias=False)
         self.strength = nn.Parameter(torch.zeros(()))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         query = self.query(x).flatten(2)  # [N, C / 8, H W]
-        key, value = (F.max_pool2d(layer(x), 2).flatten(2) for layer in (self.key, self.value))  # [N, C / 8 and C / 2, H W / 4]
+        # [N, C / 8 and C / 2, H W / 4]
+        key, value = (F.max_pool2d(layer(x), 2).flatten(2) for layer in (self.key, self.value))
         weights = torch.softmax(query.transpose(1, 2) @ key, 2).to(value.dtype)  # [N, H W, H W / 4]
         seen = (weights @ value.transpose(1, 2)).transpose(1, 2).unflatten(2, x.shape[2:])
         return x + self.strength * self.output(seen)
 
 
 def _conditional_norm(c_dim: int, condition_dim: int) -> Norm:
-    """BatchNorm whose gain and bias are linear in a vector of condition_dim, or embeddings of the class where that is 0, or plain without classes;
-    with a ReLU."""
+    """BatchNorm whose gain and bias are linear in a vector of condition_dim, or embeddings of the
+    class where that is 0, or plain without classes; with a ReLU.
+    """
 
     def make(num_channels: int) -> nn.Module:
         if condition_dim:
-            return ClassBatchNorm2d(num_channels, *(nn.Linear(condition_dim, num_channels, bias=False) for _ in range(2)))
+            return ClassBatchNorm2d(
+                num_channels, *(nn.Linear(condition_dim, num_channels, bias=False) for _ in range(2))
+            )
         if c_dim:
             return ClassBatchNorm2d(num_channels, *(nn.Embedding(c_dim, num_channels) for _ in range(2)))
         return BatchNorm2d(num_channels, "relu")
@@ -138,7 +161,9 @@ def _conditional_norm(c_dim: int, condition_dim: int) -> Norm:
 
 
 def _init(network: nn.Module, init: str) -> None:
-    """Orthogonal weights (Saxe et al., 2014), or normal ones of standard deviation 0.02; zero biases."""
+    """Orthogonal weights (Saxe et al., 2014), or normal ones of standard deviation 0.02; zero
+    biases.
+    """
     for module in network.modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.Embedding):
             if init == "orthogonal":

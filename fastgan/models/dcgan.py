@@ -1,4 +1,6 @@
-"""DCGAN (Radford et al., 2015, arXiv 1511.06434) for square images of 16, 32, 64 or 128 pixels, with labels or without, under any normalisation."""
+"""DCGAN (Radford et al., 2015, arXiv 1511.06434) for square images of 16, 32, 64 or 128 pixels,
+with labels or without, under any normalisation.
+"""
 import math
 
 import torch
@@ -26,12 +28,22 @@ WITHOUT_BIAS = ("none", *OF_WEIGHTS)  # normalisations that bring no bias: the c
 class Generator(nn.Sequential):
     """z [N, z_dim] -> images [N, img_channels, R, R] in [-1, 1].
 
-    1x1 -> 4x4 by a transposed convolution (4,1,0), then doubled by transposed convolutions (4,2,1); BatchNorm and ReLU between, tanh at the end.
-    norm: batch | instance | layer | none | spectral | weight, in BatchNorm's place. c_dim: the number of classes where BatchNorm's gain and bias
-    depend on the class; then forward takes c int64 [N] as well. Raises UserError for classes with another norm than batch.
+    1x1 -> 4x4 by a transposed convolution (4,1,0), then doubled by transposed convolutions (4,2,1);
+    BatchNorm and ReLU between, tanh at the end. norm: batch | instance | layer | none | spectral |
+    weight, in BatchNorm's place. c_dim: the number of classes where BatchNorm's gain and bias
+    depend on the class; then forward takes c int64 [N] as well. Raises UserError for classes with
+    another norm than batch.
     """
 
-    def __init__(self, img_resolution: int, img_channels: int, z_dim: int = 100, ngf: int = 64, norm: str = "batch", c_dim: int = 0):
+    def __init__(
+        self,
+        img_resolution: int,
+        img_channels: int,
+        z_dim: int = 100,
+        ngf: int = 64,
+        norm: str = "batch",
+        c_dim: int = 0,
+    ):
         if c_dim and norm != "batch":
             raise UserError(f"G's normalisation {norm!r} knows no classes: take 'batch', or conditioning by 'concat'")
         widths = _widths(img_resolution, ngf)[::-1]
@@ -58,8 +70,8 @@ class Generator(nn.Sequential):
 class Discriminator(nn.Sequential):
     """Images [N, img_channels, R, R] -> logits [N].
 
-    Halved by convolutions (4,2,1) down to 4x4, then (4,1,0) to one logit; LeakyReLU 0.2, BatchNorm from the second layer, or another norm there:
-    instance | layer | none | spectral | weight.
+    Halved by convolutions (4,2,1) down to 4x4, then (4,1,0) to one logit; LeakyReLU 0.2, BatchNorm
+    from the second layer, or another norm there: instance | layer | none | spectral | weight.
     """
 
     def __init__(self, img_resolution: int, img_channels: int, ndf: int = 64, norm: str = "batch"):
@@ -84,13 +96,24 @@ class Discriminator(nn.Sequential):
         return self.head(self.features(img))
 
 
-# --- with labels: c is int64 [N], class numbers below c_dim --------------------------------------------------------------------------------------
+# --- with labels: c is int64 [N], class numbers below c_dim -----------------------------------------------------------
 
 
 class ConcatGenerator(nn.Module):
-    """A Generator that takes z [N, z_dim] beside an embedding of the class [N, embed_dim] (Mirza and Osindero, 2014, arXiv 1411.1784)."""
+    """A Generator that takes z [N, z_dim] beside an embedding of the class [N, embed_dim] (Mirza
+    and Osindero, 2014, arXiv 1411.1784).
+    """
 
-    def __init__(self, img_resolution: int, img_channels: int, z_dim: int, ngf: int, c_dim: int, norm: str = "batch", embed_dim: int = 100):
+    def __init__(
+        self,
+        img_resolution: int,
+        img_channels: int,
+        z_dim: int,
+        ngf: int,
+        c_dim: int,
+        norm: str = "batch",
+        embed_dim: int = 100,
+    ):
         super().__init__()
         self.embed = nn.Embedding(c_dim, embed_dim)  # from N(0, 1), like z
         self.layers = Generator(img_resolution, img_channels, z_dim + embed_dim, ngf, norm)
@@ -100,7 +123,9 @@ class ConcatGenerator(nn.Module):
 
 
 class ConcatDiscriminator(nn.Module):
-    """A Discriminator that sees an image and one more channel, which its class has learnt: a plane instead of c_dim constant ones."""
+    """A Discriminator that sees an image and one more channel, which its class has learnt: a plane
+    instead of c_dim constant ones.
+    """
 
     def __init__(self, img_resolution: int, img_channels: int, ndf: int, c_dim: int, norm: str = "batch"):
         super().__init__()
@@ -113,7 +138,9 @@ class ConcatDiscriminator(nn.Module):
 
 
 class ProjectionDiscriminator(nn.Module):
-    """A Discriminator whose logit is l(h) + <embed(c), h>, h [N, C] the sum over its last 4x4 features."""
+    """A Discriminator whose logit is l(h) + <embed(c), h>, h [N, C] the sum over its last 4x4
+    features.
+    """
 
     def __init__(self, img_resolution: int, img_channels: int, ndf: int, c_dim: int, norm: str = "batch"):
         super().__init__()
@@ -131,7 +158,7 @@ class ProjectionDiscriminator(nn.Module):
         return self.projection(self.layers(img).sum((2, 3)), c)
 
 
-# --- blocks --------------------------------------------------------------------------------------------------------------------------------------
+# --- blocks -----------------------------------------------------------------------------------------------------------
 
 
 def _widths(img_resolution: int, base: int) -> list[int]:
@@ -140,7 +167,9 @@ def _widths(img_resolution: int, base: int) -> list[int]:
 
 
 def _norm(name: str, num_channels: int, act: str) -> list[nn.Module]:
-    """The layers of a normalisation, if it has some, and of the activation behind it: of its place, where BatchNorm contains it."""
+    """The layers of a normalisation, if it has some, and of the activation behind it: of its place,
+    where BatchNorm contains it.
+    """
     if name == "batch":
         norms, behind = [BatchNorm2d(num_channels, act)], nn.Identity
     else:
@@ -149,7 +178,11 @@ def _norm(name: str, num_channels: int, act: str) -> list[nn.Module]:
 
 
 def _up_block(layer: Projection | Deconv, norm: str, c_dim: int) -> nn.Sequential:
-    norms = [class_batch_norm(layer.out_channels, c_dim), nn.Identity()] if c_dim else _norm(norm, layer.out_channels, "relu")
+    norms = (
+        [class_batch_norm(layer.out_channels, c_dim), nn.Identity()]
+        if c_dim
+        else _norm(norm, layer.out_channels, "relu")
+    )
     return _block(layer, norms)
 
 
@@ -160,7 +193,9 @@ def _block(layer: nn.Module, norms: list[nn.Module]) -> nn.Sequential:
 
 
 def _down_blocks(img_resolution: int, img_channels: int, ndf: int, norm: str) -> tuple[list[nn.Sequential], int]:
-    """(convolutions with what follows them, the last without its activation; the channels that they end in)."""
+    """(convolutions with what follows them, the last without its activation; the channels that they
+    end in).
+    """
     widths = _widths(img_resolution, ndf)
     bias = norm in WITHOUT_BIAS
     blocks = [nn.Sequential(StridedConv(img_channels, widths[0], bias), nn.LeakyReLU(0.2))]
@@ -171,7 +206,9 @@ def _down_blocks(img_resolution: int, img_channels: int, ndf: int, norm: str) ->
 
 
 def _head(layer: nn.Conv2d, norm: str) -> nn.Module:
-    """The last activation and layer: features [N, C, 4, 4] -> logits [N]; a Head where the layer's weight is used as it is."""
+    """The last activation and layer: features [N, C, 4, 4] -> logits [N]; a Head where the layer's
+    weight is used as it is.
+    """
     if norm in OF_WEIGHTS:
         return nn.Sequential(nn.LeakyReLU(SLOPES["leaky_relu"]), layer, nn.Flatten(0))
     return Head(layer, SLOPES["leaky_relu"])

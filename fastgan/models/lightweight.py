@@ -1,9 +1,12 @@
-"""The light-weight GAN for few images (Liu et al., 2021, arXiv 2101.04775; its authors call it FastGAN, which this project is not).
+"""The light-weight GAN for few images (Liu et al., 2021, arXiv 2101.04775; its authors call it
+FastGAN, which this project is not).
 
-For images of 16 to 1024 pixels: smaller ones than the paper's 256 leave out the levels that they do not reach. Every convolution is divided by its
-spectral norm, none has a bias. What differs from the paper, and why: G gives one image, where the paper's gives a second one of 128 pixels to the
-second discriminator, which here judges a smaller copy of the image itself; reconstructions are compared by L1 at the decoders' resolution, not by
-LPIPS, whose trained VGG does not come with this package; each image draws its own quadrant to reconstruct; tanh ends G at every size.
+For images of 16 to 1024 pixels: smaller ones than the paper's 256 leave out the levels that they do
+not reach. Every convolution is divided by its spectral norm, none has a bias. What differs from the
+paper, and why: G gives one image, where the paper's gives a second one of 128 pixels to the second
+discriminator, which here judges a smaller copy of the image itself; reconstructions are compared by
+L1 at the decoders' resolution, not by LPIPS, whose trained VGG does not come with this package;
+each image draws its own quadrant to reconstruct; tanh ends G at every size.
 """
 
 import torch
@@ -15,7 +18,8 @@ from fastgan.nn.layers import SLOPES, BatchNorm2d, Projection, dcgan_init
 from fastgan.nn.norms import normalise_weights
 
 SIZES = (16, 32, 64, 128, 256, 512, 1024)
-G_CHANNELS = {4: 1024, 8: 512, 16: 256, 32: 128, 64: 128, 128: 64, 256: 32, 512: 16, 1024: 8}  # behind the level of that size
+# Behind the level of that size
+G_CHANNELS = {4: 1024, 8: 512, 16: 256, 32: 128, 64: 128, 128: 64, 256: 32, 512: 16, 1024: 8}
 NOISY_SIZES = (8, 32, 128, 512)  # levels of G with two convolutions and noise; the others have one and none
 G_GATES = {64: 4, 128: 8, 256: 16, 512: 32}  # channels of the level of this size are weighed by the one of that size
 D_CHANNELS = {512: 8, 256: 16, 128: 32, 64: 64, 32: 128, 16: 256, 8: 512}
@@ -30,18 +34,26 @@ LARGEST_MAP = 256  # D's first features, whatever the size of the image
 class Generator(nn.Module):
     """z [N, z_dim] -> images [N, img_channels, R, R] in [-1, 1].
 
-    Levels double the image by nearest neighbours; the fine ones' channels are weighed by gates that look at a level 16 times smaller (skip-layer
-    excitation), which images below 64 pixels do not have. Noise is added while training only, so that a z has one image.
+    Levels double the image by nearest neighbours; the fine ones' channels are weighed by gates that
+    look at a level 16 times smaller (skip-layer excitation), which images below 64 pixels do not
+    have. Noise is added while training only, so that a z has one image.
     """
 
     def __init__(self, img_resolution: int, img_channels: int, z_dim: int = 256, width: float = 1.0):
-        """width: multiplies the numbers of channels. Raises UserError for a resolution that is not in SIZES."""
+        """width: multiplies the numbers of channels.
+
+        Raises UserError for a resolution that is not in SIZES.
+        """
         super().__init__()
         _check_resolution(img_resolution)
         channels = {size: _scaled(number, width) for size, number in G_CHANNELS.items() if size <= img_resolution}
         self.first = nn.Sequential(Projection(z_dim, 2 * channels[4]), BatchNorm2d(2 * channels[4]), nn.GLU(dim=1))
-        self.levels = nn.ModuleDict({str(size): _up(channels[size // 2], channels[size], size in NOISY_SIZES) for size in channels if size > 4})
-        self.gates = nn.ModuleDict({str(to): Gate(channels[size], channels[to], size) for to, size in G_GATES.items() if to in channels})
+        self.levels = nn.ModuleDict(
+            {str(size): _up(channels[size // 2], channels[size], size in NOISY_SIZES) for size in channels if size > 4}
+        )
+        self.gates = nn.ModuleDict(
+            {str(to): Gate(channels[size], channels[to], size) for to, size in G_GATES.items() if to in channels}
+        )
         self.to_image = nn.Sequential(_conv(channels[img_resolution], img_channels, 3), nn.Tanh())
         dcgan_init(self)
         normalise_weights(self, "spectral")
@@ -55,26 +67,38 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images [N, img_channels, R, R] -> logits [N, L]: a map of 5x5 for the image, and one more for its copy of `small` pixels (1x1 at R = 16).
+    """Images [N, img_channels, R, R] -> logits [N, L]: a map of 5x5 for the image, and one more for
+    its copy of `small` pixels (1x1 at R = 16).
 
     small: min(128, R / 2), the resolution of the copy and of all reconstructions.
     """
 
     def __init__(self, img_resolution: int, img_channels: int, width: float = 1.0):
-        """width: multiplies the numbers of channels. Raises UserError for a resolution that is not in SIZES."""
+        """width: multiplies the numbers of channels.
+
+        Raises UserError for a resolution that is not in SIZES.
+        """
         super().__init__()
         _check_resolution(img_resolution)
         self.small = min(LARGEST_SMALL, img_resolution // 2)
         first = min(LARGEST_MAP, img_resolution)
         channels = {size: _scaled(number, width) for size, number in D_CHANNELS.items()}
         self.stem = _stem(img_resolution, img_channels, channels)
-        self.levels = nn.ModuleDict({str(size): Down(channels[2 * size], channels[size]) for size in channels if size < first})
-        self.gates = nn.ModuleDict({str(to): Gate(channels[size], channels[to], size) for to, size in D_GATES.items() if size <= first})
+        self.levels = nn.ModuleDict(
+            {str(size): Down(channels[2 * size], channels[size]) for size in channels if size < first}
+        )
+        self.gates = nn.ModuleDict(
+            {str(to): Gate(channels[size], channels[to], size) for to, size in D_GATES.items() if size <= first}
+        )
         logit_channels = _scaled(LOGIT_CHANNELS, width)
-        self.judge = nn.Sequential(*_normalised(_conv(channels[8], logit_channels, 1)), nn.Conv2d(logit_channels, 1, 4, bias=False))
+        self.judge = nn.Sequential(
+            *_normalised(_conv(channels[8], logit_channels, 1)), nn.Conv2d(logit_channels, 1, 4, bias=False)
+        )
 
         small_end = min(8, self.small // 2)  # what the second discriminator shrinks its image to
-        small_channels = [_scaled(number, width) for size, number in SMALL_CHANNELS.items() if small_end <= size < self.small]
+        small_channels = [
+            _scaled(number, width) for size, number in SMALL_CHANNELS.items() if small_end <= size < self.small
+        ]
         self.small_stem = _small_stem(img_channels, small_channels)
         self.judge_small = nn.Conv2d(small_channels[-1], 1, 4, bias=False)
 
@@ -88,16 +112,20 @@ class Discriminator(nn.Module):
         return self._logits(self._maps(img)[8], self.small_stem(self._smaller(img)))
 
     def forward_and_reconstruct(self, img: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Real images -> (logits [N, L] as D(img), reconstruction loss [N] in the dtype of the images, to be added to D's loss).
+        """Real images -> (logits [N, L] as D(img), reconstruction loss [N] in the dtype of the
+        images, to be added to D's loss).
 
-        The sum of three mean absolute differences, each at most 2: the image from D's 8x8 features, its small copy from those of the second
-        discriminator, and a quadrant, at random for each image, from a quarter of the 16x16 features. Draws from torch's default generator.
+        The sum of three mean absolute differences, each at most 2: the image from D's 8x8 features,
+        its small copy from those of the second discriminator, and a quadrant, at random for each
+        image, from a quarter of the 16x16 features. Draws from torch's default generator.
         """
         maps, small_img = self._maps(img), self._smaller(img)
         small_map = self.small_stem(small_img)
         is_top, is_left = torch.rand(2, len(img), 1, 1, 1, device=img.device) < 0.5
         part_img, part_map = (_quadrant(x, is_top, is_left) for x in (img, maps[16]))
-        loss = _mean_difference(self.decode_whole(maps[8]), small_img) + _mean_difference(self.decode_small(small_map), small_img)
+        loss = _mean_difference(self.decode_whole(maps[8]), small_img) + _mean_difference(
+            self.decode_small(small_map), small_img
+        )
         loss = loss + _mean_difference(self.decode_part(part_map), self._smaller(part_img))
         return self._logits(maps[8], small_map), loss
 
@@ -110,7 +138,9 @@ class Discriminator(nn.Module):
         return maps
 
     def _smaller(self, img: torch.Tensor) -> torch.Tensor:
-        """Any image of at least `small` pixels -> [N, img_channels, small, small], each pixel the mean of its area."""
+        """Any image of at least `small` pixels -> [N, img_channels, small, small], each pixel the
+        mean of its area.
+        """
         return _shrunk(img, img.shape[-1] // self.small)
 
     def _logits(self, big_map: torch.Tensor, small_map: torch.Tensor) -> torch.Tensor:
@@ -118,19 +148,25 @@ class Discriminator(nn.Module):
 
 
 class Gate(nn.Module):
-    """Features [N, C, size, size] -> weights in (0, 1), [N, K, 1, 1], for the channels of a level of another size."""
+    """Features [N, C, size, size] -> weights in (0, 1), [N, K, 1, 1], for the channels of a level
+    of another size.
+    """
 
     def __init__(self, fan_in: int, fan_out: int, size: int):
         super().__init__()
         self.factor = size // 4
-        self.layers = nn.Sequential(nn.Conv2d(fan_in, fan_out, 4, bias=False), nn.SiLU(), _conv(fan_out, fan_out, 1), nn.Sigmoid())
+        self.layers = nn.Sequential(
+            nn.Conv2d(fan_in, fan_out, 4, bias=False), nn.SiLU(), _conv(fan_out, fan_out, 1), nn.Sigmoid()
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.layers(_shrunk(x, self.factor))
 
 
 class Noise(nn.Module):
-    """Adds noise N(0, 1) [N, 1, H, W] times a learned number, which starts at 0; nothing in evaluation."""
+    """Adds noise N(0, 1) [N, 1, H, W] times a learned number, which starts at 0; nothing in
+    evaluation.
+    """
 
     def __init__(self):
         super().__init__()
@@ -144,7 +180,9 @@ class Noise(nn.Module):
 
 
 class Down(nn.Module):
-    """[N, C, H, W] -> [N, K, H/2, W/2]: the mean of two convolutions and of one 1x1 convolution behind a mean over 2x2."""
+    """[N, C, H, W] -> [N, K, H/2, W/2]: the mean of two convolutions and of one 1x1 convolution
+    behind a mean over 2x2.
+    """
 
     def __init__(self, fan_in: int, fan_out: int):
         super().__init__()
@@ -156,7 +194,9 @@ class Down(nn.Module):
 
 
 def _up(fan_in: int, fan_out: int, is_noisy: bool) -> nn.Sequential:
-    """[N, C, H, W] -> [N, K, 2H, 2W]; every convolution gives the 2K channels that the GLU makes K of."""
+    """[N, C, H, W] -> [N, K, 2H, 2W]; every convolution gives the 2K channels that the GLU makes K
+    of.
+    """
     layers = [nn.Upsample(scale_factor=2)]
     for channels in (fan_in, fan_out) if is_noisy else (fan_in,):
         noises = [Noise()] if is_noisy else []
@@ -177,24 +217,32 @@ def _stem(img_resolution: int, img_channels: int, channels: dict[int, int]) -> n
     if img_resolution <= LARGEST_MAP:
         return nn.Sequential(_conv(img_channels, channels[img_resolution], 3), _leaky_relu())
     first = [_halving(img_channels, channels[img_resolution // 2]), _leaky_relu()]
-    return nn.Sequential(*first, *(_normalised(_halving(channels[512], channels[256])) if img_resolution == 1024 else []))
+    return nn.Sequential(
+        *first, *(_normalised(_halving(channels[512], channels[256])) if img_resolution == 1024 else [])
+    )
 
 
 def _small_stem(img_channels: int, channels: list[int]) -> nn.Sequential:
-    """All of the second discriminator but its logits: halved to each number of channels, BatchNorm from the second on."""
+    """All of the second discriminator but its logits: halved to each number of channels, BatchNorm
+    from the second on.
+    """
     layers = [_halving(img_channels, channels[0]), _leaky_relu()]
     for fan_in, fan_out in zip(channels[:-1], channels[1:], strict=True):
         layers += _normalised(_halving(fan_in, fan_out))
     return nn.Sequential(*layers)
 
 
-def _gated(gates: nn.ModuleDict, size: int, x: torch.Tensor, maps: dict[int, torch.Tensor], sources: dict[int, int]) -> torch.Tensor:
+def _gated(
+    gates: nn.ModuleDict, size: int, x: torch.Tensor, maps: dict[int, torch.Tensor], sources: dict[int, int]
+) -> torch.Tensor:
     """x of this size, weighed by its gate where there is one."""
     return gates[str(size)](maps[sources[size]]) * x if str(size) in gates else x
 
 
 def _quadrant(x: torch.Tensor, is_top: torch.Tensor, is_left: torch.Tensor) -> torch.Tensor:
-    """[N, C, 2H, 2W] -> [N, C, H, W]: the quarter that the conditions [N, 1, 1, 1] say, image by image."""
+    """[N, C, 2H, 2W] -> [N, C, H, W]: the quarter that the conditions [N, 1, 1, 1] say, image by
+    image.
+    """
     half = x.shape[2] // 2
     rows = torch.where(is_top, x[:, :, :half], x[:, :, half:])
     return torch.where(is_left, rows[..., :half], rows[..., half:])

@@ -1,4 +1,6 @@
-"""Fully connected G and D: images (Goodfellow et al., 2014), images by class (Mirza and Osindero, 2014), samples of a 1-D density, points."""
+"""Fully connected G and D: images (Goodfellow et al., 2014), images by class (Mirza and Osindero,
+2014), samples of a 1-D density, points.
+"""
 import math
 
 import torch
@@ -14,7 +16,15 @@ DROPOUT = 0.4  # in D by class
 class Generator(nn.Module):
     """z [N, z_dim] -> images [N, C, H, W] in [-1, 1] (tanh) or [0, 1] (sigmoid)."""
 
-    def __init__(self, img_shape: tuple[int, int, int], z_dim: int, hidden: tuple[int, ...], activation: str, init: str, tanh: bool):
+    def __init__(
+        self,
+        img_shape: tuple[int, int, int],
+        z_dim: int,
+        hidden: tuple[int, ...],
+        activation: str,
+        init: str,
+        tanh: bool,
+    ):
         super().__init__()
         self.img_shape = img_shape
         self.layers = linear_stack((z_dim, *hidden, math.prod(img_shape)), activation, init)
@@ -56,12 +66,15 @@ class Discriminator(_Critic):
 
 
 class ConditionalGenerator(nn.Module):
-    """z [N, z_dim], c int64 [N] -> images [N, C, H, W] in [-1, 1]: z beside the class's embedding of c_dim numbers, through linear maps.
+    """z [N, z_dim], c int64 [N] -> images [N, C, H, W] in [-1, 1]: z beside the class's embedding
+    of c_dim numbers, through linear maps.
 
     LeakyReLU 0.2 behind each hidden map, BatchNorm before it from the second on; tanh at the end.
     """
 
-    def __init__(self, img_shape: tuple[int, int, int], z_dim: int, c_dim: int, hidden: tuple[int, ...] = (128, 256, 512, 1024)):
+    def __init__(
+        self, img_shape: tuple[int, int, int], z_dim: int, c_dim: int, hidden: tuple[int, ...] = (128, 256, 512, 1024)
+    ):
         super().__init__()
         self.img_shape = img_shape
         self.embedding = nn.Embedding(c_dim, c_dim)
@@ -77,9 +90,11 @@ class ConditionalGenerator(nn.Module):
 
 
 class ConditionalDiscriminator(nn.Module):
-    """Images [N, C, H, W], c int64 [N] -> logits [N]: the pixels beside the class's embedding of c_dim numbers, through linear maps.
+    """Images [N, C, H, W], c int64 [N] -> logits [N]: the pixels beside the class's embedding of
+    c_dim numbers, through linear maps.
 
-    LeakyReLU 0.2 behind each hidden map, dropout of 0.4 before it from the second on; no normalisation.
+    LeakyReLU 0.2 behind each hidden map, dropout of 0.4 before it from the second on; no
+    normalisation.
     """
 
     def __init__(self, img_shape: tuple[int, int, int], c_dim: int, hidden: tuple[int, ...] = (512, 512, 512)):

@@ -1,7 +1,8 @@
-"""Residual blocks that double or halve an image, as WGAN-GP, SNGAN and BigGAN have them (Gulrajani et al., 2017; Miyato et al., 2018).
+"""Residual blocks that double or halve an image, as WGAN-GP, SNGAN and BigGAN have them (Gulrajani
+et al., 2017; Miyato et al., 2018).
 
-Every block applies its norms and activations before its convolutions. The 1x1 convolution of a shortcut commutes with repeating or averaging
-pixels, and runs where there are fewer of them.
+Every block applies its norms and activations before its convolutions. The 1x1 convolution of a
+shortcut commutes with repeating or averaging pixels, and runs where there are fewer of them.
 """
 import functools
 from collections.abc import Callable
@@ -17,10 +18,11 @@ Norm = Callable[[int], nn.Module]  # channels -> a normalisation of features
 
 
 class UpBlock(nn.Module):
-    """[N, in_channels, H, W] -> [N, out_channels, 2H, 2W]: norm, ReLU, repeated pixels, conv, norm, ReLU, conv, beside a 1x1 conv.
+    """[N, in_channels, H, W] -> [N, out_channels, 2H, 2W]: norm, ReLU, repeated pixels, conv, norm,
+    ReLU, conv, beside a 1x1 conv.
 
-    norm: makes norm and ReLU together, BatchNorm by default; where it makes a ClassBatchNorm2d, forward takes what that one's gain and bias depend
-    on as well.
+    norm: makes norm and ReLU together, BatchNorm by default; where it makes a ClassBatchNorm2d,
+    forward takes what that one's gain and bias depend on as well.
     """
 
     def __init__(self, in_channels: int, out_channels: int, norm: Norm | None = None):
@@ -37,18 +39,30 @@ class UpBlock(nn.Module):
 
 
 class DownBlock(nn.Module):
-    """[N, in_channels, H, W] -> [N, out_channels, H // 2, W // 2], or H x W with down=False: norm, ReLU, conv, norm, ReLU, conv, 2x2 means.
+    """[N, in_channels, H, W] -> [N, out_channels, H // 2, W // 2], or H x W with down=False: norm,
+    ReLU, conv, norm, ReLU, conv, 2x2 means.
 
-    hidden_channels: between the two convolutions. norm: of features, none by default. first: reads an image, so that no norm and ReLU come before
-    the first convolution. The shortcut has a 1x1 convolution where the shape changes.
+    hidden_channels: between the two convolutions. norm: of features, none by default. first: reads
+    an image, so that no norm and ReLU come before the first convolution. The shortcut has a 1x1
+    convolution where the shape changes.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, hidden_channels: int, down: bool = True, norm: Norm = nn.Identity, first: bool = False):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        hidden_channels: int,
+        down: bool = True,
+        norm: Norm = nn.Identity,
+        first: bool = False,
+    ):
         super().__init__()
         self.before = nn.Identity() if first else nn.Sequential(norm(in_channels), nn.ReLU())
         self.conv1 = Conv2d(in_channels, hidden_channels, 3, padding=1)
         self.between = nn.Sequential(norm(hidden_channels), nn.ReLU())
-        self.conv2 = ConvDown(hidden_channels, out_channels) if down else Conv2d(hidden_channels, out_channels, 3, padding=1)
+        self.conv2 = (
+            ConvDown(hidden_channels, out_channels) if down else Conv2d(hidden_channels, out_channels, 3, padding=1)
+        )
         self.pool = nn.AvgPool2d(2) if down else nn.Identity()
         self.shortcut = Conv2d(in_channels, out_channels, 1) if down or in_channels != out_channels else nn.Identity()
 
@@ -56,8 +70,11 @@ class DownBlock(nn.Module):
         return self.conv2(self.between(self.conv1(self.before(x)))) + self.shortcut(self.pool(x))
 
 
-def down_blocks(widths: tuple[int, ...], num_down: int, norm: Norm = nn.Identity, wide: bool = False) -> list[DownBlock]:
-    """Blocks from an image of widths[0] channels through the other widths; the first num_down of them halve it.
+def down_blocks(
+    widths: tuple[int, ...], num_down: int, norm: Norm = nn.Identity, wide: bool = False
+) -> list[DownBlock]:
+    """Blocks from an image of widths[0] channels through the other widths; the first num_down of
+    them halve it.
 
     wide: channels grow in a block's first convolution, not in its second.
     """
@@ -69,12 +86,16 @@ def down_blocks(widths: tuple[int, ...], num_down: int, norm: Norm = nn.Identity
 
 
 def flat_widths(img_resolution: int, width: int) -> tuple[int, ...]:
-    """The same width from 4x4 to the full image, as CIFAR's generators have it: 32, 256 -> (256, 256, 256, 256)."""
+    """The same width from 4x4 to the full image, as CIFAR's generators have it: 32, 256 -> (256,
+    256, 256, 256).
+    """
     return (width,) * (img_resolution.bit_length() - 2)
 
 
 def tapered_widths(img_resolution: int, base: int, widest: int = 16) -> tuple[int, ...]:
-    """From 4x4 to the full image: doubled at every halving from `base`, up to widest * base: 64, 64, 8 -> (512, 512, 256, 128, 64)."""
+    """From 4x4 to the full image: doubled at every halving from `base`, up to widest * base: 64,
+    64, 8 -> (512, 512, 256, 128, 64).
+    """
     return tuple(base * min(2**level, widest) for level in reversed(range(img_resolution.bit_length() - 2)))
 
 
@@ -84,7 +105,9 @@ def small_image(features: torch.Tensor) -> torch.Tensor:
 
 
 def xavier_init(network: nn.Module) -> None:
-    """Uniform weights of variance 2 / (fan_in + fan_out), twice that in the 3x3 convolutions of blocks, and zero biases (Gulrajani et al., 2017)."""
+    """Uniform weights of variance 2 / (fan_in + fan_out), twice that in the 3x3 convolutions of
+    blocks, and zero biases (Gulrajani et al., 2017).
+    """
     blocks = [module for module in network.modules() if isinstance(module, UpBlock | DownBlock)]
     before_or_behind_relu = {conv for block in blocks for conv in (block.conv1, block.conv2)}
     for module in network.modules():

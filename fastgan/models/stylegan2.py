@@ -1,5 +1,6 @@
-"""StyleGAN2 (Karras et al., 2020, arXiv 1912.04958) for square images of 8, 16, 32 ... pixels; styles, mixing and truncation from Karras et al., 2019
-(arXiv 1812.04948), the conditional form and the small D ("orig") from Karras et al., 2020 (arXiv 2006.06676).
+"""StyleGAN2 (Karras et al., 2020, arXiv 1912.04958) for square images of 8, 16, 32 ... pixels;
+styles, mixing and truncation from Karras et al., 2019 (arXiv 1812.04948), the conditional form and
+the small D ("orig") from Karras et al., 2020 (arXiv 2006.06676).
 """
 import math
 from collections.abc import Sequence
@@ -16,9 +17,11 @@ W_AVG_DECAY = 0.998  # per step
 
 
 class Generator(nn.Module):
-    """z [N, z_dim] (and classes c, int64 [N]) -> images float32 [N, img_channels, R, R], about -1 to 1, unbounded.
+    """z [N, z_dim] (and classes c, int64 [N]) -> images float32 [N, img_channels, R, R], about -1
+    to 1, unbounded.
 
-    G.mapping turns z into styles, one for every layer; G.synthesis turns styles into an image. G(z, c) is both, in training mode with two z mixed.
+    G.mapping turns z into styles, one for every layer; G.synthesis turns styles into an image. G(z,
+    c) is both, in training mode with two z mixed.
     """
 
     def __init__(
@@ -33,9 +36,12 @@ class Generator(nn.Module):
         mapping_layers: int = 8,
         style_mixing: float = 0.9,
     ):
-        """A layer of R x R pixels has min(channel_base / R, channel_max) channels. c_dim: number of classes, 0 for none.
+        """A layer of R x R pixels has min(channel_base / R, channel_max) channels.
 
-        style_mixing: the part of the images in training whose finer layers take their styles from a second z.
+        c_dim: number of classes, 0 for none.
+
+        style_mixing: the part of the images in training whose finer layers take their styles from a
+        second z.
         """
         super().__init__()
         self.synthesis = Synthesis(img_resolution, img_channels, w_dim, channel_base, channel_max)
@@ -46,11 +52,15 @@ class Generator(nn.Module):
         return self.synthesis(self.mixed_styles(z, c) if self.training else self.mapping(z, c))
 
     def truncated(self, ws: torch.Tensor, psi: float) -> torch.Tensor:
-        """Styles [N, num_ws, w_dim] moved towards the average style, w_avg + psi * (w - w_avg): psi below 1 gives up variety for fidelity."""
+        """Styles [N, num_ws, w_dim] moved towards the average style, w_avg + psi * (w - w_avg): psi
+        below 1 gives up variety for fidelity.
+        """
         return self.mapping.w_avg.lerp(ws, psi)
 
     def mixed_styles(self, z: torch.Tensor, c: torch.Tensor | None = None) -> torch.Tensor:
-        """Styles [N, num_ws, w_dim] for training: with probability `style_mixing` those from a random layer on come from another z."""
+        """Styles [N, num_ws, w_dim] for training: with probability `style_mixing` those from a
+        random layer on come from another z.
+        """
         if self.style_mixing == 0:
             return self.mapping(z, c)
         both = self.mapping(torch.cat([z, torch.randn_like(z)]), None if c is None else torch.cat([c, c]))
@@ -63,7 +73,8 @@ class Generator(nn.Module):
 
 
 class Mapping(nn.Module):
-    """z [N, z_dim] (and classes c, int64 [N]) -> styles [N, num_ws, w_dim], the same for every layer.
+    """z [N, z_dim] (and classes c, int64 [N]) -> styles [N, num_ws, w_dim], the same for every
+    layer.
 
     `w_avg` [w_dim] follows the mean style in training.
     """
@@ -85,8 +96,9 @@ class Mapping(nn.Module):
 class Synthesis(nn.Module):
     """Styles [N, num_ws, w_dim] -> images float32 [N, img_channels, R, R].
 
-    From a learned 4x4 image two styled convolutions a resolution, the first of which doubles; the images that all resolutions give add up.
-    Styles go to the convolutions in order; what gives the image of a resolution shares the style of the next resolution's first convolution.
+    From a learned 4x4 image two styled convolutions a resolution, the first of which doubles; the
+    images that all resolutions give add up. Styles go to the convolutions in order; what gives the
+    image of a resolution shares the style of the next resolution's first convolution.
     """
 
     def __init__(self, img_resolution: int, img_channels: int, w_dim: int, channel_base: int, channel_max: int):
@@ -112,12 +124,16 @@ class Synthesis(nn.Module):
         return img
 
     def _modulations(self, ws: torch.Tensor) -> tuple[list[tuple[torch.Tensor, torch.Tensor]], list[torch.Tensor]]:
-        """Of the convolutions and of the layers that make images; the latter take the styles 1, 3, 5 ..."""
+        """Of the convolutions and of the layers that make images; the latter take the styles 1, 3,
+        5 ...
+        """
         w = ws.transpose(0, 1)
         return modulations(self.convs, self.to_images, torch.cat([w[:-1], w[1::2]]))
 
     def _noises(self, ws: torch.Tensor) -> Sequence[torch.Tensor | None]:
-        """The noise of every convolution, float32 [N, R * R], drawn at once; None outside of training."""
+        """The noise of every convolution, float32 [N, R * R], drawn at once; None outside of
+        training.
+        """
         if not self.training:
             return [None] * len(self.convs)
         sizes = [conv.noise.noise_const.numel() for conv in self.convs]
@@ -127,8 +143,9 @@ class Synthesis(nn.Module):
 class Discriminator(nn.Module):
     """Images [N, img_channels, R, R] (and classes c, int64 [N]) -> logits [N].
 
-    Two convolutions a resolution, the second of which halves, down to 4x4; "resnet" adds what skips them. At 4x4 the statistics of the minibatch are
-    appended. Conditional, the last features [N, F] are projected onto the mapped class (Miyato & Koyama, 2018).
+    Two convolutions a resolution, the second of which halves, down to 4x4; "resnet" adds what skips
+    them. At 4x4 the statistics of the minibatch are appended. Conditional, the last features [N, F]
+    are projected onto the mapped class (Miyato & Koyama, 2018).
     """
 
     def __init__(
@@ -142,7 +159,10 @@ class Discriminator(nn.Module):
         mbstd_group: int = 4,
         mapping_layers: int = 8,
     ):
-        """architecture: resnet | orig (no skips). mbstd_group: images compared with each other, at most. mapping_layers: of the class."""
+        """architecture: resnet | orig (no skips).
+
+        mbstd_group: images compared with each other, at most. mapping_layers: of the class.
+        """
         super().__init__()
         if architecture not in ("resnet", "orig"):
             raise UserError(f"D's architecture is {architecture!r}; it can be resnet or orig")
@@ -167,7 +187,9 @@ class Discriminator(nn.Module):
 
 
 class _LatentLayers(nn.Module):
-    """z [N, z_dim] and the embedded class, each normalised, through fully connected layers -> float32 [N, w_dim]; z is None where z_dim is 0."""
+    """z [N, z_dim] and the embedded class, each normalised, through fully connected layers ->
+    float32 [N, w_dim]; z is None where z_dim is 0.
+    """
 
     def __init__(self, z_dim: int, c_dim: int, w_dim: int, num_layers: int):
         super().__init__()
@@ -180,7 +202,9 @@ class _LatentLayers(nn.Module):
         inputs = [] if z is None else [normalised(wide(z))]
         if self.embedding is not None:
             if c is None:
-                raise UserError(f"this network was built for {self.embedding.num_embeddings} classes: give c, the class of each image")
+                raise UserError(
+                    f"this network was built for {self.embedding.num_embeddings} classes: give c, the class of each image"
+                )
             inputs.append(normalised(self.embedding(c)))
         return self.layers(torch.cat(inputs, 1))
 
@@ -193,7 +217,9 @@ class _PlainDown(nn.Sequential):
 
 
 class _ResidualDown(nn.Module):
-    """The same, added to a 1x1 convolution of the halved input; both scaled so that their sum has the variance of one."""
+    """The same, added to a 1x1 convolution of the halved input; both scaled so that their sum has
+    the variance of one.
+    """
 
     def __init__(self, width: int, wider: int):
         super().__init__()
@@ -209,5 +235,7 @@ def _widths(img_resolution: int, channel_base: int, channel_max: int) -> list[in
     if img_resolution < 8 or img_resolution & (img_resolution - 1):
         raise UserError(f"StyleGAN2 makes images of 8, 16, 32 ... pixels a side, not {img_resolution}")
     if channel_base < img_resolution:
-        raise UserError(f"channel_base is {channel_base}; images of {img_resolution} pixels need {img_resolution} or more")
+        raise UserError(
+            f"channel_base is {channel_base}; images of {img_resolution} pixels need {img_resolution} or more"
+        )
     return [min(channel_base // (4 << level), channel_max) for level in range(img_resolution.bit_length() - 2)]

@@ -1,7 +1,8 @@
-"""Layers of StyleGAN2 (Karras et al., 2020, arXiv 1912.04958): equalised learning rate, modulated convolution, statistics of a minibatch.
+"""Layers of StyleGAN2 (Karras et al., 2020, arXiv 1912.04958): equalised learning rate, modulated
+convolution, statistics of a minibatch.
 
-Equalised learning rate (Karras et al., 2018, arXiv 1710.10196): weights start from N(0, 1) and are scaled where they are used, so that one learning
-rate suits all layers.
+Equalised learning rate (Karras et al., 2018, arXiv 1710.10196): weights start from N(0, 1) and are
+scaled where they are used, so that one learning rate suits all layers.
 """
 import math
 
@@ -20,7 +21,9 @@ EPS = 1e-8
 
 
 def in_fp32(x: torch.Tensor) -> torch.autocast:
-    """The context in which small maps of styles and statistics keep fp32 within a step that computes in bf16."""
+    """The context in which small maps of styles and statistics keep fp32 within a step that
+    computes in bf16.
+    """
     return torch.autocast(x.device.type, enabled=False)
 
 
@@ -30,10 +33,22 @@ def wide(x: torch.Tensor) -> torch.Tensor:
 
 
 class EqualLinear(nn.Module):
-    """act(x W + b), [N, in_features] -> [N, out_features]; in fp32 whatever autocast says, for it maps vectors, which costs next to nothing."""
+    """act(x W + b), [N, in_features] -> [N, out_features]; in fp32 whatever autocast says, for it
+    maps vectors, which costs next to nothing.
+    """
 
-    def __init__(self, in_features: int, out_features: int, act: str = "linear", lr_multiplier: float = 1.0, bias_init: float = 0.0):
-        """lr_multiplier: of the learning rate of weight and bias. bias_init: what the bias is worth at the start."""
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        act: str = "linear",
+        lr_multiplier: float = 1.0,
+        bias_init: float = 0.0,
+    ):
+        """lr_multiplier: of the learning rate of weight and bias.
+
+        bias_init: what the bias is worth at the start.
+        """
         super().__init__()
         self.weight = nn.Parameter(torch.randn(out_features, in_features) / lr_multiplier)
         self.bias = nn.Parameter(torch.full((out_features,), bias_init / lr_multiplier))
@@ -50,10 +65,24 @@ class EqualLinear(nn.Module):
 
 
 class EqualConv(nn.Module):
-    """gain * act(conv(x) + b), [N, C, H, W] -> [N, K, H, W], or [N, K, H / 2, W / 2] filtered and halved."""
+    """gain * act(conv(x) + b), [N, C, H, W] -> [N, K, H, W], or [N, K, H / 2, W / 2] filtered and
+    halved.
+    """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, act: str = "leaky_relu", down: bool = False, gain: float = 1.0):
-        """kernel_size: 1 or 3. act: leaky_relu with a bias, or linear without one. down: halve the image. gain: of the result."""
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        act: str = "leaky_relu",
+        down: bool = False,
+        gain: float = 1.0,
+    ):
+        """kernel_size: 1 or 3.
+
+        act: leaky_relu with a bias, or linear without one. down: halve the image. gain: of the
+        result.
+        """
         super().__init__()
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
         self.bias = None if act == "linear" else nn.Parameter(torch.zeros(out_channels))
@@ -63,7 +92,9 @@ class EqualConv(nn.Module):
         scale = 1 / math.sqrt(self.weight[0].numel())
         if self.bias is None:
             return self._convolved(x, self.weight * (scale * self.gain))
-        return bias_act(self._convolved(x, self.weight * scale), self.bias, act=self.act, gain=GAINS[self.act] * self.gain)
+        return bias_act(
+            self._convolved(x, self.weight * scale), self.bias, act=self.act, gain=GAINS[self.act] * self.gain
+        )
 
     def _convolved(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         size = weight.shape[2]
@@ -78,25 +109,31 @@ class EqualConv(nn.Module):
 
 
 class StyledConv(nn.Module):
-    """Modulated convolution 3x3, noise, bias and leaky ReLU: [N, C, H, W] and its modulation -> [N, K, H, W], or doubled.
+    """Modulated convolution 3x3, noise, bias and leaky ReLU: [N, C, H, W] and its modulation -> [N,
+    K, H, W], or doubled.
 
-    The paper scales the weights of every image by its style and normalises them, which is a convolution of its own for each image. The same
-    comes of one convolution of the whole batch whose input is scaled by the style and whose result by the norms (demodulation). Both come from
+    The paper scales the weights of every image by its style and normalises them, which is a
+    convolution of its own for each image. The same comes of one convolution of the whole batch
+    whose input is scaled by the style and whose result by the norms (demodulation). Both come from
     stylegan2_styles.modulations, where `style` maps w to them.
     """
 
     def __init__(self, in_channels: int, out_channels: int, w_dim: int, img_resolution: int, up: bool = False):
         """img_resolution: of the result, R x R."""
         super().__init__()
-        channels = (in_channels, out_channels) if up else (out_channels, in_channels)  # the layouts of a transposed convolution and of a plain one
+        # the layouts of a transposed convolution and of a plain one
+        channels = (in_channels, out_channels) if up else (out_channels, in_channels)
         self.in_channels, self.out_channels = in_channels, out_channels
         self.weight = nn.Parameter(torch.randn(*channels, 3, 3))
         self.bias = nn.Parameter(torch.zeros(out_channels))
         self.style = EqualLinear(w_dim, in_channels, bias_init=1.0)
         self.noise = Noise(img_resolution)
-        self.up, self.scale = up, 1 / math.sqrt(9 * in_channels)  # the equalised learning rate, on N * C styles instead of 9 * C * K weights
+        # the equalised learning rate, on N * C styles instead of 9 * C * K weights
+        self.up, self.scale = up, 1 / math.sqrt(9 * in_channels)
 
-    def forward(self, x: torch.Tensor, style: torch.Tensor, norms: torch.Tensor, noise: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(
+        self, x: torch.Tensor, style: torch.Tensor, norms: torch.Tensor, noise: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """style: [N, C]. norms: [N, K]. noise: float32 [N, R * R] in training, elsewhere None."""
         y = x * _per_channel(style, x)
         y = self._doubled(y) if self.up else conv2d(y, self.weight, padding=1)
@@ -104,7 +141,9 @@ class StyledConv(nn.Module):
         return bias_act(y, self.bias, act="leaky_relu", gain=ROOT_2)
 
     def _doubled(self, x: torch.Tensor) -> torch.Tensor:
-        """Transposed convolution, [N, K, 2H + 1, 2W + 1], then filtered: 9 products an input pixel, where filtering first would take 36."""
+        """Transposed convolution, [N, K, 2H + 1, 2W + 1], then filtered: 9 products an input pixel,
+        where filtering first would take 36.
+        """
         return filter2d(conv_transpose2d(x, self.weight, stride=2), padding=1, gain=4.0)
 
     def squares(self) -> torch.Tensor:
@@ -114,7 +153,9 @@ class StyledConv(nn.Module):
 
 
 class Noise(nn.Module):
-    """One map of Gaussian noise an image, for all channels, times a learned strength: random in training, always the same otherwise."""
+    """One map of Gaussian noise an image, for all channels, times a learned strength: random in
+    training, always the same otherwise.
+    """
 
     def __init__(self, img_resolution: int):
         super().__init__()
@@ -122,13 +163,17 @@ class Noise(nn.Module):
         self.register_buffer("noise_const", torch.randn(img_resolution, img_resolution))
 
     def forward(self, x: torch.Tensor, drawn: torch.Tensor | None) -> torch.Tensor:
-        """What is to be added to x [N, C, H, W], of its dtype: [N, 1, H, W] of what was drawn, [N, H * W], or [H, W]."""
+        """What is to be added to x [N, C, H, W], of its dtype: [N, 1, H, W] of what was drawn, [N,
+        H * W], or [H, W].
+        """
         noise = self.noise_const if drawn is None else drawn.unflatten(1, (1, *x.shape[2:]))
         return (noise * self.strength).to(x.dtype)
 
 
 class ToImage(nn.Module):
-    """The image that a layer of G sees: modulated convolution 1x1 without demodulation, [N, C, H, W] and a style [N, C] -> float32 [N, K, H, W]."""
+    """The image that a layer of G sees: modulated convolution 1x1 without demodulation, [N, C, H,
+    W] and a style [N, C] -> float32 [N, K, H, W].
+    """
 
     def __init__(self, in_channels: int, img_channels: int, w_dim: int):
         super().__init__()
@@ -138,17 +183,20 @@ class ToImage(nn.Module):
         self.style = EqualLinear(w_dim, in_channels, bias_init=1.0)
 
     def forward(self, x: torch.Tensor, style: torch.Tensor) -> torch.Tensor:
-        # The few weights are scaled for each image, not all of x, and a product of matrices reads x once: 2 to 10 times as fast on two Zen4 cores,
-        # forward and backward, as scaling x before a convolution.
+        # The few weights are scaled for each image, not all of x, and a product of matrices reads x
+        # once: 2 to 10 times as fast on two Zen4 cores, forward and backward, as scaling x before a
+        # convolution.
         img = (self.weight * style.unsqueeze(1)).to(x.dtype) @ x.flatten(2)  # [N, K, C] @ [N, C, H * W]
         return (wide(img) + self.bias.unsqueeze(1)).unflatten(2, x.shape[2:])
 
 
 class MinibatchStd(OverParts, nn.Module):
-    """Appends one channel: how much the images of a group differ, [N, C, H, W] -> [N, C + 1, H, W] (Karras et al., 2018).
+    """Appends one channel: how much the images of a group differ, [N, C, H, W] -> [N, C + 1, H, W]
+    (Karras et al., 2018).
 
-    The standard deviation over a group of images, averaged over all features, one number a group. Groups lie within a part of the batch and have
-    the largest size up to `group_size` that divides it; neighbours in the batch are in different groups.
+    The standard deviation over a group of images, averaged over all features, one number a group.
+    Groups lie within a part of the batch and have the largest size up to `group_size` that divides
+    it; neighbours in the batch are in different groups.
     """
 
     def __init__(self, group_size: int):
@@ -160,7 +208,8 @@ class MinibatchStd(OverParts, nn.Module):
         of_part = num // self.parts
         size = largest_divisor(of_part, self.group_size)
         groups = wide(x).unflatten(0, (self.parts, size, of_part // size))
-        variance = (groups - groups.mean(1, keepdim=True)).square().mean(1)  # torch's own var takes four to ten times as long on a CPU
+        # Torch's own var takes four to ten times as long on a CPU
+        variance = (groups - groups.mean(1, keepdim=True)).square().mean(1)
         std = (variance + EPS).sqrt().mean((2, 3, 4)).to(x.dtype)  # [parts, groups]
         return torch.cat([x, std.repeat(1, size).view(num, 1, 1, 1).expand(num, 1, height, width)], 1)
 

@@ -1,4 +1,7 @@
-"""Layers with fused operators, norms, and the inspection of a user's G and D. The layers are loaded on first use."""
+"""Layers with fused operators, norms, and the inspection of a user's G and D.
+
+The layers are loaded on first use.
+"""
 import importlib
 
 _PUBLIC = {

@@ -1,7 +1,9 @@
-"""Fits a user's G and D to the step by looking at what they do, not at what they are called: plain nn.Modules, no base class.
+"""Fits a user's G and D to the step by looking at what they do, not at what they are called: plain
+nn.Modules, no base class.
 
-Found out on one random batch, without leaving a trace in the networks: the shape of z that G takes, the shape of its images, how the two take
-classes, whether D ends in a Sigmoid, and whether real and fake images can be judged at once.
+Found out on one random batch, without leaving a trace in the networks: the shape of z that G takes,
+the shape of its images, how the two take classes, whether D ends in a Sigmoid, and whether real and
+fake images can be judged at once.
 """
 import contextlib
 from collections.abc import Callable
@@ -15,7 +17,9 @@ from fastgan.errors import UserError
 from fastgan.nn.layers import OverParts, in_parts
 from fastgan.nn.norms import Spectral
 
-SUPPORTED = "fastgan trains G(z) -> images and D(images) -> logits, or with c_dim=... G(z, c) and D(images, c), one tensor each"
+SUPPORTED = (
+    "fastgan trains G(z) -> images and D(images) -> logits, or with c_dim=... G(z, c) and D(images, c), one tensor each"
+)
 # What a network raises at inputs that it is not made for.
 NETWORK_ERRORS = (RuntimeError, ValueError, TypeError, IndexError, AssertionError)
 # Autograd's nodes of operations that keep every value, without their "Backward0": what comes before them computed it.
@@ -34,19 +38,30 @@ class Signature:
 
     z_shape: tuple[int, ...]  # of one z: (z_dim,) or (z_dim, 1, 1)
     img_shape: tuple[int, ...]  # of one of G's outputs: (C, H, W), or (features,) for flat images and samples
-    one_pass: bool  # D treats every image by itself, or compares those of a batch in layers.OverParts alone: real and fake may share one pass
+    # D treats every image by itself, or compares those of a batch in layers.OverParts alone: real
+    # and fake may share one pass
+    one_pass: bool
     notes: tuple[str, ...]  # what the user should be told
     num_judged: int  # judgements that D gives for a batch: as many as images, or fewer where it judges sets of them
     one_hot: bool = False  # classes are given as float32 [N, c_dim]; otherwise as int64 [N]
 
 
 def inspect(
-    G: nn.Module, D: nn.Module, z_dim: int | None, batch_size: int, device: torch.device, c_dim: int = 0, classifies: bool = False
+    G: nn.Module,
+    D: nn.Module,
+    z_dim: int | None,
+    batch_size: int,
+    device: torch.device,
+    c_dim: int = 0,
+    classifies: bool = False,
 ) -> Signature:
-    """The signature of G and D, which are moved to `device`. A last nn.Sigmoid of D is replaced by nn.Identity, in place, and a note says so.
+    """The signature of G and D, which are moved to `device`.
 
-    z_dim None is read off G's first layer. c_dim: classes; above 0 both are called with them. classifies: D returns (logits, class_logits
-    [N, c_dim]). Raises UserError where the pair cannot be trained.
+    A last nn.Sigmoid of D is replaced by nn.Identity, in place, and a note says so.
+
+    z_dim None is read off G's first layer. c_dim: classes; above 0 both are called with them.
+    classifies: D returns (logits, class_logits [N, c_dim]). Raises UserError where the pair cannot
+    be trained.
     """
     for name, network in (("G", G), ("D", D)):
         if not isinstance(network, nn.Module):
@@ -64,7 +79,14 @@ def inspect(
         num_judged = len(run_D(fake_img))
         notes = _take_sigmoid_off(D, run_D, fake_img)
         one_pass = _is_per_sample(D, run_D, fake_img)
-    return Signature(z_shape, tuple(fake_img.shape[1:]), one_pass, notes, num_judged, bool(condition) and condition[0].is_floating_point())
+    return Signature(
+        z_shape,
+        tuple(fake_img.shape[1:]),
+        one_pass,
+        notes,
+        num_judged,
+        bool(condition) and condition[0].is_floating_point(),
+    )
 
 
 def _possible_conditions(num: int, c_dim: int, device: torch.device) -> list[tuple[torch.Tensor, ...]]:
@@ -77,7 +99,9 @@ def _possible_conditions(num: int, c_dim: int, device: torch.device) -> list[tup
 
 @contextlib.contextmanager
 def untouched(*networks: nn.Module):
-    """Buffers and training flags of these, and torch's random state, are afterwards as they were before."""
+    """Buffers and training flags of these, and torch's random state, are afterwards as they were
+    before.
+    """
     buffers = [(buffer, buffer.clone()) for network in networks for buffer in network.buffers()]
     flags = [(module, module.training) for network in networks for module in network.modules()]
     try:
@@ -93,14 +117,19 @@ def untouched(*networks: nn.Module):
 
 def _first_width(G: nn.Module) -> int:
     """The number of features that G's first Linear or convolution takes."""
-    first = next((module for module in G.modules() if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)), None)
-    width = first.in_features if isinstance(first, nn.Linear) else first.in_channels if first else 0  # a lazy layer has 0
+    first = next(
+        (module for module in G.modules() if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)), None
+    )
+    # a lazy layer has 0
+    width = first.in_features if isinstance(first, nn.Linear) else first.in_channels if first else 0
     if not width:
         raise UserError("the length of z could not be read off G's first layer: give z_dim=...")
     return width
 
 
-def _probe_generator(G: nn.Module, z_dim: int, num: int, conditions: list[tuple[torch.Tensor, ...]], device: torch.device):
+def _probe_generator(
+    G: nn.Module, z_dim: int, num: int, conditions: list[tuple[torch.Tensor, ...]], device: torch.device
+):
     """(z_shape, images, condition) for the first shape of z and form of classes that G takes."""
     failures = []
     for condition in conditions:
@@ -115,7 +144,10 @@ def _probe_generator(G: nn.Module, z_dim: int, num: int, conditions: list[tuple[
             if output.shape[0] == num and output.dim() in (2, 4):
                 return z_shape, output, condition
             failures.append(f"{[num, *z_shape]}{_named(condition)} gives {list(output.shape)}")
-    z, forms = "z with classes" if conditions[0] else "z", f"neither as [N, {z_dim}] nor as [N, {z_dim}, 1, 1] (is z_dim right?)"
+    z, forms = (
+        "z with classes" if conditions[0] else "z",
+        f"neither as [N, {z_dim}] nor as [N, {z_dim}, 1, 1] (is z_dim right?)",
+    )
     raise UserError(f"G takes {z} {forms}: {'; '.join(failures)}. {SUPPORTED}")
 
 
@@ -123,20 +155,33 @@ def _named(condition: tuple[torch.Tensor, ...]) -> str:
     return "" if not condition else " and one-hot classes" if condition[0].is_floating_point() else " and class numbers"
 
 
-def _probe_discriminator(D: nn.Module, img: torch.Tensor, condition: tuple[torch.Tensor, ...], num_classified: int) -> Judge:
-    """D's judgement of images as a function of these alone. num_classified: classes of its auxiliary classifier; 0 = it has none."""
+def _probe_discriminator(
+    D: nn.Module, img: torch.Tensor, condition: tuple[torch.Tensor, ...], num_classified: int
+) -> Judge:
+    """D's judgement of images as a function of these alone.
+
+    num_classified: classes of its auxiliary classifier; 0 = it has none.
+    """
     try:
         output = D(img, *condition)
     except NETWORK_ERRORS as error:
-        raise UserError(f"D does not take G's images {list(img.shape)}{_named(condition)}: {_first_line(error)}. {SUPPORTED}") from error
+        raise UserError(
+            f"D does not take G's images {list(img.shape)}{_named(condition)}: {_first_line(error)}. {SUPPORTED}"
+        ) from error
     classifies = num_classified > 0
-    if classifies and not (isinstance(output, tuple) and len(output) == 2 and output[1].shape == (len(img), num_classified)):
+    if classifies and not (
+        isinstance(output, tuple) and len(output) == 2 and output[1].shape == (len(img), num_classified)
+    ):
         raise UserError("loss.class_D and class_G need a D that returns a pair: logits, "
                         f"and the logits of an auxiliary classifier [N, {num_classified}]")  # fmt: skip
     if not classifies and not isinstance(output, torch.Tensor):
-        raise UserError(f"D returns a {type(output).__name__}; {SUPPORTED}, and with class_D=... a pair of logits and class logits")
+        raise UserError(
+            f"D returns a {type(output).__name__}; {SUPPORTED}, and with class_D=... a pair of logits and class logits"
+        )
     if (output[0] if classifies else output).dim() == 0:
-        raise UserError("D returns a single number for the whole batch; let it return one logit (or a map of logits) an image")
+        raise UserError(
+            "D returns a single number for the whole batch; let it return one logit (or a map of logits) an image"
+        )
 
     def run_D(img: torch.Tensor) -> torch.Tensor:
         times = -(-len(img) // max(1, len(condition[0]))) if condition else 1
@@ -147,13 +192,17 @@ def _probe_discriminator(D: nn.Module, img: torch.Tensor, condition: tuple[torch
 
 
 def _is_per_sample(D: nn.Module, run_D: Judge, img: torch.Tensor) -> bool:
-    """Whether D gives an image the same logit in any company, but for layers.OverParts, which can keep two batches apart.
+    """Whether D gives an image the same logit in any company, but for layers.OverParts, which can
+    keep two batches apart.
 
-    No other BatchNorm, minibatch statistics or dropout; no buffers but those of our BatchNorm2d, which stands still here, and of spectral norms,
-    which do so too and do not depend on images. What else is an OverParts sees every image as a part of its own.
+    No other BatchNorm, minibatch statistics or dropout; no buffers but those of our BatchNorm2d,
+    which stands still here, and of spectral norms, which do so too and do not depend on images.
+    What else is an OverParts sees every image as a part of its own.
     """
     kept, still = len(img) // 2, (Spectral, OverParts)
-    if kept == 0 or any(True for module in D.modules() if not isinstance(module, still) for _ in module.buffers(recurse=False)):
+    if kept == 0 or any(
+        True for module in D.modules() if not isinstance(module, still) for _ in module.buffers(recurse=False)
+    ):
         return False
     for module in D.modules():
         if isinstance(module, still):
@@ -163,12 +212,15 @@ def _is_per_sample(D: nn.Module, run_D: Judge, img: torch.Tensor) -> bool:
         with in_parts(D, len(img)):
             return run_D(img)
 
-    # As many images in both passes: other kernels would round otherwise. Noise beside them: a copy has the statistics of the original.
+    # As many images in both passes: other kernels would round otherwise. Noise beside them: a copy
+    # has the statistics of the original.
     company = torch.cat([img[:kept], torch.randn_like(img[kept:])])
     logits, in_company = judged(img), judged(company)
     if len(logits) != len(img) or not _are_close(logits[:kept], in_company[:kept]):
         return False
-    try:  # twice as many images may be grouped otherwise: 5 have no minibatch statistics in fours, 10 have some in pairs
+    # Twice as many images may be grouped otherwise: 5 have no minibatch statistics in fours, 10
+    # have some in pairs
+    try:
         both, both_in_company = (judged(torch.cat([img, torch.randn_like(img)])) for _ in range(2))
     except NETWORK_ERRORS:
         return False  # D takes this batch size alone
@@ -179,14 +231,19 @@ def _are_close(logits: torch.Tensor, others: torch.Tensor) -> bool:
     return torch.allclose(logits, others, rtol=1e-4, atol=1e-4 * float(logits.abs().max()))
 
 
-# --- a Sigmoid at the end of D -------------------------------------------------------------------------------------------------------------------
+# --- a Sigmoid at the end of D ----------------------------------------------------------------------------------------
 
 
 def _take_sigmoid_off(D: nn.Module, run_D: Judge, img: torch.Tensor) -> tuple[str, ...]:
-    """Replace the nn.Sigmoid that computes D's output, if there is one; a sigmoid inside forward() is refused."""
+    """Replace the nn.Sigmoid that computes D's output, if there is one; a sigmoid inside forward()
+    is refused.
+    """
     runs: list[tuple[torch.autograd.graph.Node, nn.Module]] = []
     sigmoids = [module for module in D.modules() if isinstance(module, nn.Sigmoid)]
-    hooks = [module.register_forward_hook(lambda module, args, output: runs.append((output.grad_fn, module))) for module in sigmoids]
+    hooks = [
+        module.register_forward_hook(lambda module, args, output: runs.append((output.grad_fn, module)))
+        for module in sigmoids
+    ]
     with torch.enable_grad():
         logits = run_D(img)  # kept: a node of an autograd.Function has no name once its graph is gone
         last = _last_operation(logits)
@@ -196,11 +253,17 @@ def _take_sigmoid_off(D: nn.Module, run_D: Judge, img: torch.Tensor) -> tuple[st
         return ()
     end = next((module for node, module in runs if node is last), None)
     if end is None:
-        raise UserError("D ends in a sigmoid inside its forward(): let it return the logits instead, the loss applies the sigmoid itself")
+        raise UserError(
+            "D ends in a sigmoid inside its forward(): let it return the logits instead, the loss applies the sigmoid itself"
+        )
     if [module for _, module in runs].count(end) > 1:
-        raise UserError("D ends in an nn.Sigmoid that it also uses elsewhere: give its end one of its own, or let it return the logits")
+        raise UserError(
+            "D ends in an nn.Sigmoid that it also uses elsewhere: give its end one of its own, or let it return the logits"
+        )
     _replace(D, end, nn.Identity())
-    return ("D ended in nn.Sigmoid: it was taken off, D returns logits from now on and the loss applies the sigmoid itself",)
+    return (
+        "D ended in nn.Sigmoid: it was taken off, D returns logits from now on and the loss applies the sigmoid itself",
+    )
 
 
 def _last_operation(output: torch.Tensor) -> torch.autograd.graph.Node | None:

@@ -22,14 +22,18 @@ def activation(name: str) -> nn.Module:
 
 
 class OverParts:
-    """A layer that compares the images of a batch: those of each of `parts` consecutive equal parts with each other, as so many calls would."""
+    """A layer that compares the images of a batch: those of each of `parts` consecutive equal parts
+    with each other, as so many calls would.
+    """
 
     parts = 1
 
 
 @contextlib.contextmanager
 def in_parts(network: nn.Module, parts: int) -> Iterator[None]:
-    """Inside, a batch is `parts` of them behind each other to all layers of the network that compare images."""
+    """Inside, a batch is `parts` of them behind each other to all layers of the network that
+    compare images.
+    """
     layers = [layer for layer in network.modules() if isinstance(layer, OverParts)]
     for layer in layers:
         layer.parts = parts
@@ -41,14 +45,19 @@ def in_parts(network: nn.Module, parts: int) -> Iterator[None]:
 
 
 class _BatchNorm(OverParts):
-    """A BatchNorm of torch's with an activation. In training each part of a batch has statistics of its own."""
+    """A BatchNorm of torch's with an activation.
+
+    In training each part of a batch has statistics of its own.
+    """
 
     def __init__(self, num_channels: int, act: str = "linear", affine: bool = True):
         super().__init__(num_channels, affine=affine)
         self.act = act
 
     def forward(self, x: torch.Tensor, behind: nn.Module | None = None) -> torch.Tensor:
-        """Normalise x, or what `behind` (a Deconv or StridedConv without bias and activation) makes of it."""
+        """Normalise x, or what `behind` (a Deconv or StridedConv without bias and activation) makes
+        of it.
+        """
         if not self.training:
             return activated(super().forward(x if behind is None else behind(x)), {"linear": 1.0, **SLOPES}[self.act])
         if self.num_batches_tracked is not None:
@@ -64,21 +73,31 @@ class _BatchNorm(OverParts):
 
 
 class BatchNorm1d(_BatchNorm, nn.BatchNorm1d):
-    """nn.BatchNorm1d(F) and an activation, [N, F] -> the same; its state is that layer's. act: linear | relu | leaky_relu (0.2 below zero)."""
+    """nn.BatchNorm1d(F) and an activation, [N, F] -> the same; its state is that layer's.
+
+    act: linear | relu | leaky_relu (0.2 below zero).
+    """
 
 
 class BatchNorm2d(_BatchNorm, nn.BatchNorm2d):
-    """nn.BatchNorm2d(C) and an activation, [N, C, H, W] -> the same; its state is that layer's. act: as above."""
+    """nn.BatchNorm2d(C) and an activation, [N, C, H, W] -> the same; its state is that layer's.
+
+    act: as above.
+    """
 
 
 class Head(nn.Module):
-    """The end of a discriminator: the last activation and the map to one logit, which `loss` fuses with the cross-entropy.
+    """The end of a discriminator: the last activation and the map to one logit, which `loss` fuses
+    with the cross-entropy.
 
-    A discriminator that ends in one offers `features(img)` and `head`, with D(img) = D.head(D.features(img)); the step then takes the loss from here.
+    A discriminator that ends in one offers `features(img)` and `head`, with D(img) =
+    D.head(D.features(img)); the step then takes the loss from here.
     """
 
     def __init__(self, layer: nn.Linear | nn.Conv2d, slope: float):
-        """layer: Linear(F, 1), or Conv2d(C, 1, (H, W)) for images of that size; its parameters become the head's. slope: leaky ReLU's, 1 for none."""
+        """layer: Linear(F, 1), or Conv2d(C, 1, (H, W)) for images of that size; its parameters
+        become the head's. slope: leaky ReLU's, 1 for none.
+        """
         super().__init__()
         self.weight, self.bias, self.slope = layer.weight, layer.bias, slope
 
@@ -88,7 +107,10 @@ class Head(nn.Module):
         return last(activated(features, self.slope), self.weight, self.bias).flatten()
 
     def loss(self, features: torch.Tensor, target: torch.Tensor | float) -> tuple[torch.Tensor, torch.Tensor]:
-        """(cross-entropy with the target, logits) of the same, both float32 [N]. target: one number or [N], in [0, 1]."""
+        """(cross-entropy with the target, logits) of the same, both float32 [N].
+
+        target: one number or [N], in [0, 1].
+        """
         return leaky_relu_bce_head(features, self.weight, self.bias, target, self.slope)
 
     def extra_repr(self) -> str:
@@ -96,7 +118,9 @@ class Head(nn.Module):
 
 
 def linear_stack(widths: tuple[int, ...], hidden_activation: str, init: str) -> nn.Sequential:
-    """Linear maps through `widths`, an activation between any two: [N, widths[0]] -> [N, widths[-1]]."""
+    """Linear maps through `widths`, an activation between any two: [N, widths[0]] -> [N,
+    widths[-1]].
+    """
     layers: list[nn.Module] = []
     for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True):
         layers += [linear(fan_in, fan_out, init), activation(hidden_activation)]
@@ -104,7 +128,9 @@ def linear_stack(widths: tuple[int, ...], hidden_activation: str, init: str) -> 
 
 
 def linear_critic(widths: tuple[int, ...], hidden_activation: str, init: str) -> nn.Sequential:
-    """The same stack, [N, widths[0]] -> one logit [N], that ends in a Head; the parameters have the names that they have in the stack."""
+    """The same stack, [N, widths[0]] -> one logit [N], that ends in a Head; the parameters have the
+    names that they have in the stack.
+    """
     layers = linear_stack((*widths, 1), hidden_activation, init)
     has_slope = len(widths) > 1 and hidden_activation in SLOPES
     if has_slope:
@@ -114,7 +140,9 @@ def linear_critic(widths: tuple[int, ...], hidden_activation: str, init: str) ->
 
 
 def linear(fan_in: int, fan_out: int, init: str) -> nn.Linear:
-    """A linear layer; `xavier_relu` draws weights of standard deviation 1 / sqrt(fan_in / 2) and zero biases."""
+    """A linear layer; `xavier_relu` draws weights of standard deviation 1 / sqrt(fan_in / 2) and
+    zero biases.
+    """
     layer = nn.Linear(fan_in, fan_out)
     if init == "xavier_relu":
         nn.init.normal_(layer.weight, std=(fan_in / 2) ** -0.5)
@@ -123,7 +151,9 @@ def linear(fan_in: int, fan_out: int, init: str) -> nn.Linear:
 
 
 class Conv2d(nn.Conv2d):
-    """nn.Conv2d(C, K, T, stride, padding, groups=..., bias=...) whose gradients of the second order are as fast as those of the first."""
+    """nn.Conv2d(C, K, T, stride, padding, groups=..., bias=...) whose gradients of the second order
+    are as fast as those of the first.
+    """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return conv2d(x, self.weight, self.bias, self.stride[0], self.padding[0], self.groups)
@@ -133,11 +163,15 @@ class ConvTranspose2d(nn.ConvTranspose2d):
     """nn.ConvTranspose2d(C, K, T, stride, padding, output_padding), likewise."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return conv_transpose2d(x, self.weight, self.bias, self.stride[0], self.padding[0], self.output_padding[0], self.groups)
+        return conv_transpose2d(
+            x, self.weight, self.bias, self.stride[0], self.padding[0], self.output_padding[0], self.groups
+        )
 
 
 class Deconv(nn.ConvTranspose2d):
-    """ConvTranspose2d(C, K, 4, stride=2, padding=1) and an activation, [N, C, H, W] -> [N, K, 2H, 2W]; its state is that layer's."""
+    """ConvTranspose2d(C, K, 4, stride=2, padding=1) and an activation, [N, C, H, W] -> [N, K, 2H,
+    2W]; its state is that layer's.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, act: str = "linear", bias: bool = False):
         super().__init__(in_channels, out_channels, 4, 2, 1, bias=bias)
@@ -148,7 +182,9 @@ class Deconv(nn.ConvTranspose2d):
 
 
 class Projection(nn.ConvTranspose2d):
-    """ConvTranspose2d(C, K, 4, stride=1, padding=0) of one pixel, [N, C, 1, 1] -> [N, K, 4, 4]; its state is that layer's."""
+    """ConvTranspose2d(C, K, 4, stride=1, padding=0) of one pixel, [N, C, 1, 1] -> [N, K, 4, 4]; its
+    state is that layer's.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, bias: bool = False):
         super().__init__(in_channels, out_channels, 4, bias=bias)
@@ -158,7 +194,9 @@ class Projection(nn.ConvTranspose2d):
 
 
 class StridedConv(nn.Conv2d):
-    """Conv2d(C, K, 4, stride=2, padding=1), [N, C, H, W] -> [N, K, H // 2, W // 2]; its state is that layer's."""
+    """Conv2d(C, K, 4, stride=2, padding=1), [N, C, H, W] -> [N, K, H // 2, W // 2]; its state is
+    that layer's.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, bias: bool = False):
         super().__init__(in_channels, out_channels, 4, 2, 1, bias=bias)
@@ -168,10 +206,11 @@ class StridedConv(nn.Conv2d):
 
 
 class NormedConv(nn.Sequential):
-    """Deconv or StridedConv without bias and activation, a BatchNorm2d, and what follows; its state is a Sequential's.
+    """Deconv or StridedConv without bias and activation, a BatchNorm2d, and what follows; its state
+    is a Sequential's.
 
-    On CUDA the layer and its BatchNorm are one operator: hooks of the layer do not run, and those of the BatchNorm see
-    what the layer is given. Elsewhere it is a Sequential.
+    On CUDA the layer and its BatchNorm are one operator: hooks of the layer do not run, and those
+    of the BatchNorm see what the layer is given. Elsewhere it is a Sequential.
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -185,10 +224,12 @@ class NormedConv(nn.Sequential):
 
 
 class UpConv(nn.Conv2d):
-    """Conv2d(C, K, 3, padding=1) of the image doubled by repeating pixels, [N, C, H, W] -> [N, K, 2H, 2W]; its state is that layer's.
+    """Conv2d(C, K, 3, padding=1) of the image doubled by repeating pixels, [N, C, H, W] -> [N, K,
+    2H, 2W]; its state is that layer's.
 
-    As the transposed convolution (4, 2, 1) that both are together: 4 products a pixel instead of 9, and no doubled image in memory.
-    With both gradients 1.5 to 1.9 times as fast as the two at 256 channels on one core of Zen 4.
+    As the transposed convolution (4, 2, 1) that both are together: 4 products a pixel instead of 9,
+    and no doubled image in memory. With both gradients 1.5 to 1.9 times as fast as the two at 256
+    channels on one core of Zen 4.
     """
 
     def __init__(self, in_channels: int, out_channels: int):
@@ -201,10 +242,12 @@ class UpConv(nn.Conv2d):
 
 
 class ConvDown(nn.Conv2d):
-    """The 2x2 means of Conv2d(C, K, 3, padding=1), [N, C, H, W] -> [N, K, H // 2, W // 2]; its state is that layer's.
+    """The 2x2 means of Conv2d(C, K, 3, padding=1), [N, C, H, W] -> [N, K, H // 2, W // 2]; its
+    state is that layer's.
 
-    As the strided convolution (4, 2, 1) that both are together: 4 products a pixel of the input instead of 9, and no full image of K channels.
-    With both gradients 2.1 to 2.3 times as fast as the two at 128 and 256 channels on one core of Zen 4.
+    As the strided convolution (4, 2, 1) that both are together: 4 products a pixel of the input
+    instead of 9, and no full image of K channels. With both gradients 2.1 to 2.3 times as fast as
+    the two at 128 and 256 channels on one core of Zen 4.
     """
 
     def __init__(self, in_channels: int, out_channels: int):
@@ -215,10 +258,12 @@ class ConvDown(nn.Conv2d):
 
 
 class ClassProjection(nn.Module):
-    """The end of a conditional discriminator (Miyato and Koyama, 2018, arXiv 1802.05637): features h [N, F], c int64 [N] -> logits [N].
+    """The end of a conditional discriminator (Miyato and Koyama, 2018, arXiv 1802.05637): features
+    h [N, F], c int64 [N] -> logits [N].
 
-    l(h) + <embed(c), h>: how real the features are, and how much they are of their class. c_dim 0: l(h) alone, c is ignored. In float32 at least,
-    under autocast as well: rounded to bfloat16 a logit of 10 is off by 0.03.
+    l(h) + <embed(c), h>: how real the features are, and how much they are of their class. c_dim 0:
+    l(h) alone, c is ignored. In float32 at least, under autocast as well: rounded to bfloat16 a
+    logit of 10 is off by 0.03.
     """
 
     def __init__(self, num_features: int, c_dim: int, bias: bool = True):
@@ -234,8 +279,9 @@ class ClassProjection(nn.Module):
 
 
 class ClassifierHead(nn.Module):
-    """The end of an auxiliary classifier (Odena et al., 2017, arXiv 1610.09585): h [N, F] -> (logits [N], class_logits [N, c_dim]), in float32 at
-    least; c is ignored."""
+    """The end of an auxiliary classifier (Odena et al., 2017, arXiv 1610.09585): h [N, F] ->
+    (logits [N], class_logits [N, c_dim]), in float32 at least; c is ignored.
+    """
 
     def __init__(self, num_features: int, c_dim: int, bias: bool = True):
         super().__init__()
@@ -248,7 +294,9 @@ class ClassifierHead(nn.Module):
 
 
 def dcgan_init(network: nn.Module) -> None:
-    """Convolutions from N(0, 0.02), BatchNorm weights from N(1, 0.02), biases zero (Radford et al., 2015, section 4)."""
+    """Convolutions from N(0, 0.02), BatchNorm weights from N(1, 0.02), biases zero (Radford et al.,
+    2015, section 4).
+    """
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | Head):
             nn.init.normal_(module.weight, 0.0, 0.02)

@@ -1,7 +1,8 @@
-"""Normalisation of weights and of features, with gradients of both orders: what keeps a discriminator smooth and a generator's layers in range.
+"""Normalisation of weights and of features, with gradients of both orders: what keeps a
+discriminator smooth and a generator's layers in range.
 
-Weights are normalised by wrapping a layer, which keeps its own parameters, so that initialisers and snapshots see what they always saw.
-Sums run in float32 whatever the network computes in.
+Weights are normalised by wrapping a layer, which keeps its own parameters, so that initialisers and
+snapshots see what they always saw. Sums run in float32 whatever the network computes in.
 """
 import torch
 import torch.nn.functional as F
@@ -14,11 +15,14 @@ LAYERS = (nn.Linear, nn.Embedding, nn.Conv2d, nn.ConvTranspose2d)  # whose weigh
 
 
 class Spectral(nn.Module):
-    """A layer whose weight is divided by its largest singular value (Miyato et al., 2018, arXiv 1802.05957, algorithm 1).
+    """A layer whose weight is divided by its largest singular value (Miyato et al., 2018, arXiv
+    1802.05957, algorithm 1).
 
-    layer: Linear, Embedding, Conv2d or ConvTranspose2d, its weight read as the matrix [outputs, everything else] ([numbers, features] for an
-    Embedding). Every forward pass takes one step of power iteration from `u`, float32 [outputs], and keeps it while training; evaluation changes
-    nothing. The singular value carries the gradient of the weight, not of the iteration. eps: the smallest length that a vector is divided by.
+    layer: Linear, Embedding, Conv2d or ConvTranspose2d, its weight read as the matrix [outputs,
+    everything else] ([numbers, features] for an Embedding). Every forward pass takes one step of
+    power iteration from `u`, float32 [outputs], and keeps it while training; evaluation changes
+    nothing. The singular value carries the gradient of the weight, not of the iteration. eps: the
+    smallest length that a vector is divided by.
     """
 
     def __init__(self, layer: nn.Module, eps: float = 1e-12):
@@ -48,9 +52,11 @@ class Spectral(nn.Module):
 
 
 class WeightNorm(nn.Module):
-    """A layer whose weight is `gain` times its direction, output by output (Salimans and Kingma, 2016, arXiv 1602.07868).
+    """A layer whose weight is `gain` times its direction, output by output (Salimans and Kingma,
+    2016, arXiv 1602.07868).
 
-    layer: as Spectral takes it, initialised: `gain`, float32 [outputs], starts as the lengths of its weight, which is unchanged at first.
+    layer: as Spectral takes it, initialised: `gain`, float32 [outputs], starts as the lengths of
+    its weight, which is unchanged at first.
     """
 
     def __init__(self, layer: nn.Module):
@@ -68,9 +74,11 @@ class WeightNorm(nn.Module):
 
 
 def normalise_weights(network: nn.Module, name: str, eps: float = 1e-12, embeddings: bool = True) -> nn.Module:
-    """Wrap every layer in a network, or a layer itself, in place: `spectral` (with this eps) or `weight`. Returns the network, or the wrapper.
+    """Wrap every layer in a network, or a layer itself, in place: `spectral` (with this eps) or
+    `weight`. Returns the network, or the wrapper.
 
-    Initialise it before. Layers that are wrapped already are left as they are, and embeddings with embeddings=False.
+    Initialise it before. Layers that are wrapped already are left as they are, and embeddings with
+    embeddings=False.
     """
     if isinstance(network, LAYERS):
         return Spectral(network, eps) if name == "spectral" else WeightNorm(network)
@@ -86,7 +94,9 @@ def _output_dim(layer: nn.Module) -> int:
 
 
 def _matrix(layer: nn.Module) -> torch.Tensor:
-    """A layer's weight as [outputs, everything else]: a view where the outputs come first, in either memory format."""
+    """A layer's weight as [outputs, everything else]: a view where the outputs come first, in
+    either memory format.
+    """
     weight = layer.weight.transpose(0, _output_dim(layer))
     if weight.ndim == 4 and weight.is_contiguous(memory_format=torch.channels_last):
         weight = weight.permute(0, 2, 3, 1)  # the order of the columns changes no singular value
@@ -94,10 +104,12 @@ def _matrix(layer: nn.Module) -> torch.Tensor:
 
 
 class ImageNorm(nn.Module):
-    """Features [N, C, H, W] to mean 0 and variance 1, image by image, then a gain and a bias for each channel.
+    """Features [N, C, H, W] to mean 0 and variance 1, image by image, then a gain and a bias for
+    each channel.
 
-    dims: what statistics go over: (1, 2, 3) is layer normalisation as WGAN-GP has it (Ba et al., 2016), (2, 3) instance normalisation. In plain
-    operations, so that a compiler fuses both orders of gradient; in float32, with a result of the dtype that came in.
+    dims: what statistics go over: (1, 2, 3) is layer normalisation as WGAN-GP has it (Ba et al.,
+    2016), (2, 3) instance normalisation. In plain operations, so that a compiler fuses both orders
+    of gradient; in float32, with a result of the dtype that came in.
     """
 
     def __init__(self, num_channels: int, dims: tuple[int, ...], eps: float = 1e-5):
@@ -117,9 +129,11 @@ class ImageNorm(nn.Module):
 
 
 class ClassBatchNorm2d(BatchNorm2d):
-    """BatchNorm whose gain and bias depend on a condition (de Vries et al., 2017, arXiv 1707.00683), and a ReLU: forward(x, condition) -> like x.
+    """BatchNorm whose gain and bias depend on a condition (de Vries et al., 2017, arXiv
+    1707.00683), and a ReLU: forward(x, condition) -> like x.
 
-    gain, bias: modules condition -> [N, C]; the gain that they give is added to 1. For class numbers class_batch_norm makes both.
+    gain, bias: modules condition -> [N, C]; the gain that they give is added to 1. For class
+    numbers class_batch_norm makes both.
     """
 
     def __init__(self, num_channels: int, gain: nn.Module, bias: nn.Module):
@@ -132,7 +146,9 @@ class ClassBatchNorm2d(BatchNorm2d):
 
 
 def class_batch_norm(num_channels: int, num_classes: int) -> ClassBatchNorm2d:
-    """BatchNorm conditional on class numbers, int64 [N], with a ReLU, that starts as the same for all classes: gain 1, bias 0."""
+    """BatchNorm conditional on class numbers, int64 [N], with a ReLU, that starts as the same for
+    all classes: gain 1, bias 0.
+    """
     gain, bias = nn.Embedding(num_classes, num_channels), nn.Embedding(num_classes, num_channels)
     for embedding in (gain, bias):
         nn.init.zeros_(embedding.weight)

@@ -1,9 +1,11 @@
-"""One step of Adam over all parameters of a network, and of the moving average that follows them, in one pass over memory.
+"""One step of Adam over all parameters of a network, and of the moving average that follows them,
+in one pass over memory.
 
-Eager calls run a kernel where one fits and was measured to be faster: on one core of the CPU the mlp step is then 1.35 times as fast. Compiled code
-traces the reference, unless a kernel is forced: the compiler makes loops of it that are as fast, and that also take in the casts on either side, of
-the gradients from bfloat16 and of the new weights to it, which would be passes of their own around a kernel (with it the compiled mlp step takes
-1.05 times as long).
+Eager calls run a kernel where one fits and was measured to be faster: on one core of the CPU the
+mlp step is then 1.35 times as fast. Compiled code traces the reference, unless a kernel is forced:
+the compiler makes loops of it that are as fast, and that also take in the casts on either side, of
+the gradients from bfloat16 and of the new weights to it, which would be passes of their own around
+a kernel (with it the compiled mlp step takes 1.05 times as long).
 """
 import functools
 from collections.abc import Callable
@@ -15,11 +17,15 @@ from fastgan.errors import UserError
 from fastgan.ops.dispatch import autotune, self_checks
 from fastgan.ops.dispatch.device import device_type
 
-GRADIENT_DTYPES = {"cpu": (torch.float32, torch.bfloat16), "cuda": (torch.float32, torch.float16, torch.bfloat16)}  # others are cast for the kernels
+# Others are cast for the kernels
+GRADIENT_DTYPES = {"cpu": (torch.float32, torch.bfloat16), "cuda": (torch.float32, torch.float16, torch.bfloat16)}
 
 
 class AdamState(NamedTuple):
-    """What a step reads and changes in place. Everything is float32 on one device; the lists are equally long, element i of each of one shape."""
+    """What a step reads and changes in place.
+
+    Everything is float32 on one device; the lists are equally long, element i of each of one shape.
+    """
 
     parameters: list[torch.Tensor]
     exp_avg: list[torch.Tensor]
@@ -39,10 +45,11 @@ Form = Callable[[list[torch.Tensor], AdamState], None]
 
 @torch.no_grad()
 def adam_ema(gradients: list[torch.Tensor], state: AdamState) -> None:
-    """In place: Adam's step (Kingma and Ba, 2014, algorithm 1), then average = ema_beta * average + (1 - ema_beta) * parameters.
+    """In place: Adam's step (Kingma and Ba, 2014, algorithm 1), then average = ema_beta * average +
+    (1 - ema_beta) * parameters.
 
-    gradients: of any floating point dtype, in the order and the shapes of the parameters. No gradient flows through the step.
-    Raises UserError for lists that do not fit.
+    gradients: of any floating point dtype, in the order and the shapes of the parameters. No
+    gradient flows through the step. Raises UserError for lists that do not fit.
     """
     _check(gradients, state)
     _form_for(gradients, state)(gradients, state)
@@ -59,7 +66,8 @@ def adam_ema_reference(gradients: list[torch.Tensor], state: AdamState) -> None:
     torch._foreach_mul_(exp_avg_sq, beta2)
     torch._foreach_add_(exp_avg_sq, torch._foreach_mul(torch._foreach_mul(gradients, gradients), 1 - beta2))
     denominator = torch._foreach_sqrt(exp_avg_sq)
-    torch._foreach_add_(denominator, scaled_eps, alpha=1)  # without alpha torch takes the tensor for a number, and waits for it
+    # Without alpha torch takes the tensor for a number, and waits for it
+    torch._foreach_add_(denominator, scaled_eps, alpha=1)
     update = torch._foreach_div(exp_avg, denominator)
     torch._foreach_mul_(update, step_size)
     torch._foreach_sub_(parameters, update)
@@ -68,13 +76,17 @@ def adam_ema_reference(gradients: list[torch.Tensor], state: AdamState) -> None:
 
 
 def _factors(state: AdamState) -> tuple[torch.Tensor, torch.Tensor]:
-    """(what a quotient of moments is multiplied with, what is added to its root), float32 [], the powers being those of this step."""
+    """(what a quotient of moments is multiplied with, what is added to its root), float32 [], the
+    powers being those of this step.
+    """
     root2 = (1 - state.beta2_power).sqrt()
     step_size, scaled_eps = state.lr * root2 / (1 - state.beta1_power), state.eps * root2
     if device_type(root2) != "cpu":
         return step_size, scaled_eps
-    # Stacked, the two lie in memory. The compiler cannot know that no output overlaps what they are made of, and would work out a root and two
-    # quotients anew for every 16 elements, on the divider that the loop waits for: 1.4 times the time of the loop. A GPU waits for memory instead.
+    # Stacked, the two lie in memory. The compiler cannot know that no output overlaps what they are
+    # made of, and would work out a root and two quotients anew for every 16 elements, on the
+    # divider that the loop waits for: 1.4 times the time of the loop. A GPU waits for memory
+    # instead.
     return tuple(torch.stack([step_size, scaled_eps]))
 
 
@@ -89,7 +101,7 @@ def register_in_torch() -> None:
     torch.library.register_fake("fastgan::adam_ema", lambda *arguments: None)
 
 
-# --- the kernels, and which of them runs -----------------------------------------------------------------------------------------------------------
+# --- the kernels, and which of them runs ------------------------------------------------------------------------------
 
 
 def forms(state: AdamState) -> dict[str, Form]:
@@ -97,13 +109,16 @@ def forms(state: AdamState) -> dict[str, Form]:
     device_type = state.parameters[0].device.type
     if device_type not in GRADIENT_DTYPES or not _lie_alike(state):
         return {"reference": adam_ema_reference}
-    return {"reference": adam_ema_reference} | ({"cpu": adam_ema_native} if device_type == "cpu" else {"triton": adam_ema_triton})
+    return {"reference": adam_ema_reference} | (
+        {"cpu": adam_ema_native} if device_type == "cpu" else {"triton": adam_ema_triton}
+    )
 
 
 def adam_ema_native(gradients: list[torch.Tensor], state: AdamState) -> None:
     """csrc/adam_ema_cpu.cpp."""
     torch.ops.fastgan.adam_ema(_readable(gradients, state.parameters), *state)
-    torch.autograd.graph.increment_version(state.parameters)  # as torch's own operations do, so that a graph of the old values is not used
+    # as torch's own operations do, so that a graph of the old values is not used
+    torch.autograd.graph.increment_version(state.parameters)
 
 
 def adam_ema_triton(gradients: list[torch.Tensor], state: AdamState) -> None:
@@ -121,11 +136,17 @@ def _form_for(gradients: list[torch.Tensor], state: AdamState) -> Form:
 
 
 def _fastest(gradients: list[torch.Tensor], state: AdamState) -> Form:
-    """The form that autotune.py picks for such tensors. It times them on copies, for a step changes what it is given."""
+    """The form that autotune.py picks for such tensors.
+
+    It times them on copies, for a step changes what it is given.
+    """
     fitting = forms(state)
     copied_state = functools.cache(lambda: AdamState(*(_copied(field, torch.float32) for field in state)))
     runs = {name: lambda form=form: form(gradients, copied_state()) for name, form in fitting.items()}
-    dtype, numel = str(gradients[0].dtype).removeprefix("torch."), sum(parameter.numel() for parameter in state.parameters)
+    dtype, numel = (
+        str(gradients[0].dtype).removeprefix("torch."),
+        sum(parameter.numel() for parameter in state.parameters),
+    )
     call = f"{len(gradients)} tensors of {numel} elements {dtype}{' averaged' * bool(state.average)}"
     return fitting[autotune.pick("adam_ema", call, runs, state.parameters[0].device.type)]
 
@@ -138,12 +159,16 @@ def _copied(field, dtype: torch.dtype):
 
 
 def _lie_alike(state: AdamState) -> bool:
-    """Whether the parameters are dense float32, and what is beside each is like it in dtype, device and strides."""
+    """Whether the parameters are dense float32, and what is beside each is like it in dtype, device
+    and strides.
+    """
     lists = filter(None, (state.exp_avg, state.exp_avg_sq, state.average))
     for parameter, *beside in zip(state.parameters, *lists, strict=True):
         if parameter.dtype != torch.float32 or not _is_dense(parameter):
             return False
-        if any(x.dtype != torch.float32 or x.device != parameter.device or x.stride() != parameter.stride() for x in beside):
+        if any(
+            x.dtype != torch.float32 or x.device != parameter.device or x.stride() != parameter.stride() for x in beside
+        ):
             return False
     return True
 
@@ -154,12 +179,18 @@ def _is_dense(x: torch.Tensor) -> bool:
 
 
 def _readable(gradients: list[torch.Tensor], parameters: list[torch.Tensor]) -> list[torch.Tensor]:
-    """The gradients in one dtype that the kernels read and in the memory order of the parameters; copied only where they are not."""
+    """The gradients in one dtype that the kernels read and in the memory order of the parameters;
+    copied only where they are not.
+    """
     dtype = gradients[0].dtype
-    if dtype not in GRADIENT_DTYPES[parameters[0].device.type] or any(gradient.dtype != dtype for gradient in gradients):
+    if dtype not in GRADIENT_DTYPES[parameters[0].device.type] or any(
+        gradient.dtype != dtype for gradient in gradients
+    ):
         gradients = [gradient.float() for gradient in gradients]
     return [
-        gradient if gradient.stride() == parameter.stride() else torch.empty_like(parameter, dtype=gradient.dtype).copy_(gradient)
+        gradient
+        if gradient.stride() == parameter.stride()
+        else torch.empty_like(parameter, dtype=gradient.dtype).copy_(gradient)
         for gradient, parameter in zip(gradients, parameters, strict=True)
     ]
 
@@ -169,38 +200,58 @@ def _check(gradients: list[torch.Tensor], state: AdamState) -> None:
     num = len(parameters)
     if num == 0 or not len(gradients) == len(exp_avg) == len(exp_avg_sq) == num or len(average) not in (0, num):
         counts = f"{len(gradients)} gradients, {len(exp_avg)} and {len(exp_avg_sq)} moments and {len(average)} averages for {num} parameters"
-        raise UserError(f"adam_ema: there are {counts}; give one of each for every parameter (averages or none), and one parameter or more.")
+        raise UserError(
+            f"adam_ema: there are {counts}; give one of each for every parameter (averages or none), and one parameter or more."
+        )
     if (state.ema_beta is None) != (len(average) == 0):
         raise UserError("adam_ema: averages and ema_beta come together; give both or neither.")
-    for i, (parameter, *beside) in enumerate(zip(parameters, gradients, exp_avg, exp_avg_sq, *filter(None, [average]), strict=True)):
+    for i, (parameter, *beside) in enumerate(
+        zip(parameters, gradients, exp_avg, exp_avg_sq, *filter(None, [average]), strict=True)
+    ):
         if any(x.shape != parameter.shape for x in beside):
             shapes = ", ".join(str(list(x.shape)) for x in beside)
-            raise UserError(f"adam_ema: parameter {i} is {list(parameter.shape)}, beside {shapes}; gradient, moments and average must be like it.")
+            raise UserError(
+                f"adam_ema: parameter {i} is {list(parameter.shape)}, beside {shapes}; gradient, moments and average must be like it."
+            )
 
 
-# --- the check on first use ------------------------------------------------------------------------------------------------------------------------
+# --- the check on first use -------------------------------------------------------------------------------------------
 
 
 def self_check(implementation: str, device: torch.device) -> str | None:
-    """Three steps, with and without an average, against the reference, with float64 as the truth; what is wrong, or None."""
+    """Three steps, with and without an average, against the reference, with float64 as the truth;
+    what is wrong, or None.
+    """
     for dtype in GRADIENT_DTYPES[device.type]:
         for averaged in (True, False):
             state, gradients = _example(averaged, device), [_random_tensors(device, dtype) for _ in range(3)]
             form = forms(state)[implementation]
-            ours, reference = (after_steps(each, torch.float32, state, gradients) for each in (form, adam_ema_reference))
+            ours, reference = (
+                after_steps(each, torch.float32, state, gradients) for each in (form, adam_ema_reference)
+            )
             for name, truth in after_steps(adam_ema_reference, torch.float64, state, gradients).items():
-                problem = self_checks.three_way_problem(f"{name} after gradients in {dtype}", ours[name], reference[name], truth)
+                problem = self_checks.three_way_problem(
+                    f"{name} after gradients in {dtype}", ours[name], reference[name], truth
+                )
                 if problem:
                     return problem
     return None
 
 
-def after_steps(form: Form, dtype: torch.dtype, state: AdamState, gradients: list[list[torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """What a step with each of the gradients makes of a copy of the state in `dtype`: each list as one vector, and the two powers, by name."""
+def after_steps(
+    form: Form, dtype: torch.dtype, state: AdamState, gradients: list[list[torch.Tensor]]
+) -> dict[str, torch.Tensor]:
+    """What a step with each of the gradients makes of a copy of the state in `dtype`: each list as
+    one vector, and the two powers, by name.
+    """
     state = AdamState(*(_copied(field, dtype) for field in state))
     for each in gradients:
         form(each, state)
-    vectors = {name: torch.cat([tensor.flatten() for tensor in tensors]) for name, tensors in zip(state._fields[:4], state, strict=False) if tensors}
+    vectors = {
+        name: torch.cat([tensor.flatten() for tensor in tensors])
+        for name, tensors in zip(state._fields[:4], state, strict=False)
+        if tensors
+    }
     return vectors | {"beta1_power": state.beta1_power, "beta2_power": state.beta2_power}
 
 
@@ -214,4 +265,6 @@ def _example(averaged: bool, device: torch.device) -> AdamState:
     parameters, average = (_random_tensors(device, torch.float32) for _ in range(2))
     zeros = [torch.zeros_like(parameter) for parameter in parameters]
     *scalars, ema_beta = (torch.tensor(value, device=device) for value in (1.0, 1.0, 0.01, 0.5, 0.99, 0.9))
-    return AdamState(parameters, zeros, zeros, average if averaged else [], *scalars, ema_beta if averaged else None, 1e-8)
+    return AdamState(
+        parameters, zeros, zeros, average if averaged else [], *scalars, ema_beta if averaged else None, 1e-8
+    )

@@ -1,9 +1,10 @@
-"""BatchNorm in training mode with the activation behind it, over each of `parts` consecutive equal parts of the batch.
+"""BatchNorm in training mode with the activation behind it, over each of `parts` consecutive equal
+parts of the batch.
 
-Its sums over the batch are one launch each, forward and backward, where Triton's kernels run: mean and variance with
-the running statistics, and the two sums of the gradient. What is done to every element is left to torch's operations,
-so that the compiler makes one pass of it together with what comes before and behind. The reference is torch's own
-layer.
+Its sums over the batch are one launch each, forward and backward, where Triton's kernels run: mean
+and variance with the running statistics, and the two sums of the gradient. What is done to every
+element is left to torch's operations, so that the compiler makes one pass of it together with what
+comes before and behind. The reference is torch's own layer.
 """
 
 import functools
@@ -34,12 +35,14 @@ def batch_norm(
     slope: float = 0.2,
     parts: int = 1,
 ) -> torch.Tensor:
-    """Return act((x - mean) / sqrt(variance + eps) * weight + bias), like x, with statistics of each part of the batch.
+    """Return act((x - mean) / sqrt(variance + eps) * weight + bias), like x, with statistics of
+    each part of the batch.
 
-    BatchNorm in training mode (Ioffe and Szegedy, 2015, arXiv 1502.03167). x: [N, C] or [N, C, H, W], floating point, N
-    a multiple of parts, two values a channel and part at least; sums are float32, or float64 where x is. weight, bias:
-    [C] or None. running_mean, running_var: [C] or None, moved in place towards the statistics (the variance unbiased)
-    by `momentum`, part by part, as so many calls would. act: linear | relu | leaky_relu (`slope` below zero, >= 0).
+    BatchNorm in training mode (Ioffe and Szegedy, 2015, arXiv 1502.03167). x: [N, C] or [N, C, H,
+    W], floating point, N a multiple of parts, two values a channel and part at least; sums are
+    float32, or float64 where x is. weight, bias: [C] or None. running_mean, running_var: [C] or
+    None, moved in place towards the statistics (the variance unbiased) by `momentum`, part by part,
+    as so many calls would. act: linear | relu | leaky_relu (`slope` below zero, >= 0).
     Differentiable to any order in x, weight and bias. Raises UserError for anything else.
     """
     _check(x, weight, bias, running_mean, running_var, act, slope, parts)
@@ -76,7 +79,9 @@ class _BatchNorm(torch.autograd.Function):
 
 
 def gradients(ctx, dy: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
-    """Return the gradients of x, weight and bias, inputs 0 to 2 of a Function that saved them, mean and rstd."""
+    """Return the gradients of x, weight and bias, inputs 0 to 2 of a Function that saved them, mean
+    and rstd.
+    """
     x, weight, bias, mean, rstd = ctx.saved_tensors
     dy = dy.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else dy.contiguous()
     if torch.is_grad_enabled():  # create_graph: from x on, so that the next order only has to differentiate this
@@ -91,14 +96,19 @@ def gradients(ctx, dy: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor 
 # The compiler takes it as one node and differentiates what is inside, as it does with deconv's.
 @torch.compiler.allow_in_graph
 def _chosen(x, weight, bias, running_mean, running_var, momentum, eps, slope, parts) -> torch.Tensor:
-    """Run the form that autotune.py picks. It times the sums alone: passes over elements are the compiler's in either."""
+    """Run the form that autotune.py picks.
+
+    It times the sums alone: passes over elements are the compiler's in either.
+    """
     runs = {
         "reference": functools.partial(torch.var_mean, _by_parts(x, parts), _dims(x), correction=0),
         "triton": lambda: _operators().statistics(x, None, None, momentum, eps, parts),
     }
     call = f"{'x'.join(map(str, x.shape))}{f' {parts} parts' * (parts > 1)} {str(x.dtype).removeprefix('torch.')}"
     form = (
-        _BatchNorm.apply if autotune.pick("batch_norm", call, runs, device_type(x)) == "triton" else batch_norm_reference
+        _BatchNorm.apply
+        if autotune.pick("batch_norm", call, runs, device_type(x)) == "triton"
+        else batch_norm_reference
     )
     return form(x, weight, bias, running_mean, running_var, momentum, eps, slope, parts)
 
@@ -115,7 +125,9 @@ def _kernels_fit(x: torch.Tensor, *others: torch.Tensor | None) -> bool:
 
 
 def _have_layout(x: torch.Tensor, *others: torch.Tensor | None) -> bool:
-    """Return true where the kernels can read these: x row after row, the rest in the dtype of their sums."""
+    """Return true where the kernels can read these: x row after row, the rest in the dtype of their
+    sums.
+    """
     is_dense = x.is_contiguous() if x.ndim == 2 else x.is_contiguous(memory_format=torch.channels_last)
     in_float32 = all(each is None or (each.dtype == torch.float32 and each.is_contiguous()) for each in others)
     return x.dtype in KERNEL_DTYPES and is_dense and in_float32 and x.shape[1] <= MOST_CHANNELS
@@ -145,7 +157,9 @@ def statistics_reference(x, eps: float, parts: int) -> tuple[torch.Tensor, torch
 
 
 def gradient_sums_reference(x, dy, mean, rstd, weight, bias, slope: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return (sums of dz and of dz times the normalised x, [2, parts, C]; of all parts, [2, C]); differentiable."""
+    """Return (sums of dz and of dz times the normalised x, [2, parts, C]; of all parts, [2, C]);
+    differentiable.
+    """
     centred, _, dz = _before_activation(x, dy, mean, rstd, weight, bias, slope)
     sums = torch.stack([dz.sum(_dims(x)), (dz * centred).sum(_dims(x)) * rstd])
     return sums, sums.sum(1)
@@ -225,7 +239,9 @@ def _check(x, weight, bias, running_mean, running_var, act: str, slope: float, p
 
 
 def self_check(implementation: str, device: torch.device) -> str | None:
-    """Compare the sums of both directions with the reference's, float64 being the truth: what is wrong, or None."""
+    """Compare the sums of both directions with the reference's, float64 being the truth: what is
+    wrong, or None.
+    """
     for dtype in KERNEL_DTYPES:
         for shape, parts, slope in (((6, 33, 5, 7), 2, 0.2), ((64, 64, 8, 8), 1, 0.0), ((10, 100), 2, 1.0)):
             problem = _problem_of(dtype, shape, parts, slope, device)

@@ -1,4 +1,7 @@
-"""The Triton kernels of batch_norm as operators of torch, which the compiler can trace. Imported on first use."""
+"""The Triton kernels of batch_norm as operators of torch, which the compiler can trace.
+
+Imported on first use.
+"""
 
 import torch
 

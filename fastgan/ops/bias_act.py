@@ -1,7 +1,7 @@
 """Bias, activation, gain and clamp in one pass over memory.
 
-Eager calls run a native kernel where one fits. Compiled code traces the reference instead: the compiler fuses it with the
-operations around it, which no kernel of ours can be.
+Eager calls run a native kernel where one fits. Compiled code traces the reference instead: the
+compiler fuses it with the operations around it, which no kernel of ours can be.
 """
 import math
 
@@ -28,11 +28,12 @@ def bias_act(
     gain: float = 1.0,
     clamp: float | None = None,
 ) -> torch.Tensor:
-    """clamp(act(x + bias) * gain, -clamp, clamp), of the shape, dtype and memory order of `x`, differentiable to any order.
+    """clamp(act(x + bias) * gain, -clamp, clamp), of the shape, dtype and memory order of `x`,
+    differentiable to any order.
 
-    x: floating point, any shape. bias: [x.shape[dim]], cast to the dtype of x. act: linear, relu or leaky_relu.
-    slope: of leaky_relu below zero, >= 0. gain: > 0. clamp: > 0, None = no clamp; no gradient flows from where it acts.
-    Raises UserError for anything else.
+    x: floating point, any shape. bias: [x.shape[dim]], cast to the dtype of x. act: linear, relu or
+    leaky_relu. slope: of leaky_relu below zero, >= 0. gain: > 0. clamp: > 0, None = no clamp; no
+    gradient flows from where it acts. Raises UserError for anything else.
     """
     _check(x, bias, dim, act, slope, gain, clamp)
     if bias is not None:
@@ -73,14 +74,22 @@ def register_in_torch() -> None:
 
 
 def self_check(implementation: str, device: torch.device) -> str | None:
-    """Values and gradients of the native kernels against the reference, with float64 as the truth; what is wrong, or None."""
-    x, bias, dy = torch.randn(3, 5, 7, 9, device=device), torch.randn(5, device=device), torch.randn(3, 5, 7, 9, device=device)
+    """Values and gradients of the native kernels against the reference, with float64 as the truth;
+    what is wrong, or None.
+    """
+    x, bias, dy = (
+        torch.randn(3, 5, 7, 9, device=device),
+        torch.randn(5, device=device),
+        torch.randn(3, 5, 7, 9, device=device),
+    )
     rest = (1, "leaky_relu", 0.2, 1.5, 2.0)
     for dtype in NATIVE_DTYPES[implementation]:
         x, bias, dy = x.to(dtype), bias.to(dtype), dy.to(dtype)
         y = torch.ops.fastgan.bias_act(x, bias, rest[0], *rest[2:])
         ours = y, torch.ops.fastgan.bias_act_backward(dy, y, *rest[2:])
-        reference, truth = (_value_and_gradient(*(tensor.to(t) for tensor in (x, bias, dy)), rest) for t in (dtype, torch.float64))
+        reference, truth = (
+            _value_and_gradient(*(tensor.to(t) for tensor in (x, bias, dy)), rest) for t in (dtype, torch.float64)
+        )
         for what, *each in zip(("the value", "the gradient"), ours, reference, truth, strict=True):
             problem = self_checks.three_way_problem(f"{what} in {dtype}", *each)
             if problem:
@@ -99,11 +108,15 @@ def _check(x, bias, dim, act, slope, gain, clamp) -> None:
     if not -x.ndim <= dim < x.ndim:
         raise UserError(f"bias_act: dim is {dim}, but x has {x.ndim} dimensions.")
     if bias is not None and bias.shape != (x.shape[dim],):
-        raise UserError(f"bias_act: bias must have shape [{x.shape[dim]}], the size of dimension {dim} of x, not {list(bias.shape)}.")
+        raise UserError(
+            f"bias_act: bias must have shape [{x.shape[dim]}], the size of dimension {dim} of x, not {list(bias.shape)}."
+        )
     if act not in ACTIVATIONS:
         raise UserError(f"bias_act: act is {act!r}; choose one of {', '.join(ACTIVATIONS)}.")
     if slope < 0 or gain <= 0 or (clamp is not None and clamp <= 0):
-        raise UserError(f"bias_act: slope must be >= 0, gain > 0 and clamp > 0 or None, not {slope}, {gain} and {clamp}.")
+        raise UserError(
+            f"bias_act: slope must be >= 0, gain > 0 and clamp > 0 or None, not {slope}, {gain} and {clamp}."
+        )
 
 
 def _native_fits(x: torch.Tensor, bias: torch.Tensor | None) -> bool:

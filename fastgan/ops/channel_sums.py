@@ -15,10 +15,11 @@ DTYPES = (torch.float32, torch.float16, torch.bfloat16)  # that the kernel takes
 
 @torch.library.custom_op("fastgan::channel_sums", mutates_args=())
 def channel_sums(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Return the sums of every channel, [C] of each tensor one behind the other, in their dtype; no gradient.
+    """Return the sums of every channel, [C] of each tensor one behind the other, in their dtype; no
+    gradient.
 
-    tensors: [N, C] contiguous or [N, C, H, W] in channels_last, all of one dtype of DTYPES and on one CUDA device; on
-    other devices any of the dtype.
+    tensors: [N, C] contiguous or [N, C, H, W] in channels_last, all of one dtype of DTYPES and on
+    one CUDA device; on other devices any of the dtype.
     """
     return torch.cat([x.sum([0, *range(2, x.ndim)]) for x in tensors])
 

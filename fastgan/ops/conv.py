@@ -1,10 +1,13 @@
-"""Convolutions whose gradients of every order are convolutions again: for networks that a penalty differentiates twice.
+"""Convolutions whose gradients of every order are convolutions again: for networks that a penalty
+differentiates twice.
 
-torch.nn.functional has them too, but its gradient of the weight, differentiated once more, is a convolution of images as large as filters: batch and
-channels change places, and groups are taken one by one. The input gradient of a gradient penalty runs into it in every layer. A convolution, its
-transpose and its weight gradient are the three derivatives of one trilinear form (as in deconv/operator.py), so three operators are enough for all
-orders. Milliseconds of one Zen4 core, fp32, 64 images in channels_last, the weight's part of the second order, torch's and this:
-1x1 32 -> 64 at 32x32 32.7 and 3.6, 3x3 64 -> 64 in 4 groups at 32x32 39 and 19, 3x3 64 -> 64 117 and 48.
+torch.nn.functional has them too, but its gradient of the weight, differentiated once more, is a
+convolution of images as large as filters: batch and channels change places, and groups are taken
+one by one. The input gradient of a gradient penalty runs into it in every layer. A convolution, its
+transpose and its weight gradient are the three derivatives of one trilinear form (as in
+deconv/operator.py), so three operators are enough for all orders. Milliseconds of one Zen4 core,
+fp32, 64 images in channels_last, the weight's part of the second order, torch's and this: 1x1 32 ->
+64 at 32x32 32.7 and 3.6, 3x3 64 -> 64 in 4 groups at 32x32 39 and 19, 3x3 64 -> 64 117 and 48.
 """
 from collections.abc import Callable
 from typing import NamedTuple
@@ -27,9 +30,15 @@ class _Geometry(NamedTuple):
 
 
 def conv2d(
-    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None, stride: int = 1, padding: int = 0, groups: int = 1
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    stride: int = 1,
+    padding: int = 0,
+    groups: int = 1,
 ) -> torch.Tensor:
-    """torch's conv2d: x [N, C, H, W], weight [K, C // groups, T, T], bias [K] or None -> [N, K, h, w]; under autocast in its dtype.
+    """torch's conv2d: x [N, C, H, W], weight [K, C // groups, T, T], bias [K] or None -> [N, K, h,
+    w]; under autocast in its dtype.
 
     Differentiable to any order in x, weight and bias.
     """
@@ -47,13 +56,17 @@ def conv_transpose2d(
     output_padding: int = 0,
     groups: int = 1,
 ) -> torch.Tensor:
-    """torch's conv_transpose2d: x [N, C, h, w], weight [C, K // groups, T, T], bias [K] or None -> [N, K, H, W]; under autocast in its dtype.
+    """torch's conv_transpose2d: x [N, C, h, w], weight [C, K // groups, T, T], bias [K] or None ->
+    [N, K, H, W]; under autocast in its dtype.
 
     Differentiable to any order in x, weight and bias.
     """
     if _is_for_the_library(x, weight, bias):
         return F.conv_transpose2d(x, weight, bias, stride, padding, output_padding, groups)
-    size = tuple((length - 1) * stride - 2 * padding + taps + output_padding for length, taps in zip(x.shape[2:], weight.shape[2:], strict=True))
+    size = tuple(
+        (length - 1) * stride - 2 * padding + taps + output_padding
+        for length, taps in zip(x.shape[2:], weight.shape[2:], strict=True)
+    )
     return _up(*_cast(x, weight, bias), _Geometry(stride, padding, groups), size)
 
 
@@ -74,7 +87,7 @@ def _cast(x: torch.Tensor, *others: torch.Tensor | None) -> tuple[torch.Tensor |
     return tuple(None if tensor is None else tensor.to(dtype) for tensor in (x, *others))
 
 
-# --- the three operators, each with the other two as its gradients ------------------------------------------------------------------------------
+# --- the three operators, each with the other two as its gradients ----------------------------------------------------
 # small [N, C, h, w], big [N, K, H, W], weight [C, K // groups, T, T]
 
 
@@ -120,7 +133,19 @@ class _Weight(torch.autograd.Function):
         ctx.geometry = geometry
         (stride, padding, groups), shape = geometry, (small.shape[1], big.shape[1] // geometry.groups, *taps)
         weight = uninitialised(shape, _format_of(small, big), big)  # only its shape and format are read
-        arguments = (small, big, weight, None, [stride] * 2, [padding] * 2, [1, 1], False, [0, 0], groups, [False, True, False])
+        arguments = (
+            small,
+            big,
+            weight,
+            None,
+            [stride] * 2,
+            [padding] * 2,
+            [1, 1],
+            False,
+            [0, 0],
+            groups,
+            [False, True, False],
+        )
         return torch.ops.aten.convolution_backward(*arguments)[1]
 
     @staticmethod
@@ -149,11 +174,13 @@ def _weight(small, big, geometry, taps) -> torch.Tensor:
     return _Weight.apply(small, big, geometry, taps)
 
 
-# --- the ways to compute the transposed convolution -----------------------------------------------------------------------------------------------
+# --- the ways to compute the transposed convolution -------------------------------------------------------------------
 
 
 def _run_up(small, weight, bias, geometry, size) -> torch.Tensor:
-    """By the form that autotune.py picks for such tensors; there are two where the image doubles, or keeps its size."""
+    """By the form that autotune.py picks for such tensors; there are two where the image doubles,
+    or keeps its size.
+    """
     forms = _up_forms(small, weight, bias, geometry, size)
     if len(forms) == 1:
         return forms["reference"]()
@@ -182,10 +209,12 @@ def up_reference(small, weight, bias, geometry, size) -> torch.Tensor:
 
 
 def up_subpixel(small, weight, bias, geometry, size) -> torch.Tensor:
-    """Stride 2 as a convolution of stride 1 that makes the 2x2 pixels of every small one as channels, and their interleaving.
+    """Stride 2 as a convolution of stride 1 that makes the 2x2 pixels of every small one as
+    channels, and their interleaving.
 
-    Tap t of the transposed convolution takes small pixel i to pixel 2i + t - padding. With an even padding, which one more tap in front brings about,
-    phase t % 2 of pixel m comes of i = m + padding / 2 - t // 2: one convolution of half the taps for all four phases.
+    Tap t of the transposed convolution takes small pixel i to pixel 2i + t - padding. With an even
+    padding, which one more tap in front brings about, phase t % 2 of pixel m comes of i = m +
+    padding / 2 - t // 2: one convolution of half the taps for all four phases.
     """
     odd, channels = geometry.padding % 2, weight.shape[1]
     back = [(taps + odd) % 2 for taps in weight.shape[2:]]
@@ -207,10 +236,12 @@ def up_subpixel(small, weight, bias, geometry, size) -> torch.Tensor:
 
 
 def up_flipped(small, weight, bias, geometry) -> torch.Tensor:
-    """Stride 1 as the convolution that it is, with the taps in reverse and the sides of the weight exchanged.
+    """Stride 1 as the convolution that it is, with the taps in reverse and the sides of the weight
+    exchanged.
 
-    The library's kernels for a transposed one are slower where there are groups, and for some shapes in bf16: 2.34 and 1.54 ms for 64 images of
-    16x16, 32 -> 32 in 2 groups in fp32, 6.76 and 3.07 ms for 32 of 32x32, 32 -> 32 in bf16 (one Zen4 core).
+    The library's kernels for a transposed one are slower where there are groups, and for some
+    shapes in bf16: 2.34 and 1.54 ms for 64 images of 16x16, 32 -> 32 in 2 groups in fp32, 6.76 and
+    3.07 ms for 32 of 32x32, 32 -> 32 in bf16 (one Zen4 core).
     """
     groups, taps = geometry.groups, weight.shape[2:]
     exchanged = weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1).flip(2, 3)  # [K, C // groups, T, T]
@@ -221,7 +252,11 @@ def up_flipped(small, weight, bias, geometry) -> torch.Tensor:
 
 def _format_of(*tensors: torch.Tensor) -> torch.memory_format:
     """Of the library's result: channels_last where an operand is."""
-    return torch.channels_last if any(format_of(tensor) == torch.channels_last for tensor in tensors) else torch.contiguous_format
+    return (
+        torch.channels_last
+        if any(format_of(tensor) == torch.channels_last for tensor in tensors)
+        else torch.contiguous_format
+    )
 
 
 CHECKED = {  # stride, padding, taps, groups, size of the big image, for a small one of 5x6 pixels
@@ -231,14 +266,18 @@ CHECKED = {  # stride, padding, taps, groups, size of the big image, for a small
 
 
 def self_check(implementation: str, device: torch.device) -> str | None:
-    """Another way to compute the transposed convolution against the library's, with float64 as the truth; what is wrong, or None."""
+    """Another way to compute the transposed convolution against the library's, with float64 as the
+    truth; what is wrong, or None.
+    """
     for stride, padding, taps, groups, size in CHECKED[implementation]:
         small, bias = torch.randn(2, 8, 5, 6, device=device), torch.randn(12, device=device)
         weight, geometry = torch.randn(8, 12 // groups, taps, taps, device=device), _Geometry(stride, padding, groups)
         reference = up_reference(small, weight, bias, geometry, size)
         ours = _up_forms(small, weight, bias, geometry, size)[implementation]()
         truth = up_reference(small.double(), weight.double(), bias.double(), geometry, size)
-        problem = self_checks.three_way_problem(f"a transposed convolution of {taps}x{taps} taps", ours, reference, truth)
+        problem = self_checks.three_way_problem(
+            f"a transposed convolution of {taps}x{taps} taps", ours, reference, truth
+        )
         if problem:
             return problem
     return None

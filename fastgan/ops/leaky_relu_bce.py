@@ -1,6 +1,8 @@
-"""The end of a discriminator and its loss in one pass over the features: leaky ReLU, the map to one logit, and the cross-entropy with the target.
+"""The end of a discriminator and its loss in one pass over the features: leaky ReLU, the map to one
+logit, and the cross-entropy with the target.
 
-One kernel computes them, and one more the gradients of features, weight and bias. Without a weight the features are the logits.
+One kernel computes them, and one more the gradients of features, weight and bias. Without a weight
+the features are the logits.
 """
 import functools
 from collections.abc import Callable
@@ -13,18 +15,24 @@ from fastgan.ops.autograd_queries import is_needed, is_transformed
 from fastgan.ops.dispatch import autotune, self_checks
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
-KERNEL_DTYPES = {"cpu": (torch.float32, torch.bfloat16, torch.float64), "cuda": (torch.float32, torch.bfloat16, torch.float16)}
+KERNEL_DTYPES = {
+    "cpu": (torch.float32, torch.bfloat16, torch.float64),
+    "cuda": (torch.float32, torch.bfloat16, torch.float16),
+}
 
 
 def leaky_relu_bce_head(
     x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, target: torch.Tensor | float, slope: float = 0.2
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(loss, logits), both [N]: logits = leaky_relu(x) . weight + bias, loss = target * softplus(-logits) + (1 - target) * softplus(logits).
+    """(loss, logits), both [N]: logits = leaky_relu(x) . weight + bias, loss = target *
+    softplus(-logits) + (1 - target) * softplus(logits).
 
-    x: [N, F] or [N, C, H, W], contiguous or channels_last; float32, bfloat16, float16 or float64. weight: [1, F] or [1, C, H, W], the layouts of
-    Linear(F, 1) and of Conv2d(C, 1, (H, W)). bias: [1] or None. target: in [0, 1], one number or [N]; no gradient flows to it. slope: >= 0; 0 is
-    ReLU, 1 leaves x as it is. Whatever x is, sums and results are float32 (float64 where x is); autocast changes nothing. Finite for finite
-    logits. Differentiable to any order in x, weight and bias. Raises UserError for anything else.
+    x: [N, F] or [N, C, H, W], contiguous or channels_last; float32, bfloat16, float16 or float64.
+    weight: [1, F] or [1, C, H, W], the layouts of Linear(F, 1) and of Conv2d(C, 1, (H, W)). bias:
+    [1] or None. target: in [0, 1], one number or [N]; no gradient flows to it. slope: >= 0; 0 is
+    ReLU, 1 leaves x as it is. Whatever x is, sums and results are float32 (float64 where x is);
+    autocast changes nothing. Finite for finite logits. Differentiable to any order in x, weight and
+    bias. Raises UserError for anything else.
     """
     _check_head(x, weight, bias, target, slope)
     weight, bias, target = _in_dtype_of_sums(x, weight, bias, target)
@@ -34,17 +42,21 @@ def leaky_relu_bce_head(
 
 
 def leaky_relu_bce(x: torch.Tensor, target: torch.Tensor | float, slope: float = 0.2) -> torch.Tensor:
-    """The cross-entropy of the logits leaky_relu(x) with the target, element by element: float32 (float64 where x is) of the shape of x.
+    """The cross-entropy of the logits leaky_relu(x) with the target, element by element: float32
+    (float64 where x is) of the shape of x.
 
-    x: any shape with an element; float32, bfloat16, float16 or float64. target: in [0, 1], one number, or a tensor that broadcasts to x; no gradient
-    flows to it. slope: >= 0; 1 leaves x as it is. Differentiable to any order in x. Raises UserError for anything else.
+    x: any shape with an element; float32, bfloat16, float16 or float64. target: in [0, 1], one
+    number, or a tensor that broadcasts to x; no gradient flows to it. slope: >= 0; 1 leaves x as it
+    is. Differentiable to any order in x. Raises UserError for anything else.
     """
     _check(x, slope)
     if isinstance(target, torch.Tensor):
         try:
             target = target.expand_as(x).reshape(-1)
         except RuntimeError:
-            raise UserError(f"leaky_relu_bce: target {list(target.shape)} does not broadcast to x {list(x.shape)}.") from None
+            raise UserError(
+                f"leaky_relu_bce: target {list(target.shape)} does not broadcast to x {list(x.shape)}."
+            ) from None
     target = _in_dtype_of_sums(x, None, None, target)[2]
     return _run(x.reshape(-1), None, None, target, slope)[0].view(x.shape)
 
@@ -56,8 +68,9 @@ def _run(x, weight, bias, target, slope: float) -> tuple[torch.Tensor, torch.Ten
     return _apply(x, weight, bias, target, slope, torch.compiler.is_compiling())
 
 
-# --- the reference -------------------------------------------------------------------------------------------------------------------------------
-# x is [N, F] and weight [F] here, or x [N] and weight None; weight, bias and target have the dtype of the sums.
+# --- the reference ----------------------------------------------------------------------------------------------------
+# x is [N, F] and weight [F] here, or x [N] and weight None; weight, bias and target have the dtype
+# of the sums.
 
 
 def forward_reference(x, weight, bias, target, slope) -> tuple[torch.Tensor, torch.Tensor]:
@@ -71,8 +84,12 @@ def forward_reference(x, weight, bias, target, slope) -> tuple[torch.Tensor, tor
     return target * F.softplus(-logits) + (1 - target) * F.softplus(logits), logits
 
 
-def backward_reference(x, weight, target, slope, logits, dloss, dlogits, needs_dx, needs_dparameters) -> tuple[torch.Tensor, torch.Tensor]:
-    """(dx like x, [F + 1]: dweight and then dbias), each with no elements where it is not needed; differentiable, to give the higher orders."""
+def backward_reference(
+    x, weight, target, slope, logits, dloss, dlogits, needs_dx, needs_dparameters
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(dx like x, [F + 1]: dweight and then dbias), each with no elements where it is not needed;
+    differentiable, to give the higher orders.
+    """
     g = torch.zeros_like(logits) if dlogits is None else dlogits
     if dloss is not None:
         g = g + dloss * ((1 - target) * torch.sigmoid(logits) - target * torch.sigmoid(-logits))
@@ -93,7 +110,7 @@ def activated(x: torch.Tensor, slope: float) -> torch.Tensor:
     return F.relu(x) if slope == 0 else F.leaky_relu(x, slope)
 
 
-# --- the operator; its gradients are one more, and those of higher orders the reference's -----------------------------------------------------------
+# --- the operator; its gradients are one more, and those of higher orders the reference's -----------------------------
 
 
 class _LeakyReluBce(torch.autograd.Function):
@@ -111,7 +128,9 @@ class _LeakyReluBce(torch.autograd.Function):
         x, weight, targets, logits = ctx.saved_tensors
         needs = is_needed(ctx, 0), is_needed(ctx, 1) or is_needed(ctx, 2)
         arguments = (x, weight, ctx.target if targets is None else targets, ctx.slope, logits, dloss, dlogits, *needs)
-        if torch.is_grad_enabled():  # create_graph: the logits carry their own graph, so differentiating this is all that the next order takes
+        # create_graph: the logits carry their own graph, so differentiating this is all that the
+        # next order takes
+        if torch.is_grad_enabled():
             dx, dparameters = backward_reference(*arguments)
         else:
             dx, dparameters = _picked(False, ctx.is_compiling, x, weight, arguments)
@@ -127,11 +146,14 @@ def _apply(x, weight, bias, target, slope, is_compiling) -> tuple[torch.Tensor, 
 def _picked(
     is_forward: bool, is_compiling: bool, x: torch.Tensor, weight: torch.Tensor | None, arguments: tuple
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The results for such tensors: by the kernel where it is known to be faster, which autotune.py has to find out on a GPU alone.
+    """The results for such tensors: by the kernel where it is known to be faster, which autotune.py
+    has to find out on a GPU alone.
 
-    On the CPU, forward and backward on one Zen4 core: eager, the kernels take 0.5 ms for 64 x 8192 bfloat16 features (torch's layers and loss 3.6,
-    the reference 6.0) and 0.21 ms for 128 x 256 (0.32, 0.46). Compiled, Inductor fuses the reference: 0.30 ms (the kernels 0.29, torch's layers and
-    loss 3.3) and 43 us (42, 141), and in the step of `mlp` the reference is 3 % faster than the kernels: it is what the compiler gets.
+    On the CPU, forward and backward on one Zen4 core: eager, the kernels take 0.5 ms for 64 x 8192
+    bfloat16 features (torch's layers and loss 3.6, the reference 6.0) and 0.21 ms for 128 x 256
+    (0.32, 0.46). Compiled, Inductor fuses the reference: 0.30 ms (the kernels 0.29, torch's layers
+    and loss 3.3) and 43 us (42, 141), and in the step of `mlp` the reference is 3 % faster than the
+    kernels: it is what the compiler gets.
     """
     forms, device_type = _forms(is_forward, x.device.type, x.dtype), x.device.type
     if device_type == "cpu":
@@ -145,23 +167,31 @@ def _picked(
 
 
 def _forms(is_forward: bool, device_type: str, dtype: torch.dtype) -> dict[str, Callable]:
-    """What there is for such tensors, with the arguments of forward_reference or backward_reference."""
+    """What there is for such tensors, with the arguments of forward_reference or
+    backward_reference.
+    """
     forms = {"reference": forward_reference if is_forward else backward_reference}
     if dtype in KERNEL_DTYPES.get(device_type, ()):
-        forms[{"cpu": "cpu", "cuda": "triton"}[device_type]] = functools.partial(_kernel_forward if is_forward else _kernel_backward, device_type)
+        forms[{"cpu": "cpu", "cuda": "triton"}[device_type]] = functools.partial(
+            _kernel_forward if is_forward else _kernel_backward, device_type
+        )
     return forms
 
 
-# --- the kernels, csrc/leaky_relu_bce_cpu.cpp and kernels/leaky_relu_bce.py, both called alike ------------------------------------------------------
+# --- the kernels, csrc/leaky_relu_bce_cpu.cpp and kernels/leaky_relu_bce.py, both called alike ------------------------
 
 
 def _kernel_forward(device_type, x, weight, bias, target, slope) -> tuple[torch.Tensor, torch.Tensor]:
     return _operators(device_type)[0](x.contiguous(), weight, bias, *_both_kinds(target), slope)
 
 
-def _kernel_backward(device_type, x, weight, target, slope, logits, dloss, dlogits, needs_dx, needs_dparameters) -> tuple[torch.Tensor, torch.Tensor]:
+def _kernel_backward(
+    device_type, x, weight, target, slope, logits, dloss, dlogits, needs_dx, needs_dparameters
+) -> tuple[torch.Tensor, torch.Tensor]:
     needs = (needs_dx, needs_dparameters)
-    return _operators(device_type)[1](x.contiguous(), weight, *_both_kinds(target), slope, logits, dloss, dlogits, *needs)
+    return _operators(device_type)[1](
+        x.contiguous(), weight, *_both_kinds(target), slope, logits, dloss, dlogits, *needs
+    )
 
 
 def _both_kinds(target: torch.Tensor | float) -> tuple[torch.Tensor | None, float]:
@@ -169,16 +199,26 @@ def _both_kinds(target: torch.Tensor | float) -> tuple[torch.Tensor | None, floa
 
 
 def _operators(device_type: str) -> tuple[Callable, Callable]:
-    return (torch.ops.fastgan.leaky_relu_bce, torch.ops.fastgan.leaky_relu_bce_backward) if device_type == "cpu" else _triton_operators()
+    return (
+        (torch.ops.fastgan.leaky_relu_bce, torch.ops.fastgan.leaky_relu_bce_backward)
+        if device_type == "cpu"
+        else _triton_operators()
+    )
 
 
 @functools.cache
 def _triton_operators() -> tuple[Callable, Callable]:
-    """The Triton launches as operators of torch, which the compiler takes as they are; Triton is imported no earlier."""
+    """The Triton launches as operators of torch, which the compiler takes as they are; Triton is
+    imported no earlier.
+    """
     from fastgan.kernels import leaky_relu_bce as kernels
 
-    forward = torch.library.custom_op("fastgan::leaky_relu_bce_triton", kernels.forward, mutates_args=(), device_types="cuda")
-    backward = torch.library.custom_op("fastgan::leaky_relu_bce_backward_triton", kernels.gradients, mutates_args=(), device_types="cuda")
+    forward = torch.library.custom_op(
+        "fastgan::leaky_relu_bce_triton", kernels.forward, mutates_args=(), device_types="cuda"
+    )
+    backward = torch.library.custom_op(
+        "fastgan::leaky_relu_bce_backward_triton", kernels.gradients, mutates_args=(), device_types="cuda"
+    )
     forward.register_fake(_fake_forward)
     backward.register_fake(_fake_backward)
     return forward, backward
@@ -195,24 +235,32 @@ def _fake_forward(x, weight, bias, targets, target, slope):
 
 
 def _fake_backward(x, weight, targets, target, slope, logits, dloss, dlogits, needs_dx, needs_dparameters):
-    return torch.empty_like(x) if needs_dx else x.new_empty(0), logits.new_empty(x.shape[1] + 1 if needs_dparameters else 0)
+    return torch.empty_like(x) if needs_dx else x.new_empty(0), logits.new_empty(
+        x.shape[1] + 1 if needs_dparameters else 0
+    )
 
 
-# --- what is handled and what is refused ---------------------------------------------------------------------------------------------------------
+# --- what is handled and what is refused ------------------------------------------------------------------------------
 
 
 def _check_head(x, weight, bias, target, slope) -> None:
     _check(x, slope)
     if x.ndim not in (2, 4) or weight.shape != (1, *x.shape[1:]):
         shapes = f"{list(x.shape)} and {list(weight.shape)}"
-        raise UserError(f"leaky_relu_bce_head: x and weight must be [N, F] and [1, F], or [N, C, H, W] and [1, C, H, W], not {shapes}.")
+        raise UserError(
+            f"leaky_relu_bce_head: x and weight must be [N, F] and [1, F], or [N, C, H, W] and [1, C, H, W], not {shapes}."
+        )
     if bias is not None and bias.shape != (1,):
         raise UserError(f"leaky_relu_bce_head: bias must be [1], not {list(bias.shape)}.")
     if isinstance(target, torch.Tensor) and target.shape != x.shape[:1]:
-        raise UserError(f"leaky_relu_bce_head: target must be a number or [{x.shape[0]}], one an image, not {list(target.shape)}.")
+        raise UserError(
+            f"leaky_relu_bce_head: target must be a number or [{x.shape[0]}], one an image, not {list(target.shape)}."
+        )
     for name, tensor in (("weight", weight), ("bias", bias), ("target", target)):
         if isinstance(tensor, torch.Tensor) and (tensor.device != x.device or not tensor.is_floating_point()):
-            raise UserError(f"leaky_relu_bce_head: {name} must be floating point on {x.device}, not {tensor.dtype} on {tensor.device}.")
+            raise UserError(
+                f"leaky_relu_bce_head: {name} must be floating point on {x.device}, not {tensor.dtype} on {tensor.device}."
+            )
 
 
 def _check(x: torch.Tensor, slope: float) -> None:
@@ -235,16 +283,23 @@ def _dtype_of_sums(x: torch.Tensor) -> torch.dtype:
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
-# --- the check on first use ------------------------------------------------------------------------------------------------------------------------
+# --- the check on first use -------------------------------------------------------------------------------------------
 
 
 def self_check(implementation: str, device: torch.device) -> str | None:
-    """Values and gradients against the reference, with float64 as the truth, which leaves it out; what is wrong, or None."""
+    """Values and gradients against the reference, with float64 as the truth, which leaves it out;
+    what is wrong, or None.
+    """
     for dtype in set(KERNEL_DTYPES[device.type]) - {torch.float64}:
         for rows, features in ((5, 37), (67, 1100)):
-            x, weight = torch.randn(rows, features, device=device).to(dtype), torch.randn(features, device=device) / features**0.5
+            x, weight = (
+                torch.randn(rows, features, device=device).to(dtype),
+                torch.randn(features, device=device) / features**0.5,
+            )
             bias, targets = torch.randn(1, device=device), torch.rand(rows, device=device)
-            problem = _problem_of(implementation, x, weight, bias, targets) or _problem_of(implementation, x[:, 0].contiguous(), None, None, targets)
+            problem = _problem_of(implementation, x, weight, bias, targets) or _problem_of(
+                implementation, x[:, 0].contiguous(), None, None, targets
+            )
             if problem:
                 return problem
     return None
@@ -256,10 +311,16 @@ def _problem_of(implementation: str, x, weight, bias, targets) -> str | None:
         each_weight, each_bias, each_targets = _in_dtype_of_sums(each_x, weight, bias, targets)
         forward, backward = (_forms(is_forward, x.device.type, x.dtype)[form] for is_forward in (True, False))
         loss, logits = forward(each_x, each_weight, each_bias, each_targets, 0.2)
-        dx, dparameters = backward(each_x, each_weight, each_targets, 0.2, logits, loss, logits, True, weight is not None)
+        dx, dparameters = backward(
+            each_x, each_weight, each_targets, 0.2, logits, loss, logits, True, weight is not None
+        )
         return {"loss": loss, "logits": logits, "dx": dx, "dparameters": dparameters}
 
-    ours, reference, truth = results(implementation, x.dtype), results("reference", x.dtype), results("reference", torch.float64)
+    ours, reference, truth = (
+        results(implementation, x.dtype),
+        results("reference", x.dtype),
+        results("reference", torch.float64),
+    )
     for what in ("loss", "logits", "dx", "dparameters") if weight is not None else ("loss", "logits", "dx"):
         problem = self_checks.three_way_problem(f"{what} in {x.dtype}", ours[what], reference[what], truth[what])
         if problem:

@@ -5,7 +5,8 @@ import torch
 def settled(image: torch.Tensor) -> torch.Tensor:
     """An image of one channel that lies in both formats at once, with the strides of channels_last.
 
-    Torch guesses the format of a result from strides that mean nothing there, and its compiler, which does not keep them, guesses otherwise.
+    Torch guesses the format of a result from strides that mean nothing there, and its compiler,
+    which does not keep them, guesses otherwise.
     """
     if image.shape[1] == 1 and image.is_contiguous():
         return image.squeeze(1).unsqueeze(3).permute(0, 3, 1, 2)
@@ -13,7 +14,9 @@ def settled(image: torch.Tensor) -> torch.Tensor:
 
 
 def format_of(x: torch.Tensor) -> torch.memory_format:
-    """channels_last if it is, and for an image of one channel, else contiguous; of another tensor that is both (one pixel), contiguous."""
+    """channels_last if it is, and for an image of one channel, else contiguous; of another tensor
+    that is both (one pixel), contiguous.
+    """
     is_channels_last = x.is_contiguous(memory_format=torch.channels_last) and (not x.is_contiguous() or x.shape[1] == 1)
     return torch.channels_last if is_channels_last else torch.contiguous_format
 
@@ -23,11 +26,14 @@ def channels_last(x: torch.Tensor) -> torch.Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def uninitialised(shape: tuple[int, int, int, int], memory_format: torch.memory_format, like: torch.Tensor) -> torch.Tensor:
-    """torch.empty of this shape and memory format, contiguous or channels_last, in the dtype and on the device of `like`.
+def uninitialised(
+    shape: tuple[int, int, int, int], memory_format: torch.memory_format, like: torch.Tensor
+) -> torch.Tensor:
+    """torch.empty of this shape and memory format, contiguous or channels_last, in the dtype and on
+    the device of `like`.
 
-    By its strides: Inductor lowers torch.empty with a memory format to a kernel that fills what nobody reads, and
-    empty_strided to the allocation.
+    By its strides: Inductor lowers torch.empty with a memory format to a kernel that fills what
+    nobody reads, and empty_strided to the allocation.
     """
     return torch.empty_strided(shape, _strides(shape, memory_format), dtype=like.dtype, device=like.device)
 

@@ -1,7 +1,8 @@
 """Resampling with a small filter: insert zeros, pad, filter, keep every so many-th sample.
 
-The operator is linear in the image, and its adjoint is the same operator with the filter reversed and `up` and `down` exchanged, so one definition
-gives gradients of every order. Filters are tuples of Python numbers: constants for the compiler, and no buffers in a network.
+The operator is linear in the image, and its adjoint is the same operator with the filter reversed
+and `up` and `down` exchanged, so one definition gives gradients of every order. Filters are tuples
+of Python numbers: constants for the compiler, and no buffers in a network.
 """
 import functools
 import math
@@ -22,10 +23,13 @@ BILINEAR = (1.0, 3.0, 3.0, 1.0)  # what StyleGAN2 resamples with; the helpers no
 
 
 class _Resampling(NamedTuple):
-    """Everything about a call but the image; the rows of the filter are taken as a convolution takes them, last tap first."""
+    """Everything about a call but the image; the rows of the filter are taken as a convolution
+    takes them, last tap first.
+    """
 
     columns: tuple[float, ...]  # separable: taps from the last to the first, vertically
-    rows: tuple[tuple[float, ...], ...]  # separable: one row of taps, horizontally; else all rows, and `columns` is empty
+    # separable: one row of taps, horizontally; else all rows, and `columns` is empty
+    rows: tuple[tuple[float, ...], ...]
     up: int
     down: int
     padding: tuple[int, int, int, int]  # left, right, top, bottom; negative crops
@@ -52,53 +56,77 @@ class _Resampling(NamedTuple):
 
 
 def upfirdn2d(
-    x: torch.Tensor, taps: Taps, up: int = 1, down: int = 1, padding: int | tuple[int, int, int, int] = 0, gain: float = 1.0
+    x: torch.Tensor,
+    taps: Taps,
+    up: int = 1,
+    down: int = 1,
+    padding: int | tuple[int, int, int, int] = 0,
+    gain: float = 1.0,
 ) -> torch.Tensor:
-    """gain * (x with up - 1 zeros behind every sample, padded, convolved with the filter, every down-th sample kept), in x's dtype and memory format.
+    """gain * (x with up - 1 zeros behind every sample, padded, convolved with the filter, every
+    down-th sample kept), in x's dtype and memory format.
 
-    x: floating point [N, C, H, W] -> [N, C, (H * up + top + bottom - height of the filter) // down + 1, likewise the width].
-    taps: T numbers, a separable filter for both directions, or rows of numbers, any filter. It is convolved (reversed), as signal processing has it.
-    up, down: 1 or more. padding: zeros around the image after `up`: left, right, top, bottom, or one number for all; negative crops.
-    Differentiable in x to any order. Autocast does not change its precision. Raises UserError for anything else.
+    x: floating point [N, C, H, W] -> [N, C, (H * up + top + bottom - height of the filter) // down
+    + 1, likewise the width]. taps: T numbers, a separable filter for both directions, or rows of
+    numbers, any filter. It is convolved (reversed), as signal processing has it. up, down: 1 or
+    more. padding: zeros around the image after `up`: left, right, top, bottom, or one number for
+    all; negative crops. Differentiable in x to any order. Autocast does not change its precision.
+    Raises UserError for anything else.
     """
     resampling = _checked(x, taps, up, down, padding, gain)
     if is_transformed(x):
         return _by_convolution(x, resampling)
-    # The CPU takes one depthwise convolution of the whole filter. Leaky ReLU, blur, and gradients of both orders of (32, 32, 32, 32), channels_last,
-    # compiled: 9.0 ms, and 33 as shifted sums, which the compiler fuses, and then computes again wherever they are needed; halving 4.5 and 7.7,
-    # doubling (32, 3, 32, 32) 3.3 and 2.0 (one Zen4 core). CUDA takes the sums, which need no filter on the device.
+    # The CPU takes one depthwise convolution of the whole filter. Leaky ReLU, blur, and gradients
+    # of both orders of (32, 32, 32, 32), channels_last, compiled: 9.0 ms, and 33 as shifted sums,
+    # which the compiler fuses, and then computes again wherever they are needed; halving 4.5 and
+    # 7.7, doubling (32, 3, 32, 32) 3.3 and 2.0 (one Zen4 core). CUDA takes the sums, which need no
+    # filter on the device.
     return _resample(x, resampling, device_type(x) != "cpu")
 
 
 def upfirdn2d_reference(
-    x: torch.Tensor, taps: Taps, up: int = 1, down: int = 1, padding: int | tuple[int, int, int, int] = 0, gain: float = 1.0
+    x: torch.Tensor,
+    taps: Taps,
+    up: int = 1,
+    down: int = 1,
+    padding: int | tuple[int, int, int, int] = 0,
+    gain: float = 1.0,
 ) -> torch.Tensor:
     """The same by the library's depthwise convolution, with its gradients; see upfirdn2d."""
     return _by_convolution(x, _checked(x, taps, up, down, padding, gain))
 
 
 def upsample2d(x: torch.Tensor, taps: Taps = BILINEAR, factor: int = 2) -> torch.Tensor:
-    """[N, C, H, W] -> [N, C, factor * H, factor * W], filtered; a constant keeps its value inside, beyond the border there are zeros."""
+    """[N, C, H, W] -> [N, C, factor * H, factor * W], filtered; a constant keeps its value inside,
+    beyond the border there are zeros.
+    """
     size = _size(taps)
     padding = [side for length in size[::-1] for side in ((length + factor - 1) // 2, (length - factor) // 2)]
     return upfirdn2d(x, taps, up=factor, padding=tuple(padding), gain=factor**2 / _sum(taps))
 
 
 def downsample2d(x: torch.Tensor, taps: Taps = BILINEAR, factor: int = 2) -> torch.Tensor:
-    """[N, C, H, W] -> [N, C, H // factor, W // factor], filtered; a constant keeps its value inside, beyond the border there are zeros."""
+    """[N, C, H, W] -> [N, C, H // factor, W // factor], filtered; a constant keeps its value
+    inside, beyond the border there are zeros.
+    """
     size = _size(taps)
     padding = [side for length in size[::-1] for side in ((length - factor + 1) // 2, (length - factor) // 2)]
     return upfirdn2d(x, taps, down=factor, padding=tuple(padding), gain=1 / _sum(taps))
 
 
-def filter2d(x: torch.Tensor, taps: Taps = BILINEAR, padding: int | tuple[int, int, int, int] | None = None, gain: float = 1.0) -> torch.Tensor:
-    """[N, C, H, W] filtered with the taps scaled to the sum `gain`; zeros beyond the border. padding: of upfirdn2d; None keeps height and width."""
+def filter2d(
+    x: torch.Tensor, taps: Taps = BILINEAR, padding: int | tuple[int, int, int, int] | None = None, gain: float = 1.0
+) -> torch.Tensor:
+    """[N, C, H, W] filtered with the taps scaled to the sum `gain`; zeros beyond the border.
+
+    padding: of upfirdn2d; None keeps height and width.
+    """
     if padding is None:
         padding = tuple(side for length in _size(taps)[::-1] for side in (length // 2, (length - 1) // 2))
     return upfirdn2d(x, taps, padding=padding, gain=gain / _sum(taps))
 
 
-# --- one operator, its own gradient --------------------------------------------------------------------------------------------------------------
+# --- one operator, its own gradient -----------------------------------------------------------------------------------
 
 
 class _Resample(torch.autograd.Function):
@@ -117,13 +145,15 @@ def _resample(x: torch.Tensor, resampling: _Resampling, summed: bool) -> torch.T
     return _Resample.apply(x, resampling, summed)
 
 
-# --- two ways to compute it ----------------------------------------------------------------------------------------------------------------------
+# --- two ways to compute it -------------------------------------------------------------------------------------------
 
 
 def _by_convolution(x: torch.Tensor, resampling: _Resampling) -> torch.Tensor:
-    """One depthwise convolution with the whole filter; transposed where that leaves out the products with inserted zeros.
+    """One depthwise convolution with the whole filter; transposed where that leaves out the
+    products with inserted zeros.
 
-    On the CPU in float32 at least: the library has no transposed depthwise kernel for bf16 (6.9 ms where float32 takes 0.4, 64 images of 8x16x16).
+    On the CPU in float32 at least: the library has no transposed depthwise kernel for bf16 (6.9 ms
+    where float32 takes 0.4, 64 images of 8x16x16).
     """
     if device_type(x) == "cpu" and x.dtype in (torch.bfloat16, torch.float16):
         return _by_convolution(x.float(), resampling).to(x.dtype)
@@ -137,13 +167,17 @@ def _by_convolution(x: torch.Tensor, resampling: _Resampling) -> torch.Tensor:
             both, rest = _split(padding)
             return F.conv2d(_padded(x, rest), kernel, stride=down, padding=both, groups=groups)
         height, width = resampling.size  # a transposed convolution gives what the padding T - 1, T - up would
-        both, rest = _split((width - 1 - padding[0], width - up - padding[1], height - 1 - padding[2], height - up - padding[3]))
+        both, rest = _split(
+            (width - 1 - padding[0], width - up - padding[1], height - 1 - padding[2], height - up - padding[3])
+        )
         y = F.conv_transpose2d(x, kernel.flip(2, 3), stride=up, padding=both, groups=groups)
         return _padded(y, [-side for side in rest])[:, :, ::down, ::down].contiguous(memory_format=format_of(x))
 
 
 def _split(sides: Sequence[int]) -> tuple[tuple[int, int], list[int]]:
-    """What a convolution takes by itself of left, right, top, bottom, the same above and below: (vertical, horizontal), and what is left."""
+    """What a convolution takes by itself of left, right, top, bottom, the same above and below:
+    (vertical, horizontal), and what is left.
+    """
     left, right, top, bottom = sides
     vertical, horizontal = max(0, min(top, bottom)), max(0, min(left, right))
     return (vertical, horizontal), [left - horizontal, right - horizontal, top - vertical, bottom - vertical]
@@ -154,7 +188,9 @@ def _padded(x: torch.Tensor, sides: Sequence[int]) -> torch.Tensor:
 
 
 def _by_sums(x: torch.Tensor, resampling: _Resampling) -> torch.Tensor:
-    """Sums of shifted images, one direction after the other; a filter that is not separable row by row."""
+    """Sums of shifted images, one direction after the other; a filter that is not separable row by
+    row.
+    """
     columns, rows, up, down, (left, right, top, bottom) = resampling
     if columns:
         y = _sum_along(_sum_along(x, 2, columns, up, down, top, bottom), 3, rows[0], up, down, left, right)
@@ -165,15 +201,23 @@ def _by_sums(x: torch.Tensor, resampling: _Resampling) -> torch.Tensor:
     return y.contiguous(memory_format=format_of(x))  # interleaving has lost it
 
 
-def _sum_along(x: torch.Tensor, dim: int, taps: Sequence[float], up: int, down: int, before: int, after: int) -> torch.Tensor:
-    """One direction. Output sample m * up + p is the sum of taps[t] * x[m + s] over the t that meet a sample: p + t - before = s * up.
+def _sum_along(
+    x: torch.Tensor, dim: int, taps: Sequence[float], up: int, down: int, before: int, after: int
+) -> torch.Tensor:
+    """One direction.
+
+    Output sample m * up + p is the sum of taps[t] * x[m + s] over the t that meet a sample: p + t -
+    before = s * up.
 
     taps: in the order in which they meet the samples.
     """
     length = x.shape[dim]
     num = length * up + before + after - len(taps) + 1  # before samples are dropped
     num_each = -(-num // up)  # of a phase p
-    phases = [[((p + t - before) // up, tap) for t, tap in enumerate(taps) if (p + t - before) % up == 0 and tap] for p in range(up)]
+    phases = [
+        [((p + t - before) // up, tap) for t, tap in enumerate(taps) if (p + t - before) % up == 0 and tap]
+        for p in range(up)
+    ]
     shifts = [shift for phase in phases for shift, _ in phase] or [0]
     first = min(*shifts, 0)
     last = max(max(shifts) + num_each, length)
@@ -198,7 +242,7 @@ def _total(parts) -> torch.Tensor:
     return functools.reduce(operator.add, parts)
 
 
-# --- arguments -----------------------------------------------------------------------------------------------------------------------------------
+# --- arguments --------------------------------------------------------------------------------------------------------
 
 
 def _checked(x, taps, up, down, padding, gain) -> _Resampling:
@@ -208,7 +252,9 @@ def _checked(x, taps, up, down, padding, gain) -> _Resampling:
         raise UserError(f"upfirdn2d: up and down must be 1 or more, not {up} and {down}.")
     padding = (padding,) * 4 if isinstance(padding, int) else tuple(padding)
     if len(padding) != 4:
-        raise UserError(f"upfirdn2d: padding must be one number or left, right, top, bottom, not {len(padding)} numbers.")
+        raise UserError(
+            f"upfirdn2d: padding must be one number or left, right, top, bottom, not {len(padding)} numbers."
+        )
     height, width = _size(taps)
     if _is_separable(taps):
         columns, rows = tuple(float(tap) for tap in taps[::-1]), (tuple(gain * float(tap) for tap in taps[::-1]),)
@@ -216,7 +262,9 @@ def _checked(x, taps, up, down, padding, gain) -> _Resampling:
         columns, rows = (), tuple(tuple(gain * float(tap) for tap in row[::-1]) for row in taps[::-1])
     resampling = _Resampling(columns, rows, up, down, padding)
     if min(resampling.result(x.shape[2], 0), resampling.result(x.shape[3], 1)) < 1:
-        raise UserError(f"upfirdn2d: the padded image [{x.shape[2]}, {x.shape[3]}] * {up} is smaller than the filter [{height}, {width}].")
+        raise UserError(
+            f"upfirdn2d: the padded image [{x.shape[2]}, {x.shape[3]}] * {up} is smaller than the filter [{height}, {width}]."
+        )
     return resampling
 
 
@@ -227,7 +275,9 @@ def _is_separable(taps: Taps) -> bool:
 def _size(taps: Taps) -> tuple[int, int]:
     """Height and width of a filter."""
     is_filter = isinstance(taps, Sequence) and len(taps) > 0
-    if not is_filter or (not _is_separable(taps) and (len(taps[0]) == 0 or any(len(row) != len(taps[0]) for row in taps))):
+    if not is_filter or (
+        not _is_separable(taps) and (len(taps[0]) == 0 or any(len(row) != len(taps[0]) for row in taps))
+    ):
         raise UserError("upfirdn2d: taps must be a sequence of numbers, or of rows of equal length.")
     return (len(taps), len(taps)) if _is_separable(taps) else (len(taps), len(taps[0]))
 

@@ -1,4 +1,6 @@
-"""Pictures of a run: grids of images, the animation of progress, curves over kimg, densities against their target."""
+"""Pictures of a run: grids of images, the animation of progress, curves over kimg, densities
+against their target.
+"""
 from fastgan.plots.curves import MOMENTS, moments, save_histogram, save_losses, save_metrics, save_moments, save_points
 from fastgan.plots.grids import grid_size, save_grid, save_progress, to_uint8
 

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOMENTS = ("mean", "std", "skewness", "kurtosis")
-_BLUE, _ORANGE, _GREEN, _PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"  # told apart by colour-blind eyes (Okabe and Ito)
+# Told apart by colour-blind eyes (Okabe and Ito)
+_BLUE, _ORANGE, _GREEN, _PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 _GREY = "#777777"
 
 
@@ -39,12 +40,17 @@ _PANELS = (
 
 
 def save_losses(rows: Sequence[dict], path: str | os.PathLike) -> None:
-    """PNG over kimg of the losses and the mean logits of real and fake images, and of whatever else there are values of: gradient norms, the mean
-    distance between samples over that between real images, penalties, other losses, the probability of augmentation. Nulls are skipped.
+    """PNG over kimg of the losses and the mean logits of real and fake images, and of whatever else
+    there are values of: gradient norms, the mean distance between samples over that between real
+    images, penalties, other losses, the probability of augmentation. Nulls are skipped.
 
     rows: dicts with "kimg" and the names of statistics (floats, None or absent). Raises DiskError.
     """
-    panels = [panel for panel in _PANELS if panel.always or any(row.get(key) is not None for row in rows for key in panel.keys)]
+    panels = [
+        panel
+        for panel in _PANELS
+        if panel.always or any(row.get(key) is not None for row in rows for key in panel.keys)
+    ]
     figure, cells = _cells(len(panels))
     for axes, panel in zip(cells, panels, strict=True):
         _draw_panel(axes, panel, rows)
@@ -63,8 +69,11 @@ def _draw_panel(axes: "Axes", panel: Panel, rows: Sequence[dict]) -> None:
     axes.set_ylabel(panel.label)
 
 
-def save_metrics(rows: Sequence[dict], names: Sequence[str], path: str | os.PathLike, best_kimg: float | None = None) -> None:
-    """PNG of the metrics of these names over kimg, each in a panel of its own; a dashed line where the best snapshot was kept.
+def save_metrics(
+    rows: Sequence[dict], names: Sequence[str], path: str | os.PathLike, best_kimg: float | None = None
+) -> None:
+    """PNG of the metrics of these names over kimg, each in a panel of its own; a dashed line where
+    the best snapshot was kept.
 
     rows: dicts with "kimg" and the metrics (floats, None or absent). Raises DiskError.
     """
@@ -78,12 +87,14 @@ def save_metrics(rows: Sequence[dict], names: Sequence[str], path: str | os.Path
 
 
 def moments(samples: torch.Tensor) -> dict[str, float]:
-    """Mean, standard deviation, skewness and excess kurtosis of all elements, in float64, as of a whole population.
+    """Mean, standard deviation, skewness and excess kurtosis of all elements, in float64, as of a
+    whole population.
 
     Skewness and kurtosis of equal samples are NaN.
     """
     samples = samples.detach().double().flatten()
-    shifted = samples - samples[0]  # exactly 0 for equal samples, whose std would else be a rounding error and the rest nonsense
+    # Exactly 0 for equal samples, whose std would else be a rounding error and the rest nonsense
+    shifted = samples - samples[0]
     centred = shifted - shifted.mean()
     mean = samples[0] + shifted.mean()
     std = centred.square().mean().sqrt()
@@ -93,9 +104,11 @@ def moments(samples: torch.Tensor) -> dict[str, float]:
 
 
 def save_histogram(samples: torch.Tensor, mean: float, std: float, path: str | os.PathLike) -> None:
-    """PNG of the density of the samples (any shape) beside that of the target N(mean, std), with the moments of both.
+    """PNG of the density of the samples (any shape) beside that of the target N(mean, std), with
+    the moments of both.
 
-    The plot spans 5 std to both sides; the share of the samples outside, NaN included, is said in the legend. Raises DiskError.
+    The plot spans 5 std to both sides; the share of the samples outside, NaN included, is said in
+    the legend. Raises DiskError.
     """
     figure, axes = _figure(1, 1, height=4.2)
     low, high, bins = mean - 5 * std, mean + 5 * std, 100
@@ -103,8 +116,14 @@ def save_histogram(samples: torch.Tensor, mean: float, std: float, path: str | o
     inside = samples[(samples >= low) & (samples <= high)]
     density = torch.histc(inside, bins, low, high) / (len(samples) * (high - low) / bins)
     outside = 1 - len(inside) / len(samples)
-    axes.stairs(density.numpy(), torch.linspace(low, high, bins + 1).numpy(), fill=True, color=_BLUE, alpha=0.45,
-                label="G(z): " + _describe(moments(samples)) + (f"\n{outside:.1%} outside this plot" if outside else ""))
+    axes.stairs(
+        density.numpy(),
+        torch.linspace(low, high, bins + 1).numpy(),
+        fill=True,
+        color=_BLUE,
+        alpha=0.45,
+        label="G(z): " + _describe(moments(samples)) + (f"\n{outside:.1%} outside this plot" if outside else ""),
+    )
     x = torch.linspace(low, high, 400, dtype=torch.float64)
     target = torch.exp(-0.5 * ((x - mean) / std) ** 2) / (std * math.sqrt(2 * math.pi))
     described = _describe({"mean": mean, "std": std, "skewness": 0.0, "kurtosis": 0.0})
@@ -115,10 +134,11 @@ def save_histogram(samples: torch.Tensor, mean: float, std: float, path: str | o
 
 
 def save_points(samples: torch.Tensor, centres: torch.Tensor, path: str | os.PathLike) -> None:
-    """PNG of samples [num, 2] in the plane, over the centres [num_modes, 2] of the modes that they should come from.
+    """PNG of samples [num, 2] in the plane, over the centres [num_modes, 2] of the modes that they
+    should come from.
 
-    The plot reaches as far beyond the centres as a quarter of their width, at least 1; the share of the samples outside, NaN included, is said in
-    the legend. Raises DiskError.
+    The plot reaches as far beyond the centres as a quarter of their width, at least 1; the share of
+    the samples outside, NaN included, is said in the legend. Raises DiskError.
     """
     figure, axes = _figure(1, 1, height=8.4)
     samples, centres = samples.detach().double().cpu(), centres.double().cpu()
@@ -127,7 +147,15 @@ def save_points(samples: torch.Tensor, centres: torch.Tensor, path: str | os.Pat
     reach = width / 2 + max(width / 4, 1.0)
     inside = samples[((samples - middle).abs() <= reach).all(1)]
     outside = 1 - len(inside) / len(samples)
-    axes.scatter(*centres.T.numpy(), s=260, facecolors="none", edgecolors=_ORANGE, linewidths=1.6, zorder=3, label=f"modes ({len(centres)})")
+    axes.scatter(
+        *centres.T.numpy(),
+        s=260,
+        facecolors="none",
+        edgecolors=_ORANGE,
+        linewidths=1.6,
+        zorder=3,
+        label=f"modes ({len(centres)})",
+    )
     axes.scatter(*inside.T.numpy(), s=4, color=_BLUE, alpha=0.35, linewidths=0,
                  label=f"G(z): {len(samples)} samples" + (f", {outside:.1%} outside this plot" if outside else ""))
     xlim, ylim = ((centre - reach, centre + reach) for centre in middle.tolist())
@@ -138,9 +166,11 @@ def save_points(samples: torch.Tensor, centres: torch.Tensor, path: str | os.Pat
 
 
 def save_moments(rows: Sequence[dict], mean: float, std: float, path: str | os.PathLike) -> None:
-    """PNG of the four moments of the samples over kimg, each with its target (skewness and excess kurtosis: 0) as a dashed line.
+    """PNG of the four moments of the samples over kimg, each with its target (skewness and excess
+    kurtosis: 0) as a dashed line.
 
-    rows: dicts with "kimg", "sample_mean", "sample_std", "sample_skewness", "sample_kurtosis" (floats, None or absent). Raises DiskError.
+    rows: dicts with "kimg", "sample_mean", "sample_std", "sample_skewness", "sample_kurtosis"
+    (floats, None or absent). Raises DiskError.
     """
     figure, panels = _figure(2, 2, height=6.0)
     for axes, name, target in zip(panels.flat, MOMENTS, (mean, std, 0.0, 0.0), strict=True):
@@ -171,7 +201,9 @@ def _cells(num: int) -> tuple["Figure", list["Axes"]]:
 
 
 def _figure(rows: int, columns: int, height: float, width: float = 8) -> tuple["Figure", Any]:
-    """A figure and its panels (one Axes, or an array of them) outside pyplot, which would look for a display and keep global state."""
+    """A figure and its panels (one Axes, or an array of them) outside pyplot, which would look for
+    a display and keep global state.
+    """
     from matplotlib.figure import Figure
     figure = Figure(figsize=(width, height), dpi=120, layout="constrained", facecolor="white")
     panels = figure.subplots(rows, columns, sharex=True)
@@ -185,7 +217,14 @@ def _figure(rows: int, columns: int, height: float, width: float = 8) -> tuple["
 def _plot_over_kimg(axes: "Axes", rows: Sequence[dict], key: str, color: str) -> None:
     points = [(row["kimg"], row[key]) for row in rows if row.get(key) is not None]
     marker = "o" if len(points) <= 20 else None  # a single point has no line
-    axes.plot(*zip(*points, strict=True) if points else ([], []), color=color, linewidth=1.6, marker=marker, markersize=4, label=key)
+    axes.plot(
+        *zip(*points, strict=True) if points else ([], []),
+        color=color,
+        linewidth=1.6,
+        marker=marker,
+        markersize=4,
+        label=key,
+    )
 
 
 def _save_figure(figure: "Figure", path: str | os.PathLike) -> None:

@@ -29,7 +29,9 @@ def make_engine(
     precision: Precision,
     report: Callable[[str], None],
 ) -> Engine:
-    """The engine of a run. generator: what all random numbers of the steps come from, on the device. report: see Engine.
+    """The engine of a run.
+
+    generator: what all random numbers of the steps come from, on the device. report: see Engine.
 
     On a CPU the process keeps the memory that it frees from now on (memory.py).
 
@@ -40,7 +42,9 @@ def make_engine(
         keep_freed_memory()
     graphs = _graphs_of(device, [generator])
     if graphs is None and run.cuda_graph == "on":
-        raise UserError(f"--cuda-graph on needs a CUDA device, and this run is on {device.type}: leave it at auto, or give --device cuda")
+        raise UserError(
+            f"--cuda-graph on needs a CUDA device, and this run is on {device.type}: leave it at auto, or give --device cuda"
+        )
     inputs, phase_schedule = InputSource(config, signature, state, feed, generator), phase_schedule_of(config)
     phases = {name: _phase(name, inputs, state, precision) for name in phases_of(phase_schedule)}
     system = System(phases, state.tensors() | {"feed": feed.state()}, [generator], phase_schedule, state.counters)
@@ -49,8 +53,13 @@ def make_engine(
 
 
 def _phase(name: str, inputs: "InputSource", state: TrainState, precision: Precision) -> Phase:
-    """A phase in the precision of the run; where that is a reduced one, also in fp32, and with only its penalties in fp32."""
-    is_reduced, has_penalty = precision.compute_dtype != torch.float32, name != "G" and bool(state.grad_probes) or name == "G_penalty"
+    """A phase in the precision of the run; where that is a reduced one, also in fp32, and with only
+    its penalties in fp32.
+    """
+    is_reduced, has_penalty = (
+        precision.compute_dtype != torch.float32,
+        name != "G" and bool(state.grad_probes) or name == "G_penalty",
+    )
     careful = dataclasses.replace(precision, careful=True)
     return Phase(
         draw=partial(inputs.draw, name),
@@ -66,15 +75,27 @@ def _graphs_of(device: torch.device, generators: list[torch.Generator]) -> Graph
 
 
 class InputSource:
-    """What a phase reads and does not change: real images, and every random number from the run's own generator.
+    """What a phase reads and does not change: real images, and every random number from the run's
+    own generator.
 
-    Where the feed allows it, the step itself reads the images, which lets the compiler make one loop of gathering and normalising them: on two CPU
-    cores the mlp step takes 0.965 (0.934-0.987) times as long as with images that were gathered before, the dcgan step the same.
+    Where the feed allows it, the step itself reads the images, which lets the compiler make one
+    loop of gathering and normalising them: on two CPU cores the mlp step takes 0.965 (0.934-0.987)
+    times as long as with images that were gathered before, the dcgan step the same.
     """
 
     def __init__(self, config: Config, signature: Signature, state: TrainState, feed: Feed, generator: torch.Generator):
-        self._loss, self._penalty, self._data, self._num = config.loss, config.penalty, config.data, config.run.batch_size
-        self._distribution, self._signature, self._feed, self._generator = config.model.z_distribution, signature, feed, generator
+        self._loss, self._penalty, self._data, self._num = (
+            config.loss,
+            config.penalty,
+            config.data,
+            config.run.batch_size,
+        )
+        self._distribution, self._signature, self._feed, self._generator = (
+            config.model.z_distribution,
+            signature,
+            feed,
+            generator,
+        )
         self._device, self._augmentation = generator.device, state.augmentation
         self._at_once = config.run.batch_gpu or self._num  # images
         self._gets_two_batches, self._is_conditional = batches_per_step(config) == 2, config.model.c_dim > 0
@@ -82,11 +103,17 @@ class InputSource:
     def draw(self, phase: str) -> StepInputs:
         """The inputs of the next step of a phase, by work on the device alone."""
         has_D = phase in ("update", "D")
-        inputs = StepInputs() if self._feed.traceable or not self._needs_real(phase) else self._with_images(StepInputs(), phase)
+        inputs = (
+            StepInputs()
+            if self._feed.traceable or not self._needs_real(phase)
+            else self._with_images(StepInputs(), phase)
+        )
         if phase == "G_penalty":
             num = max(1, int(self._at_once * self._penalty.pl_batch))
             return inputs._replace(z=self._draw_z(num), path_noise=self._normal(num, *self._signature.img_shape))
-        has_gradient_penalty = self._penalty.gp_weight and (phase == "D_penalty" or (has_D and self._penalty.D_every == 1))
+        has_gradient_penalty = self._penalty.gp_weight and (
+            phase == "D_penalty" or (has_D and self._penalty.D_every == 1)
+        )
         return inputs._replace(
             z=self._draw_z(self._num),
             fresh_z=self._draw_z(self._num) if phase == "update" and self._loss.fresh_fakes else None,
@@ -95,7 +122,9 @@ class InputSource:
             mirror=self._uniform(self._num, 1, 1, 1) if self._data.mirror and self._needs_real(phase) else None,
             augment=self._uniform(3, self._num, self._augmentation.num_uniforms) if self._augmentation else None,
             between=self._uniform(self._num, 1, 1, 1) if has_gradient_penalty else None,
-            margin=self._uniform(2, self._num, 1) if has_D and self._loss.name == "hinge" and self._loss.hinge_margin < 1 else None,
+            margin=self._uniform(2, self._num, 1)
+            if has_D and self._loss.name == "hinge" and self._loss.hinge_margin < 1
+            else None,
         )
 
     def step(self, phase: str, state: TrainState, precision: Precision) -> Callable[[StepInputs], object]:
@@ -111,10 +140,14 @@ class InputSource:
 
     def _needs_real(self, phase: str) -> bool:
         """Whether a phase looks at real images, or at their labels."""
-        return phase in (*READS_IMAGES, "D_penalty") or self._is_conditional or (phase == "G" and self._gets_two_batches)
+        return (
+            phase in (*READS_IMAGES, "D_penalty") or self._is_conditional or (phase == "G" and self._gets_two_batches)
+        )
 
     def _with_images(self, inputs: StepInputs, phase: str) -> StepInputs:
-        """The next batch for the phase that moves on in the data, the same one for the others of the step."""
+        """The next batch for the phase that moves on in the data, the same one for the others of
+        the step.
+        """
         img, labels = self._feed.read() if phase in READS_IMAGES else self._feed.reread()
         if phase == "G_penalty":
             return inputs._replace(labels=None if labels is None else labels[:len(inputs.z)])

@@ -1,7 +1,9 @@
-"""Network snapshots and training states: tensors and a JSON header in one safetensors file, never a pickle.
+"""Network snapshots and training states: tensors and a JSON header in one safetensors file, never a
+pickle.
 
-A resumed run continues from a state: networks, optimisers, moving average, random numbers and position in the data; to the bit on a CPU, and on
-CUDA where the run is deterministic (determinism.py), else up to the roundings of algorithms that are chosen by their speed.
+A resumed run continues from a state: networks, optimisers, moving average, random numbers and
+position in the data; to the bit on a CPU, and on CUDA where the run is deterministic
+(determinism.py), else up to the roundings of algorithms that are chosen by their speed.
 """
 import json
 import os
@@ -26,12 +28,16 @@ _STATE_NAME = re.compile(r"training-state-(\d+)\.safetensors")
 
 
 def snapshot_name(nimg: int) -> str:
-    """File name of the networks after `nimg` images, e.g. `network-snapshot-000200.safetensors` (kimg, rounded down)."""
+    """File name of the networks after `nimg` images, e.g. `network-snapshot-000200.safetensors`
+    (kimg, rounded down).
+    """
     return f"network-snapshot-{nimg // 1000:06d}.safetensors"
 
 
 def state_name(nimg: int) -> str:
-    """File name of everything a resume needs after `nimg` images, e.g. `training-state-000200.safetensors`."""
+    """File name of everything a resume needs after `nimg` images, e.g.
+    `training-state-000200.safetensors`.
+    """
     return f"training-state-{nimg // 1000:06d}.safetensors"
 
 
@@ -41,15 +47,17 @@ def fakes_name(nimg: int) -> str:
 
 
 def save_tensors(path: str | os.PathLike, tensors: Mapping[str, torch.Tensor], header: dict) -> None:
-    """Write named tensors (any dtype, device, shape and memory format) and a JSON-able `header` to `path`.
+    """Write named tensors (any dtype, device, shape and memory format) and a JSON-able `header` to
+    `path`.
 
-    `header["kind"]` is "snapshot" or "state"; the format number is added here. A kill at any moment leaves the old file
-    or the new one. Raises DiskError when the disk refuses.
+    `header["kind"]` is "snapshot" or "state"; the format number is added here. A kill at any moment
+    leaves the old file or the new one. Raises DiskError when the disk refuses.
     """
     if header.get("kind") not in _KINDS:
         raise ValueError(f"header['kind'] must be one of {list(_KINDS)}, not {header.get('kind')!r}")
     metadata = {_METADATA_KEY: json.dumps({"format": FORMAT, **header})}
-    # Serialised in memory and written by Python: the writer of safetensors reports a full disk as an error of its own, not as an OSError.
+    # Serialised in memory and written by Python: the writer of safetensors reports a full disk as
+    # an error of its own, not as an OSError.
     content = save(_without_shared_storage(tensors), metadata)
     write_beside_and_rename(path, lambda beside: beside.write_bytes(content))
 
@@ -57,7 +65,8 @@ def save_tensors(path: str | os.PathLike, tensors: Mapping[str, torch.Tensor], h
 def load_tensors(path: str | os.PathLike, kind: str) -> tuple[dict[str, torch.Tensor], dict]:
     """The tensors (on the CPU) and the header of a file that `save_tensors` wrote with this `kind`.
 
-    Raises UserError when the file is missing, damaged, foreign, of another kind or written by a newer fastgan.
+    Raises UserError when the file is missing, damaged, foreign, of another kind or written by a
+    newer fastgan.
     """
     file, header = _open(Path(path), kind)
     return {name: file.get_tensor(name) for name in file.offset_keys()}, header
@@ -75,12 +84,17 @@ def newest_snapshot(run_dir: str | os.PathLike) -> Path | None:
 
 @torch.no_grad()
 def load_into(
-    target: torch.nn.Module | Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor], prefix: str, path: str | os.PathLike,
+    target: torch.nn.Module | Mapping[str, torch.Tensor],
+    tensors: Mapping[str, torch.Tensor],
+    prefix: str,
+    path: str | os.PathLike,
 ) -> None:
-    """Copy `tensors[prefix + name]` into each tensor of `target` (a module's state_dict or a dict by name), in place.
+    """Copy `tensors[prefix + name]` into each tensor of `target` (a module's state_dict or a dict
+    by name), in place.
 
-    The tensors of `target` keep their identity, device, dtype and memory format. `prefix` includes its dot ("G_ema.");
-    `path` is the file the tensors came from, for messages. Raises UserError, with nothing copied, unless names and shapes all fit.
+    The tensors of `target` keep their identity, device, dtype and memory format. `prefix` includes
+    its dot ("G_ema."); `path` is the file the tensors came from, for messages. Raises UserError,
+    with nothing copied, unless names and shapes all fit.
     """
     named = target.state_dict() if isinstance(target, torch.nn.Module) else target
     wanted = {prefix + name: tensor for name, tensor in named.items()}
@@ -91,7 +105,8 @@ def load_into(
 
 
 def latest_state(run_dir: str | os.PathLike) -> tuple[Path, list[str]]:
-    """The training state of the highest kimg in `run_dir` that can be read, and one sentence for each newer one that cannot.
+    """The training state of the highest kimg in `run_dir` that can be read, and one sentence for
+    each newer one that cannot.
 
     Raises UserError when there is none.
     """
@@ -104,11 +119,16 @@ def latest_state(run_dir: str | os.PathLike) -> tuple[Path, list[str]]:
         else:
             return path, notes
     reason = f" ({notes[0]})" if notes else ""
-    raise UserError(f"no training state to resume from in {run_dir}{reason}; give the folder of a run that saved training-state-*.safetensors")
+    raise UserError(
+        f"no training state to resume from in {run_dir}{reason}; give the folder of a run that saved training-state-*.safetensors"
+    )
 
 
 def remove_older_states(run_dir: str | os.PathLike, keep: int) -> None:
-    """Delete all but the `keep` (at least 1) newest readable training states of `run_dir`. Raises DiskError."""
+    """Delete all but the `keep` (at least 1) newest readable training states of `run_dir`.
+
+    Raises DiskError.
+    """
     for path in [path for path in _states_newest_first(run_dir) if _is_readable_state(path)][max(keep, 1):]:
         try:
             path.unlink(missing_ok=True)
@@ -117,7 +137,9 @@ def remove_older_states(run_dir: str | os.PathLike, keep: int) -> None:
 
 
 def _without_shared_storage(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Contiguous CPU tensors of which no two share storage (tied weights do), as the format demands."""
+    """Contiguous CPU tensors of which no two share storage (tied weights do), as the format
+    demands.
+    """
     separate, storages = {}, set()
     for name, tensor in tensors.items():
         tensor = tensor.detach().cpu().contiguous()
@@ -129,7 +151,10 @@ def _without_shared_storage(tensors: Mapping[str, torch.Tensor]) -> dict[str, to
 
 
 def _open(path: Path, kind: str) -> tuple[safe_open, dict]:
-    """The open file and its checked header. The tensors stay on the disk, but a truncated file is noticed here."""
+    """The open file and its checked header.
+
+    The tensors stay on the disk, but a truncated file is noticed here.
+    """
     if not path.is_file():
         raise UserError(f"there is no file {path}; give a {_KINDS[kind]} that fastgan wrote")
     try:
@@ -138,7 +163,9 @@ def _open(path: Path, kind: str) -> tuple[safe_open, dict]:
         raise UserError(_why_unreadable(path, error)) from error
     header = _header(file, path)
     if header.get("kind") != kind:
-        raise UserError(f"{path} is a {_KINDS.get(header.get('kind'), 'file of an unknown kind')}, but a {_KINDS[kind]} is needed here")
+        raise UserError(
+            f"{path} is a {_KINDS.get(header.get('kind'), 'file of an unknown kind')}, but a {_KINDS[kind]} is needed here"
+        )
     return file, header
 
 
@@ -152,7 +179,9 @@ def _header(file: safe_open, path: Path) -> dict:
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"the header of {path} is damaged; give an intact file") from error
     if newer:
-        raise UserError(f"{path} was written by a newer fastgan (format {header['format']}, known here up to {FORMAT}); update fastgan to read it")
+        raise UserError(
+            f"{path} was written by a newer fastgan (format {header['format']}, known here up to {FORMAT}); update fastgan to read it"
+        )
     return header
 
 
@@ -161,13 +190,16 @@ def _why_unreadable(path: Path, error: Exception) -> str:
         return f"cannot read {path}: {error.strerror or error}"
     with open(path, "rb") as file:
         head = file.read(9)
-    # The first 8 bytes of a safetensors file are a length, which may begin like a pickle; the brace after it tells them apart.
+    # The first 8 bytes of a safetensors file are a length, which may begin like a pickle; the brace
+    # after it tells them apart.
     if head.startswith((b"PK", b"\x80")) and head[8:] not in (b"{", b""):
         return f"{path} is a pickle, which fastgan never loads; give a .safetensors file that fastgan wrote"
     return f"{path} is damaged, truncated or not a safetensors file ({error}); give an intact one"
 
 
-def _check_same_shapes(wanted: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor], path: str | os.PathLike) -> None:
+def _check_same_shapes(
+    wanted: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor], path: str | os.PathLike
+) -> None:
     for name in [*wanted, *sorted(found.keys() - wanted.keys())]:
         here, there = (str(list(tensors[name].shape)) if name in tensors else "absent" for tensors in (wanted, found))
         if here != there:
@@ -194,7 +226,10 @@ def _is_readable_state(path: Path) -> bool:
 
 
 def state_tensors(state: TrainState, generator: torch.Generator) -> dict[str, torch.Tensor]:
-    """Every tensor that the next step depends on. The position in the data is `nimg`, which the header keeps."""
+    """Every tensor that the next step depends on.
+
+    The position in the data is `nimg`, which the header keeps.
+    """
     tensors = {f"{group}/{name}": tensor for group, named in state.tensors().items() for name, tensor in named.items()}
     tensors |= {"random/run": generator.get_state(), "random/torch": torch.get_rng_state()}
     if generator.device.type == "cuda":
@@ -203,7 +238,10 @@ def state_tensors(state: TrainState, generator: torch.Generator) -> dict[str, to
 
 
 def load_state(folder: Path, state: TrainState, generator: torch.Generator) -> tuple[dict, list[str]]:
-    """Put the newest complete state of a run folder back in place. Returns (header, what should be said about it)."""
+    """Put the newest complete state of a run folder back in place.
+
+    Returns (header, what should be said about it).
+    """
     path, notes = latest_state(folder)
     tensors, header = load_tensors(path, "state")
     for group, named in state.tensors().items():
@@ -220,4 +258,6 @@ def weight_tensors(state: TrainState) -> dict[str, torch.Tensor]:
     named = {"G": state.G, "D": state.D}
     if state.average is not None:
         named["G_ema"] = state.G_ema
-    return {f"{prefix}.{name}": tensor for prefix, network in named.items() for name, tensor in network.state_dict().items()}
+    return {
+        f"{prefix}.{name}": tensor for prefix, network in named.items() for name, tensor in network.state_dict().items()
+    }

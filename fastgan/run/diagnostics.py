@@ -1,7 +1,9 @@
-"""Signs of trouble, looked for once a tick and said in words: what goes wrong in GANs seldom stops them.
+"""Signs of trouble, looked for once a tick and said in words: what goes wrong in GANs seldom stops
+them.
 
-Gradient norms cost next to nothing: the optimisers' running means of squared gradients hold them already. Samples are 64 more images of G: together
-0.12 of a step of dcgan on two CPU cores, once a tick.
+Gradient norms cost next to nothing: the optimisers' running means of squared gradients hold them
+already. Samples are 64 more images of G: together 0.12 of a step of dcgan on two CPU cores, once a
+tick.
 """
 from collections.abc import Callable
 
@@ -14,7 +16,9 @@ NUM_COMPARED = 64  # samples whose distances are taken
 COLLAPSED = 0.4  # times the reals' mean distance: samples that lie so near to each other are few different ones
 EARLY = 10  # ticks in which samples may still look alike: those of a G that has learnt nothing do
 SURE = 0.02  # D's cross-entropy, both halves together, below which it is nearly always right and says little more
-CLEAR_GAP = 16.0  # mean logits of real minus those of fake images: above it likewise, whatever penalties or label smoothing add to the loss
+# Mean logits of real minus those of fake images: above it likewise, whatever penalties or label
+# smoothing add to the loss
+CLEAR_GAP = 16.0
 FADED, GROWN = 1e-3, 1e3  # times the gradient norm of the first tick
 
 _SENTENCES = {
@@ -33,11 +37,18 @@ _SENTENCES = {
 class Diagnostics:
     """What statistics say beside the losses.
 
-    samples: num -> that many samples of G, on the device. real: as many real ones, float, scaled as G's are, or None where there are none to look at.
-    has_probabilities: D's loss is a cross-entropy, so that logits mean certainty.
+    samples: num -> that many samples of G, on the device. real: as many real ones, float, scaled as
+    G's are, or None where there are none to look at. has_probabilities: D's loss is a
+    cross-entropy, so that logits mean certainty.
     """
 
-    def __init__(self, state: TrainState, samples: Callable[[int], torch.Tensor], real: torch.Tensor | None, has_probabilities: bool):
+    def __init__(
+        self,
+        state: TrainState,
+        samples: Callable[[int], torch.Tensor],
+        real: torch.Tensor | None,
+        has_probabilities: bool,
+    ):
         self._networks, self._samples, self._has_probabilities = state, samples, has_probabilities
         self._real_distance = None if real is None else mean_distance(real)
         self._usual: dict[str, float] = {}  # gradient norms of the first tick
@@ -45,11 +56,17 @@ class Diagnostics:
         self._num_ticks_alike = 0  # since the start; EARLY as soon as samples have differed once
 
     def measure(self) -> dict[str, float]:
-        """gradient_norm_G and _D: root of the mean squared norm over the last steps, as the optimisers weigh them. sample_distance: mean distance
-        between samples over that between real images. Waits for the device once."""
-        measured = {f"gradient_norm_{name}": gradient_norm(getattr(self._networks, f"optimizer_{name}")) for name in ("G", "D")}
+        """gradient_norm_G and _D: root of the mean squared norm over the last steps, as the
+        optimisers weigh them. sample_distance: mean distance between samples over that between real
+        images. Waits for the device once.
+        """
+        measured = {
+            f"gradient_norm_{name}": gradient_norm(getattr(self._networks, f"optimizer_{name}")) for name in ("G", "D")
+        }
         if self._real_distance is not None:
-            measured["sample_distance"] = mean_distance(self._samples(NUM_COMPARED)) / self._real_distance.clamp(min=1e-12)
+            measured["sample_distance"] = mean_distance(self._samples(NUM_COMPARED)) / self._real_distance.clamp(
+                min=1e-12
+            )
         return dict(zip(measured, torch.stack(list(measured.values())).tolist(), strict=True))
 
     def said(self, statistics: dict) -> list[str]:

@@ -21,13 +21,18 @@ from fastgan.gan.phases import batches_per_step
 from fastgan.nn.inspect_pair import Signature
 
 OWN_RESOLUTION = 64  # where the images are larger and no size is asked for
-RESIDENT_SHARE = 0.6  # of the free memory of the device: the most that a set takes there unless it is told to; networks and their work need the rest
+# of the free memory of the device: the most that a set takes there unless it is told to; networks
+# and their work need the rest
+RESIDENT_SHARE = 0.6
 
 
 @dataclass(frozen=True)
 class OpenedData:
-    """feed: the batches. real_set: the images behind it, or None where samples are no images. notes: how they are fed, and which classes are hard
-    to learn, for the log."""
+    """feed: the batches.
+
+    real_set: the images behind it, or None where samples are no images. notes: how they are fed,
+    and which classes are hard to learn, for the log.
+    """
 
     feed: Feed
     real_set: RealSet | None = None
@@ -35,11 +40,13 @@ class OpenedData:
 
 
 def fit_to_data(config: Config, source: Source | None, sizes: tuple[int, ...] | None) -> Config:
-    """The configuration with resolution, channels and, where it is conditional, classes filled in: what was asked for, else the data's own.
+    """The configuration with resolution, channels and, where it is conditional, classes filled in:
+    what was asked for, else the data's own.
 
-    The data's own resolution is at most 64 pixels. sizes: those that the networks can have, of which the largest is taken that the images reach, a
-    frame of black included (of dcgan's 28 -> 32, 40 -> 32, 48 -> 64), or the smallest where they reach none; None = any size.
-    source: None = samples of a density. Raises UserError for conditional training on data without labels.
+    The data's own resolution is at most 64 pixels. sizes: those that the networks can have, of
+    which the largest is taken that the images reach, a frame of black included (of dcgan's 28 ->
+    32, 40 -> 32, 48 -> 64), or the smallest where they reach none; None = any size. source: None =
+    samples of a density. Raises UserError for conditional training on data without labels.
     """
     if source is None:
         return config
@@ -50,21 +57,30 @@ def fit_to_data(config: Config, source: Source | None, sizes: tuple[int, ...] | 
         reached = [size for size in sizes or (native,) if size <= OWN_RESOLUTION and 3 * size <= 4 * native]
         resolution = max(reached, default=min(sizes or (OWN_RESOLUTION,)))
     c_dim = classes_of(source)[0] if model.cond and not model.c_dim else model.c_dim
-    return dataclasses.replace(config, model=dataclasses.replace(model, img_resolution=resolution, img_channels=channels, c_dim=c_dim))
+    return dataclasses.replace(
+        config, model=dataclasses.replace(model, img_resolution=resolution, img_channels=channels, c_dim=c_dim)
+    )
 
 
-def open_feed(data, signature: Signature, config: Config, generator: torch.Generator, progress: bool = True) -> OpenedData:
+def open_feed(
+    data, signature: Signature, config: Config, generator: torch.Generator, progress: bool = True
+) -> OpenedData:
     """The feed of real batches, and what is behind it.
 
-    data: as fastgan.data.open_source takes it, or an opened source; [num, features] floats = samples, which always lie on the device; of no account
-    where the configuration's data are the Gaussian. generator: the run's own, on the device that the batches are for. progress: a bar while images
-    are read. The batches come with labels where config.model.c_dim says how many classes the networks are told. Raises UserError where the data and
-    G's images do not fit each other, where the images cannot be fed as config.data.backend asks, and where labels are missing or beyond c_dim.
+    data: as fastgan.data.open_source takes it, or an opened source; [num, features] floats =
+    samples, which always lie on the device; of no account where the configuration's data are the
+    Gaussian. generator: the run's own, on the device that the batches are for. progress: a bar
+    while images are read. The batches come with labels where config.model.c_dim says how many
+    classes the networks are told. Raises UserError where the data and G's images do not fit each
+    other, where the images cannot be fed as config.data.backend asks, and where labels are missing
+    or beyond c_dim.
     """
     if config.data.source in DENSITIES:
         return OpenedData(_open_density(config, generator))
     if config.augment.kind != "none" and len(signature.img_shape) != 3:
-        raise UserError(f"augmentation is for images [C, H, W], and G makes {list(signature.img_shape)}: let G end in nn.Unflatten, or leave it out")
+        raise UserError(
+            f"augmentation is for images [C, H, W], and G makes {list(signature.img_shape)}: let G end in nn.Unflatten, or leave it out"
+        )
     samples = _as_samples(data)
     if samples is not None:
         return _open_samples(samples, signature, config, generator.device)
@@ -81,7 +97,9 @@ def open_feed(data, signature: Signature, config: Config, generator: torch.Gener
 
 
 def _image_size(img_shape: tuple[int, ...]) -> tuple[int, int]:
-    """(channels, resolution) of G's images, which may be flat; others than square grey or colour images are a UserError."""
+    """(channels, resolution) of G's images, which may be flat; others than square grey or colour
+    images are a UserError.
+    """
     if len(img_shape) == 3 and img_shape[1] == img_shape[2] and img_shape[0] in (1, 3):
         return img_shape[0], img_shape[1]
     if len(img_shape) == 1:
@@ -89,13 +107,18 @@ def _image_size(img_shape: tuple[int, ...]) -> tuple[int, int]:
             side = math.isqrt(img_shape[0] // channels)
             if channels * side * side == img_shape[0]:
                 return channels, side
-    raise UserError(f"G makes images of shape {list(img_shape)}; square images of 1 or 3 channels are supported, or flat ones of such a size")
+    raise UserError(
+        f"G makes images of shape {list(img_shape)}; square images of 1 or 3 channels are supported, or flat ones of such a size"
+    )
 
 
 def _labels_to_tell(
     labels: torch.Tensor | None, class_names: tuple[str, ...] | None, name: str, config: Config
 ) -> tuple[torch.Tensor | None, tuple[str, ...]]:
-    """(the labels where the networks are to be told them, else None; notes on them). Raises UserError where they are missing or beyond c_dim."""
+    """(the labels where the networks are to be told them, else None; notes on them).
+
+    Raises UserError where they are missing or beyond c_dim.
+    """
     c_dim = config.model.c_dim
     return (labels, check_classes(labels, class_names, name, c_dim)) if c_dim else (None, ())
 
@@ -106,14 +129,16 @@ def _batch_size(config: Config) -> int:
 
 
 def _check_batches(config: Config, num_images: int) -> None:
-    """Raise UserError, in terms of the user's own number, where a step reads more images at once than there are."""
+    """Raise UserError, in terms of the user's own number, where a step reads more images at once
+    than there are.
+    """
     most = num_images // batches_per_step(config)
     if config.run.batch_size > most and batches_per_step(config) > 1:
         raise UserError(f"--batch-size {config.run.batch_size} does not fit a set of {num_images} images, of which the {config.loss.name} loss takes "
                         f"two batches a step: choose one from 1 to {most}")  # fmt: skip
 
 
-# --- samples of a density ------------------------------------------------------------------------------------------------------------------------
+# --- samples of a density ---------------------------------------------------------------------------------------------
 
 
 def centres_of(source: str) -> tuple[torch.Tensor, float]:
@@ -129,9 +154,15 @@ def _open_density(config: Config, generator: torch.Generator) -> Feed:
 
 
 def _as_samples(data) -> Batch | None:
-    """Data of floats [num, features], alone or with labels, as float32 and int64 [num]; None for images."""
+    """Data of floats [num, features], alone or with labels, as float32 and int64 [num]; None for
+    images.
+    """
     samples, labels = with_labels_apart(data)
-    if not isinstance(samples, np.ndarray | torch.Tensor) or samples.ndim != 2 or not torch.as_tensor(samples[:1]).is_floating_point():
+    if (
+        not isinstance(samples, np.ndarray | torch.Tensor)
+        or samples.ndim != 2
+        or not torch.as_tensor(samples[:1]).is_floating_point()
+    ):
         return None
     if labels is not None:
         labels = torch.from_numpy(checked_labels(labels, len(samples), "the samples").astype(np.int64))
@@ -140,34 +171,45 @@ def _as_samples(data) -> Batch | None:
 
 def _open_samples(samples: Batch, signature: Signature, config: Config, device: torch.device) -> OpenedData:
     if samples.img.shape[1:] != signature.img_shape:
-        raise UserError(f"the data has samples of {samples.img.shape[1]} features, but G makes {list(signature.img_shape)}")
+        raise UserError(
+            f"the data has samples of {samples.img.shape[1]} features, but G makes {list(signature.img_shape)}"
+        )
     if config.data.mirror:
         raise UserError("mirror is for images, and the data are samples: leave it out")
     labels, notes = _labels_to_tell(samples.labels, None, "the samples", config)
     return OpenedData(ResidentFeed(samples.img, _batch_size(config), config.run.seed, device, labels), notes=notes)
 
 
-# --- the ways to feed decoded images -------------------------------------------------------------------------------------------------------------
+# --- the ways to feed decoded images ----------------------------------------------------------------------------------
 
 
 def _choose_backend(asked: str, set_bytes: int, free_bytes: int | None) -> tuple[str, str]:
     """("resident" or "stream", the reason as a note for the log).
 
-    asked: auto | resident | stream. set_bytes: of all images in uint8. free_bytes: on the GPU; None = the device is the CPU, whose memory is the
-    host's, so that images are read where they are. Raises UserError for resident where the set does not fit.
+    asked: auto | resident | stream. set_bytes: of all images in uint8. free_bytes: on the GPU; None
+    = the device is the CPU, whose memory is the host's, so that images are read where they are.
+    Raises UserError for resident where the set does not fit.
     """
     images = f"the images ({_size(set_bytes)})"
-    if free_bytes is None:  # a ring would be a second copy: reserving from it takes 80 us of an mlp step of 2.8 ms, from the set itself 6 us
+    # a ring would be a second copy: reserving from it takes 80 us of an mlp step of 2.8 ms, from
+    # the set itself 6 us
+    if free_bytes is None:
         return "resident", f"{images} are read where they lie, in the memory of the host"
     if asked == "resident" and set_bytes > free_bytes:
         raise _too_large(set_bytes, free_bytes)
     if asked == "stream" or (asked == "auto" and set_bytes > RESIDENT_SHARE * free_bytes):
-        reason = "as asked for" if asked == "stream" else f"for they take more than {RESIDENT_SHARE:.0%} of the {_size(free_bytes)} free on the GPU"
+        reason = (
+            "as asked for"
+            if asked == "stream"
+            else f"for they take more than {RESIDENT_SHARE:.0%} of the {_size(free_bytes)} free on the GPU"
+        )
         return "stream", f"{images} stay in the memory of the host and are streamed to the GPU, {reason}"
     return "resident", f"{images} lie in the memory of the GPU, which had {_size(free_bytes)} free"
 
 
-def _open_resident(images: torch.Tensor, labels: torch.Tensor | None, config: Config, device: torch.device) -> ResidentFeed:
+def _open_resident(
+    images: torch.Tensor, labels: torch.Tensor | None, config: Config, device: torch.device
+) -> ResidentFeed:
     try:
         return ResidentFeed(images, _batch_size(config), config.run.seed, device, labels)
     except torch.cuda.OutOfMemoryError as error:
@@ -196,17 +238,33 @@ def _size(num_bytes: int) -> str:
     return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e8 else f"{num_bytes / 1e6:.1f} MB"
 
 
-# --- images decoded as they are needed -----------------------------------------------------------------------------------------------------------
+# --- images decoded as they are needed --------------------------------------------------------------------------------
 
 
-def _open_encoded(source: Source, resolution: int, channels: int, config: Config, device: torch.device, progress: bool) -> OpenedData:
-    from fastgan.data.dali.feed import DaliFeed  # here, since few need it; it refuses sources that it cannot decode, and machines without DALI
+def _open_encoded(
+    source: Source, resolution: int, channels: int, config: Config, device: torch.device, progress: bool
+) -> OpenedData:
+    # Here, since few need it; it refuses sources that it cannot decode, and machines without DALI
+    from fastgan.data.dali.feed import DaliFeed
 
     run = config.run
     labels = torch.from_numpy(source.labels) if isinstance(source, FileSource) and source.labels is not None else None
-    feed = DaliFeed(source, resolution, channels, _batch_size(config), run.seed, device, config.data.skip_bad, config.data.random_crop, progress,
-                    max_steps=_ring_steps(config), labels=labels if config.model.c_dim else None)
+    feed = DaliFeed(
+        source,
+        resolution,
+        channels,
+        _batch_size(config),
+        run.seed,
+        device,
+        config.data.skip_bad,
+        config.data.random_crop,
+        progress,
+        max_steps=_ring_steps(config),
+        labels=labels if config.model.c_dim else None,
+    )
     of_usable = None if labels is None else labels[torch.from_numpy(feed.rows)]
     real_set = EncodedSet(source, len(feed.rows), (resolution, resolution, channels), feed.skipped, of_usable)
     _, on_classes = _labels_to_tell(of_usable, source.class_names, source.name, config)
-    return OpenedData(feed, real_set, (f"the {real_set.num_images} images are decoded by DALI as they are needed", *on_classes))
+    return OpenedData(
+        feed, real_set, (f"the {real_set.num_images} images are decoded by DALI as they are needed", *on_classes)
+    )

@@ -1,4 +1,6 @@
-"""The folder of one run: its configuration, log, statistics, pictures, snapshots and the state to resume from."""
+"""The folder of one run: its configuration, log, statistics, pictures, snapshots and the state to
+resume from.
+"""
 import dataclasses
 import json
 import re
@@ -18,7 +20,9 @@ STATES_KEPT = 2  # the newest and the one before it
 
 
 class RunFolder:
-    """Writes what architecture.md lists for a run folder; every file but the appended logs is written beside and renamed."""
+    """Writes what architecture.md lists for a run folder; every file but the appended logs is
+    written beside and renamed.
+    """
 
     def __init__(self, path: Path, config: Config, resume_nimg: int | None = None):
         self.path = Path(path)
@@ -30,19 +34,28 @@ class RunFolder:
         """A PNG of uint8 images [num, C, H, W]."""
         plots.save_grid(images, self.path / name, columns)
 
-    def write_snapshot(self, state: dict[str, torch.Tensor], nimg: int, class_names: tuple[str, ...] | None = None) -> Path:
-        """The weights of G, D and G_ema, with the configuration that rebuilds them, and what its classes are called."""
+    def write_snapshot(
+        self, state: dict[str, torch.Tensor], nimg: int, class_names: tuple[str, ...] | None = None
+    ) -> Path:
+        """The weights of G, D and G_ema, with the configuration that rebuilds them, and what its
+        classes are called.
+        """
         path = self.path / checkpoint.snapshot_name(nimg)
         checkpoint.save_tensors(path, state, self._header(nimg, class_names))
         return path
 
-    def write_best(self, state: dict[str, torch.Tensor], nimg: int, class_names: tuple[str, ...] | None, metric: str, value: float) -> None:
+    def write_best(
+        self, state: dict[str, torch.Tensor], nimg: int, class_names: tuple[str, ...] | None, metric: str, value: float
+    ) -> None:
         """The same as the best snapshot so far by a metric, in place of the one before."""
         best = {"metric": metric, "value": value}
         checkpoint.save_tensors(self.path / checkpoint.BEST_SNAPSHOT, state, self._header(nimg, class_names) | best)
 
     def read_best(self, most_nimg: int) -> dict | None:
-        """The header of the best snapshot: nimg, metric, value. None where there is none, a damaged one, or one of after most_nimg images."""
+        """The header of the best snapshot: nimg, metric, value.
+
+        None where there is none, a damaged one, or one of after most_nimg images.
+        """
         try:
             header = checkpoint.read_header(self.path / checkpoint.BEST_SNAPSHOT, "snapshot")
         except UserError:
@@ -58,7 +71,9 @@ class RunFolder:
         checkpoint.remove_older_states(self.path, STATES_KEPT)
 
     def write_summary(self) -> None:
-        """losses.png; metrics.png, where there are any; and progress.webp: the fixed-noise grid over time."""
+        """losses.png; metrics.png, where there are any; and progress.webp: the fixed-noise grid
+        over time.
+        """
         rows, measured = read_rows(self.path), read_rows(self.path, METRICS)
         if rows:
             plots.save_losses(rows, self.path / "losses.png")
@@ -71,11 +86,15 @@ class RunFolder:
 
     def _draw_metrics(self, rows: list[dict]) -> None:
         best, no_metrics = self.read_best(rows[-1]["nimg"]), {"nimg", "kimg", "seconds", "nonfinite"}
-        names = dict.fromkeys(name for row in rows for name in row if name not in no_metrics and not is_of_one_class(name))
+        names = dict.fromkeys(
+            name for row in rows for name in row if name not in no_metrics and not is_of_one_class(name)
+        )
         plots.save_metrics(rows, list(names), self.path / "metrics.png", None if best is None else best["nimg"] / 1000)
 
     def write_density(self, samples: torch.Tensor, mean: float, std: float) -> None:
-        """For a 1-D density: the histogram of the samples beside the truth, and the moments over time."""
+        """For a 1-D density: the histogram of the samples beside the truth, and the moments over
+        time.
+        """
         plots.save_histogram(samples, mean, std, self.path / "histogram.png")
         plots.save_moments(read_rows(self.path), mean, std, self.path / "moments.png")
 
@@ -89,10 +108,15 @@ class RunFolder:
 
 
 def read_options(path: Path) -> Config:
-    """The configuration of an existing run folder. Raises UserError where there is none, or a damaged one."""
+    """The configuration of an existing run folder.
+
+    Raises UserError where there is none, or a damaged one.
+    """
     options = Path(path) / "training_options.json"
     if not options.is_file():
-        raise UserError(f"{path} is no run folder: it has no training_options.json; give the folder of a run that was started")
+        raise UserError(
+            f"{path} is no run folder: it has no training_options.json; give the folder of a run that was started"
+        )
     try:
         return from_dict(json.loads(options.read_text(encoding="utf-8")))
     except OSError as error:
@@ -103,6 +127,10 @@ def read_options(path: Path) -> Config:
 
 def next_run_folder(parent: Path, name: str) -> Path:
     """parent/00000-name, with the number after the highest that is there."""
-    taken = [int(match[1]) for match in (re.match(r"(\d{5})-", entry.name) for entry in parent.glob("*-*")) if match] if parent.is_dir() else []
+    taken = (
+        [int(match[1]) for match in (re.match(r"(\d{5})-", entry.name) for entry in parent.glob("*-*")) if match]
+        if parent.is_dir()
+        else []
+    )
     safe_name = re.sub(r"[^A-Za-z0-9_.-]+", "_", name)
     return parent / f"{max(taken, default=-1) + 1:05d}-{safe_name}"

@@ -1,4 +1,6 @@
-"""`--metrics`: how good the images of G are while it is trained, measured every few ticks beside the real images of the run."""
+"""`--metrics`: how good the images of G are while it is trained, measured every few ticks beside
+the real images of the run.
+"""
 import time
 from dataclasses import dataclass
 
@@ -15,7 +17,9 @@ from fastgan.metrics.names import is_of_one_class
 from fastgan.nn.inspect_pair import untouched
 from fastgan.run.sampler import Sampler, draw_classes
 
-SEED = 2_000_003  # added to the run's seed: every measurement has the same z and classes, from another random stream than training's and the grid's
+# Added to the run's seed: every measurement has the same z and classes, from another random stream
+# than training's and the grid's
+SEED = 2_000_003
 
 
 @dataclass(frozen=True)
@@ -31,10 +35,12 @@ class Measurement:
 
 
 class LiveMetrics:
-    """Measures the generator that samples come from, in the precision of the run; nothing that training depends on is touched.
+    """Measures the generator that samples come from, in the precision of the run; nothing that
+    training depends on is touched.
 
-    real_set: of the run, wholly in memory. notes: what a reader of the numbers should know, a sentence each. seconds: that all measurements took.
-    Raises UserError for metrics and features that Evaluator refuses, and for runs that cannot be measured.
+    real_set: of the run, wholly in memory. notes: what a reader of the numbers should know, a
+    sentence each. seconds: that all measurements took. Raises UserError for metrics and features
+    that Evaluator refuses, and for runs that cannot be measured.
     """
 
     def __init__(self, config: Config, real_set: RealSet | None, sampler: Sampler, state: TrainState):
@@ -45,7 +51,9 @@ class LiveMetrics:
             self._evaluator = Evaluator(real, config.run.metrics, config.run.features, self._device)
         self.notes = self._evaluator.notes
         if not config.model.c_dim and any(metric.kind == "accuracy" for metric in self._evaluator.metrics):
-            raise UserError("--metrics accuracy is about generators that are asked for a class: leave it out, or train with --cond")
+            raise UserError(
+                "--metrics accuracy is about generators that are asked for a class: leave it out, or train with --cond"
+            )
 
     def is_due(self, tick: int, last: bool) -> bool:
         """After every metric_ticks ticks, and after the last one."""

@@ -1,4 +1,6 @@
-"""What a run writes about itself: log.txt for people, stats.jsonl and metrics.jsonl for programs, event files for TensorBoard."""
+"""What a run writes about itself: log.txt for people, stats.jsonl and metrics.jsonl for programs,
+event files for TensorBoard.
+"""
 import json
 import math
 import os
@@ -14,12 +16,15 @@ STATS, METRICS = "stats.jsonl", "metrics.jsonl"
 class RunLog:
     """The log of the run in `run_dir`, which is created.
 
-    `resume_nimg`: the run continues from that many images, so rows beyond them are dropped; None: a new run, refused with a
-    UserError where `run_dir` holds one already. `tensorboard`: write event files as well (UserError where the package is missing).
+    `resume_nimg`: the run continues from that many images, so rows beyond them are dropped; None: a
+    new run, refused with a UserError where `run_dir` holds one already. `tensorboard`: write event
+    files as well (UserError where the package is missing).
     """
 
     def __init__(self, run_dir: str | os.PathLike, tensorboard: bool = False, resume_nimg: int | None = None):
-        self._log_path, self._stats_path, self._metrics_path = (Path(run_dir, name) for name in ("log.txt", STATS, METRICS))
+        self._log_path, self._stats_path, self._metrics_path = (
+            Path(run_dir, name) for name in ("log.txt", STATS, METRICS)
+        )
         if resume_nimg is None:
             refuse_existing_run(Path(run_dir))
         writer_class = _summary_writer_class() if tensorboard else None
@@ -35,10 +40,12 @@ class RunLog:
         _append(self._log_path, f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {text}")
 
     def row(self, stats: dict) -> None:
-        """Append one JSON line to stats.jsonl and the numbers among `stats` to the event files. Raises DiskError.
+        """Append one JSON line to stats.jsonl and the numbers among `stats` to the event files.
 
-        `stats` holds "nimg" and any numbers, strings and nulls. Floats that are not finite become null, with their names listed
-        under "nonfinite", since JSON has no NaN.
+        Raises DiskError.
+
+        `stats` holds "nimg" and any numbers, strings and nulls. Floats that are not finite become
+        null, with their names listed under "nonfinite", since JSON has no NaN.
         """
         self._append_row(self._stats_path, stats)
 
@@ -65,11 +72,14 @@ class RunLog:
                     self._writer.add_scalar(name, value, global_step=stats["nimg"])
             self._writer.flush()
         except OSError as error:
-            raise DiskError(f"cannot write the TensorBoard events in {self._writer.log_dir}: {error.strerror or error}") from error
+            raise DiskError(
+                f"cannot write the TensorBoard events in {self._writer.log_dir}: {error.strerror or error}"
+            ) from error
 
 
 def read_rows(run_dir: str | os.PathLike, name: str = STATS) -> list[dict]:
-    """The rows of stats.jsonl, or metrics.jsonl, in order, without a last line that a kill has torn; empty where there is no file yet.
+    """The rows of stats.jsonl, or metrics.jsonl, in order, without a last line that a kill has
+    torn; empty where there is no file yet.
 
     Raises UserError when another line is damaged.
     """
@@ -87,14 +97,18 @@ def read_rows(run_dir: str | os.PathLike, name: str = STATS) -> list[dict]:
 
 def refuse_existing_run(run_dir: Path) -> None:
     if (run_dir / STATS).exists():
-        raise UserError(f"{run_dir} already holds a run; continue it with --resume {run_dir} or give another folder with --out")
+        raise UserError(
+            f"{run_dir} already holds a run; continue it with --resume {run_dir} or give another folder with --out"
+        )
 
 
 def _summary_writer_class() -> type:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise UserError("event files need the package tensorboard; install it with `pip install tensorboard`") from error
+        raise UserError(
+            "event files need the package tensorboard; install it with `pip install tensorboard`"
+        ) from error
     return SummaryWriter
 
 
@@ -102,7 +116,9 @@ def _create_folder(run_dir: Path) -> None:
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
-        raise UserError(f"{run_dir} cannot be a folder, since a file is in its place; give another folder with --out") from error
+        raise UserError(
+            f"{run_dir} cannot be a folder, since a file is in its place; give another folder with --out"
+        ) from error
     except OSError as error:
         raise DiskError(f"cannot create the folder {run_dir}: {error.strerror or error}") from error
 

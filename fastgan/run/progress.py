@@ -1,4 +1,6 @@
-"""What a run shows on the terminal: one live bar, or plain lines where the output is a file or a pipe; and the time that it measures."""
+"""What a run shows on the terminal: one live bar, or plain lines where the output is a file or a
+pipe; and the time that it measures.
+"""
 import contextlib
 import math
 import os
@@ -21,9 +23,11 @@ _SHOWN = {"sec_per_kimg": "sec/kimg", "imgs_per_sec": "imgs/sec", "d_loss": "d_l
 
 
 class Progress:
-    """The display of a run from `start_nimg` to `total_nimg` images, used as a context manager around the training loop.
+    """The display of a run from `start_nimg` to `total_nimg` images, used as a context manager
+    around the training loop.
 
-    `enabled=False` shows nothing (the other ranks of a distributed run). `console`: where to write, None for stdout.
+    `enabled=False` shows nothing (the other ranks of a distributed run). `console`: where to write,
+    None for stdout.
     """
 
     def __init__(self, total_nimg: int, start_nimg: int = 0, enabled: bool = True, console: Console | None = None):
@@ -51,10 +55,12 @@ class Progress:
 
     @contextmanager
     def busy(self, doing: str, done: str = "") -> Iterator[None]:
-        """Show `doing` and the seconds so far while the body runs, then print `done`, in which `{seconds}` is filled in.
+        """Show `doing` and the seconds so far while the body runs, then print `done`, in which
+        `{seconds}` is filled in.
 
-        busy("compiling the training step", "compiled the training step in {seconds:.1f} s"). A body that raises prints no `done`.
-        With an empty `done` nothing stays: what is done is shown on a live terminal alone.
+        busy("compiling the training step", "compiled the training step in {seconds:.1f} s"). A body
+        that raises prints no `done`. With an empty `done` nothing stays: what is done is shown on a
+        live terminal alone.
         """
         start = time.monotonic()
         if self._live is None:
@@ -68,7 +74,9 @@ class Progress:
             self.message(done.format(seconds=time.monotonic() - start))
 
     def advance(self, nimg: int) -> None:
-        """Tell the live bar that `nimg` images are done: called after every step, redraws at most four times a second."""
+        """Tell the live bar that `nimg` images are done: called after every step, redraws at most
+        four times a second.
+        """
         self.nimg = nimg
         if self._live is not None:
             now = time.monotonic()
@@ -77,7 +85,8 @@ class Progress:
                 self._live.refresh()
 
     def update(self, nimg: int, stats: dict) -> None:
-        """Show the statistics of a tick: sec_per_kimg, imgs_per_sec, d_loss and g_loss of `stats` where they are not None, and the memory.
+        """Show the statistics of a tick: sec_per_kimg, imgs_per_sec, d_loss and g_loss of `stats`
+        where they are not None, and the memory.
 
         Without a terminal this prints one plain line.
         """
@@ -116,19 +125,28 @@ class Progress:
         if self._spinner is not None:
             return self._spinner
         bar = Table.grid(padding=(0, 2))
-        bar.add_row(ProgressBar(total=self.total_nimg, completed=self.nimg, width=40), "  ".join([self._kimg(), *self._time_left()]))
+        bar.add_row(
+            ProgressBar(total=self.total_nimg, completed=self.nimg, width=40),
+            "  ".join([self._kimg(), *self._time_left()]),
+        )
         return Group(bar, Text("  ".join(self._numbers()), no_wrap=True, overflow="ellipsis"))
 
     def _kimg(self) -> str:
         return f"kimg {self.nimg / 1000:.1f}/{self.total_nimg / 1000:.1f}"
 
     def _numbers(self) -> list[str]:
-        shown = [f"{label} {_short(self._stats[key])}" for key, label in _SHOWN.items() if self._stats.get(key) is not None]
+        shown = [
+            f"{label} {_short(self._stats[key])}" for key, label in _SHOWN.items() if self._stats.get(key) is not None
+        ]
         return [*shown, f"{memory_name()} {memory_gb():.2f} GB"]
 
     def _time_left(self) -> list[str]:
         sec_per_kimg = self._stats.get("sec_per_kimg")
-        return [] if sec_per_kimg is None else [f"left {_duration(sec_per_kimg * max(0, self.total_nimg - self.nimg) / 1000)}"]
+        return (
+            []
+            if sec_per_kimg is None
+            else [f"left {_duration(sec_per_kimg * max(0, self.total_nimg - self.nimg) / 1000)}"]
+        )
 
 
 def memory_name() -> str:
@@ -137,9 +155,11 @@ def memory_name() -> str:
 
 
 def memory_gb() -> float:
-    """Memory in GB (1e9 bytes): the peak that CUDA tensors took, or the resident set where this process does not use CUDA.
+    """Memory in GB (1e9 bytes): the peak that CUDA tensors took, or the resident set where this
+    process does not use CUDA.
 
-    Outside Linux the resident set is its peak, and NaN on Windows, which has no call for it in the standard library.
+    Outside Linux the resident set is its peak, and NaN on Windows, which has no call for it in the
+    standard library.
     """
     if torch.cuda.is_initialized():
         return torch.cuda.max_memory_allocated() / 1e9
@@ -175,7 +195,10 @@ def _duration(seconds: float) -> str:
 
 
 class Stopwatch:
-    """Wall time of a tick, and how much of it was spent in steps. A CUDA step returns before it is done: there `step_s` is the time to launch."""
+    """Wall time of a tick, and how much of it was spent in steps.
+
+    A CUDA step returns before it is done: there `step_s` is the time to launch.
+    """
 
     def __init__(self, start_nimg: int):
         self.start_nimg = start_nimg

@@ -1,4 +1,6 @@
-"""What a run writes down, and when: pictures at the start, statistics every tick, grids and snapshots every few, a summary at the end."""
+"""What a run writes down, and when: pictures at the start, statistics every tick, grids and
+snapshots every few, a summary at the end.
+"""
 import math
 
 import torch
@@ -19,12 +21,21 @@ from fastgan.run.sampler import Sampler
 class Recorder:
     """Fills a run folder.
 
-    gallery: the fixed-noise images (or samples of a density). class_names: of a conditional run, where the data have names.
-    real_img: uint8 [num, C, H, W] of the real set, or None where the data are samples of a density. nimg: images that the run was shown so far.
+    gallery: the fixed-noise images (or samples of a density). class_names: of a conditional run,
+    where the data have names. real_img: uint8 [num, C, H, W] of the real set, or None where the
+    data are samples of a density. nimg: images that the run was shown so far.
     """
 
-    def __init__(self, folder: RunFolder, config: Config, state: TrainState, sampler: Sampler, real_img: torch.Tensor | None,
-                 class_names: tuple[str, ...] | None = None, nimg: int = 0):
+    def __init__(
+        self,
+        folder: RunFolder,
+        config: Config,
+        state: TrainState,
+        sampler: Sampler,
+        real_img: torch.Tensor | None,
+        class_names: tuple[str, ...] | None = None,
+        nimg: int = 0,
+    ):
         self.folder, self.config, self.state = folder, config, state
         self.sampler, self.real_img = sampler, real_img
         self.class_names = class_names
@@ -42,7 +53,8 @@ class Recorder:
             self._write_fakes("fakes_init.png")
 
     def tick(self, statistics: dict, index: int, last: bool, generator: torch.Generator) -> None:
-        """A row of statistics; every image_ticks a grid, every snapshot_ticks weights and resumable state. The last tick has everything.
+        """A row of statistics; every image_ticks a grid, every snapshot_ticks weights and resumable
+        state. The last tick has everything.
 
         Raises DivergedError if a weight that would be saved is NaN or infinite.
         """
@@ -54,14 +66,22 @@ class Recorder:
             self.save(statistics["nimg"], generator)
 
     def save(self, nimg: int, generator: torch.Generator) -> None:
-        """Weights, and the state to resume from. Raises DivergedError if a weight is NaN or infinite."""
+        """Weights, and the state to resume from.
+
+        Raises DivergedError if a weight is NaN or infinite.
+        """
         self.folder.write_snapshot(self._finite_weights(nimg), nimg, self.class_names)
         self.folder.write_state(state_tensors(self.state, generator), {"nimg": nimg, "torch": torch.__version__})
         self.saved_nimg = nimg
 
     def measured(self, nimg: int, measurement: Measurement) -> bool:
-        """A row of metrics; where the first one is the best so far (which is given), a snapshot. Raises DivergedError as `save` does."""
-        self.folder.log.measured({"nimg": nimg, "kimg": nimg / 1000, "seconds": measurement.seconds, **measurement.numbers})
+        """A row of metrics; where the first one is the best so far (which is given), a snapshot.
+
+        Raises DivergedError as `save` does.
+        """
+        self.folder.log.measured(
+            {"nimg": nimg, "kimg": nimg / 1000, "seconds": measurement.seconds, **measurement.numbers}
+        )
         metric, value = next(iter(measurement.numbers.items()))
         if not self._is_best(metric, value):
             return False
@@ -81,11 +101,15 @@ class Recorder:
         weights = weight_tensors(self.state)
         bad = [name for name, tensor in weights.items() if not bool(torch.isfinite(tensor).all())]
         if bad:
-            raise self.diverged(f"the weight {bad[0]} became NaN or infinite before {nimg / 1000:g} kimg, with losses that were still finite")
+            raise self.diverged(
+                f"the weight {bad[0]} became NaN or infinite before {nimg / 1000:g} kimg, with losses that were still finite"
+            )
         return weights
 
     def diverged(self, what: str, statistics: dict | None = None) -> DivergedError:
-        """The error that says what happened and where the last good snapshot is; it is logged, and the row of the tick that went wrong."""
+        """The error that says what happened and where the last good snapshot is; it is logged, and
+        the row of the tick that went wrong.
+        """
         if statistics:
             self.folder.log.row(statistics)
         error = DivergedError(f"{what}; the last good snapshot is {self.folder.last_snapshot() or 'none yet'}")
@@ -93,7 +117,9 @@ class Recorder:
         return error
 
     def end(self, nimg: int, generator: torch.Generator) -> None:
-        """What is not saved yet, then losses.png, metrics.png and progress.webp; for a known density histogram.png and moments.png."""
+        """What is not saved yet, then losses.png, metrics.png and progress.webp; for a known
+        density histogram.png and moments.png.
+        """
         if self.saved_nimg != nimg:
             self.save(nimg, generator)
         self.folder.write_summary()
@@ -103,4 +129,6 @@ class Recorder:
             self.folder.write_points(self.sampler.grid(), centres_of(self.config.data.source)[0])
 
     def _write_fakes(self, name: str) -> None:
-        self.folder.write_image_grid(name, plots.to_uint8(self.sampler.grid(), self.config.model.img_low, 1.0), self.sampler.columns)
+        self.folder.write_image_grid(
+            name, plots.to_uint8(self.sampler.grid(), self.config.model.img_low, 1.0), self.sampler.columns
+        )

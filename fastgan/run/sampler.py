@@ -1,6 +1,8 @@
-"""Images from a generator: noise and classes, G run in chunks, and the pictures of a run, always of the same noise, a class a row.
+"""Images from a generator: noise and classes, G run in chunks, and the pictures of a run, always of
+the same noise, a class a row.
 
-Looking changes nothing: a G that draws noise of its own in every mode draws it from a state that is not training's.
+Looking changes nothing: a G that draws noise of its own in every mode draws it from a state that is
+not training's.
 """
 import contextlib
 from collections.abc import Callable, Iterator
@@ -24,7 +26,14 @@ class Sampler:
     img_shape: (C, H, W) of the images; None where the samples are no images.
     """
 
-    def __init__(self, config: Config, signature: Signature, state: TrainState, precision: Precision, img_shape: tuple[int, int, int] | None):
+    def __init__(
+        self,
+        config: Config,
+        signature: Signature,
+        state: TrainState,
+        precision: Precision,
+        img_shape: tuple[int, int, int] | None,
+    ):
         self._config, self._signature, self._networks, self._precision = config, signature, state, precision
         self._img_shape, self._device = img_shape, state.totals.tensor.device
         self._grid_c, self.columns = labels_for_grid(config.run.grid, config.model.c_dim)
@@ -32,17 +41,24 @@ class Sampler:
         self._grid_z = self._draw_z(num, self._generator(config.run.seed + GRID_SEED))
 
     def grid(self) -> torch.Tensor:
-        """The fixed-noise images, float32 [num, C, H, W], a class a row; for a density, samples enough for a histogram."""
+        """The fixed-noise images, float32 [num, C, H, W], a class a row; for a density, samples
+        enough for a histogram.
+        """
         if self._config.data.source in DENSITIES:
             return self.samples(DENSITY_SAMPLES, self._config.run.seed)
         with untouched():
             torch.manual_seed(self._config.run.seed)  # of the noise that G draws by itself
             return self._generate(self._grid_z, self._grid_c)
 
-    def samples(self, num: int, seed: int | torch.Generator | None = None, labels: torch.Tensor | int | None = None) -> torch.Tensor:
-        """float32 [num, ...] on the device. labels: one class, or int64 [num]; None = all classes in turn. Others are a UserError.
+    def samples(
+        self, num: int, seed: int | torch.Generator | None = None, labels: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
+        """float32 [num, ...] on the device.
 
-        seed: None = fresh randomness. A generator goes on, and what G draws by itself comes from torch's default one, which is the caller's care.
+        labels: one class, or int64 [num]; None = all classes in turn. Others are a UserError.
+
+        seed: None = fresh randomness. A generator goes on, and what G draws by itself comes from
+        torch's default one, which is the caller's care.
         """
         if isinstance(seed, torch.Generator):
             return self._samples(num, seed, labels)
@@ -63,7 +79,9 @@ class Sampler:
             raise UserError("this G was trained without classes: leave c out")
         labels = torch.full((num,), labels) if isinstance(labels, int) else labels
         if labels.dtype != torch.int64 or labels.shape != (num,) or not bool(((labels >= 0) & (labels < c_dim)).all()):
-            raise UserError(f"c is one class, or int64 [{num}], from 0 to {c_dim - 1}; it was {labels.dtype} {list(labels.shape)} or beyond")
+            raise UserError(
+                f"c is one class, or int64 [{num}], from 0 to {c_dim - 1}; it was {labels.dtype} {list(labels.shape)} or beyond"
+            )
         return labels
 
     def _generator(self, seed: int | None) -> torch.Generator:
@@ -78,7 +96,8 @@ class Sampler:
     def _generate(self, z: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
         """Images [num, C, H, W], flat ones unfolded, or samples [num, features]."""
         run = self._config.run
-        chunk = len(z) if self._img_shape is None else run.batch_gpu or run.batch_size  # samples of a density are small: all at once
+        # Samples of a density are small: all at once
+        chunk = len(z) if self._img_shape is None else run.batch_gpu or run.batch_size
         condition = () if labels is None else self._networks.condition(labels.to(self._device))
         images = generate_chunks(self._networks.G_ema, z, self._precision.autocast, chunk, condition)
         return images if self._img_shape is None else images.view(len(z), *self._img_shape)
@@ -87,7 +106,9 @@ class Sampler:
 GRID_ROWS, GRID_COLUMNS = 16, 8  # of a grid with a class a row
 
 
-def draw_z(num: int, z_shape: tuple[int, ...], distribution: str, generator: torch.Generator, device: torch.device) -> torch.Tensor:
+def draw_z(
+    num: int, z_shape: tuple[int, ...], distribution: str, generator: torch.Generator, device: torch.device
+) -> torch.Tensor:
     """float32 [num, *z_shape]: normal N(0,1), uniform U(-1,1) or unit_uniform U(0,1)."""
     if distribution == "normal":
         return torch.randn(num, *z_shape, generator=generator, device=device)
@@ -96,7 +117,9 @@ def draw_z(num: int, z_shape: tuple[int, ...], distribution: str, generator: tor
 
 
 def draw_classes(num: int, c_dim: int, labels: torch.Tensor | None, generator: torch.Generator) -> torch.Tensor:
-    """int64 [num], as often as they come in `labels`, or equally often where there are none. labels: int64 [num_images] of a real set, below c_dim.
+    """int64 [num], as often as they come in `labels`, or equally often where there are none.
+
+    labels: int64 [num_images] of a real set, below c_dim.
 
     generator: on the CPU, as the labels are.
     """
@@ -106,7 +129,8 @@ def draw_classes(num: int, c_dim: int, labels: torch.Tensor | None, generator: t
 
 
 def labels_for_grid(num: int, c_dim: int) -> tuple[torch.Tensor | None, int | None]:
-    """(labels int64 [rows * columns], columns) of a grid of about `num` images with a class a row; (None, None) without classes.
+    """(labels int64 [rows * columns], columns) of a grid of about `num` images with a class a row;
+    (None, None) without classes.
 
     As many rows as there are classes, at most GRID_ROWS; at least GRID_COLUMNS in a row.
     """
@@ -125,14 +149,20 @@ def generate_chunks(
     chunk: int = 64,
     condition: tuple[torch.Tensor, ...] = (),
 ) -> torch.Tensor:
-    """G(z, *condition) as float32 [num, ...], in evaluation mode, at most `chunk` at a time so that a grid never needs more memory than a step."""
+    """G(z, *condition) as float32 [num, ...], in evaluation mode, at most `chunk` at a time so that
+    a grid never needs more memory than a step.
+    """
     with evaluating(G), autocast():
-        return torch.cat([G(*parts).float() for parts in zip(*(each.split(chunk) for each in (z, *condition)), strict=True)])
+        return torch.cat(
+            [G(*parts).float() for parts in zip(*(each.split(chunk) for each in (z, *condition)), strict=True)]
+        )
 
 
 @contextlib.contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside, every module's own mode back afterwards: frozen parts of a user's network stay frozen."""
+    """Evaluation mode inside, every module's own mode back afterwards: frozen parts of a user's
+    network stay frozen.
+    """
     flags = [(module, module.training) for module in network.modules()]
     network.eval()
     try:

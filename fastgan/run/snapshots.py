@@ -13,7 +13,8 @@ from fastgan.run.sampler import draw_z, generate_chunks, labels_for_grid
 
 
 def load_generator(path: Path) -> tuple[torch.nn.Module, Config]:
-    """(G in evaluation mode, its configuration) from a snapshot or the newest one of a run folder: the moving average where there is one.
+    """(G in evaluation mode, its configuration) from a snapshot or the newest one of a run folder:
+    the moving average where there is one.
 
     Raises UserError for a file that is no snapshot of a preset's networks.
     """
@@ -22,20 +23,28 @@ def load_generator(path: Path) -> tuple[torch.nn.Module, Config]:
     try:
         config = from_dict(header.get("config"))
     except UserError as error:
-        raise UserError(f"{path} does not say which networks it holds ({error}); give a snapshot that fastgan train wrote") from error
+        raise UserError(
+            f"{path} does not say which networks it holds ({error}); give a snapshot that fastgan train wrote"
+        ) from error
     if config.model.architecture == "custom":
-        raise UserError(f"{path} holds weights of your own networks: load it in Python, fastgan.run.checkpoint.load_into(G, tensors, 'G.', path)")
+        raise UserError(
+            f"{path} holds weights of your own networks: load it in Python, fastgan.run.checkpoint.load_into(G, tensors, 'G.', path)"
+        )
     G, _ = models.build(config.model)
     prefix = "G_ema." if config.optim.ema_kimg is not None else "G."
     checkpoint.load_into(G, tensors, prefix, path)
     return G.eval(), config
 
 
-def write_samples(snapshot: Path, out: Path, num: int, seed: int, class_name: str | None = None, truncation: float | None = None) -> str:
+def write_samples(
+    snapshot: Path, out: Path, num: int, seed: int, class_name: str | None = None, truncation: float | None = None
+) -> str:
     """Write a grid of `num` images (for a density: its picture) to `out`, and say so in a sentence.
 
-    class_name: of a conditional G, the number or the name of the one class to draw; None = a class a row. truncation: 0 to 1, 1 = none: styles that
-    much nearer to their average, where G has styles; otherwise z from a normal distribution cut off at 2 * truncation (arXiv 1809.11096, sec. 3.1).
+    class_name: of a conditional G, the number or the name of the one class to draw; None = a class
+    a row. truncation: 0 to 1, 1 = none: styles that much nearer to their average, where G has
+    styles; otherwise z from a normal distribution cut off at 2 * truncation (arXiv 1809.11096, sec.
+    3.1).
     """
     psi = 1.0 if truncation is None else truncation
     if not 0 <= psi <= 1:
@@ -50,7 +59,14 @@ def write_samples(snapshot: Path, out: Path, num: int, seed: int, class_name: st
     return f"wrote {num} images to {out}"
 
 
-def _draw(G: torch.nn.Module, model: ModelConfig, num: int, labels: torch.Tensor | None, psi: float, generator: torch.Generator) -> torch.Tensor:
+def _draw(
+    G: torch.nn.Module,
+    model: ModelConfig,
+    num: int,
+    labels: torch.Tensor | None,
+    psi: float,
+    generator: torch.Generator,
+) -> torch.Tensor:
     """What G makes of `num` fresh z, float32 [num, ...]."""
     has_styles = hasattr(G, "truncated")
     if psi < 1 and not has_styles:
@@ -62,7 +78,9 @@ def _draw(G: torch.nn.Module, model: ModelConfig, num: int, labels: torch.Tensor
 
 
 class Truncated(torch.nn.Module):
-    """A generator with styles, drawn nearer to their average: psi from 1 (as it is) to 0 (all alike)."""
+    """A generator with styles, drawn nearer to their average: psi from 1 (as it is) to 0 (all
+    alike).
+    """
 
     def __init__(self, G: torch.nn.Module, psi: float):
         super().__init__()
@@ -74,12 +92,16 @@ class Truncated(torch.nn.Module):
 
 def _truncated_normal(num: int, model: ModelConfig, psi: float, generator: torch.Generator) -> torch.Tensor:
     if model.z_distribution != "normal":
-        raise UserError(f"--truncation cuts the tails of a normal distribution off, and this G's z is {model.z_distribution}; leave it out")
+        raise UserError(
+            f"--truncation cuts the tails of a normal distribution off, and this G's z is {model.z_distribution}; leave it out"
+        )
     limit = max(2 * psi, 1e-3)
     return torch.nn.init.trunc_normal_(torch.empty(num, model.z_dim), a=-limit, b=limit, generator=generator)
 
 
-def _labels(snapshot: Path, model: ModelConfig, num: int, class_name: str | None) -> tuple[torch.Tensor | None, int | None]:
+def _labels(
+    snapshot: Path, model: ModelConfig, num: int, class_name: str | None
+) -> tuple[torch.Tensor | None, int | None]:
     """(classes of the images in a grid, its columns), None where G knows of no classes."""
     if not model.c_dim:
         if class_name is not None:
@@ -108,5 +130,7 @@ def _newest(path: Path) -> Path:
         return path
     found = checkpoint.newest_snapshot(path)
     if found is None:
-        raise UserError(f"{path} holds no network-snapshot-*.safetensors; give a snapshot, or the folder of a run that saved one")
+        raise UserError(
+            f"{path} holds no network-snapshot-*.safetensors; give a snapshot, or the folder of a run that saved one"
+        )
     return found

@@ -49,7 +49,9 @@ def test_blit_alone_copies_pixels_and_agrees_with_blit_before_a_geometry_that_do
     blitted = ada_augment(img, uniform[:, :7], torch.tensor(0.9), ("blit",))
     assert set(blitted.unique().tolist()) <= set(img.unique().tolist())
     assert not torch.equal(blitted, img)
-    torch.testing.assert_close(ada_augment(img, uniform, torch.tensor(0.9), ("blit", "geometry")), blitted, rtol=0, atol=5e-6)
+    torch.testing.assert_close(
+        ada_augment(img, uniform, torch.tensor(0.9), ("blit", "geometry")), blitted, rtol=0, atol=5e-6
+    )
 
 
 def test_each_group_gets_its_own_random_numbers_whatever_the_order_of_the_names():
@@ -84,7 +86,11 @@ def test_one_graph_with_the_gradient_that_a_generator_gets():
         fake_img = img.detach().requires_grad_()
         return torch.autograd.grad(ada_augment(fake_img, uniform, p, ALL).square().sum(), [fake_img])[0]
 
-    img, uniform, p = torch.randn(2, 3, 8, 8).contiguous(memory_format=torch.channels_last), torch.rand(2, 31), torch.tensor(0.7)
+    img, uniform, p = (
+        torch.randn(2, 3, 8, 8).contiguous(memory_format=torch.channels_last),
+        torch.rand(2, 31),
+        torch.tensor(0.7),
+    )
     compiled = torch.compile(step, backend="aot_eager", fullgraph=True, dynamic=False)
     torch.testing.assert_close(compiled(img, uniform, p), step(img, uniform, p), rtol=1e-4, atol=1e-4)
 
@@ -102,7 +108,10 @@ def simulate(all_logits, target, ada_kimg, every):
     return history
 
 
-@pytest.mark.parametrize(("target", "ada_kimg", "every", "shift"), [(0.6, 0.5, 4, 1.0), (0.6, 0.1, 4, 3.0), (0.0, 0.2, 3, 0.0), (0.6, 0.5, 1, -3.0)])
+@pytest.mark.parametrize(
+    ("target", "ada_kimg", "every", "shift"),
+    [(0.6, 0.5, 4, 1.0), (0.6, 0.1, 4, 3.0), (0.0, 0.2, 3, 0.0), (0.6, 0.5, 1, -3.0)],
+)
 def test_p_follows_the_plain_simulation(target, ada_kimg, every, shift):
     logits = torch.randn(60, 8, generator=torch.Generator().manual_seed(0)) + shift
     logits[20:40] -= 2

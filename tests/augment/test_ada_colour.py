@@ -12,7 +12,9 @@ NAMES = ["brightness", "contrast", "flip", "hue", "saturation"]
 
 
 def numbers(num, **how):
-    """Random numbers with which, at p = 1/2, only the transforms named in `how` happen, with these random numbers."""
+    """Random numbers with which, at p = 1/2, only the transforms named in `how` happen, with these
+    random numbers.
+    """
     uniform = torch.full((num, NUM_COLOUR), 0.9)
     for name, value in how.items():
         uniform[:, 2 * NAMES.index(name)], uniform[:, 2 * NAMES.index(name) + 1] = 0.1, value
@@ -20,7 +22,9 @@ def numbers(num, **how):
 
 
 def paper_matrix(u):
-    """The 4x4 matrix on (r, g, b, 1) of one image's ten random numbers, all transforms happening, as the paper multiplies it; float64."""
+    """The 4x4 matrix on (r, g, b, 1) of one image's ten random numbers, all transforms happening,
+    as the paper multiplies it; float64.
+    """
     n = torch.distributions.Normal(0.0, 1.0).icdf(u.double())
     axis = torch.full((3, 1), 1 / math.sqrt(3), dtype=torch.float64)
     grey, eye = axis @ axis.T, torch.eye(3, dtype=torch.float64)
@@ -63,7 +67,8 @@ def test_each_transform_happens_by_itself():
         torch.testing.assert_close(change_colours(img, numbers(2, **{name: one}), half), result, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(change_colours(img, numbers(2, flip=0.2), half), img - 2 * grey)
     torch.testing.assert_close(change_colours(img, numbers(2, flip=0.8), half), img)
-    third = change_colours(img, numbers(2, hue=0.5 + 1 / 3), half)  # a third of a turn: red becomes green, green blue, blue red
+    # a third of a turn: red becomes green, green blue, blue red
+    third = change_colours(img, numbers(2, hue=0.5 + 1 / 3), half)
     torch.testing.assert_close(third, img.roll(1, 1), rtol=1e-5, atol=1e-5)
 
 

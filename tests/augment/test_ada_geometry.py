@@ -23,7 +23,9 @@ def share(happens):
 @pytest.mark.parametrize("draw", [blitted, deformed])
 def test_nothing_happens_with_probability_zero(draw, uniform):
     numbers = uniform[:, : NUM_BLIT if draw is blitted else NUM_GEOMETRY]
-    for ours, identity in zip(draw(identity_map(NUM, CPU), numbers, torch.tensor(0.0), 24, 40), identity_map(NUM, CPU), strict=True):
+    for ours, identity in zip(
+        draw(identity_map(NUM, CPU), numbers, torch.tensor(0.0), 24, 40), identity_map(NUM, CPU), strict=True
+    ):
         assert torch.equal(ours, identity)
 
 

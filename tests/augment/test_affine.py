@@ -25,8 +25,14 @@ def test_the_identity_has_a_map_for_each_image():
 def test_transforms_one_after_the_other_are_the_inverse_of_their_product():
     angle = 0.7
     affine = identity_map(1, torch.device("cpu"))
-    affine = affine.scaled(*numbers(2.0, 0.5)).turned(*numbers(math.cos(angle), math.sin(angle))).moved(*numbers(3, -4)).scaled(*numbers(-1, 1))
+    affine = (
+        affine.scaled(*numbers(2.0, 0.5))
+        .turned(*numbers(math.cos(angle), math.sin(angle)))
+        .moved(*numbers(3, -4))
+        .scaled(*numbers(-1, 1))
+    )
     scale, mirror = torch.diag(torch.tensor([2.0, 0.5, 1.0])), torch.diag(torch.tensor([-1.0, 1.0, 1.0]))
-    clockwise = torch.tensor([[math.cos(angle), -math.sin(angle), 0], [math.sin(angle), math.cos(angle), 0], [0, 0, 1]])  # y points downwards
+    # y points downwards
+    clockwise = torch.tensor([[math.cos(angle), -math.sin(angle), 0], [math.sin(angle), math.cos(angle), 0], [0, 0, 1]])
     move = torch.tensor([[1.0, 0, 3], [0, 1, -4], [0, 0, 1]])
     torch.testing.assert_close(matrix(affine), torch.linalg.inv(mirror @ move @ clockwise @ scale))

@@ -12,7 +12,9 @@ def test_bytes_become_the_range_of_the_networks(low):
     assert img.dtype == torch.float32
     assert img.min().item() == low
     assert img.max().item() == pytest.approx(1, abs=1e-6)
-    torch.testing.assert_close(img.flatten().double(), torch.linspace(low, 1, 256, dtype=torch.float64), rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        img.flatten().double(), torch.linspace(low, 1, 256, dtype=torch.float64), rtol=0, atol=1e-6
+    )
 
 
 def test_the_memory_format_stays():

@@ -37,7 +37,9 @@ def test_shape_dtype_and_format_stay(shape, memory_format, dtype, policy):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_colour_is_brightness_then_saturation_then_contrast(channels):
     img, uniform = torch.rand(4, channels, 5, 6) * 2 - 1, torch.rand(4, 3)
-    brightness, saturation, contrast = (column.view(4, 1, 1, 1) for column in (uniform[:, 0] - 0.5, uniform[:, 1] * 2, uniform[:, 2] + 0.5))
+    brightness, saturation, contrast = (
+        column.view(4, 1, 1, 1) for column in (uniform[:, 0] - 0.5, uniform[:, 1] * 2, uniform[:, 2] + 0.5)
+    )
     expected = img + brightness
     expected = (expected - expected.mean(1, keepdim=True)) * saturation + expected.mean(1, keepdim=True)
     expected = (expected - expected.mean((1, 2, 3), keepdim=True)) * contrast + expected.mean((1, 2, 3), keepdim=True)
@@ -58,7 +60,12 @@ def test_translation_reaches_an_eighth_either_way_and_no_further():
 @pytest.mark.parametrize("size", [1, 2, 7, 16])
 def test_cutout_erases_half_of_each_side_where_it_lies_inside(size):
     evenly = (torch.arange(400) + 0.5) / 400
-    cut = diff_augment(torch.ones(400, 2, size, size), torch.stack([evenly, torch.full_like(evenly, 0.5)], 1), ("cutout",)) == 0
+    cut = (
+        diff_augment(
+            torch.ones(400, 2, size, size), torch.stack([evenly, torch.full_like(evenly, 0.5)], 1), ("cutout",)
+        )
+        == 0
+    )
     erased_rows, erased_columns = cut.any(3).sum(2)[:, 0], cut.any(2).sum(2)[:, 0]
     half = (size + 1) // 2
     assert erased_rows.max() == half
@@ -82,14 +89,18 @@ def test_the_order_of_the_names_changes_nothing():
 
 @pytest.fixture
 def penalised_step():
-    """The squared gradient of D in front of the augmentation, and its gradient: the hardest use there is."""
+    """The squared gradient of D in front of the augmentation, and its gradient: the hardest use
+    there is.
+    """
     torch.manual_seed(0)
     D = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Softplus(), nn.Flatten(), nn.Linear(256, 1))
     parameters = list(D.parameters())
 
     def step(img, uniform):
         grad_probe = img.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(D(diff_augment(grad_probe, uniform, ALL)).sum(), grad_probe, create_graph=True)
+        (gradient,) = torch.autograd.grad(
+            D(diff_augment(grad_probe, uniform, ALL)).sum(), grad_probe, create_graph=True
+        )
         return torch.autograd.grad(gradient.square().sum(), parameters, allow_unused=True, materialize_grads=True)
 
     return step

@@ -14,7 +14,9 @@ def test_none_is_none():
 
 @pytest.mark.parametrize("num_parts", [1, 2, 4])
 def test_p_moves_as_often_however_many_parts_a_batch_has(num_parts):
-    """Every fourth step, by the signs of all its images: those of one part alone would say more often, and less surely, where p should go."""
+    """Every fourth step, by the signs of all its images: those of one part alone would say more
+    often, and less surely, where p should go.
+    """
     augmentation = make_augmentation(AugmentConfig("ada", target=0.6, ada_kimg=1.0), CPU, num_parts)
     logits, history = torch.tensor([1.0] * 7 + [-1.0]), []  # their mean sign is 3/4, that of their last quarter 0
     for _ in range(8):
@@ -34,4 +36,9 @@ def test_p_stays_where_it_follows_a_schedule_or_nothing(changes, expected):
 
 def test_diff_augment_has_neither_p_nor_state():
     augmentation = make_augmentation(AugmentConfig("diff", "colour, cutout"), CPU, 1)
-    assert (augmentation.num_uniforms, augmentation.p, augmentation.state(), augmentation.observed(torch.ones(2))) == (5, None, {}, {})
+    assert (augmentation.num_uniforms, augmentation.p, augmentation.state(), augmentation.observed(torch.ones(2))) == (
+        5,
+        None,
+        {},
+        {},
+    )

@@ -69,7 +69,9 @@ def test_whole_pixels_move_the_image_and_bring_in_its_mirror_image(method):
 
 
 def wave(frequency, size=32, phase=0.0):
-    """cos of `frequency` half periods an image, whose mirror images continue it smoothly: [1, 1, size, size]."""
+    """cos of `frequency` half periods an image, whose mirror images continue it smoothly: [1, 1,
+    size, size].
+    """
     place = (torch.arange(size) + 0.5 - phase) / size
     return (math.pi * frequency * place).cos().expand(1, 1, size, size).contiguous()
 
@@ -93,11 +95,16 @@ def test_detail_too_fine_for_a_smaller_image_does_not_come_back_as_a_coarse_patt
 
 def test_the_gradient_is_exact():
     img = torch.randn(2, 1, 4, 5, dtype=torch.float64, requires_grad=True)
-    affine = identity(img).scaled(all_images(img, 1.3), all_images(img, 0.8)).turned(all_images(img, 0.8), all_images(img, 0.6)).moved(
-        all_images(img, 0.3), all_images(img, -1.7)
+    affine = (
+        identity(img)
+        .scaled(all_images(img, 1.3), all_images(img, 0.8))
+        .turned(all_images(img, 0.8), all_images(img, 0.6))
+        .moved(all_images(img, 0.3), all_images(img, -1.7))
     )
     torch.autograd.gradcheck(lambda img: resample(img, affine), [img])
-    torch.autograd.gradcheck(lambda img: pick_pixels(img, identity(img).moved(all_images(img, 2), all_images(img, 1))), [img])
+    torch.autograd.gradcheck(
+        lambda img: pick_pixels(img, identity(img).moved(all_images(img, 2), all_images(img, 1))), [img]
+    )
 
 
 @METHODS

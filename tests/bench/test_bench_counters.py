@@ -1,4 +1,6 @@
-"""What is counted beside a step's time, on events, warnings and segments as torch gives them; counting itself needs a GPU."""
+"""What is counted beside a step's time, on events, warnings and segments as torch gives them;
+counting itself needs a GPU.
+"""
 import warnings
 from types import SimpleNamespace
 
@@ -16,9 +18,24 @@ def event(name, start=0.0, end=1.0, thread=1):
 
 
 def test_kernels_and_graphs_count_and_nothing_else():
-    names = ["cudaLaunchKernel", "cudaLaunchKernelExC", "cuLaunchKernel", "cuLaunchKernelEx", "cudaGraphLaunch", "cudaLaunchCooperativeKernel"]
-    others = ["aten::add", "cudaMemcpyAsync", "cudaStreamSynchronize", "cudaMemsetAsync", "void at::native::vectorized_elementwise_kernel<4>"]
-    assert launches(event(name, 2.0 * index, 2.0 * index + 1) for index, name in enumerate(names + others)) == len(names)
+    names = [
+        "cudaLaunchKernel",
+        "cudaLaunchKernelExC",
+        "cuLaunchKernel",
+        "cuLaunchKernelEx",
+        "cudaGraphLaunch",
+        "cudaLaunchCooperativeKernel",
+    ]
+    others = [
+        "aten::add",
+        "cudaMemcpyAsync",
+        "cudaStreamSynchronize",
+        "cudaMemsetAsync",
+        "void at::native::vectorized_elementwise_kernel<4>",
+    ]
+    assert launches(event(name, 2.0 * index, 2.0 * index + 1) for index, name in enumerate(names + others)) == len(
+        names
+    )
     assert launches([]) == 0
 
 
@@ -35,21 +52,27 @@ def test_events_of_a_profile_have_what_is_read_of_them():
         torch.ones(3).add_(1)
     events = profile.events()
     assert launches(events) == 0
-    assert launches(event("cudaLaunchKernel", each.time_range.start, each.time_range.end, each.thread) for each in events) > 0
+    assert (
+        launches(event("cudaLaunchKernel", each.time_range.start, each.time_range.end, each.thread) for each in events)
+        > 0
+    )
 
 
 def test_only_warnings_of_waiting_count():
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for _ in range(3):
-            warnings.warn("called a synchronizing CUDA operation (Triggered internally at ...)", UserWarning, stacklevel=1)
+            warnings.warn(
+                "called a synchronizing CUDA operation (Triggered internally at ...)", UserWarning, stacklevel=1
+            )
         warnings.warn("Synchronization debug mode is a prototype feature", UserWarning, stacklevel=1)
     assert syncs(caught) == 3
 
 
 def test_what_the_pools_of_graphs_keep_is_what_no_tensor_holds():
     segments = [
-        {"segment_pool_id": (0, 0), "total_size": 1000, "allocated_size": 10},  # the common pool: free memory there is anybody's
+        # the common pool: free memory there is anybody's
+        {"segment_pool_id": (0, 0), "total_size": 1000, "allocated_size": 10},
         {"segment_pool_id": (0, 1), "total_size": 500, "allocated_size": 120},
         {"segment_pool_id": (2, 0), "total_size": 50, "allocated_size": 0},
     ]
@@ -66,7 +89,9 @@ def test_without_cuda_nothing_is_counted_and_nothing_is_run():
 
 def test_the_numbers_are_those_of_one_step(monkeypatch):
     calls = []
-    monkeypatch.setattr(counters, "_profiled", lambda call: [event("cudaGraphLaunch", index, index + 0.5) for index in range(8)])
+    monkeypatch.setattr(
+        counters, "_profiled", lambda call: [event("cudaGraphLaunch", index, index + 0.5) for index in range(8)]
+    )
     monkeypatch.setattr(counters, "_warnings", lambda call: [SimpleNamespace(message=counters.SYNC_WARNING)] * 32)
     assert counters.NUM_CALLS == 4
     assert count(lambda: calls.append(1), 2, CUDA) == Counters(kernel_launches=1.0, host_syncs=4.0)
@@ -102,4 +127,6 @@ def test_a_graph_is_one_launch_and_its_pool_is_memory_on_a_gpu():
 @pytest.mark.gpu
 def test_the_highest_point_within_a_step_is_memory_on_a_gpu():
     memory = MemoryMeter(CUDA)
-    assert memory.peak_mb(lambda: torch.zeros(1 << 22, device=CUDA).add(1)) == pytest.approx(2 * 4 * (1 << 22) / 1e6, rel=0.01)
+    assert memory.peak_mb(lambda: torch.zeros(1 << 22, device=CUDA).add(1)) == pytest.approx(
+        2 * 4 * (1 << 22) / 1e6, rel=0.01
+    )

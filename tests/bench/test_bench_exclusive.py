@@ -117,7 +117,9 @@ def test_the_timer_takes_a_turn(turns):
 
 
 def test_what_fastgan_and_the_compiler_time_takes_turns_too(turns, monkeypatch):
-    """The names that are replaced exist in this torch and in fastgan, and what they name is called inside a turn."""
+    """The names that are replaced exist in this torch and in fastgan, and what they name is called
+    inside a turn.
+    """
     from torch._inductor.runtime.triton_heuristics import CachingAutotuner
 
     from fastgan.engine import captured

@@ -8,7 +8,8 @@ from bench.step import gflop_per_step
 
 
 def mlp_macs(z_dim, hidden, pixels):
-    """Of one image: D on real, fake and fake again; G once; weight gradients of D for two passes, of G for one; the gradients between the layers.
+    """Of one image: D on real, fake and fake again; G once; weight gradients of D for two passes,
+    of G for one; the gradients between the layers.
 
     The end of D, a product with one column, is fused with the loss and not counted.
     """
@@ -23,7 +24,8 @@ def test_mlp():
 
 
 def test_dcgan_wastes_no_gradients():
-    # 2.275 GFLOP is the count with G's images reused and without D's weight gradients in G's step; with the latter it is 2.482.
+    # 2.275 GFLOP is the count with G's images reused and without D's weight gradients in G's step;
+    # with the latter it is 2.482.
     assert gflop_per_step(make_case("dcgan", batch_size=2)) / 2 == pytest.approx(2.275, rel=1e-3)
 
 
@@ -36,7 +38,9 @@ def test_both_gradients_of_a_product_are_counted():
 def test_every_gradient_of_a_grouped_convolution_has_the_products_of_the_convolution():
     x, weight = torch.randn(2, 6, 5, 4, requires_grad=True), torch.randn(9, 2, 3, 3, requires_grad=True)
     forward = 2 * 2 * 9 * 2 * 9 * 20  # both terms, images, filters, their channels, taps, pixels
-    assert useful_flops(lambda: torch.nn.functional.conv2d(x, weight, padding=1, groups=3).sum().backward()) == 3 * forward
+    assert (
+        useful_flops(lambda: torch.nn.functional.conv2d(x, weight, padding=1, groups=3).sum().backward()) == 3 * forward
+    )
 
 
 def test_a_network_whose_parameter_is_differentiated_by_is_counted():

@@ -1,4 +1,6 @@
-"""Sources, feeds and fed steps: what is compared is the same, what a row says, and the command around it."""
+"""Sources, feeds and fed steps: what is compared is the same, what a row says, and the command
+around it.
+"""
 import dataclasses
 import json
 
@@ -19,7 +21,9 @@ from fastgan.data.feeds.order import epoch_order
 from fastgan.errors import UserError
 
 CPU = torch.device("cpu")
-TINY = Plan(rounds=3, num_images=40, num_packed=50, num_read=40, round_s=1e-3, step_round_s=1e-3, step_s=0.0, busy_round_s=1e-3)
+TINY = Plan(
+    rounds=3, num_images=40, num_packed=50, num_read=40, round_s=1e-3, step_round_s=1e-3, step_s=0.0, busy_round_s=1e-3
+)
 
 
 @pytest.fixture
@@ -37,7 +41,7 @@ def small_case(preset):
     return Case(replace(replace(case.config, "model.ngf", 8), "model.ndf", 8), CPU)
 
 
-# --- files ---------------------------------------------------------------------------------------------------------------------------------------
+# --- files ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -64,10 +68,14 @@ def test_the_channels_of_a_colour_image_differ():
 
 
 def test_the_whole_set_can_be_written():
-    assert len(files.embedded_images(Plan().num_images, 4, 1)) == Plan().num_images == open_source(files.EMBEDDED).num_images
+    assert (
+        len(files.embedded_images(Plan().num_images, 4, 1))
+        == Plan().num_images
+        == open_source(files.EMBEDDED).num_images
+    )
 
 
-# --- the baseline --------------------------------------------------------------------------------------------------------------------------------
+# --- the baseline -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -77,7 +85,9 @@ def test_a_dataset_of_files_gives_what_fastgan_gives_its_step(channels, tmp_path
     img = torch.stack([dataset[index] for index in range(len(dataset))])
     assert (img.dtype, img.shape) == (torch.float32, (4, channels, 12, 12))
     assert img[0].is_contiguous()
-    torch.testing.assert_close(img, scale_images(images.permute(0, 3, 1, 2), -1.0), atol=1e-6, rtol=0, check_stride=False)
+    torch.testing.assert_close(
+        img, scale_images(images.permute(0, 3, 1, 2), -1.0), atol=1e-6, rtol=0, check_stride=False
+    )
 
 
 @pytest.mark.parametrize("num_workers", dataloader.NUM_WORKERS)
@@ -90,7 +100,7 @@ def test_batches_are_shuffled_epochs_without_the_incomplete_batch(num_workers):
     assert not torch.equal(epochs[0], epochs[1])
 
 
-# --- feeds ---------------------------------------------------------------------------------------------------------------------------------------
+# --- feeds ------------------------------------------------------------------------------------------------------------
 
 
 def test_every_backend_gives_the_same_batches(tmp_path):
@@ -136,18 +146,31 @@ def iter_with_close(batches):
     yield from batches
 
 
-# --- rows ----------------------------------------------------------------------------------------------------------------------------------------
+# --- rows -------------------------------------------------------------------------------------------------------------
 
 
 def test_all_kinds_become_rows(small, tmp_path, monkeypatch):
     rows = measure.measure(LOADER_KINDS, ("mlp",), False, TINY, say=lambda text: None)
     by_kind = {kind: [row for row in rows if row.kind == kind] for kind in LOADER_KINDS}
-    assert {row.name for row in by_kind["read"]} >= {"embedded", "folder of PNG", "folder of JPEG", "zip of PNG", "npy", "npz", "packed"}
+    assert {row.name for row in by_kind["read"]} >= {
+        "embedded",
+        "folder of PNG",
+        "folder of JPEG",
+        "zip of PNG",
+        "npy",
+        "npz",
+        "packed",
+    }
     loaders = [f"DataLoader {kind} {num} workers" for kind in ("PNG", "JPEG") for num in (0, 1)]
     backends = ["resident", "stream", *(["dali PNG", "dali JPEG"] if feeds.has_dali() else [])]
     assert [row.name for row in by_kind["feed"]] == [*loaders, *backends]
     assert [(row.name, row.num_images) for row in by_kind["pack"]] == [("folder of PNG", 50)]
-    assert {row.name for row in by_kind["step"]} >= {"resident", "stream", "DataLoader PNG 0 workers", "DataLoader PNG 1 workers"}
+    assert {row.name for row in by_kind["step"]} >= {
+        "resident",
+        "stream",
+        "DataLoader PNG 0 workers",
+        "DataLoader PNG 1 workers",
+    }
     assert 1.0 in [row.ratio_to_dataloader for row in by_kind["feed"][:4]]  # the fastest of them
     resident, *_ = (row for row in by_kind["step"] if row.name == "resident")
     assert resident.alone_percent > 0
@@ -162,7 +185,9 @@ def test_all_kinds_become_rows(small, tmp_path, monkeypatch):
 def test_a_stall_is_the_part_of_the_step_that_a_constant_batch_does_not_need(monkeypatch):
     steps = stepping.FedSteps(small_case("mlp"), False)
     seconds = {stepping.CONSTANT: [3.0, 3.0, 6.0], "fed": [4.0, 6.0, 8.0], stepping.ALONE + "fed": [0.06, 0.06, 0.06]}
-    monkeypatch.setattr(stepping.timing, "interleave", lambda calls, *arguments: ({name: seconds[name] for name in calls}, {}))
+    monkeypatch.setattr(
+        stepping.timing, "interleave", lambda calls, *arguments: ({name: seconds[name] for name in calls}, {})
+    )
     (row,) = steps.columns({"fed": feeds.ConstantFeed(torch.zeros(8, 1, 16, 16))}, TINY, "a note", print)
     assert (row["stall_percent"], row["stall_percent_quartiles"]) == (25.0, (25.0, 37.5))
     assert row["alone_percent"] == pytest.approx(1.0)
@@ -184,7 +209,9 @@ def test_a_step_uses_the_batch_of_its_feed():
     launch()
     launch()
     assert feed.nimg == 16
-    assert torch.equal(torch.cat([batch.img for batch in given]), images.permute(0, 3, 1, 2)[epoch_order(40, 0, 0)[:16]])
+    assert torch.equal(
+        torch.cat([batch.img for batch in given]), images.permute(0, 3, 1, 2)[epoch_order(40, 0, 0)[:16]]
+    )
 
 
 def test_the_ratio_is_to_the_fastest_dataloader_of_the_round():
@@ -198,9 +225,21 @@ def test_the_ratio_is_to_the_fastest_dataloader_of_the_round():
 
 
 def test_a_table_has_a_line_a_row_and_a_stamp():
-    shared = {"command": "python -m bench loader", "date": "", "commit": None, "torch": "2", "machine": measure.machine.stamp()}
-    of_step = columns("step", "resident", (64, 3, 64), 9, [0.5], 64, "") | {"preset": "dcgan", "dtype": "bf16", "rung": "eager"}
-    step = LoaderRow(**of_step | {"stall_percent": 0.25, "stall_percent_quartiles": (0.0, 0.5), "alone_percent": 0.125}, **shared)
+    shared = {
+        "command": "python -m bench loader",
+        "date": "",
+        "commit": None,
+        "torch": "2",
+        "machine": measure.machine.stamp(),
+    }
+    of_step = columns("step", "resident", (64, 3, 64), 9, [0.5], 64, "") | {
+        "preset": "dcgan",
+        "dtype": "bf16",
+        "rung": "eager",
+    }
+    step = LoaderRow(
+        **of_step | {"stall_percent": 0.25, "stall_percent_quartiles": (0.0, 0.5), "alone_percent": 0.125}, **shared
+    )
     read = LoaderRow(**columns("read", "npy", (28, 1, None), 9, [1.0, 1.0], 9, ""), **shared)
     lines = markdown_table([dataclasses.asdict(row) for row in (step, read)]).splitlines()
     assert "commit none" in lines[0]
@@ -209,7 +248,7 @@ def test_a_table_has_a_line_a_row_and_a_stamp():
     assert lines[-1].strip() == "python -m bench loader"
 
 
-# --- the command line ----------------------------------------------------------------------------------------------------------------------------
+# --- the command line -------------------------------------------------------------------------------------------------
 
 
 def test_the_command_measures_shows_and_saves(small, tmp_path, monkeypatch, capsys):

@@ -11,7 +11,9 @@ from bench import machine
 
 def test_the_stamp_is_json_and_names_no_host():
     text = json.dumps(machine.stamp())
-    assert {"cpu", "cores", "flags", "memory_gb", "gpu", "driver", "os", "python", "torch", "triton", "threads"} <= set(json.loads(text))
+    assert {"cpu", "cores", "flags", "memory_gb", "gpu", "driver", "os", "python", "torch", "triton", "threads"} <= set(
+        json.loads(text)
+    )
     assert platform.node() == "" or f'"{platform.node()}"' not in text
     assert machine.stamp()["torch"] == torch.__version__
     assert machine.stamp()["threads"] == torch.get_num_threads()
@@ -35,7 +37,9 @@ def checkout(tmp_path, monkeypatch):
 
     def git(*arguments):
         identity = ("-c", "user.name=test", "-c", "user.email=test@example.org")
-        return subprocess.run(("git", *identity, *arguments), cwd=tmp_path, check=True, capture_output=True, text=True).stdout.strip()
+        return subprocess.run(
+            ("git", *identity, *arguments), cwd=tmp_path, check=True, capture_output=True, text=True
+        ).stdout.strip()
 
     try:
         git("init", "--quiet")

@@ -34,7 +34,8 @@ def test_every_operator_that_can_be_named_can_be_measured():
 def test_flop_and_bytes_of_a_layer_in_closed_form():
     first = next(cases.all_cases(["deconv"], 2, ["bf16"], CPU))
     assert first.call == "up 8 -> 4 at 2 -> 4 batch 2"
-    assert first.flop == 2 * 2 * 8 * 4 * 16 * 2 * 2  # two a multiply-add; batch, channels, taps, pixels of the small image
+    # two a multiply-add; batch, channels, taps, pixels of the small image
+    assert first.flop == 2 * 2 * 8 * 4 * 16 * 2 * 2
     assert first.bytes == 2 * (2 * 8 * 4 + 2 * 4 * 16 + 8 * 4 * 16)
 
 
@@ -55,7 +56,12 @@ def test_rows_are_kept_and_shown(tmp_path, monkeypatch, capsys):
     rows = measure.measure(["deconv"], 2, ["fp32"], 2, say=lambda text: None)
     assert autotune._forced == {}
     first = rows[0]
-    assert (first.implementation, first.ratio_to_reference, first.rounds, first.timed) == ("reference", 1.0, 2, "wall clock")
+    assert (first.implementation, first.ratio_to_reference, first.rounds, first.timed) == (
+        "reference",
+        1.0,
+        2,
+        "wall clock",
+    )
     assert first.gflops == pytest.approx(2 * 2 * 8 * 4 * 16 * 4 / first.microseconds / 1e3)
     assert first.percent_of_limit > 0
     path = tmp_path / "ops.jsonl"
@@ -80,7 +86,9 @@ def test_how_a_row_was_timed_is_shown_where_it_was_not_the_wall_clock(tmp_path):
 
 
 def test_on_cuda_the_host_is_not_measured(monkeypatch):
-    """A case whose kernels are quicker than their launches, on a virtual device; one that makes the host wait is left out, and said."""
+    """A case whose kernels are quicker than their launches, on a virtual device; one that makes the
+    host wait is left out, and said.
+    """
     cuda = VirtualCuda(monkeypatch, timing)
     monkeypatch.setattr(measure, "matmul", lambda dtype, device: (lambda: cuda.launch(1e-3), 10**9))
     monkeypatch.setattr(measure, "_copy", lambda device: (lambda: cuda.launch(1e-3), 10**9))
@@ -88,7 +96,9 @@ def test_on_cuda_the_host_is_not_measured(monkeypatch):
     monkeypatch.setattr(measure, "timer", lambda call, device_type: timing.timer(call, "cuda"))
     candidates = {"reference": lambda: cuda.launch(40e-6), "triton": lambda: cuda.launch(10e-6, host_s=1e-3)}
     quick = cases.OpCase("deconv", "up", "fp32", 10**6, 10**6, candidates)
-    waiting = dataclasses.replace(quick, call="down", candidates=candidates | {"triton": lambda: (cuda.launch(1e-5), cuda.wait())})
+    waiting = dataclasses.replace(
+        quick, call="down", candidates=candidates | {"triton": lambda: (cuda.launch(1e-5), cuda.wait())}
+    )
     monkeypatch.setattr(measure, "all_cases", lambda *_: [waiting, quick])
     said = []
     reference, triton = measure.measure(["deconv"], 2, ["fp32"], 2, said.append)
@@ -100,6 +110,9 @@ def test_on_cuda_the_host_is_not_measured(monkeypatch):
 
 def test_the_command_line_measures_and_saves(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("bench.ops.rows.OPS_RESULTS", tmp_path / "ops.jsonl")
-    assert command_line.main(["ops", "--op", "deconv", "--batch-size", "2", "--dtype", "fp32", "--rounds", "2", "--save"]) == 0
+    assert (
+        command_line.main(["ops", "--op", "deconv", "--batch-size", "2", "--dtype", "fp32", "--rounds", "2", "--save"])
+        == 0
+    )
     assert "deconv weight 4 -> 3 at 4 -> 8 batch 2" in capsys.readouterr().out
     assert len(results.read(tmp_path / "ops.jsonl", OpRow)) > 6

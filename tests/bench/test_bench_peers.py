@@ -1,4 +1,6 @@
-"""The baselines are the same training as fastgan's: the same networks, and the same update from the same weights, images and noise."""
+"""The baselines are the same training as fastgan's: the same networks, and the same update from the
+same weights, images and noise.
+"""
 import dataclasses
 import functools
 
@@ -31,7 +33,11 @@ def same_switches_afterwards():
 
 
 def tiny_case(preset):
-    """A small case. Adam's eps lies far above the rounding of gradients, whose sign alone decides the first update with the usual one."""
+    """A small case.
+
+    Adam's eps lies far above the rounding of gradients, whose sign alone decides the first update
+    with the usual one.
+    """
     case = make_case(preset, {"gaussian1d": 200}.get(preset, 4), 16 if preset in ("dcgan", *RECIPES) else None)
     small = {"optim.eps": 1e-3, "model.ngf": 8, "model.ndf": 8, "model.channel_base": 128}
     return Case(functools.reduce(lambda config, each: replace(config, *each), small.items(), case.config), CPU)
@@ -45,7 +51,9 @@ def num_parameters(network):
 def test_the_networks_have_the_parameters_of_the_preset(preset):
     model = make_case(preset).config.model
     for ours, theirs in zip(models.build(model), networks.build(model), strict=True):
-        assert [parameter.shape for parameter in theirs.parameters()] == [parameter.shape for parameter in ours.parameters()]
+        assert [parameter.shape for parameter in theirs.parameters()] == [
+            parameter.shape for parameter in ours.parameters()
+        ]
         assert num_parameters(theirs) > 0
 
 
@@ -57,7 +65,9 @@ def test_a_plain_step_is_a_step_of_fastgan(preset):
 @pytest.mark.parametrize("preset", RECIPES)
 def test_a_period_of_a_plain_loop_is_a_period_of_fastgan(preset):
     """Every phase of the rhythm once or more, with penalties, schedules and the moving average."""
-    ours, theirs = compare_steps(preset, plain_loop(tiny_case(preset).config), num_calls=2 if preset == "r3gan-tiny" else 1)
+    ours, theirs = compare_steps(
+        preset, plain_loop(tiny_case(preset).config), num_calls=2 if preset == "r3gan-tiny" else 1
+    )
     assert theirs.num_steps == {"wgan-gp-tiny": 5, "stylegan2-tiny": 16, "r3gan-tiny": 2}[preset]
     for our, their in zip(ours.state.G_ema.state_dict().values(), theirs.G_ema.state_dict().values(), strict=True):
         if our.is_floating_point():  # BatchNorm's counters are brought up to date for snapshots alone
@@ -103,7 +113,10 @@ def test_functions_that_cannot_be_compiled_are_a_note_and_the_loop_goes_on(monke
     loop = AcceleratedLoop(case.config, CPU, torch.float32, compile=True)
     loop.on_cuda = True
     assert loop.try_functions(case.float_batches[0], 1.5) == 1.5
-    assert (loop.functions, loop.note) == (None, "without D compiled with its losses, in CUDA graphs: RuntimeError: no graphs here")
+    assert (loop.functions, loop.note) == (
+        None,
+        "without D compiled with its losses, in CUDA graphs: RuntimeError: no graphs here",
+    )
     assert all(parameter.requires_grad for parameter in loop.D.parameters())
     loop.step(case.float_batches[0])
 
@@ -111,7 +124,9 @@ def test_functions_that_cannot_be_compiled_are_a_note_and_the_loop_goes_on(monke
 @pytest.mark.parametrize(("graphed_s", "kept"), [(0.5, True), (2.0, False)])
 def test_the_faster_form_stays(graphed_s, kept, monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda function, **options: function)
-    monkeypatch.setattr(timing, "interleave", lambda steps, **options: ({"without": [1.0, 1.5], "with": [graphed_s, 3.0]}, {}))
+    monkeypatch.setattr(
+        timing, "interleave", lambda steps, **options: ({"without": [1.0, 1.5], "with": [graphed_s, 3.0]}, {})
+    )
     case = tiny_case("mlp")
     loop = AcceleratedLoop(case.config, CPU, torch.float32, compile=True)
     ready_s = loop.try_functions(case.float_batches[0], 1234.5)
@@ -131,7 +146,9 @@ def test_nothing_is_compiled_where_it_is_not_asked_for():
 @pytest.mark.slow
 @pytest.mark.parametrize("preset", ["mlp", "dcgan"])
 def test_graphs_make_the_same_steps_on_a_gpu(preset):
-    """Two loops from the same weights and noise, one in CUDA graphs, which are recorded and then replayed."""
+    """Two loops from the same weights and noise, one in CUDA graphs, which are recorded and then
+    replayed.
+    """
     case = tiny_case(preset)
     device = torch.device("cuda")
     plain, graphed = (AcceleratedLoop(case.config, device, torch.float32, compile=True) for _ in range(2))
@@ -148,7 +165,10 @@ def test_graphs_make_the_same_steps_on_a_gpu(preset):
 
 
 def compare_steps(preset, make_loop, num_calls=2):
-    """Two calls of fastgan's loop, periods of its rhythm, and as many steps of the other. Returns both."""
+    """Two calls of fastgan's loop, periods of its rhythm, and as many steps of the other.
+
+    Returns both.
+    """
     case = tiny_case(preset)
     torch.manual_seed(0)
     ours, theirs = FastganLoop(rung_config(case.config, False, "eager"), CPU, case.images), make_loop(case.config, CPU)
@@ -178,12 +198,16 @@ def record_inputs(loop):
 
         return record
 
-    loop.engine.system.phases = {name: dataclasses.replace(phase, draw=recording(name, phase.draw)) for name, phase in phases.items()}
+    loop.engine.system.phases = {
+        name: dataclasses.replace(phase, draw=recording(name, phase.draw)) for name, phase in phases.items()
+    }
     return drawn
 
 
 def batches_of(case, drawn):
-    """The real images of one step after the other, as fastgan's step got them: from a feed like its own, or from what was drawn."""
+    """The real images of one step after the other, as fastgan's step got them: from a feed like its
+    own, or from what was drawn.
+    """
     if case.images is None:
         yield from (inputs.real_img for _, inputs in drawn)
     feed = ResidentFeed(case.images.permute(0, 2, 3, 1), case.images_per_step, 0)
@@ -203,7 +227,11 @@ def give_the_same_numbers(loop, drawn):
 
     for name, fields in kinds.items():
         values, is_z = numbers(fields), name == "draw_z"
-        setattr(loop, name, lambda *shape, values=values, is_z=is_z: next(values).unflatten(1, z_shape) if is_z else next(values))
+        setattr(
+            loop,
+            name,
+            lambda *shape, values=values, is_z=is_z: next(values).unflatten(1, z_shape) if is_z else next(values),
+        )
 
 
 def assert_moved_alike(start, ours, theirs):
@@ -219,7 +247,9 @@ def both_networks(loop):
 
 
 def take_weights(theirs, ours):
-    """Copy weights and BatchNorm statistics, which both state dicts hold in the order of the layers."""
+    """Copy weights and BatchNorm statistics, which both state dicts hold in the order of the
+    layers.
+    """
     pairs = [(theirs.G, ours.G), (theirs.D, ours.D)] + ([(theirs.G_ema, ours.G)] if hasattr(theirs, "G_ema") else [])
     for to, source in pairs:
         to.load_state_dict(dict(zip(to.state_dict(), source.state_dict().values(), strict=True)))
@@ -231,7 +261,9 @@ def test_noise_has_the_distribution_of_the_preset(preset):
     torch.manual_seed(0)
     z = networks.draw_z(model, 4000, CPU).flatten(1)
     assert z.shape == (4000, model.z_dim)
-    low, mean, std = {"normal": (None, 0, 1), "uniform": (-1, 0, 3**-0.5), "unit_uniform": (0, 0.5, 12**-0.5)}[model.z_distribution]
+    low, mean, std = {"normal": (None, 0, 1), "uniform": (-1, 0, 3**-0.5), "unit_uniform": (0, 0.5, 12**-0.5)}[
+        model.z_distribution
+    ]
     assert z.mean().item() == pytest.approx(mean, abs=0.05)
     assert z.std().item() == pytest.approx(std, rel=0.05)
     assert low is None or (z.min() >= low and z.max() <= 1)
@@ -248,6 +280,9 @@ def gradients_change_after_use(loop, case):
     """Whether D's gradients change after D's optimiser has used them."""
     used = []
     original = loop.optimizer_D.step
-    loop.optimizer_D.step = lambda: (original(), used.extend(parameter.grad.clone() for parameter in loop.D.parameters()))
+    loop.optimizer_D.step = lambda: (
+        original(),
+        used.extend(parameter.grad.clone() for parameter in loop.D.parameters()),
+    )
     loop.step(case.float_batches[0])
     return any(not torch.equal(old, parameter.grad) for old, parameter in zip(used, loop.D.parameters(), strict=True))

@@ -17,8 +17,16 @@ MACHINE = {"cpu": "a CPU", "cores": 2, "threads": 1, "flags": [], "memory_gb": 8
            "python": "3", "torch": "2", "triton": None}  # fmt: skip
 
 
-def row(preset="mlp", data=EMBEDDED, seed=0, metric="fd_classifier_2k", values=(100.0, 10.0), implementation="fastgan", extra=None,
-        **columns) -> dict:
+def row(
+    preset="mlp",
+    data=EMBEDDED,
+    seed=0,
+    metric="fd_classifier_2k",
+    values=(100.0, 10.0),
+    implementation="fastgan",
+    extra=None,
+    **columns,
+) -> dict:
     """A row with a curve of two points."""
     numbers = {metric: list(values), **(extra or {})}
     made = QualityRow(preset, data, 28, 1, 64, seed, implementation, "bf16", "compiled", [], 12.0, [0, 1000], [0.0, 2.5], numbers, metric, "",
@@ -43,7 +51,9 @@ def test_changes_of_a_case_reach_its_configuration():
 
 def test_a_named_preset_runs_on_its_own_data_and_everything_where_none_is_named():
     assert [case.source for case in chosen(["sngan-tiny"])] == [EMBEDDED]
-    assert chosen() == list({case: case for name in dict.fromkeys(case.preset for case in PLAN) for case in PLAN if case.preset == name})
+    assert chosen() == list(
+        {case: case for name in dict.fromkeys(case.preset for case in PLAN) for case in PLAN if case.preset == name}
+    )
     assert [case.source for case in chosen(["ring8"])] == ["ring8"]
 
 
@@ -71,7 +81,9 @@ def test_what_cannot_be_trained_is_refused_in_a_sentence(arguments):
 
 def test_with_asked_keeps_what_is_not_asked_for():
     assert with_asked(COMPARED) == COMPARED
-    assert with_asked(COMPARED, changes=["optim.lr_G=1.0"]) == dataclasses.replace(COMPARED, changes=("optim.lr_G=1.0",))
+    assert with_asked(COMPARED, changes=["optim.lr_G=1.0"]) == dataclasses.replace(
+        COMPARED, changes=("optim.lr_G=1.0",)
+    )
 
 
 @pytest.mark.parametrize(("name", "called"), [("mnist.npz", "mnist"), ("stacked:mnist.npz", "stacked:mnist"), (EMBEDDED, EMBEDDED),
@@ -84,13 +96,23 @@ def test_a_curve_keeps_few_digits_and_no_infinity():
     curve = Curve()
     curve.add(0, 0.0, {"kl": float("inf"), "modes": 3.0})
     curve.add(64, 1.2345678, {"kl": 0.123456789, "modes": 4.0})
-    assert curve.columns() == {"nimg": [0, 64], "train_s": [0.0, 1.2346], "numbers": {"kl": [None, 0.12346], "modes": [3.0, 4.0]}}
+    assert curve.columns() == {
+        "nimg": [0, 64],
+        "train_s": [0.0, 1.2346],
+        "numbers": {"kl": [None, 0.12346], "modes": [3.0, 4.0]},
+    }
     json.dumps(curve.columns(), allow_nan=False)
 
 
 def test_the_command_of_a_row_names_its_data_and_no_path():
-    assert command(Case("mlp", 5, "/home/somebody/mnist.npz"), "mnist") == "python -m bench quality --preset mlp --data mnist --kimg 5 --seeds 1"
-    assert command(Case("mlp", 5, changes=("lr_G=1",)), "mnist") == "python -m bench quality --preset mlp --kimg 5 --seeds 1 --set lr_G=1"
+    assert (
+        command(Case("mlp", 5, "/home/somebody/mnist.npz"), "mnist")
+        == "python -m bench quality --preset mlp --data mnist --kimg 5 --seeds 1"
+    )
+    assert (
+        command(Case("mlp", 5, changes=("lr_G=1",)), "mnist")
+        == "python -m bench quality --preset mlp --kimg 5 --seeds 1 --set lr_G=1"
+    )
 
 
 def test_of_the_same_training_the_last_row_counts_but_not_for_the_comparison():
@@ -129,7 +151,9 @@ def test_p_is_the_share_of_orders_that_are_as_good():
 def test_the_page_shows_groups_seeds_pictures_and_the_comparison(tmp_path):
     compared = "python -m bench quality --compare-plain --kimg 1 --seeds 3"
     rows = [row(seed=seed, values=(100.0, 10.0 + seed)) for seed in range(3)]
-    rows += [row("cgan-tiny", "mnist", metric="accuracy2k", values=(0.1, 0.95), extra={"fd_classifier_2k": [9.0, None]})]
+    rows += [
+        row("cgan-tiny", "mnist", metric="accuracy2k", values=(0.1, 0.95), extra={"fd_classifier_2k": [9.0, None]})
+    ]
     rows += [row("dcgan-tiny", seed=seed, values=(50.0, end + seed), implementation=name, command=compared)
              for name, end in (("fastgan", 5.0), ("plain", 20.0)) for seed in range(3)]  # fmt: skip
     results = tmp_path / "quality.jsonl"
@@ -149,7 +173,9 @@ def test_the_page_shows_groups_seeds_pictures_and_the_comparison(tmp_path):
 
 def test_kept_rows_can_be_printed(tmp_path, capsys):
     results = tmp_path / "quality.jsonl"
-    results.write_text(json.dumps(row()) + "\n" + json.dumps(row(implementation="plain", changes=["model.ngf=8"])) + "\n")
+    results.write_text(
+        json.dumps(row()) + "\n" + json.dumps(row(implementation="plain", changes=["model.ngf=8"])) + "\n"
+    )
     assert command_line.main(["table", str(results)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[2].startswith(f"| `mlp` | {EMBEDDED} 28x28x1 | fd_classifier_2k 100 → 10 | the distance falls | yes |")

@@ -1,4 +1,6 @@
-"""Trainings for quality, eager and short: curves, pictures, the commands, and the plain loop beside."""
+"""Trainings for quality, eager and short: curves, pictures, the commands, and the plain loop
+beside.
+"""
 import json
 import types
 
@@ -28,7 +30,9 @@ def quick_meter(monkeypatch):
 
 
 def trainer_of(preset: str, *changes: str) -> Trainer:
-    return Trainer.from_config(Case(preset, 1, changes=(*EAGER, "model.img_resolution=16", *changes)).config(0), progress=False)
+    return Trainer.from_config(
+        Case(preset, 1, changes=(*EAGER, "model.img_resolution=16", *changes)).config(0), progress=False
+    )
 
 
 def test_a_density_is_followed_from_the_untrained_generator_on(tmp_path):
@@ -39,7 +43,13 @@ def test_a_density_is_followed_from_the_untrained_generator_on(tmp_path):
     assert list(row.numbers) == ["mean", "std", "skewness", "kurtosis"]
     assert {len(values) for values in row.numbers.values()} == {5}
     assert (row.metric, row.value, row.note) == ("mean", row.numbers["mean"][-1], "busy")
-    assert (row.data, row.resolution, row.implementation, row.dtype, row.rung) == ("gaussian", None, "fastgan", "fp32", "eager")
+    assert (row.data, row.resolution, row.implementation, row.dtype, row.rung) == (
+        "gaussian",
+        None,
+        "fastgan",
+        "fp32",
+        "eager",
+    )
     assert {path.name for path in tmp_path.iterdir()} == {"gaussian1d.png", "gaussian1d-moments.png"}
     assert max(path.stat().st_size for path in tmp_path.iterdir()) < pictures.MOST_BYTES
 
@@ -77,7 +87,9 @@ def test_of_the_classes_the_worst_is_kept():
 
 def test_pictures_of_classes_have_one_in_a_row(tmp_path):
     trainer = trainer_of("cgan-tiny", "run.batch_size=32")
-    pictures.write_pictures(trainer, types.SimpleNamespace(preset="cgan-tiny", data="fashion-mnist-10k", resolution=16), tmp_path)
+    pictures.write_pictures(
+        trainer, types.SimpleNamespace(preset="cgan-tiny", data="fashion-mnist-10k", resolution=16), tmp_path
+    )
     with Image.open(tmp_path / "cgan-tiny-fashion-mnist-10k.png") as image:
         width, height = image.size
     assert height / width == 10 / trainer.sampler.columns
@@ -133,7 +145,12 @@ def test_large_pictures_are_made_of_few_colours(tmp_path):
 def test_the_plain_loop_takes_turns_with_fastgan(quick_meter):
     changes = (*EAGER, "model.img_resolution=16", "model.ngf=4", "model.ndf=4")
     rows = list(compare(Case("dcgan-tiny", 0.5, seeds=2, points=2, changes=changes)))
-    assert [(row.implementation, row.seed) for row in rows] == [("fastgan", 0), ("plain", 0), ("fastgan", 1), ("plain", 1)]
+    assert [(row.implementation, row.seed) for row in rows] == [
+        ("fastgan", 0),
+        ("plain", 0),
+        ("fastgan", 1),
+        ("plain", 1),
+    ]
     assert {tuple(row.nimg) for row in rows} == {(0, 256, 512)}
     assert {row.data for row in rows} == {plan.EMBEDDED}
     assert all("--compare-plain" in row.command for row in rows)
@@ -147,6 +164,9 @@ def test_the_command_keeps_rows_and_pictures(tmp_path, monkeypatch):
     assert command_line.main(["quality", "--seeds", "2", "--save", str(results)]) == 0
     rows = [json.loads(line) for line in results.read_text().splitlines()]
     assert [row["seed"] for row in rows] == [0, 1]
-    assert rows[0]["command"] == "python -m bench quality --preset ring8 --kimg 1 --seeds 2 --set run.compile=false --set run.amp=false"
+    assert (
+        rows[0]["command"]
+        == "python -m bench quality --preset ring8 --kimg 1 --seeds 2 --set run.compile=false --set run.amp=false"
+    )
     assert [path.name for path in (tmp_path / "family").iterdir()] == ["ring8.png"]
 

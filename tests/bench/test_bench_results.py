@@ -55,7 +55,9 @@ def test_a_file_that_cannot_be_written_is_a_disk_error(tmp_path):
 
 
 def test_the_table_holds_the_latest_row_of_each_thing_measured():
-    other = dataclasses.replace(ROW, implementation="plain", dtype="fp32", compile_s=0.0, paid_after_images=None, ratio_to_accelerated=None)
+    other = dataclasses.replace(
+        ROW, implementation="plain", dtype="fp32", compile_s=0.0, paid_after_images=None, ratio_to_accelerated=None
+    )
     again = dataclasses.replace(ROW, imgs_per_sec=2000.0)
     table = results.markdown_table([as_read(row) for row in (ROW, other, again)])
     lines = [line for line in table.splitlines() if line.startswith("|")]
@@ -91,7 +93,11 @@ def test_a_rung_that_never_pays_says_so():
 
 
 def test_rows_from_before_anything_was_counted_are_read(tmp_path):
-    old = {key: value for key, value in as_read(ROW).items() if key not in ("kernel_launches", "host_syncs", "peak_memory_mb")}
+    old = {
+        key: value
+        for key, value in as_read(ROW).items()
+        if key not in ("kernel_launches", "host_syncs", "peak_memory_mb")
+    }
     path = tmp_path / "step.jsonl"
     path.write_text(json.dumps(old) + "\n")
     assert results.read(path) == [as_read(ROW)]
@@ -111,17 +117,25 @@ def test_what_is_counted_on_a_gpu_is_shown_where_it_was_counted(is_terminal):
     assert all(text in output.getvalue() for text in ("peak MB", "12.2", "457"))
 
 
-@pytest.mark.parametrize(("value", "text"), [(None, ""), (0.01234, "0.0123"), (1.0, "1"), (99.96, "100"), (123.4, "123"), (45_678.0, "45,700")])
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, ""), (0.01234, "0.0123"), (1.0, "1"), (99.96, "100"), (123.4, "123"), (45_678.0, "45,700")],
+)
 def test_three_significant_digits(value, text):
     assert results.significant(value) == text
 
 
 @pytest.mark.parametrize("is_terminal", [True, False])
 def test_the_report_ends_with_what_to_compare(is_terminal):
-    plain = dataclasses.replace(ROW, implementation="plain", dtype="fp32", imgs_per_sec=500.0, note="the machine was busy")
+    plain = dataclasses.replace(
+        ROW, implementation="plain", dtype="fp32", imgs_per_sec=500.0, note="the machine was busy"
+    )
     output = io.StringIO()
     report.show([plain, ROW], Console(file=output, force_terminal=is_terminal, width=200, no_color=True))
-    assert "fastgan's fastest is compiled bf16: 1,230 imgs/sec, 1.25 (1.2–1.3) times the accelerated loop" in output.getvalue()
+    assert (
+        "fastgan's fastest is compiled bf16: 1,230 imgs/sec, 1.25 (1.2–1.3) times the accelerated loop"
+        in output.getvalue()
+    )
     assert "plain fp32: the machine was busy" in output.getvalue()
     assert ("| preset |" in output.getvalue()) is not is_terminal
 

@@ -34,7 +34,10 @@ def quick(monkeypatch):
 
 
 def measure(names, preset="mlp", dtype="fp32", **options):
-    return {row.implementation: row for row in step.measure(make_case(preset, 100), dtype, names, rounds=3, round_s=0.01, **options)}
+    return {
+        row.implementation: row
+        for row in step.measure(make_case(preset, 100), dtype, names, rounds=3, round_s=0.01, **options)
+    }
 
 
 def test_rows_are_consistent():
@@ -106,7 +109,9 @@ def test_every_implementation_runs_under_its_own_switches(monkeypatch):
     case = make_case("mlp", 100)
     fast = Switches(matmul_tf32=True, cudnn_benchmark=True)
     built = [
-        implementations.Implementation("plain", "fp32", False, lambda: seen.append(("plain", present())), Switches(), 0.0),
+        implementations.Implementation(
+            "plain", "fp32", False, lambda: seen.append(("plain", present())), Switches(), 0.0
+        ),
         implementations.Implementation("eager", "fp32", False, lambda: seen.append(("eager", present())), fast, 0.0),
     ]
     monkeypatch.setattr(step, "builders", lambda *arguments: [lambda each=each: each for each in built])
@@ -152,7 +157,7 @@ def test_bf16_is_left_out_or_refused_where_the_chip_has_none(monkeypatch):
         step.usable_amp_choices("bf16", CPU, said.append)
 
 
-# --- cases ---------------------------------------------------------------------------------------------------------------------------------------
+# --- cases ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("preset", "low", "channels"), [("mlp", -1.0, 1), ("mlp-tf", 0.0, 1), ("dcgan", -1.0, 3)])
@@ -187,13 +192,25 @@ def test_what_cannot_be_measured_is_said_in_a_sentence(arguments, sentence):
         make_case(**arguments)
 
 
-# --- the command line ----------------------------------------------------------------------------------------------------------------------------
+# --- the command line -------------------------------------------------------------------------------------------------
 
 
 def test_the_command_writes_a_json_list_and_appends_on_request(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("bench.results.STEP_RESULTS", tmp_path / "step.jsonl")
     monkeypatch.setattr(step, "measure", functools.partial(step.measure, round_s=0.01))
-    arguments = ["step", "--preset", "gaussian1d", "--dtype", "fp32", "--only", "plain", "eager", "--json", str(tmp_path / "rows.json"), "--save"]
+    arguments = [
+        "step",
+        "--preset",
+        "gaussian1d",
+        "--dtype",
+        "fp32",
+        "--only",
+        "plain",
+        "eager",
+        "--json",
+        str(tmp_path / "rows.json"),
+        "--save",
+    ]
     assert command_line.main(arguments) == 0
     rows = json.loads((tmp_path / "rows.json").read_text())
     assert [row["implementation"] for row in rows] == ["plain", "eager"]
@@ -218,7 +235,12 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(arguments, sentence, capsys):
 
 
 def test_python_m_bench_ends_with_that_code():
-    run = subprocess.run([sys.executable, "-m", "bench", "step", "--preset", "nothing-of-the-sort"], cwd=ROOT, capture_output=True, text=True)
+    run = subprocess.run(
+        [sys.executable, "-m", "bench", "step", "--preset", "nothing-of-the-sort"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     assert run.returncode == 2
     assert run.stderr.startswith("bench: there is no preset 'nothing-of-the-sort'")
 
@@ -238,7 +260,12 @@ def test_without_fused_operators_means_the_reference_while_compiling_and_nothing
 
 
 def test_the_gain_of_the_fused_operators_is_in_the_note_of_the_compiled_rung():
-    compiled, unfused = (implementations.Implementation(name, "fp32", False, None, present(), 1.0) for name in ("compiled", bench.UNFUSED))
-    measured = step.Measured([compiled, unfused], {compiled.label: [1.0, 2.0, 4.0], unfused.label: [1.5, 3.0, 6.0]}, {}, {}, 1.0)
+    compiled, unfused = (
+        implementations.Implementation(name, "fp32", False, None, present(), 1.0)
+        for name in ("compiled", bench.UNFUSED)
+    )
+    measured = step.Measured(
+        [compiled, unfused], {compiled.label: [1.0, 2.0, 4.0], unfused.label: [1.5, 3.0, 6.0]}, {}, {}, 1.0
+    )
     assert step._gain_of_fusion(measured, compiled) == "1.500 (1.500-1.500) times the same without fused operators"
     assert step._gain_of_fusion(measured, unfused) == ""

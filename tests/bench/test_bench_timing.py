@@ -29,7 +29,9 @@ def clock(monkeypatch):
 
 
 def test_every_round_gives_the_seconds_of_one_call(clock):
-    per_call, num_calls = timing.interleave({"quick": clock.takes("quick", 0.125), "slow": clock.takes("slow", 4.0)}, rounds=7, round_s=1.0)
+    per_call, num_calls = timing.interleave(
+        {"quick": clock.takes("quick", 0.125), "slow": clock.takes("slow", 4.0)}, rounds=7, round_s=1.0
+    )
     assert per_call == {"quick": [0.125] * 7, "slow": [4.0] * 7}
     assert num_calls == {"quick": 8, "slow": 1}
 
@@ -64,7 +66,9 @@ def test_another_clock_may_time_anything(clock):
 
 
 def test_rounds_go_on_until_the_seconds_have_passed(clock):
-    per_call, _ = timing.interleave({"a": clock.takes("a", 1.0), "b": clock.takes("b", 1.0)}, rounds=7, seconds=40.0, round_s=1.0)
+    per_call, _ = timing.interleave(
+        {"a": clock.takes("a", 1.0), "b": clock.takes("b", 1.0)}, rounds=7, seconds=40.0, round_s=1.0
+    )
     assert len(per_call["a"]) == len(per_call["b"]) == 20
 
 

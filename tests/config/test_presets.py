@@ -24,14 +24,22 @@ def built(name: str, **sizes) -> tuple[Config, nn.Module, nn.Module]:
 
 def layers(network: nn.Module) -> list[str]:
     """What a network computes, layer by layer, as short names: `100-256`, `ReLU`, `3-64 4,2,1`."""
-    leaves = [module for module in network.modules() if not list(module.children()) and not isinstance(module, nn.Flatten | nn.Identity)]
+    leaves = [
+        module
+        for module in network.modules()
+        if not list(module.children()) and not isinstance(module, nn.Flatten | nn.Identity)
+    ]
     return [name for module in leaves for name in _short_names(module)]
 
 
 def _short_names(module: nn.Module) -> list[str]:
     """One name, or two where the layer contains its activation."""
     if isinstance(module, Head):
-        kind = f"{module.weight.shape[1]}-1" if module.weight.ndim == 2 else f"C {module.weight.shape[1]}-1 {module.weight.shape[2]},1,0"
+        kind = (
+            f"{module.weight.shape[1]}-1"
+            if module.weight.ndim == 2
+            else f"C {module.weight.shape[1]}-1 {module.weight.shape[2]},1,0"
+        )
         return [*{0.0: ["ReLU()"], 0.2: ["LeakyReLU(0.2)"], 1.0: []}[module.slope], kind]
     if isinstance(module, BatchNorm2d):
         return [_short(module), *{"relu": ["ReLU()"], "leaky_relu": ["LeakyReLU(0.2)"], "linear": []}[module.act]]
@@ -47,7 +55,11 @@ def _short(module: nn.Module) -> str:
         assert module.kernel_size[0] == module.kernel_size[1]
         kind = "T" if isinstance(module, nn.ConvTranspose2d) else "C"
         return f"{kind} {module.in_channels}-{module.out_channels} {module.kernel_size[0]},{module.stride[0]},{module.padding[0]}"
-    return f"BN {module.num_features}" if isinstance(module, nn.BatchNorm2d) else repr(module).replace("negative_slope=", "").replace("alpha=", "")
+    return (
+        f"BN {module.num_features}"
+        if isinstance(module, nn.BatchNorm2d)
+        else repr(module).replace("negative_slope=", "").replace("alpha=", "")
+    )
 
 
 def adam(config: Config) -> tuple[float, float, float, float]:
@@ -60,7 +72,12 @@ def test_mlp():
     assert layers(G) == ["100-256", "ReLU()", "256-784", "Tanh()"]
     assert layers(D) == ["784-256", "ReLU()", "256-1"]
     assert adam(config) == (2e-4, 2e-4, 0.9, 0.999)
-    assert (config.run.batch_size, config.run.epochs, config.model.z_distribution, config.model.img_low) == (64, 5, "normal", -1)
+    assert (config.run.batch_size, config.run.epochs, config.model.z_distribution, config.model.img_low) == (
+        64,
+        5,
+        "normal",
+        -1,
+    )
     assert (config.loss.name, config.loss.fresh_fakes, config.optim.ema_kimg) == ("non_saturating", False, None)
 
 
@@ -69,10 +86,19 @@ def test_mlp_tf():
     assert layers(G) == ["100-128", "ReLU()", "128-784", "Sigmoid()"]
     assert layers(D) == ["784-128", "ReLU()", "128-1"]
     assert adam(config) == (1e-3, 1e-3, 0.9, 0.999)
-    assert (config.run.batch_size, config.run.steps, config.model.z_distribution, config.model.img_low) == (128, 1_000_000, "uniform", 0)
+    assert (config.run.batch_size, config.run.steps, config.model.z_distribution, config.model.img_low) == (
+        128,
+        1_000_000,
+        "uniform",
+        0,
+    )
     assert config.loss.fresh_fakes
     # Every 1000 iterations a 4x4 grid, and the losses.
-    assert (1000 * config.run.tick_kimg / config.run.batch_size, config.run.image_ticks, config.run.grid) == (1000, 1, 16)
+    assert (1000 * config.run.tick_kimg / config.run.batch_size, config.run.image_ticks, config.run.grid) == (
+        1000,
+        1,
+        16,
+    )
 
 
 def test_mlp_tf_starts_from_xavier_normal_weights_and_zero_biases():
@@ -99,7 +125,12 @@ def test_gaussian1d():
     assert layers(G) == ["1-50", "ELU(1.0)", "50-50", "ELU(1.0)", "50-1"]
     assert layers(D) == ["200-50", "ELU(1.0)", "50-50", "ELU(1.0)", "50-1"]  # 100 samples and their squared deviations
     assert (config.data.source, config.data.mean, config.data.std) == ("gaussian", 4.0, 1.25)
-    assert (config.run.batch_size, config.run.steps, config.model.z_distribution, config.loss.fresh_fakes) == (100, 20_000, "unit_uniform", True)
+    assert (config.run.batch_size, config.run.steps, config.model.z_distribution, config.loss.fresh_fakes) == (
+        100,
+        20_000,
+        "unit_uniform",
+        True,
+    )
 
 
 def test_dcgan_at_64_pixels_in_colour():
@@ -137,7 +168,9 @@ def test_a_preset_makes_images_in_range_and_logits(name):
     assert logits.min() < logits.max()
 
 
-@pytest.mark.parametrize(("given", "nearest"), [("mlpp", "mlp"), ("DCGAN", "dcgan"), ("mnist", "mlp-mnist"), ("gaussian", "gaussian1d")])
+@pytest.mark.parametrize(
+    ("given", "nearest"), [("mlpp", "mlp"), ("DCGAN", "dcgan"), ("mnist", "mlp-mnist"), ("gaussian", "gaussian1d")]
+)
 def test_an_unknown_preset_has_a_nearest_one(given, nearest):
     with pytest.raises(UserError, match=f"no preset '{given}'.*nearest is '{nearest}'"):
         preset(given)

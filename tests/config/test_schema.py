@@ -58,7 +58,15 @@ def test_json_and_back_is_the_same_configuration(name, given_assignments):
 @pytest.mark.parametrize("key", KEYS)
 def test_every_option_is_reached_by_its_name(key):
     kind = type_of(key)
-    text, expected = ("7, 8", (7, 8)) if "tuple" in kind else ("yes", True) if "bool" in kind else ("7", "7") if "str" in kind else ("7", 7)
+    text, expected = (
+        ("7, 8", (7, 8))
+        if "tuple" in kind
+        else ("yes", True)
+        if "bool" in kind
+        else ("7", "7")
+        if "str" in kind
+        else ("7", 7)
+    )
     assert value_of(override(Config(), f"{key}={text}"), key) == expected
     assert value_of(override(Config(), f" {key} = {text} "), key) == expected
 
@@ -101,12 +109,28 @@ def test_a_length_takes_the_place_of_the_presets():
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        *[(key, bad) for key in ("run.batch_size", "run.grid", "model.z_dim", "model.ngf", "run.image_ticks") for bad in (0, -3)],
-        *[(key, bad) for key in ("optim.lr_G", "optim.eps", "optim.ema_kimg", "run.tick_kimg") for bad in (0.0, -1.0, math.nan, math.inf)],
+        *[
+            (key, bad)
+            for key in ("run.batch_size", "run.grid", "model.z_dim", "model.ngf", "run.image_ticks")
+            for bad in (0, -3)
+        ],
+        *[
+            (key, bad)
+            for key in ("optim.lr_G", "optim.eps", "optim.ema_kimg", "run.tick_kimg")
+            for bad in (0.0, -1.0, math.nan, math.inf)
+        ],
         ("data.std", 0.0),
-        *[(key, bad) for key in ("loss.smooth_real", "loss.smooth_fake", "loss.flip_labels") for bad in (-0.1, 1.1, math.nan)],
+        *[
+            (key, bad)
+            for key in ("loss.smooth_real", "loss.smooth_fake", "loss.flip_labels")
+            for bad in (-0.1, 1.1, math.nan)
+        ],
         *[(key, bad) for key in ("optim.beta1", "optim.beta2") for bad in (-0.1, 1.0, math.nan)],
-        *[(key, bad) for key in ("loss.instance_noise", "loss.instance_noise_kimg") for bad in (-1.0, math.inf, math.nan)],
+        *[
+            (key, bad)
+            for key in ("loss.instance_noise", "loss.instance_noise_kimg")
+            for bad in (-1.0, math.inf, math.nan)
+        ],
         *[("run.seed", bad) for bad in (-1, 2**32, 10**40)],
         *[("run.device", bad) for bad in ("", "gpu", "mps", "cuda:", "cuda:x", "cpu:1")],
         ("run.epochs", math.inf),

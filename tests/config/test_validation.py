@@ -73,7 +73,16 @@ def test_what_does_not_go_together(name, changes, words):
         ("dcgan", {"run.batch_gpu": 16}),
         ("dcgan", {"penalty.gp_weight": 10.0, "loss.name": "wasserstein", "loss.n_critic": 5}),
         ("dcgan", {"penalty.r1_gamma": 1.0, "penalty.D_every": 16}),
-        ("dcgan", {"optim.decay": "cosine", "optim.decay_kimg": 10.0, "optim.beta2_end": 0.9, "optim.ema_kimg": 1.0, "optim.ema_start_kimg": 0.0}),
+        (
+            "dcgan",
+            {
+                "optim.decay": "cosine",
+                "optim.decay_kimg": 10.0,
+                "optim.beta2_end": 0.9,
+                "optim.ema_kimg": 1.0,
+                "optim.ema_start_kimg": 0.0,
+            },
+        ),
         ("dcgan", {"model.cond": True, "model.c_dim": 10}),
         ("dcgan", {"augment.kind": "ada", "augment.p_end": 0.5, "optim.decay_kimg": 10.0}),
         ("ring8", {"loss.flip_labels": 0.1}),

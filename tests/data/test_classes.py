@@ -1,4 +1,6 @@
-"""How many classes there are is known before anything is decoded, and what cannot be learnt is said."""
+"""How many classes there are is known before anything is decoded, and what cannot be learnt is
+said.
+"""
 import gzip
 import struct
 
@@ -53,11 +55,18 @@ def idx(folder):
     return folder / "train-images-idx3-ubyte.gz"
 
 
-@pytest.mark.parametrize(("make", "expected"), [
-    (class_folders, (3, ("ant", "bee", "zebra"))), (packed, (2, ("cat", "dog"))), (lambda _: Named(), (2, ("cat", "dog"))),
-    (npz, (5, None)), (idx, (5, None)), (lambda _: (GREY, LABELS), (5, None)),
-    (lambda _: TensorDataset(torch.from_numpy(GREY), torch.from_numpy(LABELS)), (5, None)),
-])
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (class_folders, (3, ("ant", "bee", "zebra"))),
+        (packed, (2, ("cat", "dog"))),
+        (lambda _: Named(), (2, ("cat", "dog"))),
+        (npz, (5, None)),
+        (idx, (5, None)),
+        (lambda _: (GREY, LABELS), (5, None)),
+        (lambda _: TensorDataset(torch.from_numpy(GREY), torch.from_numpy(LABELS)), (5, None)),
+    ],
+)
 def test_a_source_says_what_its_set_says(tmp_path, make, expected):
     source = open_source(make(tmp_path))
     image_set = source.read(8, 1)
@@ -84,13 +93,17 @@ def test_nothing_is_decoded(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("opened", [open_source, lambda data: open_source(data).read(8, 1)])
 def test_a_set_without_labels_is_told_which_have_some(opened):
-    with pytest.raises(UserError, match="^array has no labels, .* a folder for each class, an npz with labels, .* known by name$"):
+    with pytest.raises(
+        UserError, match="^array has no labels, .* a folder for each class, an npz with labels, .* known by name$"
+    ):
         classes_of(opened(GREY))
 
 
 def test_labels_that_number_no_classes():
     assert classes_of(open_source((GREY, np.array([5, 0, 0, 0, 0, 0])))) == (6, None)
-    with pytest.raises(UserError, match="the labels of array go up to 6, and it has 6 images: number its classes from 0 on"):
+    with pytest.raises(
+        UserError, match="the labels of array go up to 6, and it has 6 images: number its classes from 0 on"
+    ):
         classes_of(open_source((GREY, np.array([6, 0, 0, 0, 0, 0]))))
 
 
@@ -110,7 +123,9 @@ def test_classes_of_few_images_are_noted(kind):
 def test_labels_beyond_those_that_the_network_knows(class_names, shown):
     labels = np.array([0, 11, 11])
     assert len(check_classes(labels, class_names, "a", 12)) == 2
-    with pytest.raises(UserError, match=f"the set a has {shown} classes, the network 10: give it {shown}, or a set of fewer classes"):
+    with pytest.raises(
+        UserError, match=f"the set a has {shown} classes, the network 10: give it {shown}, or a set of fewer classes"
+    ):
         check_classes(labels, class_names, "a", 10)
 
 

@@ -115,7 +115,10 @@ def test_smaller_than_three_quarters_is_refused_with_the_largest_that_works(side
 @pytest.mark.parametrize("img_channels", [1, 3])
 def test_a_block_equals_its_images_one_by_one(channels, height, width, img_resolution, img_channels):
     block = np.random.default_rng(1).integers(0, 256, (3, height, width, channels), np.uint8)
-    alone = [one(Image.fromarray(pixels.squeeze(-1) if channels == 1 else pixels), img_resolution, img_channels) for pixels in block]
+    alone = [
+        one(Image.fromarray(pixels.squeeze(-1) if channels == 1 else pixels), img_resolution, img_channels)
+        for pixels in block
+    ]
     np.testing.assert_array_equal(fit(block, img_resolution, img_channels), alone)
 
 
@@ -126,7 +129,9 @@ def test_grey_to_colour_repeats_and_colour_to_grey_is_pillows():
     np.testing.assert_array_equal(one(colour, img_channels=1)[..., 0], np.asarray(colour.convert("L")))
 
 
-@pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("1", 1), ("LA", 1), ("I;16", 1), ("RGB", 3), ("P", 3), ("CMYK", 3)])
+@pytest.mark.parametrize(
+    ("mode", "channels"), [("L", 1), ("1", 1), ("LA", 1), ("I;16", 1), ("RGB", 3), ("P", 3), ("CMYK", 3)]
+)
 def test_native_size_is_of_the_header(mode, channels):
     assert native_size(Image.new(mode, (30, 20))) == (20, channels)
 

@@ -20,13 +20,19 @@ def folder(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize(("num", "shown"), [(1, [1]), (2, [1]), (3, [1, 5]), (6, [1, 2, 3, 5, 6]), (100, [1, 2, 3, 5, 6])])
+@pytest.mark.parametrize(
+    ("num", "shown"), [(1, [1]), (2, [1]), (3, [1, 5]), (6, [1, 2, 3, 5, 6]), (100, [1, 2, 3, 5, 6])]
+)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_files_that_cannot_be_decoded_are_replaced_by_the_next_one(folder, num, shown, channels):
     source = open_source(folder)
     decoded = source.read(8, channels, skip_bad=True)
     encoded = EncodedSet(source, 6, (8, 8, channels), decoded.skipped)
-    assert (encoded.num_images, encoded.img_shape, encoded.skipped) == (decoded.num_images, decoded.img_shape, decoded.skipped)
+    assert (encoded.num_images, encoded.img_shape, encoded.skipped) == (
+        decoded.num_images,
+        decoded.img_shape,
+        decoded.skipped,
+    )
     numbers = [1, 2, 3, 5, 6, 7]
     assert torch.equal(encoded.sample(num), decoded.images[[numbers.index(number) for number in shown]])
 

@@ -1,4 +1,6 @@
-"""What torch is told about its algorithms, and that a deterministic run chooses nothing by its speed."""
+"""What torch is told about its algorithms, and that a deterministic run chooses nothing by its
+speed.
+"""
 import gans
 import pytest
 import torch
@@ -86,7 +88,9 @@ def test_what_torch_refuses_is_named_in_one_sentence():
 
 def test_nothing_else_is_chosen_by_its_speed():
     config = override(override(preset("dcgan"), "run.deterministic=true"), "run.autotune=true")
-    with pytest.raises(UserError, match="--autotune lets the compiler choose kernels by their speed, which --deterministic"):
+    with pytest.raises(
+        UserError, match="--autotune lets the compiler choose kernels by their speed, which --deterministic"
+    ):
         validate(config)
 
 
@@ -99,7 +103,9 @@ def trainer_of_dcgan(**overrides):
 
 def state_after(trainer):
     trainer.fit(steps=3)
-    return {f"{group}/{name}": t.clone() for group, named in trainer.state.tensors().items() for name, t in named.items()}
+    return {
+        f"{group}/{name}": t.clone() for group, named in trainer.state.tensors().items() for name, t in named.items()
+    }
 
 
 @pytest.mark.parametrize("rung", ["eager", pytest.param("captured", marks=slow), pytest.param("compiled", marks=slow)])
@@ -119,7 +125,8 @@ def test_a_deterministic_run_times_no_operator_and_repeats_to_the_bit(monkeypatc
     if rung == "captured":
         monkeypatch.setattr(build_engine, "_graphs_of", lambda device, generators: RecordedGraphs())
     monkeypatch.setattr(timing, "timer", timed)
-    monkeypatch.setattr(self_checks, "_failed_check", lambda op, implementation, device_type: None)  # checks take seconds
+    # Checks take seconds
+    monkeypatch.setattr(self_checks, "_failed_check", lambda op, implementation, device_type: None)
     states = []
     for table in ({}, Table()):
         monkeypatch.setattr(autotune, "_table", lambda device_type, table=table: table)

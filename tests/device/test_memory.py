@@ -16,7 +16,12 @@ TORCHS = (
 
 
 def test_a_full_gpu_says_what_was_asked_for_and_what_is_free():
-    with pytest.raises(UserError, match=r"Tried to allocate 2.50 GiB; GPU 0 has .* 1.25 GiB is free: lower --batch-size"), cuda_oom_as_user_error():
+    with (
+        pytest.raises(
+            UserError, match=r"Tried to allocate 2.50 GiB; GPU 0 has .* 1.25 GiB is free: lower --batch-size"
+        ),
+        cuda_oom_as_user_error(),
+    ):
         raise torch.OutOfMemoryError(TORCHS)
 
 

@@ -33,7 +33,12 @@ def gpu(monkeypatch):
 
 @pytest.mark.parametrize(
     ("flags", "name"),
-    [("fpu avx2 avx512f", "fp32"), ("fpu avx512_bf16", "bf16"), ("amx_bf16 amx_tile", "bf16"), ("avx512_bf16_but_not_quite", "fp32")],
+    [
+        ("fpu avx2 avx512f", "fp32"),
+        ("fpu avx512_bf16", "bf16"),
+        ("amx_bf16 amx_tile", "bf16"),
+        ("avx512_bf16_but_not_quite", "fp32"),
+    ],
 )
 def test_bf16_where_the_cpu_has_it(cpuinfo, flags, name):
     cpuinfo.write_text(f"processor\t: 0\nflags\t\t: {flags}\n\nprocessor\t: 1\nflags\t\t: amx_bf16\n")
@@ -53,7 +58,8 @@ def test_flags_of_a_cpu(cpuinfo):
 
 
 @pytest.mark.parametrize(
-    ("amp", "bf16", "name", "reason"), [(True, True, "bf16", "(amp)"), (True, False, "tf32", "Ampere"), (False, True, "tf32", "amp is off")]
+    ("amp", "bf16", "name", "reason"),
+    [(True, True, "bf16", "(amp)"), (True, False, "tf32", "Ampere"), (False, True, "tf32", "amp is off")],
 )
 def test_a_gpu(gpu, amp, bf16, name, reason):
     gpu(bf16=bf16)

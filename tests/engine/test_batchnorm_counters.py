@@ -13,7 +13,11 @@ def network() -> nn.Sequential:
 
 
 def count(net: nn.Module) -> list[int | None]:
-    return [None if layer.num_batches_tracked is None else layer.num_batches_tracked.item() for layer in net if isinstance(layer, nn.BatchNorm1d)]
+    return [
+        None if layer.num_batches_tracked is None else layer.num_batches_tracked.item()
+        for layer in net
+        if isinstance(layer, nn.BatchNorm1d)
+    ]
 
 
 def test_layers_count_nothing_and_are_brought_up_to_date():
@@ -22,7 +26,8 @@ def test_layers_count_nothing_and_are_brought_up_to_date():
     tensors = [layer.num_batches_tracked for layer in (net[0], net[4], average[0])]
     counters = BatchCounters([net], copies=[(net, average)])
     with counters.off():
-        assert [name for name, _ in net.named_buffers() if "tracked" in name] == ["2.num_batches_tracked"]  # averages by its counter
+        # Averages by its counter
+        assert [name for name, _ in net.named_buffers() if "tracked" in name] == ["2.num_batches_tracked"]
         with counters.watching("plain", num_steps=2):
             for _ in range(2):
                 net(x), net(x), net[4](x)
@@ -37,7 +42,9 @@ def test_layers_count_nothing_and_are_brought_up_to_date():
     assert count(net) == [21, 5, None, 31]
     assert count(average) == [21, 0, None, 31]
     assert [layer.num_batches_tracked for layer in (net[0], net[4], average[0])] == tensors
-    assert all(layer.num_batches_tracked is tensor for layer, tensor in zip((net[0], net[4], average[0]), tensors, strict=True))
+    assert all(
+        layer.num_batches_tracked is tensor for layer, tensor in zip((net[0], net[4], average[0]), tensors, strict=True)
+    )
 
 
 def test_running_statistics_are_those_of_a_layer_that_counts():

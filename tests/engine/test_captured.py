@@ -82,7 +82,9 @@ class PlayedStream:
 
 @pytest.fixture
 def played(monkeypatch):
-    """(CudaGraphs without CUDA, what was done): a recording that broke off fails again at its end, as CUDA's do."""
+    """(CudaGraphs without CUDA, what was done): a recording that broke off fails again at its end,
+    as CUDA's do.
+    """
     log, graphs = [], object.__new__(CudaGraphs)
     graphs.device, graphs.generators, graphs.pool = torch.device("cuda", 0), [PlayedGenerator()], (0, 1)
     graphs.stream, current = PlayedStream(log, "side"), PlayedStream(log, "current")
@@ -149,11 +151,17 @@ def test_what_follows_a_warm_up_that_broke_off_waits_for_its_steps(played):
     assert log == ["side waits for current", "current waits for side"]
 
 
-# --- on a GPU ------------------------------------------------------------------------------------------------------------------------------------
+# --- on a GPU ---------------------------------------------------------------------------------------------------------
 
 
 def trainer_on_gpu(preset: str, cuda_graph: str, compile: bool, **overrides) -> Trainer:
-    options = {"run__amp": False, "run__device": "cuda", "run__cuda_graph": cuda_graph, "run__compile": compile, "run__tick_kimg": 128.0}
+    options = {
+        "run__amp": False,
+        "run__device": "cuda",
+        "run__cuda_graph": cuda_graph,
+        "run__compile": compile,
+        "run__tick_kimg": 128.0,
+    }
     config = gans.tiny_config(preset, **options, **overrides)
     if preset != "gaussian1d":
         config = replace(config, "data.source", "fashion-mnist-10k")
@@ -165,7 +173,11 @@ def trainer_on_gpu(preset: str, cuda_graph: str, compile: bool, **overrides) -> 
 @pytest.mark.filterwarnings("ignore:TensorFloat32 tensor cores")  # the compiler's, where they are not used
 @pytest.mark.parametrize("preset", ["mlp", "dcgan", "gaussian1d"])
 def test_all_rungs_end_with_the_same_parameters_after_twenty_steps(monkeypatch, preset):
-    """fp32 without TF32. To the bit where nothing is compiled, within the compiler's other order of sums where something is."""
+    """fp32 without TF32.
+
+    To the bit where nothing is compiled, within the compiler's other order of sums where something
+    is.
+    """
     monkeypatch.setattr(autotune, "_forced", {})  # what the trainers force ends here
     references = dict.fromkeys(("ops__deconv", "ops__leaky_relu_bce", "ops__adam_ema"), "reference")
     torch.backends.cudnn.deterministic, torch.backends.cudnn.allow_tf32 = True, False
@@ -173,7 +185,9 @@ def test_all_rungs_end_with_the_same_parameters_after_twenty_steps(monkeypatch, 
     rungs = {"eager": ("off", False, None), "captured 1": ("on", False, 1), "captured 8": ("on", False, 8),
              "compiled": ("off", True, None), "compiled and captured": ("on", True, 8)}  # fmt: skip
     for name, (cuda_graph, compile, graph_steps) in rungs.items():
-        trainer = trainer_on_gpu(preset, cuda_graph, compile, run__graph_steps=graph_steps, optim__ema_kimg=1.0, **references)
+        trainer = trainer_on_gpu(
+            preset, cuda_graph, compile, run__graph_steps=graph_steps, optim__ema_kimg=1.0, **references
+        )
         torch.set_float32_matmul_precision("highest")
         trainer.fit(steps=20)
         assert trainer.engine.rung.name == ("captured" if cuda_graph == "on" else "compiled" if compile else "eager")
@@ -265,12 +279,16 @@ def test_a_replay_leaves_alone_what_others_put_where_workspaces_lay():
 
 @pytest.mark.gpu
 def test_memory_of_the_captured_rung():
-    """At most 15 % beside the eager one, whose intermediate tensors it keeps in a pool of its own, and workspaces of its own."""
+    """At most 15 % beside the eager one, whose intermediate tensors it keeps in a pool of its own,
+    and workspaces of its own.
+    """
     peaks = {}
     for cuda_graph in ("off", "on"):
         gc.collect()  # trainers are cycles
         torch.cuda.empty_cache()
-        trainer = trainer_on_gpu("dcgan", cuda_graph, False, run__batch_size=64, model__ngf=64, model__ndf=64, model__img_resolution=32)
+        trainer = trainer_on_gpu(
+            "dcgan", cuda_graph, False, run__batch_size=64, model__ngf=64, model__ndf=64, model__img_resolution=32
+        )
         trainer._prepare_step(gans.SilentProgress(), 100)
         torch.cuda.reset_peak_memory_stats()
         trainer._launch(1)

@@ -1,4 +1,6 @@
-"""The ladder: the rungs agree, one compiled graph for a whole run, and a rung that differs is left with its reason."""
+"""The ladder: the rungs agree, one compiled graph for a whole run, and a rung that differs is left
+with its reason.
+"""
 import dataclasses
 from collections import Counter
 
@@ -24,7 +26,9 @@ EAGER = Ladder(compile=False)
 
 
 def assert_close(ours, theirs):
-    """Elements whose gradient is of rounding size may go the other way by a step of lr, hence the mean."""
+    """Elements whose gradient is of rounding size may go the other way by a step of lr, hence the
+    mean.
+    """
     for (group, tensors), others in zip(ours.tensors().items(), theirs.tensors().values(), strict=True):
         for name in tensors:
             difference = (tensors[name].double() - others[name].double()).abs().mean()
@@ -37,7 +41,10 @@ def test_compiled_equals_eager_in_one_graph(preset, overrides):
     config = gans.tiny_config(preset, **overrides)
     compiled_networks, eager_networks = gans.tiny_networks(config), gans.tiny_networks(config)
     reports = []
-    compiled, eager = gans.make_engine(config, compiled_networks, report=reports), gans.make_engine(config, eager_networks, ladder=EAGER)
+    compiled, eager = (
+        gans.make_engine(config, compiled_networks, report=reports),
+        gans.make_engine(config, eager_networks, ladder=EAGER),
+    )
     before = snapshot(compiled_networks.tensors())
     compiled.prepare()
     eager.prepare()
@@ -87,17 +94,28 @@ def test_a_second_compilation_is_noticed():
         engine.check_no_recompilation()
 
 
-# --- the captured rung, by what stands in for CUDA graphs on the CPU -----------------------------------------------------------------------------
+# --- the captured rung, by what stands in for CUDA graphs on the CPU --------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [1, 8])
 @pytest.mark.parametrize(("preset", "overrides"), SYSTEMS)
 def test_captured_equals_eager_to_the_bit(monkeypatch, preset, overrides, size):
-    """Twenty steps: whole launches, and single steps for what is left over. The recording holds everything that a step needs."""
-    monkeypatch.setattr(autotune, "_forced", dict.fromkeys(registry.OPS, "reference"))  # which operators run is another matter
+    """Twenty steps: whole launches, and single steps for what is left over.
+
+    The recording holds everything that a step needs.
+    """
+    # Which operators run is another matter
+    monkeypatch.setattr(autotune, "_forced", dict.fromkeys(registry.OPS, "reference"))
     config = gans.tiny_config(preset, **overrides)
-    captured_networks, eager_networks, graphs, reports = gans.tiny_networks(config), gans.tiny_networks(config), RecordedGraphs(), []
-    captured = gans.make_engine(config, captured_networks, ladder=Ladder(compile=False, graph_steps=size), graphs=graphs, report=reports)
+    captured_networks, eager_networks, graphs, reports = (
+        gans.tiny_networks(config),
+        gans.tiny_networks(config),
+        RecordedGraphs(),
+        [],
+    )
+    captured = gans.make_engine(
+        config, captured_networks, ladder=Ladder(compile=False, graph_steps=size), graphs=graphs, report=reports
+    )
     eager = gans.make_engine(config, eager_networks, ladder=EAGER)
     before = snapshot(captured_networks.tensors())
     captured.prepare()
@@ -117,7 +135,9 @@ def test_captured_equals_eager_to_the_bit(monkeypatch, preset, overrides, size):
 
 
 def test_what_changes_on_the_device_is_seen_by_the_recording(monkeypatch):
-    """A schedule writes into the tensor of the learning rate; a recording that had baked it in would not notice."""
+    """A schedule writes into the tensor of the learning rate; a recording that had baked it in
+    would not notice.
+    """
     config = gans.tiny_config("mlp")
     state = gans.tiny_networks(config)
     engine = gans.make_engine(config, state, ladder=Ladder(compile=False, graph_steps=1), graphs=RecordedGraphs())
@@ -133,10 +153,15 @@ def test_launches_are_as_large_as_pays_and_as_the_data_allow(monkeypatch):
     config, seconds = gans.tiny_config("mlp"), {1: 2e-3, 4: 1e-3, 16: 0.999e-3}
 
     def steps_per_launch(**ladder):
-        engine = gans.make_engine(config, gans.tiny_networks(config), ladder=Ladder(compile=False, **ladder), graphs=RecordedGraphs())
+        engine = gans.make_engine(
+            config, gans.tiny_networks(config), ladder=Ladder(compile=False, **ladder), graphs=RecordedGraphs()
+        )
         return engine.prepare().steps_per_launch
 
-    monkeypatch.setattr("fastgan.engine.captured._seconds_per_step", lambda candidates, *_: {each.size: seconds[each.size] for each in candidates})
+    monkeypatch.setattr(
+        "fastgan.engine.captured._seconds_per_step",
+        lambda candidates, *_: {each.size: seconds[each.size] for each in candidates},
+    )
     assert (steps_per_launch(), steps_per_launch(max_graph_steps=5), steps_per_launch(max_graph_steps=1)) == (16, 4, 1)
     assert steps_per_launch(graph_steps=7) == 7
     seconds[16] = 1.01e-3  # slower than 4 at once
@@ -151,7 +176,9 @@ def test_where_nothing_is_recorded_the_size_of_a_launch_is_of_no_account():
     config = gans.tiny_config("mlp")
     few = Ladder(False, graph_steps=6, max_graph_steps=5)
     for ladder, graphs in ((few, None), (dataclasses.replace(few, cuda_graph="off"), RecordedGraphs())):
-        assert gans.make_engine(config, gans.tiny_networks(config), ladder=ladder, graphs=graphs).prepare().name == "eager"
+        assert (
+            gans.make_engine(config, gans.tiny_networks(config), ladder=ladder, graphs=graphs).prepare().name == "eager"
+        )
 
 
 class WaitsForTheDevice(nn.Module):
@@ -165,7 +192,9 @@ def test_what_cannot_be_recorded_is_left_with_its_reason(cuda_graph):
     state = gans.tiny_networks(config)
     state.D.layers.insert(1, WaitsForTheDevice())
     before = snapshot(state.tensors())
-    engine = gans.make_engine(config, state, ladder=Ladder(compile=False, cuda_graph=cuda_graph), graphs=RecordedGraphs(), report=reports)
+    engine = gans.make_engine(
+        config, state, ladder=Ladder(compile=False, cuda_graph=cuda_graph), graphs=RecordedGraphs(), report=reports
+    )
     if cuda_graph == "on":
         with pytest.raises(UserError, match="cannot be a CUDA graph.*the host waits for"):
             engine.prepare()
@@ -180,7 +209,9 @@ def test_what_cannot_be_recorded_is_left_with_its_reason(cuda_graph):
 
 
 def test_a_recording_that_does_something_else_is_found():
-    """A network that counts its calls on the host: the recording goes on doing what the recorded call did."""
+    """A network that counts its calls on the host: the recording goes on doing what the recorded
+    call did.
+    """
 
     class Alternates(nn.Module):
         calls = 0
@@ -223,7 +254,9 @@ class FailsOnTheWay(RecordedGraphs):
 
 def test_single_steps_are_launched_where_several_cannot_be_recorded():
     config, reports, graphs = gans.tiny_config("mlp"), [], FailsOnTheWay()
-    engine = gans.make_engine(config, gans.tiny_networks(config), ladder=Ladder(compile=False), graphs=graphs, report=reports)
+    engine = gans.make_engine(
+        config, gans.tiny_networks(config), ladder=Ladder(compile=False), graphs=graphs, report=reports
+    )
     assert (engine.prepare().name, engine.rung.steps_per_launch) == ("captured", 1)
     assert reports == ["4 steps in one CUDA graph are not used: RuntimeError: no memory left"]
     graphs.replayed.clear()
@@ -245,14 +278,22 @@ class ForgetsAStep(RecordedGraphs):
 
 def test_a_graph_of_several_steps_that_differs_from_single_ones_is_not_used():
     config, reports = gans.tiny_config("mlp"), []
-    engine = gans.make_engine(config, gans.tiny_networks(config), ladder=Ladder(compile=False, graph_steps=4), graphs=ForgetsAStep(), report=reports)
+    engine = gans.make_engine(
+        config,
+        gans.tiny_networks(config),
+        ladder=Ladder(compile=False, graph_steps=4),
+        graphs=ForgetsAStep(),
+        report=reports,
+    )
     assert (engine.prepare().name, engine.rung.steps_per_launch) == ("captured", 1)
     assert len(reports) == 1
     assert reports[0].startswith("4 steps in one CUDA graph are not used: ")
 
 
 def toy_system(phase_schedule: PhaseSchedule) -> System:
-    """A weight that every phase changes in its own way: `add` adds 1, `double` doubles, `triple` triples."""
+    """A weight that every phase changes in its own way: `add` adds 1, `double` doubles, `triple`
+    triples.
+    """
     weight, totals, generator = torch.ones(1), torch.zeros(1), torch.Generator()
     changes = {"add": lambda: weight.add_(1), "double": lambda: weight.mul_(2), "triple": lambda: weight.mul_(3)}
 
@@ -312,7 +353,11 @@ def test_a_penalty_that_cannot_be_compiled_in_the_lower_precision_computes_in_fp
         torch._dynamo.graph_break()
         return careful(inputs)
 
-    system.phases["add"].step, system.phases["add"].precise_step, system.phases["add"].careful_step = breaks, careful, careful
+    system.phases["add"].step, system.phases["add"].precise_step, system.phases["add"].careful_step = (
+        breaks,
+        careful,
+        careful,
+    )
     engine = Engine(system, Ladder(), report=reports.append)
     assert engine.prepare().name == "compiled"
     assert len(reports) == 1
@@ -322,7 +367,7 @@ def test_a_penalty_that_cannot_be_compiled_in_the_lower_precision_computes_in_fp
     engine.check_no_recompilation()
 
 
-# --- a compiled rung that differs ----------------------------------------------------------------------------------------------------------------
+# --- a compiled rung that differs -------------------------------------------------------------------------------------
 
 
 class DiffersWhenCompiled(nn.Module):
@@ -392,7 +437,8 @@ def test_without_compile_the_step_is_eager_and_nothing_is_reported():
 
 def test_the_compiled_graph_holds_no_wasted_convolution(monkeypatch):
     """The same counts as in the eager step, read off the graph that the compiler is given."""
-    monkeypatch.setattr(autotune, "_forced", {"deconv": "reference"})  # whatever was measured before: torch's operations are what is counted
+    # Whatever was measured before: torch's operations are what is counted
+    monkeypatch.setattr(autotune, "_forced", {"deconv": "reference"})
     from torch._dynamo.backends.common import aot_autograd
 
     config = gans.tiny_config("dcgan")
@@ -418,10 +464,18 @@ def test_the_compiled_graph_holds_no_wasted_convolution(monkeypatch):
 
 @pytest.mark.skipif(registry.native_problem("cpu") is not None, reason=str(registry.native_problem("cpu")))
 def test_images_of_one_channel_between_a_kernel_of_ours_and_the_library_s_compile(monkeypatch):
-    """They lie in both memory formats at once, and the compiler must foresee which of them the library takes them for."""
-    monkeypatch.setattr(autotune, "pick", lambda op, call, forms, device_type: "cpu" if call.startswith("up") and "cpu" in forms else "reference")
+    """They lie in both memory formats at once, and the compiler must foresee which of them the
+    library takes them for.
+    """
+    monkeypatch.setattr(
+        autotune,
+        "pick",
+        lambda op, call, forms, device_type: "cpu" if call.startswith("up") and "cpu" in forms else "reference",
+    )
     config, reports = gans.tiny_config("dcgan"), []
-    engine = gans.make_engine(config, gans.tiny_networks(config), Precision("cpu", torch.bfloat16, "test"), report=reports)
+    engine = gans.make_engine(
+        config, gans.tiny_networks(config), Precision("cpu", torch.bfloat16, "test"), report=reports
+    )
     assert engine.prepare().name == "compiled", reports
 
 

@@ -9,7 +9,13 @@ from fastgan.gan.step import update
 
 def trial(statistics: float = 1.0, weights=(1.0, 2.0), moments=(1.0, 1.0)) -> ParityRun:
     change = {"D": {"w": weights}, "optimizer_D": {"exp_avg": moments}, "totals": {"totals": [2 * statistics] * 4}}
-    return ParityRun(2, {group: {name: torch.tensor(values).double() for name, values in named.items()} for group, named in change.items()})
+    return ParityRun(
+        2,
+        {
+            group: {name: torch.tensor(values).double() for name, values in named.items()}
+            for group, named in change.items()
+        },
+    )
 
 
 def test_a_trial_agrees_with_itself():
@@ -41,7 +47,9 @@ def test_the_yardstick_widens_what_is_allowed():
 def trials_of(config, state):
     """(trials, the call of an eager step on random inputs)."""
     generator = torch.Generator().manual_seed(0)
-    return ParityRuns(state.tensors(), [generator]), lambda: update(state, gans.FP32, gans.random_inputs(config, generator))
+    return ParityRuns(state.tensors(), [generator]), lambda: update(
+        state, gans.FP32, gans.random_inputs(config, generator)
+    )
 
 
 @pytest.mark.parametrize("preset", ["mlp", "dcgan", "gaussian1d"])
@@ -71,7 +79,8 @@ def test_every_trial_meets_the_same_random_numbers_nudged_or_not():
     generator, totals = torch.Generator().manual_seed(3), torch.zeros(2)
 
     def draw():
-        totals.add_(torch.stack([torch.rand((), generator=generator), torch.rand(())]))  # the run's, and a network's own
+        # the run's, and a network's own
+        totals.add_(torch.stack([torch.rand((), generator=generator), torch.rand(())]))
 
     trials = ParityRuns({"totals": {"totals": totals}, "D": {"w": torch.ones(5)}}, [generator])
     first, second, nudged = trials.run(draw), trials.run(draw), trials.run(draw, nudge=1e-6)
@@ -134,5 +143,9 @@ def test_restore_puts_values_back_in_place():
     update(state, gans.FP32, gans.random_inputs(config))
     assert any(not torch.equal(before["G"][name], tensor) for name, tensor in tensors["G"].items())
     restore(tensors, before)
-    assert all(torch.equal(before[group][name], tensor) for group, named in state.tensors().items() for name, tensor in named.items())
+    assert all(
+        torch.equal(before[group][name], tensor)
+        for group, named in state.tensors().items()
+        for name, tensor in named.items()
+    )
     assert addresses == [t.data_ptr() for named in state.tensors().values() for t in named.values()]

@@ -12,12 +12,17 @@ UPDATE = {"update": Interval()}
 @st.composite
 def intervals(draw):
     every = draw(st.dictionaries(st.sampled_from(["r1", "path_length", "G"]), st.integers(1, 6)))
-    return UPDATE | {name: Interval(period, tuple(draw(st.sets(st.integers(0, period - 1), min_size=1)))) for name, period in every.items()}
+    return UPDATE | {
+        name: Interval(period, tuple(draw(st.sets(st.integers(0, period - 1), min_size=1))))
+        for name, period in every.items()
+    }
 
 
 @st.composite
 def cadences(draw):
-    return PhaseSchedule(draw(intervals()), (draw(st.integers(0, 20)), draw(intervals())) if draw(st.booleans()) else (0, {}))
+    return PhaseSchedule(
+        draw(intervals()), (draw(st.integers(0, 20)), draw(intervals())) if draw(st.booleans()) else (0, {})
+    )
 
 
 def test_what_is_due():
@@ -31,20 +36,30 @@ def test_what_is_due():
 
 
 def test_a_beginning_with_a_rhythm_of_its_own():
-    phase_schedule = PhaseSchedule({"D": Interval(), "G": Interval(5, (4,))}, (20, {"D": Interval(), "G": Interval(10, (9,))}))
+    phase_schedule = PhaseSchedule(
+        {"D": Interval(), "G": Interval(5, (4,))}, (20, {"D": Interval(), "G": Interval(10, (9,))})
+    )
     assert [step for step in range(40) if "G" in phase_schedule.due(step)] == [9, 19, 24, 29, 34, 39]
     assert [len(launch) for launch in phase_schedule.launches(15, 15, 5)] == [1] * 5 + [5, 5]
-    assert (phase_schedule.at_once(3, 100, 5), phase_schedule.at_once(18, 100, 5), phase_schedule.at_once(20, 100, 5)) == (5, 2, 5)
+    assert (
+        phase_schedule.at_once(3, 100, 5),
+        phase_schedule.at_once(18, 100, 5),
+        phase_schedule.at_once(20, 100, 5),
+    ) == (5, 2, 5)
 
 
 @given(cadences(), st.integers(0, 50), st.integers(0, 60), st.integers(1, 16))
 def test_launches_are_the_steps_in_their_order_and_all_known_beforehand(phase_schedule, first, num, size):
     launches = list(phase_schedule.launches(first, num, size))
-    assert [variant for launch in launches for variant in launch] == [phase_schedule.due(step) for step in range(first, first + num)]
+    assert [variant for launch in launches for variant in launch] == [
+        phase_schedule.due(step) for step in range(first, first + num)
+    ]
     assert set(launches) <= set(phase_schedule.launches_of(size))
     assert all(len(launch) in (1, size) for launch in launches)
     assert phase_schedule.count(first, num)["update"] == num
-    assert len(launches) <= phase_schedule.intro_steps + num // size + (2 if len(phase_schedule.intervals) > 1 else 1) * (size - 1)
+    assert len(launches) <= phase_schedule.intro_steps + num // size + (
+        2 if len(phase_schedule.intervals) > 1 else 1
+    ) * (size - 1)
 
 
 @given(cadences(), st.integers(0, 40), st.integers(1, 12))

@@ -30,7 +30,8 @@ LOGITS = torch.tensor([-1e4, -30.0, -2.0, -1e-3, 0.0, 1e-3, 2.0, 30.0, 1e4], dty
 def test_bce_is_torchs(pairs):
     logits, target = torch.tensor(pairs, dtype=torch.float64).unbind(1)
     theirs = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    torch.testing.assert_close(bce_with_logits(logits, target), theirs, rtol=1e-12, atol=3e-9)  # softplus(20) is 20 to torch
+    # softplus(20) is 20 to torch
+    torch.testing.assert_close(bce_with_logits(logits, target), theirs, rtol=1e-12, atol=3e-9)
 
 
 @pytest.mark.parametrize("target", [0.0, 0.1, 0.9, 1.0])
@@ -99,7 +100,9 @@ def test_g_at_known_probabilities(name, loss, slope, p):
 
 def test_where_d_is_sure_only_the_non_saturating_loss_teaches():
     logit = torch.tensor(-20.0, requires_grad=True)
-    slopes = {name: torch.autograd.grad(g_loss(logit, name), logit)[0].item() for name in ("non_saturating", "saturating")}
+    slopes = {
+        name: torch.autograd.grad(g_loss(logit, name), logit)[0].item() for name in ("non_saturating", "saturating")
+    }
     assert slopes["non_saturating"] == pytest.approx(-1)
     assert slopes["saturating"] == pytest.approx(0, abs=1e-8)
 
@@ -109,7 +112,7 @@ def test_g_is_finite_for_extreme_logits(name):
     assert torch.isfinite(g_loss(LOGITS.float(), name)).all()
 
 
-# --- the other losses ----------------------------------------------------------------------------------------------------------------------------
+# --- the other losses -------------------------------------------------------------------------------------------------
 
 FORMULAS = {  # logit, target -> loss
     "wasserstein": lambda x, t: -x * t + x * (1 - t),
@@ -147,7 +150,9 @@ def test_d_minimises_the_formula_element_by_element(name, pairs):
 @given(logits=st.lists(st.floats(-20, 20), min_size=1, max_size=8))
 def test_g_minimises_the_formula_element_by_element(name, logits):
     expected = [G_FORMULAS[name](logit) for logit in logits]
-    assert g_loss(torch.tensor(logits, dtype=torch.float64), name).tolist() == pytest.approx(expected, rel=1e-6, abs=1e-8)
+    assert g_loss(torch.tensor(logits, dtype=torch.float64), name).tolist() == pytest.approx(
+        expected, rel=1e-6, abs=1e-8
+    )
 
 
 @pytest.mark.parametrize("name", G_OBJECTIVES)
@@ -162,21 +167,30 @@ def test_d_is_taught_to_part_real_from_fake(name):
     loss = (D_LOSSES[name](real, 1.0) + D_LOSSES[name](fake, 0.0)).sum()
     by_real, by_fake = torch.autograd.grad(loss, (real, fake))
     assert (by_real < 0).all()
-    assert ((by_fake > 0).all() if name != "least_squares" else (by_fake == 0).all())  # whose target of fakes is 0 itself
+    # Whose target of fakes is 0 itself
+    assert ((by_fake > 0).all() if name != "least_squares" else (by_fake == 0).all())
 
 
 def test_losses_at_their_targets():
     at = torch.tensor([1.0, 0.0])
     assert losses.least_squares(at, at).tolist() == [0, 0]
-    assert losses.hinge(torch.tensor([1.0, 5.0]), 1.0).tolist() == losses.hinge(torch.tensor([-1.0, -5.0]), 0.0).tolist() == [0, 0]
+    assert (
+        losses.hinge(torch.tensor([1.0, 5.0]), 1.0).tolist()
+        == losses.hinge(torch.tensor([-1.0, -5.0]), 0.0).tolist()
+        == [0, 0]
+    )
     assert losses.hinge(torch.zeros(2), at).tolist() == [1, 1]
     assert losses.wasserstein(torch.tensor([3.0, 3.0]), at).tolist() == [-3, 3]
-    assert losses.relativistic(torch.tensor([2.0, 60.0]), torch.tensor([2.0, 0.0])).tolist() == pytest.approx([math.log(2), 0])
+    assert losses.relativistic(torch.tensor([2.0, 60.0]), torch.tensor([2.0, 0.0])).tolist() == pytest.approx(
+        [math.log(2), 0]
+    )
 
 
 def test_the_margin_of_a_hinge_may_differ_from_image_to_image():
     margin = torch.tensor([[0.8], [1.0]])
-    assert losses.hinge(torch.tensor([[0.9, 0.0], [0.9, 0.0]]), 1.0, margin).flatten().tolist() == pytest.approx([0, 0.8, 0.1, 1])
+    assert losses.hinge(torch.tensor([[0.9, 0.0], [0.9, 0.0]]), 1.0, margin).flatten().tolist() == pytest.approx(
+        [0, 0.8, 0.1, 1]
+    )
     assert losses.hinge(torch.tensor([[-0.9], [-0.5]]), 0.0, margin).flatten().tolist() == pytest.approx([0, 0.5])
 
 
@@ -196,5 +210,7 @@ def test_gradients_of_both_orders_of_the_smooth_ones():
 
 def test_classification_is_the_log_probability_of_the_class():
     logits = torch.tensor([[0.0, math.log(3.0)], [0.0, 0.0]])
-    assert losses.classification(logits, torch.tensor([1, 0])).tolist() == pytest.approx([-math.log(3 / 4), math.log(2)])
+    assert losses.classification(logits, torch.tensor([1, 0])).tolist() == pytest.approx(
+        [-math.log(3 / 4), math.log(2)]
+    )
     assert losses.classification(logits.bfloat16(), torch.tensor([1, 0])).dtype == torch.float32

@@ -1,4 +1,6 @@
-"""What the phases make of the networks, against a plain loop of losses and penalties written out from the papers (plain_loop.py)."""
+"""What the phases make of the networks, against a plain loop of losses and penalties written out
+from the papers (plain_loop.py).
+"""
 
 import plain_loop
 import pytest

@@ -105,7 +105,9 @@ def test_adam_takes_the_average_along(implementation):
 
 @pytest.mark.parametrize("implementation", ["reference", "cpu"])
 def test_an_extra_step_is_a_step_that_the_average_skips(implementation):
-    """A penalty with an update of its own: Adam's moments and powers go on, the average follows the next ordinary step."""
+    """A penalty with an update of its own: Adam's moments and powers go on, the average follows the
+    next ordinary step.
+    """
     if implementation == "cpu" and registry.native_problem("cpu"):
         pytest.skip(registry.native_problem("cpu"))
     (parameters, twins), beta = twin_parameters(0), torch.tensor(0.75)
@@ -139,7 +141,9 @@ def test_an_extra_step_of_rmsprop_is_like_any_other():
 
 
 def test_the_correction_of_the_bias_is_right_for_a_beta2_that_changes():
-    """Constant gradients g: the weights of the mean square add up to 1 - beta2_1 * ... * beta2_n, so every step is lr * sign(g)."""
+    """Constant gradients g: the weights of the mean square add up to 1 - beta2_1 * ... * beta2_n,
+    so every step is lr * sign(g).
+    """
     parameter = torch.zeros(2)
     optimizer = Adam([parameter], 0.1, 0.0, 0.9, 1e-12)
     for step, beta2 in enumerate((0.9, 0.95, 0.99, 0.5), 1):
@@ -151,7 +155,17 @@ def test_the_correction_of_the_bias_is_right_for_a_beta2_that_changes():
 def test_the_state_has_the_names_that_checkpoints_keep():
     optimizer = Adam(twin_parameters(0)[0][:2], 1e-2, 0.5, 0.9, 1e-8)
     optimizer.take_average(twin_parameters(1)[0][:2], torch.tensor(0.5))
-    names = ["exp_avg.0", "exp_avg.1", "exp_avg_sq.0", "exp_avg_sq.1", "beta1_power", "beta2_power", "lr", "beta1", "beta2"]
+    names = [
+        "exp_avg.0",
+        "exp_avg.1",
+        "exp_avg_sq.0",
+        "exp_avg_sq.1",
+        "beta1_power",
+        "beta2_power",
+        "lr",
+        "beta1",
+        "beta2",
+    ]
     assert list(optimizer.state()) == names
 
 

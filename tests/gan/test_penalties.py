@@ -1,4 +1,6 @@
-"""Penalties against their closed forms: of critics whose slope is known everywhere, and of matrices worked out by numpy."""
+"""Penalties against their closed forms: of critics whose slope is known everywhere, and of matrices
+worked out by numpy.
+"""
 import math
 
 import numpy as np
@@ -19,14 +21,20 @@ def probe_like(img: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_the_slope_of_a_linear_critic_is_its_weight(shape):
     torch.manual_seed(0)
-    img, weight, bias = torch.randn(shape), torch.randn(shape[1:], requires_grad=True), torch.randn((), requires_grad=True)
+    img, weight, bias = (
+        torch.randn(shape),
+        torch.randn(shape[1:], requires_grad=True),
+        torch.randn((), requires_grad=True),
+    )
     grad_probe = probe_like(img)
     gradient = penalties.input_gradient(((img + grad_probe) * weight).flatten(1).sum(1) + bias, grad_probe)
     torch.testing.assert_close(gradient, weight.detach().expand(shape))
 
     squared, norm = weight.detach().square().sum(), weight.detach().norm()
     torch.testing.assert_close(penalties.squared_norms(gradient), squared.expand(shape[0]))
-    torch.testing.assert_close(penalties.gradient_penalty(gradient), (norm - 1).square().expand(shape[0]), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        penalties.gradient_penalty(gradient), (norm - 1).square().expand(shape[0]), rtol=1e-5, atol=1e-6
+    )
 
     # d |w|^2 / dw = 2 w; d (|w| - 1)^2 / dw = 2 (|w| - 1) w / |w|: there is a graph behind the slope.
     (of_r1,) = torch.autograd.grad(penalties.squared_norms(gradient).mean(), weight, retain_graph=True)
@@ -37,7 +45,9 @@ def test_the_slope_of_a_linear_critic_is_its_weight(shape):
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_the_slope_of_a_quadratic_critic_is_the_image(shape):
-    """D(x) = a |x|^2 / 2: slope a x, R1 a^2 |x|^2, whose derivative by a is 2 a |x|^2; every image has its own."""
+    """D(x) = a |x|^2 / 2: slope a x, R1 a^2 |x|^2, whose derivative by a is 2 a |x|^2; every image
+    has its own.
+    """
     torch.manual_seed(1)
     img, a = torch.randn(shape), torch.tensor(1.7, requires_grad=True)
     grad_probe = probe_like(img)
@@ -45,7 +55,9 @@ def test_the_slope_of_a_quadratic_critic_is_the_image(shape):
     torch.testing.assert_close(gradient, 1.7 * img)
     squared = img.square().flatten(1).sum(1)
     torch.testing.assert_close(penalties.squared_norms(gradient), 1.7**2 * squared)
-    torch.testing.assert_close(penalties.gradient_penalty(gradient), (1.7 * squared.sqrt() - 1).square(), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(
+        penalties.gradient_penalty(gradient), (1.7 * squared.sqrt() - 1).square(), rtol=1e-4, atol=1e-6
+    )
     (by_a,) = torch.autograd.grad(penalties.squared_norms(gradient).sum(), a)
     torch.testing.assert_close(by_a, 2 * 1.7 * squared.sum())
 
@@ -53,7 +65,9 @@ def test_the_slope_of_a_quadratic_critic_is_the_image(shape):
 def test_a_map_of_logits_has_the_slope_of_its_sum():
     img, grad_probe = torch.randn(4, 3), torch.zeros(4, 3, requires_grad=True)
     weights = torch.randn(3, 5)
-    torch.testing.assert_close(penalties.input_gradient((img + grad_probe) @ weights, grad_probe), weights.sum(1).expand(4, 3))
+    torch.testing.assert_close(
+        penalties.input_gradient((img + grad_probe) @ weights, grad_probe), weights.sum(1).expand(4, 3)
+    )
 
 
 def test_the_slope_is_float32_in_whatever_the_critic_computes():
@@ -82,7 +96,9 @@ def test_points_between_real_and_fake():
 
 @pytest.mark.parametrize("num_ws", [1, 3])
 def test_path_lengths_of_a_linear_synthesis(num_ws):
-    """img = sum over layers of A_l w_l: the length is the root of the mean over layers of |A_l^T y|^2, whatever w is."""
+    """img = sum over layers of A_l w_l: the length is the root of the mean over layers of |A_l^T
+    y|^2, whatever w is.
+    """
     torch.manual_seed(2)
     maps, y = torch.randn(num_ws, 12, 5), torch.randn(4, 12)
     ws = torch.randn(4, num_ws, 5, requires_grad=True)
@@ -101,7 +117,10 @@ def test_path_lengths_where_nothing_moves_are_zero_with_a_gradient():
 
 
 @settings(deadline=None, max_examples=20)
-@given(st.lists(st.tuples(st.integers(1, 5), st.integers(1, 4), st.integers(1, 3)), min_size=1, max_size=3), st.integers(0, 100))
+@given(
+    st.lists(st.tuples(st.integers(1, 5), st.integers(1, 4), st.integers(1, 3)), min_size=1, max_size=3),
+    st.integers(0, 100),
+)
 def test_orthogonality_is_numpys(shapes, seed):
     torch.manual_seed(seed)
     weights = [torch.randn(rows, columns, size, size) for rows, columns, size in shapes]

@@ -33,7 +33,11 @@ def counted_by_hand(config: Config, num_steps: int) -> list[tuple[str, ...]]:
         updates_G = (step + 1) % n_critic == 0
         in_one = n_critic == 1 or not loss.fresh_fakes
         phases = (["update"] if in_one else ["D", "G"]) if updates_G else ["D"]
-        if penalty.D_every > 1 and (penalty.r1_gamma or penalty.r2_gamma or penalty.gp_weight) and step % penalty.D_every == 0:
+        if (
+            penalty.D_every > 1
+            and (penalty.r1_gamma or penalty.r2_gamma or penalty.gp_weight)
+            and step % penalty.D_every == 0
+        ):
             phases.append("D_penalty")
         if penalty.pl_weight and updates_G and (step // n_critic) % penalty.G_every == 0:
             phases.append("G_penalty")
@@ -72,4 +76,6 @@ def test_an_intro_of_no_updates_is_none():
 
 @pytest.mark.parametrize("name", ["non_saturating", "relativistic"])
 def test_a_loss_that_compares_takes_a_batch_for_each_network(name):
-    assert batches_per_step(dataclasses.replace(Config(), loss=LossConfig(name))) == (2 if name == "relativistic" else 1)
+    assert batches_per_step(dataclasses.replace(Config(), loss=LossConfig(name))) == (
+        2 if name == "relativistic" else 1
+    )

@@ -50,7 +50,9 @@ def test_between_start_and_end_and_at_the_end_for_ever(start, end, over_kimg, sh
 
 
 def test_a_half_life_halves():
-    """What the average was weighs half after so many thousand images, however many are shown between two updates."""
+    """What the average was weighs half after so many thousand images, however many are shown
+    between two updates.
+    """
     for num_images in (1, 32, 1000):
         assert at(HalfLife(4.0, num_images), 0) ** (4000 / num_images) == pytest.approx(0.5, rel=1e-4)
     assert at(HalfLife(0.0, 32), 12_345) == 0

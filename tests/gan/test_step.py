@@ -1,4 +1,6 @@
-"""The step against a plain loop written with backward() and torch.optim, and the work that it must not do."""
+"""The step against a plain loop written with backward() and torch.optim, and the work that it must
+not do.
+"""
 import copy
 from collections import Counter
 from types import SimpleNamespace
@@ -35,7 +37,9 @@ LOSSES = [
 
 
 class CountOperations(TorchDispatchMode):
-    """How often each operation runs; of convolutions whether they are transposed, and which gradients the backward ones were asked for."""
+    """How often each operation runs; of convolutions whether they are transposed, and which
+    gradients the backward ones were asked for.
+    """
 
     def __init__(self):
         super().__init__()
@@ -62,7 +66,10 @@ def plain_step(G, D, optimizer_G, optimizer_D, config, inputs):
     real_label, fake_label = torch.full((num, 1), 1 - loss.smooth_real), torch.full((num, 1), loss.smooth_fake)
     if inputs.flips is not None:
         swap_real, swap_fake = inputs.flips < loss.flip_labels
-        real_label, fake_label = torch.where(swap_real, fake_label, real_label), torch.where(swap_fake, real_label, fake_label)
+        real_label, fake_label = (
+            torch.where(swap_real, fake_label, real_label),
+            torch.where(swap_fake, real_label, fake_label),
+        )
 
     def noised(img, index):
         return img if inputs.noise is None else img + loss.instance_noise * inputs.noise[index]
@@ -100,7 +107,8 @@ def check_against_plain(config):
         assert statistics["g_loss"] == pytest.approx(g_loss, rel=1e-3, abs=1e-4)
     for ours, theirs in ((state.G, G), (state.D, D)):
         for (name, a), b in zip(ours.state_dict().items(), theirs.state_dict().values(), strict=True):
-            # A gradient of rounding size may turn one Adam step of lr around: almost all elements agree closely, none is further off than that.
+            # A gradient of rounding size may turn one Adam step of lr around: almost all elements
+            # agree closely, none is further off than that.
             assert (a - b).abs().double().mean() < 2e-6 + 1e-4 * b.abs().double().mean(), name
 
 
@@ -154,7 +162,9 @@ def test_real_and_fake_in_one_pass_gives_the_same_update(preset, overrides):
 
 
 def test_batchnorm_sees_real_and_fake_separately():
-    """D's first BatchNorm: its running mean after one step is what two passes and that of G's step leave, not what a mixed batch would."""
+    """D's first BatchNorm: its running mean after one step is what two passes and that of G's step
+    leave, not what a mixed batch would.
+    """
     config = gans.tiny_config("dcgan")
     state = gans.tiny_networks(config)
     batchnorms = [module for module in state.D.modules() if isinstance(module, torch.nn.BatchNorm2d)]
@@ -167,7 +177,9 @@ def test_batchnorm_sees_real_and_fake_separately():
         expected += 0.1 * (batch.mean((0, 2, 3)) - expected)
     torch.testing.assert_close(batchnorms[0].running_mean, expected)
     assert all(module.num_batches_tracked == 3 for module in batchnorms)
-    assert all(module.num_batches_tracked == 1 for module in state.G.modules() if isinstance(module, torch.nn.BatchNorm2d))
+    assert all(
+        module.num_batches_tracked == 1 for module in state.G.modules() if isinstance(module, torch.nn.BatchNorm2d)
+    )
 
 
 def test_halves_of_a_batch_are_compiled_once_and_leave_nothing_behind():
@@ -224,7 +236,10 @@ def test_fresh_fakes_cost_one_more_forward_pass_of_g(native_head):
     state, inputs = gans.tiny_networks(config), gans.random_inputs(config)
     with CountOperations() as operations:
         update(state, gans.FP32, inputs)
-    expected = gans.NO_WASTE | {"convolution transposed": gans.NO_WASTE["convolution transposed"] + 2, "mm": gans.NO_WASTE["mm"] + 1}
+    expected = gans.NO_WASTE | {
+        "convolution transposed": gans.NO_WASTE["convolution transposed"] + 2,
+        "mm": gans.NO_WASTE["mm"] + 1,
+    }
     assert {name: count for name, count in operations.counts.items() if name in expected} == expected
 
 
@@ -238,7 +253,8 @@ def test_totals_are_the_sum_of_the_steps():
 
 @pytest.mark.parametrize("optimizer", ["adam", "rmsprop"])
 def test_the_average_follows_g_inside_the_step(optimizer):
-    config = gans.tiny_config("mlp", optim__name=optimizer, optim__ema_kimg=0.008)  # a half-life of one batch: beta = 0.5
+    # a half-life of one batch: beta = 0.5
+    config = gans.tiny_config("mlp", optim__name=optimizer, optim__ema_kimg=0.008)
     state = gans.tiny_networks(config)
     before = [parameter.clone() for parameter in state.G_ema.parameters()]
     update(state, gans.FP32, gans.random_inputs(config))
@@ -310,7 +326,9 @@ def test_mirrored_real_images():
 
 
 class OnlyOn(TorchDispatchMode):
-    """Raises where a tensor of another device comes into play: memory of the host, which a recording cannot read again."""
+    """Raises where a tensor of another device comes into play: memory of the host, which a
+    recording cannot read again.
+    """
 
     def __init__(self, device_type: str):
         super().__init__()
@@ -318,7 +336,11 @@ class OnlyOn(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         outputs = func(*args, **(kwargs or {}))
-        strangers = [x for x in tree_leaves((args, kwargs, outputs)) if isinstance(x, torch.Tensor) and x.device.type != self.device_type]
+        strangers = [
+            x
+            for x in tree_leaves((args, kwargs, outputs))
+            if isinstance(x, torch.Tensor) and x.device.type != self.device_type
+        ]
         assert not strangers, f"{func} meets {strangers[0]}"
         return outputs
 
@@ -334,8 +356,14 @@ def test_everything_stays_on_the_device(monkeypatch, preset, optimizer, changes)
     signature = inspect_pair.inspect(G, D, config.model.z_dim, config.run.batch_size, gans.CPU)
     state = make_train_state(G, D, config, signature.img_shape, torch.device("meta"), signature.one_pass)
     inputs = gans.random_inputs(config)
-    rows = Window(torch.zeros(20, 16, 16, 1, dtype=torch.uint8, device="meta"), torch.zeros(40, dtype=torch.int64, device="meta"), 8)
-    inputs = type(inputs)(*(None if x is None else x.to("meta") for x in inputs))._replace(mirror=torch.zeros(8, 1, 1, 1, device="meta"))
+    rows = Window(
+        torch.zeros(20, 16, 16, 1, dtype=torch.uint8, device="meta"),
+        torch.zeros(40, dtype=torch.int64, device="meta"),
+        8,
+    )
+    inputs = type(inputs)(*(None if x is None else x.to("meta") for x in inputs))._replace(
+        mirror=torch.zeros(8, 1, 1, 1, device="meta")
+    )
     with OnlyOn("meta"), state.counters.off():
         update(state, gans.FP32, inputs._replace(real_img=rows.read().img))
 
@@ -349,7 +377,9 @@ def test_parameters_that_share_a_gradient_keep_it_in_parts_of_a_batch():
         return step.gradients_of(loss, [first, second]), {"d_loss": loss.detach()}
 
     inputs = StepInputs(z=torch.randn(8, 3, generator=torch.Generator().manual_seed(0)))
-    (whole, statistics), (in_parts, means) = (step._over_parts(SimpleNamespace(num_parts=num), inputs, gradients) for num in (1, 4))
+    (whole, statistics), (in_parts, means) = (
+        step._over_parts(SimpleNamespace(num_parts=num), inputs, gradients) for num in (1, 4)
+    )
     assert whole[0] is whole[1]
     torch.testing.assert_close(in_parts, whole)
     torch.testing.assert_close(means, statistics)

@@ -8,21 +8,31 @@ from triton_tools import CAPABILITIES, compile_launches, run_interpreted
 
 from fastgan.ops.adam_ema import AdamState, adam_ema_reference, after_steps
 
-SHAPES = [(1,), (0, 3), (), (1024,), (3, 683), (2, 3, 4, 4), (1025,)]  # less than a block, none, exactly one, two and one more
+# Less than a block, none, exactly one, two and one more
+SHAPES = [(1,), (0, 3), (), (1024,), (3, 683), (2, 3, 4, 4), (1025,)]
 
 
-def made(shapes, averaged, gradient_dtype=torch.float32, device="cpu", offset=0) -> tuple[list[torch.Tensor], AdamState]:
-    """Gradients and a state; each tensor begins `offset` elements after the beginning of its memory."""
+def made(
+    shapes, averaged, gradient_dtype=torch.float32, device="cpu", offset=0
+) -> tuple[list[torch.Tensor], AdamState]:
+    """Gradients and a state; each tensor begins `offset` elements after the beginning of its
+    memory.
+    """
 
     def tensors(dtype=torch.float32):
         sizes = [torch.Size(shape).numel() for shape in shapes]
-        return [torch.randn(size + offset, device=device).to(dtype)[offset:].view(shape) for size, shape in zip(sizes, shapes, strict=True)]
+        return [
+            torch.randn(size + offset, device=device).to(dtype)[offset:].view(shape)
+            for size, shape in zip(sizes, shapes, strict=True)
+        ]
 
     torch.manual_seed(0)
     exp_avg_sq = [tensor.abs() for tensor in tensors()]
     scalars = [torch.tensor(x, device=device) for x in (0.7, 0.9, 1e-2, 0.5, 0.99)]
     ema_beta = torch.tensor(0.9, device=device) if averaged else None
-    return tensors(gradient_dtype), AdamState(tensors(), tensors(), exp_avg_sq, tensors() if averaged else [], *scalars, ema_beta, 1e-8)
+    return tensors(gradient_dtype), AdamState(
+        tensors(), tensors(), exp_avg_sq, tensors() if averaged else [], *scalars, ema_beta, 1e-8
+    )
 
 
 def launched(gradients: list[torch.Tensor], state: AdamState) -> None:
@@ -33,7 +43,9 @@ def launched(gradients: list[torch.Tensor], state: AdamState) -> None:
 
 def check_three_way(shapes, averaged, dtype):
     gradients, state = made(shapes, averaged, dtype)
-    ours, reference = (after_steps(form, torch.float32, state, [gradients, gradients]) for form in (launched, adam_ema_reference))
+    ours, reference = (
+        after_steps(form, torch.float32, state, [gradients, gradients]) for form in (launched, adam_ema_reference)
+    )
     for name, truth in after_steps(adam_ema_reference, torch.float64, state, [gradients, gradients]).items():
         assert_close_to_truth(ours[name], reference[name], truth)
 

@@ -1,4 +1,6 @@
-"""The Triton kernels of BatchNorm's sums: interpreted beside the reference, and compiled for absent GPUs."""
+"""The Triton kernels of BatchNorm's sums: interpreted beside the reference, and compiled for absent
+GPUs.
+"""
 
 import functools
 import re
@@ -84,7 +86,10 @@ def check_other_plans():
     from fastgan.kernels import batch_norm as kernels
     from fastgan.kernels import last_program
 
-    with mock.patch.multiple(kernels, TILE=64, COLUMNS=4, PROGRAMS=40, FEWEST_STEPS=1), mock.patch.object(last_program, "MOST_RUNS", 2):
+    with (
+        mock.patch.multiple(kernels, TILE=64, COLUMNS=4, PROGRAMS=40, FEWEST_STEPS=1),
+        mock.patch.object(last_program, "MOST_RUNS", 2),
+    ):
         check_statistics((3, 9, 5, 7), 3, torch.float32)
         check_gradient_sums((4, 9, 5, 7), 2, torch.float32, 0.2, True)
 

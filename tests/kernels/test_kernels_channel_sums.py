@@ -1,4 +1,6 @@
-"""The Triton kernel of channel sums: interpreted beside the library's sums, and compiled for absent GPUs."""
+"""The Triton kernel of channel sums: interpreted beside the library's sums, and compiled for absent
+GPUs.
+"""
 
 import re
 from unittest import mock

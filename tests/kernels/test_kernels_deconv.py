@@ -1,4 +1,6 @@
-"""Kernels of the deconvolution: against torch in Triton's interpreter (the functions check_*), compiled for GPUs that are not there, and on a GPU."""
+"""Kernels of the deconvolution: against torch in Triton's interpreter (the functions check_*),
+compiled for GPUs that are not there, and on a GPU.
+"""
 import itertools
 import math
 import re
@@ -14,7 +16,9 @@ pytest.importorskip("triton", reason="triton is not installed")
 from fastgan.kernels import deconv, deconv_tiles  # noqa: E402
 
 ACTIVATIONS = (lambda x: x, F.relu, lambda x: F.leaky_relu(x, 0.1), torch.tanh)
-SIZES = {  # N, C, K, h, w, H - 2h, W - 2w: every odd end, minimal and ragged tiles, and both sides of NARROW, of FLAT and of a step's depth
+# N, C, K, h, w, H - 2h, W - 2w: every odd end, minimal and ragged tiles, and both sides of NARROW,
+# of FLAT and of a step's depth
+SIZES = {
     "minimal": (1, 1, 1, 1, 1, 0, 0),
     "one row": (1, 3, 1, 1, 3, 1, 0),
     "narrow": (2, 5, 4, 3, 2, 0, 1),
@@ -35,7 +39,9 @@ def small_big_weight(sizes, dtype, device="cpu"):
     N, C, K, h, w, odd_h, odd_w = sizes
     random = torch.Generator().manual_seed(0)
     shapes = (N, C, h, w), (N, K, 2 * h + odd_h, 2 * w + odd_w), (C, K, 4, 4)
-    return [torch.randn(s, generator=random).to(device, dtype).contiguous(memory_format=torch.channels_last) for s in shapes]
+    return [
+        torch.randn(s, generator=random).to(device, dtype).contiguous(memory_format=torch.channels_last) for s in shapes
+    ]
 
 
 def bias_of(channels, like):
@@ -53,7 +59,9 @@ def torch_down(big, weight, bias, act):
 
 def torch_weight(small, big):
     weight = small.new_empty(small.shape[1], big.shape[1], 4, 4)
-    return torch.ops.aten.convolution_backward(small, big, weight, None, [2, 2], [1, 1], [1, 1], False, [0, 0], 1, [False, True, False])[1]
+    return torch.ops.aten.convolution_backward(
+        small, big, weight, None, [2, 2], [1, 1], [1, 1], False, [0, 0], 1, [False, True, False]
+    )[1]
 
 
 def doubled(*tensors):
@@ -92,7 +100,9 @@ def check_one_form(sizes):
 
 
 def check_same_with(sizes, constant, value, equal):
-    """Results do not change with "module.constant": to the bit, or up to rounding. float16, for its tiles are the largest."""
+    """Results do not change with "module.constant": to the bit, or up to rounding. float16, for its
+    tiles are the largest.
+    """
     small, big, weight = small_big_weight(sizes, torch.float16)
 
     def results():
@@ -127,17 +137,25 @@ def check_tiles(direction, sizes, every=1):
         {"up": check_up, "down": check_down, "weight": check_weight}[direction](sizes, torch.float16)
         assert deconv_tiles.tile_of(kind) == tile
     assert deconv_tiles.use(kind, tiles[0]._replace(rows=48)) == "no kernel has this tile"
-    assert deconv_tiles.use(kind, tiles[0]._replace(depth=256, rows=256, columns=256)) == "its sums take more registers than there are"
+    assert (
+        deconv_tiles.use(kind, tiles[0]._replace(depth=256, rows=256, columns=256))
+        == "its sums take more registers than there are"
+    )
     assert deconv_tiles.use(kind._replace(kernel="sideways"), tiles[0]) == "there is no such kind of call"
     deconv_tiles.forget()
     assert deconv_tiles.tile_of(kind) == tiles[0]
 
 
 def check_activation(act):
-    """Of zeros and a bias, what comes out is the activation of the bias: exact but for tanh, of which few units in the last place are wrong."""
+    """Of zeros and a bias, what comes out is the activation of the bias: exact but for tanh, of
+    which few units in the last place are wrong.
+    """
     near, far = [1e-30, 1e-8, 0.01, 0.0999, 0.1, 0.1001, 0.5], [1.0, 3.0, 20.0, 1e4, math.inf]
     bias = torch.tensor([sign * v for v in near + far for sign in (1, -1)] + [0.0, math.nan])
-    image, weight = torch.zeros(1, 1, 1, 1), torch.zeros(1, len(bias), 4, 4).contiguous(memory_format=torch.channels_last)
+    image, weight = (
+        torch.zeros(1, 1, 1, 1),
+        torch.zeros(1, len(bias), 4, 4).contiguous(memory_format=torch.channels_last),
+    )
     result = deconv.up(image, weight, bias, 2, 2, act, 0.1)
     expected = ACTIVATIONS[act](bias.double())[:, None, None].expand(-1, 2, 2)
     torch.testing.assert_close(result[0].double(), expected, rtol=4e-7, atol=0, equal_nan=True)
@@ -310,7 +328,11 @@ def test_capture_in_a_cuda_graph(layer):
     small, big, weight = small_big_weight((64, *layer, layer[-1], 0, 0), torch.bfloat16, "cuda")
 
     def step():
-        return deconv.up(small, weight, None, *big.shape[2:], 3, 0.0), deconv.down(big, weight, None, 2, 0.2), deconv.weight(small, big)
+        return (
+            deconv.up(small, weight, None, *big.shape[2:], 3, 0.0),
+            deconv.down(big, weight, None, 2, 0.2),
+            deconv.weight(small, big),
+        )
 
     step()  # compiles and loads the kernels
     graph = torch.cuda.CUDAGraph()

@@ -1,4 +1,6 @@
-"""The Triton kernels of the discriminator's end: run by the interpreter against the reference, and compiled for GPUs that are not there."""
+"""The Triton kernels of the discriminator's end: run by the interpreter against the reference, and
+compiled for GPUs that are not there.
+"""
 import pytest
 import torch
 from checking import assert_close_to_truth
@@ -59,7 +61,9 @@ def check_extreme_logits():
         loss, same = kernels.forward(logits, None, None, None, target, 1.0)
         dx, _ = kernels.gradients(logits, None, None, target, 1.0, logits, torch.ones(1).expand(10), None, True, False)
         exact = logits.double()
-        exact_loss = -(target * torch.nn.functional.logsigmoid(exact) + (1 - target) * torch.nn.functional.logsigmoid(-exact))
+        exact_loss = -(
+            target * torch.nn.functional.logsigmoid(exact) + (1 - target) * torch.nn.functional.logsigmoid(-exact)
+        )
         exact_gradient = (1 - target) * exact.sigmoid() - target * (-exact).sigmoid()
         torch.testing.assert_close(same, logits, equal_nan=True)
         torch.testing.assert_close(loss, exact_loss.float(), rtol=5e-6, atol=1e-37, equal_nan=True)
@@ -83,7 +87,11 @@ def launches(rows, features, dtype, with_bias, with_targets):
         return torch.empty(size, dtype=dtype, device="meta")
 
     x = empty(*((rows,) if features is None else (rows, features)), dtype=dtype)
-    weight, bias, targets = None if features is None else empty(features), empty(1) if with_bias else None, empty(rows) if with_targets else None
+    weight, bias, targets = (
+        None if features is None else empty(features),
+        empty(1) if with_bias else None,
+        empty(rows) if with_targets else None,
+    )
     _, logits = kernels.forward(x, weight, bias, targets, 0.9, 0.2)
     if features is not None:
         kernels.gradients(x, weight, targets, 0.9, 0.2, logits, empty(1).expand(rows), None, True, True)
@@ -93,8 +101,14 @@ def launches(rows, features, dtype, with_bias, with_targets):
 @pytest.mark.parametrize("capability", CAPABILITIES)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
 def test_compiles_for_gpus_that_are_not_there(capability, dtype):
-    for rows, features, with_bias, with_targets in ((64, 8192, False, False), (128, 256, True, True), (65_536, None, False, False)):
-        compiled = compile_launches(lambda size=(rows, features, dtype, with_bias, with_targets): launches(*size), capability)
+    for rows, features, with_bias, with_targets in (
+        (64, 8192, False, False),
+        (128, 256, True, True),
+        (65_536, None, False, False),
+    ):
+        compiled = compile_launches(
+            lambda size=(rows, features, dtype, with_bias, with_targets): launches(*size), capability
+        )
         assert len(compiled) == (2 if features is None else 3)
         for kernel in compiled:
             assert f".target sm_{capability}" in kernel.asm["ptx"]

@@ -43,7 +43,9 @@ def check_product_of_bfloat16():
     z = torch.empty_like(x)
     _product_kernel[(1,)](x, y, z)
     assert torch.equal(z, (x.double() @ y.double()).bfloat16())
-    ties_and_extremes = torch.tensor([1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-8 + 2**-20, -3e38, 1e-40, float("inf"), float("nan"), 0.0])
+    ties_and_extremes = torch.tensor(
+        [1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-8 + 2**-20, -3e38, 1e-40, float("inf"), float("nan"), 0.0]
+    )
     _cast_kernel[(1,)](ties_and_extremes, z)
     assert torch.allclose(z.flatten()[:8], ties_and_extremes.bfloat16(), rtol=0, atol=0, equal_nan=True)
 
@@ -76,7 +78,9 @@ def check_that_crashes():
 
 @pytest.mark.parametrize("capability", CAPABILITIES)
 def test_compiles_for_a_gpu_that_is_not_there(capability):
-    kernel = compile_for(_double_kernel, {"x": "*fp32", "y": "*fp32", "size": "i32"}, {"BLOCK": 256}, capability, num_warps=2)
+    kernel = compile_for(
+        _double_kernel, {"x": "*fp32", "y": "*fp32", "size": "i32"}, {"BLOCK": 256}, capability, num_warps=2
+    )
     assert f".target sm_{capability}" in kernel.asm["ptx"]
     assert kernel.asm["cubin"].startswith(b"\x7fELF")
     assert ".maxntid 64" in kernel.asm["ptx"].replace(".reqntid", ".maxntid")
@@ -91,7 +95,10 @@ def test_promised_alignment_makes_loads_wide():
 
 @pytest.mark.parametrize("capability", CAPABILITIES)
 def test_compiles_what_a_function_launches(capability):
-    aligned, odd = (compile_launches(lambda size=size: double(torch.empty(size, device="meta")), capability) for size in (4096, 4097))
+    aligned, odd = (
+        compile_launches(lambda size=size: double(torch.empty(size, device="meta")), capability)
+        for size in (4096, 4097)
+    )
     assert len(aligned) == len(odd) == 1
     assert f".target sm_{capability}" in aligned[0].asm["ptx"]
     assert "ld.global.v2" in aligned[0].asm["ptx"]

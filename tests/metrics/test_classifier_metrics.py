@@ -35,7 +35,9 @@ def trained_on(monkeypatch):
 
 def stacked(codes: list[int]) -> torch.Tensor:
     """uint8 [N, 3, 2, 2] of stacked digits as Reader sees them."""
-    return torch.tensor([[code // 100, code // 10 % 10, code % 10] for code in codes], dtype=torch.uint8)[:, :, None, None].expand(-1, -1, 2, 2)
+    return torch.tensor([[code // 100, code // 10 % 10, code % 10] for code in codes], dtype=torch.uint8)[
+        :, :, None, None
+    ].expand(-1, -1, 2, 2)
 
 
 def stacked_set(codes: list[int]) -> ImageSet:

@@ -1,4 +1,6 @@
-"""The evaluator as a training uses it: numbers by their names, real images looked at once, sentences about what the numbers mean."""
+"""The evaluator as a training uses it: numbers by their names, real images looked at once,
+sentences about what the numbers mean.
+"""
 import pytest
 import torch
 
@@ -29,7 +31,9 @@ def state(monkeypatch, tmp_path):
     """The networks that evaluators have opened, in order."""
     monkeypatch.setenv("FASTGAN_CACHE", str(tmp_path))
     opened = []
-    monkeypatch.setattr(evaluator, "open_features", lambda name, real, device, progress: opened.append(Pixels(name)) or opened[-1])
+    monkeypatch.setattr(
+        evaluator, "open_features", lambda name, real, device, progress: opened.append(Pixels(name)) or opened[-1]
+    )
     return opened
 
 
@@ -73,11 +77,19 @@ def test_every_metric_is_that_of_its_own_file(state):
         return running
     fake = features(images(50, 1, 200), 50)
     assert numbers["fid50"] == pytest.approx(frechet_distance(target(moments(spread(50))), moments(fake)), rel=1e-6)
-    assert numbers["fid30_full"] == pytest.approx(frechet_distance(target(moments(spread(60))), moments(fake[:30])), rel=1e-6)
+    assert numbers["fid30_full"] == pytest.approx(
+        frechet_distance(target(moments(spread(60))), moments(fake[:30])), rel=1e-6
+    )
     assert numbers["kid40"] == pytest.approx(kid.kernel_distance(spread(40), fake[:40]), abs=1e-6)
-    assert numbers["precision40"] == precision_recall.precision(spread(40), precision_recall.squared_radii(spread(40), 3), fake[:40])
-    assert numbers["recall40"] == precision_recall.precision(fake[:40], precision_recall.squared_radii(fake[:40], 3), spread(40))
-    density, coverage = precision_recall.density_and_coverage(spread(30), precision_recall.squared_radii(spread(30), 5), fake[:30], 5)
+    assert numbers["precision40"] == precision_recall.precision(
+        spread(40), precision_recall.squared_radii(spread(40), 3), fake[:40]
+    )
+    assert numbers["recall40"] == precision_recall.precision(
+        fake[:40], precision_recall.squared_radii(fake[:40], 3), spread(40)
+    )
+    density, coverage = precision_recall.density_and_coverage(
+        spread(30), precision_recall.squared_radii(spread(30), 5), fake[:30], 5
+    )
     assert (numbers["density30"], numbers["coverage30"]) == (density, coverage)
 
 
@@ -108,7 +120,9 @@ def test_other_networks_have_other_names(state):
     measuring = Evaluator(image_set(), "fid20,kid20,pr20,dc20", features="small")
     assert list(measuring.evaluate(Playing(images(20, 1)))) == [
         "fd_small_20", "kd_small_20", "precision_small_20", "recall_small_20", "density_small_20", "coverage_small_20"]  # fmt: skip
-    assert measuring.notes == ("small is not the Inception network of FID: its numbers compare generators with each other, not with papers",)
+    assert measuring.notes == (
+        "small is not the Inception network of FID: its numbers compare generators with each other, not with papers",
+    )
 
 
 @pytest.mark.parametrize(("asked", "num_real", "words"), [

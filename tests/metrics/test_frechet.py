@@ -1,4 +1,6 @@
-"""The Frechet distance against closed forms and scipy, and moments that come in batches against those of all at once."""
+"""The Frechet distance against closed forms and scipy, and moments that come in batches against
+those of all at once.
+"""
 import numpy as np
 import pytest
 import torch
@@ -65,7 +67,8 @@ def test_it_is_what_the_root_of_the_product_gives(num_x, num_y):
     linalg = pytest.importorskip("scipy.linalg")
     x, y = correlated(num_x, 32, 6), correlated(num_y, 32, 7)
     cov_x, cov_y = (np.cov(features.double().numpy().T) for features in (x, y))
-    if min(num_x, num_y) <= 32:  # scipy's root of a singular product is off: the papers' code adds this to the diagonals then
+    # Scipy's root of a singular product is off: the papers' code adds this to the diagonals then
+    if min(num_x, num_y) <= 32:
         cov_x, cov_y = (covariance + 1e-6 * np.eye(32) for covariance in (cov_x, cov_y))
     between = (x.double().mean(0) - y.double().mean(0)).square().sum().item()
     expected = between + np.trace(cov_x + cov_y - 2 * linalg.sqrtm(cov_x @ cov_y).real)

@@ -37,7 +37,14 @@ class Judge:
 
 
 def test_each_metric_has_its_first_images():
-    metrics = [Metric("fid", 5), Metric("fid", 9), Metric("kid", 7), Metric("pr", 3), Metric("accuracy", 4), Metric("modes", 20)]
+    metrics = [
+        Metric("fid", 5),
+        Metric("fid", 9),
+        Metric("kid", 7),
+        Metric("pr", 3),
+        Metric("accuracy", 4),
+        Metric("modes", 20),
+    ]
     network, judges = Network(), {"accuracy": Judge(), "modes": Judge()}
     generated, images = Generated(metrics, network, judges, CPU), torch.arange(20, dtype=torch.uint8).view(20, 1, 1, 1)
     for part in images.split(portions(metrics, 4)):

@@ -1,4 +1,6 @@
-"""The kernel distance against its definition, its lack of bias, and the average over subsets that the papers take."""
+"""The kernel distance against its definition, its lack of bias, and the average over subsets that
+the papers take.
+"""
 import pytest
 import torch
 
@@ -12,7 +14,12 @@ def features(num: int, seed: int, shift: float = 0.0) -> torch.Tensor:
 
 def by_definition(x: torch.Tensor, y: torch.Tensor) -> float:
     def mean(a, b, skip_equal):
-        pairs = [((u @ v) / 6 + 1) ** 3 for i, u in enumerate(a.double()) for j, v in enumerate(b.double()) if not (skip_equal and i == j)]
+        pairs = [
+            ((u @ v) / 6 + 1) ** 3
+            for i, u in enumerate(a.double())
+            for j, v in enumerate(b.double())
+            if not (skip_equal and i == j)
+        ]
         return torch.stack(pairs).mean().item()
     return mean(x, x, True) + mean(y, y, True) - 2 * mean(x, y, False)
 
@@ -28,7 +35,9 @@ def test_every_pair_counts_once(monkeypatch, rows, num_x, num_y):
 
 
 def test_it_is_unbiased():
-    estimates = torch.tensor([kernel_distance(features(10, 2 * seed), features(10, 2 * seed + 1)) for seed in range(400)])
+    estimates = torch.tensor(
+        [kernel_distance(features(10, 2 * seed), features(10, 2 * seed + 1)) for seed in range(400)]
+    )
     assert abs(estimates.mean()) < 4 * estimates.std() / 20
     assert (estimates < 0).any()
 
@@ -48,4 +57,5 @@ def test_the_average_over_subsets_tends_to_it():
 
 def test_single_precision_is_precise_enough():
     x, y = (torch.rand(1500, 2048, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
-    assert kernel_distance(x, y) == pytest.approx(kernel_distance(x.double(), y.double()), abs=2e-6)  # KIDs are told to 1e-5
+    # KIDs are told to 1e-5
+    assert kernel_distance(x, y) == pytest.approx(kernel_distance(x.double(), y.double()), abs=2e-6)

@@ -60,7 +60,9 @@ def test_modes_beside_the_real_ones():
 def test_the_divergence_of_counts():
     assert kl_divergence(torch.tensor([0, 0]), torch.tensor([0.5, 0.5])) == float("inf")
     assert kl_divergence(torch.tensor([3, 3]), torch.tensor([0.5, 0.5])) == 0
-    assert kl_divergence(torch.tensor([1, 3]), torch.tensor([0.5, 0.5])) == pytest.approx(0.25 * math.log(0.5) + 0.75 * math.log(1.5))
+    assert kl_divergence(torch.tensor([1, 3]), torch.tensor([0.5, 0.5])) == pytest.approx(
+        0.25 * math.log(0.5) + 0.75 * math.log(1.5)
+    )
 
 
 def test_the_share_of_each_class():

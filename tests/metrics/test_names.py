@@ -14,7 +14,9 @@ def test_the_number_of_generated_images_is_part_of_the_name(asked, metric):
     assert metric.label("inception") == asked
 
 
-@pytest.mark.parametrize(("num_real", "named"), [(70_000, "fid50k_full"), (10_000, "fid10k_full"), (4803, "fid4803_full")])
+@pytest.mark.parametrize(
+    ("num_real", "named"), [(70_000, "fid50k_full"), (10_000, "fid10k_full"), (4803, "fid4803_full")]
+)
 def test_a_plain_fid_is_that_of_the_papers_as_far_as_the_set_goes(num_real, named):
     assert parse("fid", num_real)[0].label("inception") == named
 
@@ -30,8 +32,15 @@ def test_lists_keep_their_order_and_name_each_metric_once():
     assert parse(["kid5k", "fid5k"], 10) == metrics
 
 
-@pytest.mark.parametrize(("kind", "prefix", "label"), [
-    ("fid", None, "fd_classifier_5k"), ("kid", None, "kd_classifier_5k"), ("pr", "recall", "recall_classifier_5k"), ("modes", None, "modes5k")])
+@pytest.mark.parametrize(
+    ("kind", "prefix", "label"),
+    [
+        ("fid", None, "fd_classifier_5k"),
+        ("kid", None, "kd_classifier_5k"),
+        ("pr", "recall", "recall_classifier_5k"),
+        ("modes", None, "modes5k"),
+    ],
+)
 def test_only_inception_gives_the_names_of_the_papers(kind, prefix, label):
     assert Metric(kind, 5000).label("classifier", prefix) == label
 
@@ -40,7 +49,9 @@ def test_other_networks_keep_the_full_set_in_the_name():
     assert Metric("fid", 5000, full=True).label("efficientnet_lite0") == "fd_efficientnet_lite0_5k_full"
 
 
-@pytest.mark.parametrize("asked", ["", ",", "fid5m", "FID5k", "is5k", "kid5k_full", "fid_full", "fid1", "kid0k", "fid-5"])
+@pytest.mark.parametrize(
+    "asked", ["", ",", "fid5m", "FID5k", "is5k", "kid5k_full", "fid_full", "fid1", "kid0k", "fid-5"]
+)
 def test_what_is_no_metric_is_named(asked):
     with pytest.raises(UserError, match="give some of fid|needs at least 2"):
         parse(asked, 100)

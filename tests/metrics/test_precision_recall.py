@@ -1,4 +1,6 @@
-"""Precision, recall, density and coverage against points whose neighbours can be counted by hand, and against their definitions."""
+"""Precision, recall, density and coverage against points whose neighbours can be counted by hand,
+and against their definitions.
+"""
 import pytest
 import torch
 
@@ -56,7 +58,9 @@ def test_by_definition():
     inside = torch.cdist(y.double(), x.double()) <= radii
     ours = squared_radii(x, 3)
     assert precision(x, ours, y) == inside.any(1).double().mean()
-    assert density_and_coverage(x, ours, y, 3) == pytest.approx((inside.sum().item() / (3 * 17), inside.any(0).double().mean().item()))
+    assert density_and_coverage(x, ours, y, 3) == pytest.approx(
+        (inside.sum().item() / (3 * 17), inside.any(0).double().mean().item())
+    )
 
 
 def test_distances_far_from_0_are_not_lost():

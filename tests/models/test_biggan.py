@@ -13,7 +13,9 @@ C_DIM = 3
 
 
 def make(form: str, c_dim: int = C_DIM, init: str = "normal") -> tuple[Generator, Discriminator]:
-    """G and D of 16x16 images: `shared` as for 128x128, with attention at 8x8, `plain` as for CIFAR-10."""
+    """G and D of 16x16 images: `shared` as for 128x128, with attention at 8x8, `plain` as for
+    CIFAR-10.
+    """
     torch.manual_seed(0)
     attention, shared_dim = (8, 4) if form == "shared" else (0, 0)
     G = Generator(tapered_widths(16, 8), 3, 6, c_dim, shared_dim, attention, init)
@@ -37,7 +39,12 @@ def test_images_and_logits(form, c_dim):
 @forms
 def test_the_class_changes_image_and_logit(form):
     G, D = (network.eval() for network in make(form, init="orthogonal"))
-    z, img, zeros, twos = torch.randn(3, 6), torch.randn(3, 3, 16, 16), torch.zeros(3, dtype=torch.int64), torch.full((3,), 2)
+    z, img, zeros, twos = (
+        torch.randn(3, 6),
+        torch.randn(3, 3, 16, 16),
+        torch.zeros(3, dtype=torch.int64),
+        torch.full((3,), 2),
+    )
     assert (G(z, zeros) - G(z, twos)).abs().max() > 0.01 * G(z, zeros).abs().max()
     assert not torch.equal(D(img, zeros), D(img, twos))
 
@@ -137,7 +144,7 @@ def test_normal_weights():
     assert all(norm.class_gain.weight.std() < 0.03 for norm in norms)
 
 
-# --- self-attention ------------------------------------------------------------------------------------------------------------------------------
+# --- self-attention ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("height", "width"), [(2, 4), (4, 2)])
@@ -146,7 +153,11 @@ def test_attention_is_a_mean_of_values_by_similarity(height, width):
     layer, x = SelfAttention(8), torch.randn(2, 8, height, width)
     assert torch.equal(layer(x), x)
     nn.init.constant_(layer.strength, 0.5)
-    query, key, value = layer.query(x), nn.functional.max_pool2d(layer.key(x), 2), nn.functional.max_pool2d(layer.value(x), 2)
+    query, key, value = (
+        layer.query(x),
+        nn.functional.max_pool2d(layer.key(x), 2),
+        nn.functional.max_pool2d(layer.value(x), 2),
+    )
     similarity = torch.einsum("nchw,ncij->nhwij", query, key)
     weights = torch.softmax(similarity.flatten(3), 3).view_as(similarity)
     expected = x + 0.5 * layer.output(torch.einsum("nhwij,ncij->nchw", weights, value))

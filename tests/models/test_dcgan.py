@@ -51,7 +51,9 @@ def test_numbers_of_parameters_in_closed_form(img_resolution, img_channels):
     expected_G = num_convolution(z_dim, top * ngf) + 2 * top * ngf + num_convolution(ngf, img_channels)
     expected_G += sum(num_convolution(2 * ngf * 2**level, ngf * 2**level) + 2 * ngf * 2**level for level in doublings)
     expected_D = num_convolution(img_channels, ndf) + num_convolution(top * ndf, 1)
-    expected_D += sum(num_convolution(ndf * 2**level, 2 * ndf * 2**level) + 2 * 2 * ndf * 2**level for level in doublings)
+    expected_D += sum(
+        num_convolution(ndf * 2**level, 2 * ndf * 2**level) + 2 * 2 * ndf * 2**level for level in doublings
+    )
     assert num_parameters(Generator(img_resolution, img_channels, z_dim, ngf)) == expected_G
     assert num_parameters(Discriminator(img_resolution, img_channels, ndf)) == expected_D
 
@@ -117,7 +119,7 @@ def test_an_image_of_another_size_is_not_taken():
         Discriminator(32, 1, ndf=2)(torch.randn(2, 1, 16, 16))
 
 
-# --- normalisations ------------------------------------------------------------------------------------------------------------------------------
+# --- normalisations ---------------------------------------------------------------------------------------------------
 
 
 def layers_of(network: nn.Module, kind: type) -> list[nn.Module]:
@@ -131,8 +133,21 @@ def test_one_normalisation_in_the_place_of_batchnorm(norm):
     img = G(torch.randn(2, 5))
     assert img.shape == (2, 3, 32, 32)
     assert D(img).shape == (2,)
-    in_G, in_D = {"batch": (3, 2), "instance": (3, 2), "layer": (3, 2), "none": (0, 0), "spectral": (4, 4), "weight": (4, 4)}[norm]
-    expected = {"batch": BatchNorm2d, "instance": ImageNorm, "layer": ImageNorm, "spectral": Spectral, "weight": WeightNorm}
+    in_G, in_D = {
+        "batch": (3, 2),
+        "instance": (3, 2),
+        "layer": (3, 2),
+        "none": (0, 0),
+        "spectral": (4, 4),
+        "weight": (4, 4),
+    }[norm]
+    expected = {
+        "batch": BatchNorm2d,
+        "instance": ImageNorm,
+        "layer": ImageNorm,
+        "spectral": Spectral,
+        "weight": WeightNorm,
+    }
     for network, num in ((G, in_G), (D, in_D)):
         found = layers_of(network, (nn.BatchNorm2d, ImageNorm, Spectral, WeightNorm))
         assert [type(layer) for layer in found] == num * [expected.get(norm)]
@@ -163,7 +178,7 @@ def test_a_penalty_is_differentiable(norm, conditioning):
     assert all(gradient.isfinite().all() and gradient.any() for gradient in gradients)
 
 
-# --- labels --------------------------------------------------------------------------------------------------------------------------------------
+# --- labels -----------------------------------------------------------------------------------------------------------
 
 
 @conditionings

@@ -56,14 +56,26 @@ def test_any_number_of_images_and_channels(num, img_channels):
 
 
 def test_the_levels_of_the_paper():
-    """At 256 pixels: gates 4 -> 64, 8 -> 128, 16 -> 256 in G and 256 -> 32, 128 -> 16, 64 -> 8 in D, five halvings, a small copy of 128."""
+    """At 256 pixels: gates 4 -> 64, 8 -> 128, 16 -> 256 in G and 256 -> 32, 128 -> 16, 64 -> 8 in
+    D, five halvings, a small copy of 128.
+    """
     with torch.device("meta"):
         G, D = Generator(256, 3), Discriminator(256, 3)
     assert (list(G.levels), list(G.gates)) == (["8", "16", "32", "64", "128", "256"], ["64", "128", "256"])
     assert (list(D.levels), list(D.gates)) == (["128", "64", "32", "16", "8"], ["32", "16", "8"])
     convolutions = [module.layer for module in G.levels.modules() if isinstance(module, Spectral)]
     ways = [(conv.in_channels, conv.out_channels) for conv in convolutions]
-    assert ways == [(1024, 1024), (512, 1024), (512, 512), (256, 256), (128, 256), (128, 256), (128, 128), (64, 128), (64, 64)]
+    assert ways == [
+        (1024, 1024),
+        (512, 1024),
+        (512, 512),
+        (256, 256),
+        (128, 256),
+        (128, 256),
+        (128, 128),
+        (64, 128),
+        (64, 64),
+    ]
     assert sum(isinstance(module, Noise) for module in G.modules()) == 6
 
 
@@ -92,7 +104,10 @@ def test_weights_start_from_normals_of_standard_deviation_0_02():
 
 def test_width_scales_the_channels():
     with torch.device("meta"):
-        for half, full in ((Generator(256, 3, 8, 0.5), Generator(256, 3, 8)), (Discriminator(256, 3, 0.5), Discriminator(256, 3))):
+        for half, full in (
+            (Generator(256, 3, 8, 0.5), Generator(256, 3, 8)),
+            (Discriminator(256, 3, 0.5), Discriminator(256, 3)),
+        ):
             assert num_parameters(half) == pytest.approx(num_parameters(full) / 4, rel=0.05)
 
 
@@ -106,7 +121,9 @@ def test_every_parameter_has_a_gradient(img_resolution):
     judged = D(G(z)).square().sum()
     state = torch.nn.ModuleDict({"G": G, "D": D})
     gradients = torch.autograd.grad(judged + loss.sum(), list(state.parameters()))
-    assert [name for (name, _), gradient in zip(state.named_parameters(), gradients, strict=True) if not gradient.any()] == []
+    assert [
+        name for (name, _), gradient in zip(state.named_parameters(), gradients, strict=True) if not gradient.any()
+    ] == []
 
 
 def test_the_penalty_has_the_right_gradient():
@@ -145,7 +162,9 @@ def test_real_images_are_judged_as_d_judges_them(img_resolution):
 
 
 def test_the_loss_is_the_distance_of_three_pictures():
-    """Against decoders that are replaced by constants: the whole picture twice, and the quadrant of the image that was drawn."""
+    """Against decoders that are replaced by constants: the whole picture twice, and the quadrant of
+    the image that was drawn.
+    """
     _, D, _, _ = make(32)
     img = torch.tensor([[0.5, 0.1], [-0.3, 0.9]]).repeat_interleave(16, 0).repeat_interleave(16, 1).expand(1, 3, 32, 32)
     for decoder, shade in ((D.decode_whole, 0.0), (D.decode_small, 1.0), (D.decode_part, 0.0)):
@@ -157,7 +176,9 @@ def test_the_loss_is_the_distance_of_three_pictures():
 
 def test_each_image_has_its_own_quadrant():
     x = torch.arange(4.0).view(1, 1, 2, 2).expand(4, 3, 2, 2)
-    is_top, is_left = (torch.tensor(which).view(4, 1, 1, 1) for which in ([True, True, False, False], [True, False, True, False]))
+    is_top, is_left = (
+        torch.tensor(which).view(4, 1, 1, 1) for which in ([True, True, False, False], [True, False, True, False])
+    )
     assert torch.equal(_quadrant(x, is_top, is_left), torch.arange(4.0).view(4, 1, 1, 1).expand(4, 3, 1, 1))
 
 

@@ -135,12 +135,16 @@ def test_the_class_changes_images_and_logits():
 
 
 def test_the_sizes_of_the_conditional_recipe():
-    """28x28 digits of ten classes: an embedding of 10 beside z and pixels; BatchNorm behind all maps of G but the first and the last."""
+    """28x28 digits of ten classes: an embedding of 10 beside z and pixels; BatchNorm behind all
+    maps of G but the first and the last.
+    """
     G, D = ConditionalGenerator((1, 28, 28), 100, 10), ConditionalDiscriminator((1, 28, 28), 10)
     norms = [module for module in G.modules() if isinstance(module, nn.BatchNorm1d)]
     assert [norm.num_features for norm in norms] == [256, 512, 1024]
     assert all(norm.eps == 1e-5 for norm in norms)
-    assert sum(p.numel() for p in G.parameters()) == 100 + num_parameters(110, 128, 256, 512, 1024, 784) + 2 * (256 + 512 + 1024)
+    assert sum(p.numel() for p in G.parameters()) == 100 + num_parameters(110, 128, 256, 512, 1024, 784) + 2 * (
+        256 + 512 + 1024
+    )
     assert sum(p.numel() for p in D.parameters()) == 100 + num_parameters(794, 512, 512, 512, 1)
     assert [module.p for module in D.modules() if isinstance(module, nn.Dropout)] == [0.4, 0.4]
 

@@ -126,9 +126,19 @@ def test_weights_start_from_fix_up():
         check_normal(block.expand.weight, gain * block.expand.in_channels**-0.5)
         check_normal(block.mix.weight, gain * (9 * 16) ** -0.5)  # 16 channels in a group
         assert not any(parameter.any() for parameter in (block.contract.weight, block.expand_bias, block.mix_bias))
-    for weight, std in ((G.weigh.weight, 0.1), (G.basis, 1), (G.embedding.weight, 10**-0.5), (G.to_image.weight, 48**-0.5)):
+    for weight, std in (
+        (G.weigh.weight, 0.1),
+        (G.basis, 1),
+        (G.embedding.weight, 10**-0.5),
+        (G.to_image.weight, 48**-0.5),
+    ):
         check_normal(weight, std)
-    for weight, std in ((D.basis, 1 / 4), (D.judge.weight, 1 / 8), (D.embedding.weight, (60 * 10) ** -0.5), (D.from_image.weight, 3**-0.5)):
+    for weight, std in (
+        (D.basis, 1 / 4),
+        (D.judge.weight, 1 / 8),
+        (D.embedding.weight, (60 * 10) ** -0.5),
+        (D.from_image.weight, 3**-0.5),
+    ):
         check_normal(weight, std)
     for network, fan_in in ((G, 64), (D, 48)):
         check_normal(network.transitions[0].weight, fan_in**-0.5)
@@ -141,11 +151,14 @@ def check_normal(weight: torch.Tensor, std: float) -> None:
 
 
 def test_numbers_of_parameters_in_closed_form():
-    """The CIFAR-10 form, and the one for 256 pixels, whose fine stages are narrower; never in memory."""
+    """The CIFAR-10 form, and the one for 256 pixels, whose fine stages are narrower; never in
+    memory.
+    """
     with torch.device("meta"):
         for widths, cardinalities in (((768,) * 4, (96,) * 4), ((768,) * 4 + (384, 192, 96), (96,) * 4 + (48, 24, 12))):
             stages = widths, cardinalities, (2,) * len(widths)
-            blocks = sum(2 * (4 * w * w + 9 * 2 * w * 16 + 4 * w) for w in widths)  # two 1x1, 3x3 in groups of 16 channels, two biases
+            # two 1x1, 3x3 in groups of 16 channels, two biases
+            blocks = sum(2 * (4 * w * w + 9 * 2 * w * 16 + 4 * w) for w in widths)
             transitions = sum(a * b for a, b in zip(widths[:-1], widths[1:], strict=True) if a != b)
             shared = blocks + transitions + 16 * 768 + 3 * widths[-1]
             assert num_parameters(Generator(3, 64, *stages)) == shared + 64 * 768
@@ -181,7 +194,9 @@ def test_upsampling_keeps_pixels_and_puts_means_between(shape):
 
 @pytest.mark.parametrize("shape", [(2, 3, 4, 6), (1, 1, 2, 2), (1, 5, 2, 8)])
 def test_downsampling_is_a_quarter_of_what_undoes_upsampling(shape):
-    """<up(x), y> = 4 <x, down(y)>: the two filters are each other's transpose, up to their sums, which are 4 and 1."""
+    """<up(x), y> = 4 <x, down(y)>: the two filters are each other's transpose, up to their sums,
+    which are 4 and 1.
+    """
     torch.manual_seed(0)
     y = torch.randn(shape)
     x = torch.randn(*shape[:2], shape[2] // 2, shape[3] // 2)
@@ -196,7 +211,8 @@ def test_resampling_in_bf16_keeps_dtype_and_format_and_rounds_once(resample):
         y = resample(x)
     assert y.dtype == torch.bfloat16
     assert y.is_contiguous(memory_format=torch.channels_last)
-    torch.testing.assert_close(y, resample(x.double()).bfloat16(), rtol=0.008, atol=1e-6)  # half a step of bf16, and float32 on its edge
+    # Half a step of bf16, and float32 on its edge
+    torch.testing.assert_close(y, resample(x.double()).bfloat16(), rtol=0.008, atol=1e-6)
 
 
 @pytest.mark.parametrize("resample", [upsample, downsample])
@@ -206,7 +222,11 @@ def test_resampling_has_gradients_of_both_orders(resample):
 
 @pytest.mark.parametrize(
     ("stages", "problem"),
-    [(((8, 8), (2,), (1, 1)), "for every stage"), (((), (), ()), "for every stage"), (((8, 6), (2, 5), (1, 1)), "cardinality 5 must divide 12")],
+    [
+        (((8, 8), (2,), (1, 1)), "for every stage"),
+        (((), (), ()), "for every stage"),
+        (((8, 6), (2, 5), (1, 1)), "cardinality 5 must divide 12"),
+    ],
 )
 def test_stages_that_do_not_fit_are_refused(stages, problem):
     for make_network in (lambda: Generator(3, 5, *stages), lambda: Discriminator(3, *stages)):

@@ -13,9 +13,19 @@ C_DIM = 3
 PAIRS = {
     "wgan-gp": (lambda: Generator(flat_widths(16, 6), z_dim=5), lambda: Discriminator((4, 4, 4), 2), False, 16),
     "wgan-gp 32": (lambda: Generator(flat_widths(32, 4), 1, 5), lambda: Discriminator((4,) * 4, 2, 1), False, 32),
-    "wgan-gp 64": (lambda: Generator(tapered_widths(64, 2, 8), z_dim=5), lambda: StemDiscriminator(tapered_widths(64, 2, 8)[::-1]), False, 64),
+    "wgan-gp 64": (
+        lambda: Generator(tapered_widths(64, 2, 8), z_dim=5),
+        lambda: StemDiscriminator(tapered_widths(64, 2, 8)[::-1]),
+        False,
+        64,
+    ),
     "wgan-gp conv": (lambda: ConvGenerator(16, 3, 5, 4), lambda: ConvDiscriminator(16, 3, 4), False, 16),
-    "sngan": (lambda: Generator(flat_widths(16, 6), z_dim=5), lambda: Discriminator((4, 4), 2, norm="spectral", pool="sum"), False, 16),
+    "sngan": (
+        lambda: Generator(flat_widths(16, 6), z_dim=5),
+        lambda: Discriminator((4, 4), 2, norm="spectral", pool="sum"),
+        False,
+        16,
+    ),
     "sngan 128": (
         lambda: Generator(tapered_widths(128, 2), z_dim=5),
         lambda: Discriminator((2, 4, 8, 16, 32, 32), 5, norm="spectral", pool="sum"),
@@ -36,7 +46,9 @@ PAIRS = {
     ),
 }
 pairs = pytest.mark.parametrize("name", PAIRS)
-small_pairs = pytest.mark.parametrize("name", [name for name, (*_, img_resolution) in PAIRS.items() if img_resolution == 16])
+small_pairs = pytest.mark.parametrize(
+    "name", [name for name, (*_, img_resolution) in PAIRS.items() if img_resolution == 16]
+)
 
 
 def make(name: str, num: int = 3) -> tuple:
@@ -45,7 +57,9 @@ def make(name: str, num: int = 3) -> tuple:
     make_G, make_D, knows_classes, img_resolution = PAIRS[name]
     G, D, z = make_G(), make_D(), torch.randn(num, 5)
     c = torch.tensor([0, 2, 1, 2])[:num] if knows_classes else None
-    img_channels = [module for module in G.modules() if isinstance(module, nn.Conv2d | nn.ConvTranspose2d)][-1].out_channels
+    img_channels = [module for module in G.modules() if isinstance(module, nn.Conv2d | nn.ConvTranspose2d)][
+        -1
+    ].out_channels
     return G, D, z, c, torch.randn(num, img_channels, img_resolution, img_resolution)
 
 
@@ -119,11 +133,15 @@ def test_numbers_of_parameters_in_closed_form():
     widths = tapered_widths(64, 8, 8)
     assert widths == (64, 64, 32, 16, 8)
     expected_G = 5 * 1024 + 1024 + 2 * 8 + conv(8, 3)
-    expected_G += sum(2 * a + conv(a, b) + 2 * b + conv(b, b) + conv(a, b, 1) for a, b in zip(widths[:-1], widths[1:], strict=True))
+    expected_G += sum(
+        2 * a + conv(a, b) + 2 * b + conv(b, b) + conv(a, b, 1) for a, b in zip(widths[:-1], widths[1:], strict=True)
+    )
     assert num_parameters(Generator(widths, z_dim=5)) == expected_G
     widths = widths[::-1]
     expected_D = conv(3, 8) + 16 * 64 + 1
-    expected_D += sum(2 * a + conv(a, a) + 2 * a + conv(a, b) + conv(a, b, 1) for a, b in zip(widths[:-1], widths[1:], strict=True))
+    expected_D += sum(
+        2 * a + conv(a, a) + 2 * a + conv(a, b) + conv(a, b, 1) for a, b in zip(widths[:-1], widths[1:], strict=True)
+    )
     assert num_parameters(StemDiscriminator(widths)) == expected_D
     expected_D = 75 * 4 + 4 + 25 * 4 * 8 + 8 + 25 * 8 * 16 + 16 + 256 + 1
     assert num_parameters(ConvDiscriminator(32, 3, 4)) == expected_D
@@ -132,7 +150,9 @@ def test_numbers_of_parameters_in_closed_form():
 def test_every_weight_of_sngans_d_is_spectrally_normalised():
     D = Discriminator((4, 6), 2, norm="spectral", c_dim=C_DIM)
     wrapped = [module.layer for module in D.modules() if isinstance(module, Spectral)]
-    assert [parameter.shape for parameter in D.parameters() if parameter.ndim > 1] == [layer.weight.shape for layer in wrapped]
+    assert [parameter.shape for parameter in D.parameters() if parameter.ndim > 1] == [
+        layer.weight.shape for layer in wrapped
+    ]
     assert D.head.linear.layer.bias is None
 
 
@@ -149,7 +169,7 @@ def test_sum_and_mean_of_the_features():
     torch.testing.assert_close(D(img), 16 * mean)
 
 
-# --- blocks --------------------------------------------------------------------------------------------------------------------------------------
+# --- blocks -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_block_up_is_what_the_papers_compute():
@@ -193,7 +213,7 @@ def test_a_small_image_has_the_features_in_order():
     assert img.is_contiguous(memory_format=torch.channels_last)
 
 
-# --- initialisation ------------------------------------------------------------------------------------------------------------------------------
+# --- initialisation ---------------------------------------------------------------------------------------------------
 
 
 def check_uniform(weight: torch.Tensor, variance: float) -> None:

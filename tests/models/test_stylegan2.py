@@ -1,4 +1,6 @@
-"""StyleGAN2's networks: sizes, styles, classes, and the two penalties that differentiate them twice."""
+"""StyleGAN2's networks: sizes, styles, classes, and the two penalties that differentiate them
+twice.
+"""
 import pytest
 import torch
 
@@ -35,13 +37,17 @@ def num_parameters(network: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def r1_gradients(D: Discriminator, img: torch.Tensor, grad_probe: torch.Tensor, c: torch.Tensor | None) -> list[torch.Tensor]:
+def r1_gradients(
+    D: Discriminator, img: torch.Tensor, grad_probe: torch.Tensor, c: torch.Tensor | None
+) -> list[torch.Tensor]:
     """The gradient of R1 with respect to D's parameters."""
     (slope,) = torch.autograd.grad(D(img + grad_probe, c).sum(), grad_probe, create_graph=True)
     return gradients_of(slope.square().sum((1, 2, 3)).mean(), D)
 
 
-def path_length_gradients(G: Generator, z: torch.Tensor, c: torch.Tensor | None, noise: torch.Tensor) -> list[torch.Tensor]:
+def path_length_gradients(
+    G: Generator, z: torch.Tensor, c: torch.Tensor | None, noise: torch.Tensor
+) -> list[torch.Tensor]:
     """The gradient of the path length penalty with respect to G's parameters."""
     ws = G.mapping(z, c)
     (slope,) = torch.autograd.grad((G.synthesis(ws) * noise).sum(), ws, create_graph=True)
@@ -56,7 +62,10 @@ def gradients_of(loss: torch.Tensor, network: torch.nn.Module) -> list[torch.Ten
 @pytest.mark.parametrize("architecture", ["resnet", "orig"])
 def test_sizes(img_resolution, architecture):
     sizes = {"channel_base": 256, "channel_max": 8}
-    G, D = Generator(img_resolution, 1, 6, 5, mapping_layers=2, **sizes), Discriminator(img_resolution, 1, architecture=architecture, **sizes)
+    G, D = (
+        Generator(img_resolution, 1, 6, 5, mapping_layers=2, **sizes),
+        Discriminator(img_resolution, 1, architecture=architecture, **sizes),
+    )
     img = G(torch.randn(2, 6))
     assert img.shape == (2, 1, img_resolution, img_resolution)
     assert img.dtype == torch.float32
@@ -67,7 +76,9 @@ def test_sizes(img_resolution, architecture):
 
 
 def test_the_sizes_of_the_paper_at_256():
-    """24.8 and 24.0 million parameters: 512 channels up to 32x32, then half as many at every doubling."""
+    """24.8 and 24.0 million parameters: 512 channels up to 32x32, then half as many at every
+    doubling.
+    """
     with torch.device("meta"):
         G, D = Generator(256, 3), Discriminator(256, 3)
     assert num_parameters(G) == 24_767_458
@@ -86,10 +97,14 @@ def test_numbers_of_parameters_in_closed_form():
     def styled(fan_in, fan_out):
         return 9 * fan_in * fan_out + fan_out + 1 + affine(fan_in)
 
-    expected = z * w + w + w * w + w + 16 * wide + 3 * styled(wide, wide) + styled(wide, narrow) + styled(narrow, narrow)
+    expected = (
+        z * w + w + w * w + w + 16 * wide + 3 * styled(wide, wide) + styled(wide, narrow) + styled(narrow, narrow)
+    )
     expected += sum(img * width + img + affine(width) for width in (wide, wide, narrow))
     assert num_parameters(tiny_G()) == expected
-    plain = img * narrow + narrow + 9 * narrow * narrow + narrow + 9 * narrow * wide + wide + 2 * (9 * wide * wide + wide)
+    plain = (
+        img * narrow + narrow + 9 * narrow * narrow + narrow + 9 * narrow * wide + wide + 2 * (9 * wide * wide + wide)
+    )
     plain += 9 * (wide + 1) * wide + wide + 16 * wide * wide + wide + wide + 1
     assert num_parameters(tiny_D(architecture="orig")) == plain
     assert num_parameters(tiny_D()) == plain + narrow * wide + wide * wide
@@ -113,7 +128,10 @@ def test_initial_values():
     assert G.mapping(torch.randn(8, 64)).std() > 0.1
 
 
-@pytest.mark.parametrize(("img_resolution", "channel_base", "words"), [(4, 64, "8, 16, 32"), (100, 512, "8, 16, 32"), (64, 32, "channel_base")])
+@pytest.mark.parametrize(
+    ("img_resolution", "channel_base", "words"),
+    [(4, 64, "8, 16, 32"), (100, 512, "8, 16, 32"), (64, 32, "channel_base")],
+)
 def test_other_sizes_are_refused(img_resolution, channel_base, words):
     for network in (Generator, Discriminator):
         with pytest.raises(UserError, match=words):
@@ -246,11 +264,15 @@ def test_penalties_in_fp32_are_those_of_float64(c_dim, memory_format):
         G.to(dtype)
         D.to(dtype)
         grad_probe = torch.zeros_like(img, dtype=dtype).requires_grad_()
-        return r1_gradients(D, img.to(dtype), grad_probe, c), path_length_gradients(G, z.to(dtype), c, img.to(dtype) / 16)
+        return r1_gradients(D, img.to(dtype), grad_probe, c), path_length_gradients(
+            G, z.to(dtype), c, img.to(dtype) / 16
+        )
 
     for ours, truth in zip(both(torch.float32), both(torch.float64), strict=True):
         for grad, expected in zip(ours, truth, strict=True):
-            torch.testing.assert_close(grad.double(), expected, rtol=1e-3, atol=1e-4 * expected.abs().max().item() + 1e-7)
+            torch.testing.assert_close(
+                grad.double(), expected, rtol=1e-3, atol=1e-4 * expected.abs().max().item() + 1e-7
+            )
         # All but biases that shift a logit or an image, which no slope sees.
         assert sum(not grad.any() for grad in truth) <= 8
 

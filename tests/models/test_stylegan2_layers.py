@@ -6,7 +6,15 @@ import torch
 import torch.nn.functional as F
 from checking import check_gradients
 
-from fastgan.models.stylegan2_layers import EqualConv, EqualLinear, MinibatchStd, StyledConv, ToImage, largest_divisor, normalised
+from fastgan.models.stylegan2_layers import (
+    EqualConv,
+    EqualLinear,
+    MinibatchStd,
+    StyledConv,
+    ToImage,
+    largest_divisor,
+    normalised,
+)
 from fastgan.models.stylegan2_styles import modulations
 from fastgan.ops.upfirdn2d import downsample2d, filter2d
 
@@ -68,7 +76,9 @@ def test_scaling_input_and_result_is_scaling_the_weights(up, num, memory_format)
 
 @pytest.mark.parametrize("up", [False, True])
 def test_demodulation_takes_the_size_of_a_style_away(up):
-    """Twice the style, the same image: at the start the affine's bias is 1, so the style itself is scaled here."""
+    """Twice the style, the same image: at the start the affine's bias is 1, so the style itself is
+    scaled here.
+    """
     conv = StyledConv(4, 3, 5, 8 if up else 4, up)
     x, w = torch.randn(2, 4, 4, 4), torch.randn(2, 5)
     y = styled(conv, x, w)
@@ -85,7 +95,9 @@ def test_both_orders_of_the_gradient_of_a_modulated_convolution(up):
 
     def function(x, w, *parameters):
         own = dict(zip(names, parameters, strict=True))
-        return torch.func.functional_call(Styled(conv.eval()), {f"conv.{name}": each for name, each in own.items()}, (x, w))
+        return torch.func.functional_call(
+            Styled(conv.eval()), {f"conv.{name}": each for name, each in own.items()}, (x, w)
+        )
 
     parameters = [parameter.detach() + 0.1 for parameter in conv.parameters()]
     check_gradients(function, (torch.randn(2, 2, 2, 2), torch.randn(2, 3), *parameters))
@@ -138,7 +150,8 @@ def test_a_learning_rate_multiplier_multiplies_what_a_step_of_the_optimiser_chan
         torch.manual_seed(3)
         layer, x = EqualLinear(30, 20, lr_multiplier=lr_multiplier), torch.randn(8, 30)
         before = layer(x).detach()
-        optimizer = torch.optim.Adam(layer.parameters(), lr=1e-3)  # its first step is lr for every parameter, whatever the gradient's size
+        # its first step is lr for every parameter, whatever the gradient's size
+        optimizer = torch.optim.Adam(layer.parameters(), lr=1e-3)
         layer(x).square().sum().backward()
         optimizer.step()
         changes.append((layer(x) - before).detach())
@@ -174,7 +187,8 @@ def test_minibatch_std_worked_out_by_hand():
     y = MinibatchStd(2)(x)
     assert y.shape == (4, 3, 1, 1)
     assert torch.equal(y[:, :2], x)
-    torch.testing.assert_close(y[:, 2].flatten(), torch.tensor([0.5, 0.0, 0.5, 0.0]), atol=2e-4, rtol=0)  # 1e-4 = sqrt(eps)
+    # 1e-4 = sqrt(eps)
+    torch.testing.assert_close(y[:, 2].flatten(), torch.tensor([0.5, 0.0, 0.5, 0.0]), atol=2e-4, rtol=0)
 
 
 @pytest.mark.parametrize(("num", "limit"), [(4, 2), (6, 4), (5, 4)])
@@ -184,13 +198,17 @@ def test_minibatch_std_of_parts_takes_each_for_a_batch(num, limit):
     torch.testing.assert_close(one(x), torch.cat([many(part) for part in x.chunk(3)]))
 
 
-@pytest.mark.parametrize(("num", "limit", "size"), [(8, 4, 4), (6, 4, 3), (7, 4, 1), (3, 4, 3), (1, 4, 1), (32, 32, 32)])
+@pytest.mark.parametrize(
+    ("num", "limit", "size"), [(8, 4, 4), (6, 4, 3), (7, 4, 1), (3, 4, 3), (1, 4, 1), (32, 32, 32)]
+)
 def test_groups_have_the_largest_size_that_divides_the_batch(num, limit, size):
     assert largest_divisor(num, limit) == size
     x = torch.randn(num, 3, 2, 2)
     numbers = MinibatchStd(limit)(x)[:, 3, 0, 0]
     assert len(numbers.unique()) == (1 if size == 1 else num // size)  # alone, an image differs from nothing
-    expected = torch.stack([x[group :: num // size].var(0, unbiased=False).add(1e-8).sqrt().mean() for group in range(num // size)])
+    expected = torch.stack(
+        [x[group :: num // size].var(0, unbiased=False).add(1e-8).sqrt().mean() for group in range(num // size)]
+    )
     torch.testing.assert_close(numbers[: num // size], expected)
 
 

@@ -45,7 +45,15 @@ def mlp_D(*last):
 
 
 def conv_D(*last, norm=nn.Identity):
-    return nn.Sequential(nn.Conv2d(1, 4, 4, 2, 1), nn.LeakyReLU(0.2), nn.Conv2d(4, 8, 4, 2, 1), norm(8), nn.LeakyReLU(0.2), nn.Conv2d(8, 1, 4), *last)
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 4, 2, 1),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(4, 8, 4, 2, 1),
+        norm(8),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(8, 1, 4),
+        *last,
+    )
 
 
 def look(G=None, D=None, z_dim=None, batch_size=N):
@@ -53,7 +61,7 @@ def look(G=None, D=None, z_dim=None, batch_size=N):
     return inspect(G or mlp_G(), D or mlp_D(), z_dim, batch_size, CPU)
 
 
-# --- z and the shape of the images ---------------------------------------------------------------------------------------------------------------
+# --- z and the shape of the images ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -84,7 +92,9 @@ def test_a_g_that_asserts_the_shape_of_z_is_asked_again():
 
 
 def test_a_wrong_z_dim_says_what_g_answered():
-    with pytest.raises(UserError, match=r"z neither as \[N, 7\] nor as \[N, 7, 1, 1\] \(is z_dim right\?\).*mat1 and mat2") as caught:
+    with pytest.raises(
+        UserError, match=r"z neither as \[N, 7\] nor as \[N, 7, 1, 1\] \(is z_dim right\?\).*mat1 and mat2"
+    ) as caught:
         look(mlp_G(), z_dim=7)
     assert "\n" not in str(caught.value)
 
@@ -101,7 +111,7 @@ def test_a_lazy_d_is_made_by_looking():
     assert D[1].weight.shape == (1, 256)
 
 
-# --- what is refused -----------------------------------------------------------------------------------------------------------------------------
+# --- what is refused --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -113,9 +123,17 @@ def test_a_lazy_d_is_made_by_looking():
         (None, Forward(lambda self, img: [self.net(img)], net=mlp_D()), "D returns a list; " + SUPPORTED),
         (None, Forward(lambda self, img: (self.net(img), img), net=mlp_D()), "D returns a tuple; " + SUPPORTED),
         (None, Forward(lambda self, img: {"logits": self.net(img)}, net=mlp_D()), "D returns a dict; " + SUPPORTED),
-        (None, Forward(lambda self, img: self.net(img).mean(), net=mlp_D()), "D returns a single number for the whole batch"),
+        (
+            None,
+            Forward(lambda self, img: self.net(img).mean(), net=mlp_D()),
+            "D returns a single number for the whole batch",
+        ),
         (None, Forward(lambda self, img, c: self.net(img), net=mlp_D()), "D does not take G's images [8, 1, 16, 16]"),
-        (None, nn.Sequential(nn.Flatten(), nn.Linear(784, 1)), "D does not take G's images [8, 1, 16, 16]: mat1 and mat2"),
+        (
+            None,
+            nn.Sequential(nn.Flatten(), nn.Linear(784, 1)),
+            "D does not take G's images [8, 1, 16, 16]: mat1 and mat2",
+        ),
         (Forward(lambda self, z: (self.net(z), z), net=mlp_G()), None, "G returns a tuple; " + SUPPORTED),
         (Forward(lambda self, z: {"img": self.net(z)}, net=mlp_G()), None, "G returns a dict; " + SUPPORTED),
         (Forward(lambda self, z, c: self.net(z), net=mlp_G()), None, SUPPORTED),
@@ -140,7 +158,7 @@ def test_frozen_networks_are_refused(which):
     assert look(**state)
 
 
-# --- classes -------------------------------------------------------------------------------------------------------------------------------------
+# --- classes ----------------------------------------------------------------------------------------------------------
 
 C = 3
 
@@ -151,7 +169,9 @@ def class_G(make_condition=lambda c: F.one_hot(c, C).float()):
 
 
 def class_D(make_condition=lambda c: F.one_hot(c, C).float()):
-    return Forward(lambda self, img, c: self.net(torch.cat([img.flatten(1), make_condition(c)], 1)), net=nn.Linear(256 + C, 1))
+    return Forward(
+        lambda self, img, c: self.net(torch.cat([img.flatten(1), make_condition(c)], 1)), net=nn.Linear(256 + C, 1)
+    )
 
 
 def pair_D(end=None):
@@ -161,7 +181,9 @@ def pair_D(end=None):
         h = self.first(img.flatten(1))
         return self.end(self.last(h)), self.classes(h)
 
-    return Forward(forward, first=nn.Linear(256, 8), last=nn.Linear(8, 1), end=end or nn.Identity(), classes=nn.Linear(8, C))
+    return Forward(
+        forward, first=nn.Linear(256, 8), last=nn.Linear(8, 1), end=end or nn.Identity(), classes=nn.Linear(8, C)
+    )
 
 
 def one_hot(c):
@@ -178,14 +200,20 @@ def look_at_classes(G=None, D=None, c_dim=C, classifies=False, z_dim=6, batch_si
 def test_classes_are_numbers_where_both_take_them():
     signature = look_at_classes()
     assert not signature.one_hot
-    assert (signature.z_shape, signature.img_shape, signature.one_pass, signature.num_judged) == ((6,), (1, 16, 16), True, N)
+    assert (signature.z_shape, signature.img_shape, signature.one_pass, signature.num_judged) == (
+        (6,),
+        (1, 16, 16),
+        True,
+        N,
+    )
     embedding = Forward(lambda self, z, c: self.net(z + self.embed(c)), net=mlp_G(), embed=nn.Embedding(C, 6))
     assert not look_at_classes(embedding).one_hot
 
 
 def test_classes_are_one_hot_where_g_takes_no_numbers():
     assert look_at_classes(class_G(one_hot), class_D(one_hot)).one_hot
-    assert look_at_classes(class_G(lambda c: c), class_D(lambda c: c)).one_hot  # numbers [N] do not stand beside z [N, 6]
+    # Numbers [N] do not stand beside z [N, 6]
+    assert look_at_classes(class_G(lambda c: c), class_D(lambda c: c)).one_hot
     maps = Forward(lambda self, z, c: self.net(torch.cat([z, one_hot(c)[:, :, None, None]], 1)),
                    net=nn.Sequential(nn.ConvTranspose2d(6 + C, 8, 4), nn.ConvTranspose2d(8, 1, 4, 4)))  # fmt: skip
     signature = look_at_classes(maps, class_D(one_hot))
@@ -200,7 +228,9 @@ def test_without_classes_nothing_is_given_beside_z_and_images():
 
 @pytest.mark.parametrize("batch_size", [1, 2, N])
 def test_every_number_of_images_gets_classes(batch_size):
-    """Also fewer images than classes, and twice as many for the question whether real and fake may share a pass."""
+    """Also fewer images than classes, and twice as many for the question whether real and fake may
+    share a pass.
+    """
     signature = look_at_classes(batch_size=batch_size)
     assert (signature.num_judged, signature.one_pass) == (batch_size, batch_size > 1)
 
@@ -242,7 +272,7 @@ def test_what_cannot_be_trained_by_classes_is_said_in_a_sentence(state, words):
     assert "\n" not in str(caught.value)
 
 
-# --- no trace ------------------------------------------------------------------------------------------------------------------------------------
+# --- no trace ---------------------------------------------------------------------------------------------------------
 
 
 def traces(*state):
@@ -253,7 +283,13 @@ def traces(*state):
 
 
 def with_state():
-    D = nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Conv2d(1, 4, 4, 4)), nn.BatchNorm2d(4), nn.Dropout(), nn.Flatten(), nn.Linear(64, 1))
+    D = nn.Sequential(
+        nn.utils.parametrizations.spectral_norm(nn.Conv2d(1, 4, 4, 4)),
+        nn.BatchNorm2d(4),
+        nn.Dropout(),
+        nn.Flatten(),
+        nn.Linear(64, 1),
+    )
     G = conv_G()
     G[1].eval()
     return G, D.eval()
@@ -295,7 +331,7 @@ def test_untouched_puts_back_what_was_changed():
     assert_same(before, traces(network))
 
 
-# --- the Sigmoid at the end of D -----------------------------------------------------------------------------------------------------------------
+# --- the Sigmoid at the end of D --------------------------------------------------------------------------------------
 
 
 class NamedSigmoid(nn.Module):
@@ -322,10 +358,14 @@ SIGMOIDS = {
     "nested": lambda: nn.Sequential(nn.Sequential(mlp_D(), nn.Sequential(nn.Sigmoid()))),
     "before a view": lambda: conv_D(nn.Sigmoid(), nn.Flatten(0)),
     "named": NamedSigmoid,
-    "squeezed and converted": lambda: Forward(lambda self, img: self.end(self.net(img)).squeeze(1).to(torch.float64), net=mlp_D(), end=nn.Sigmoid()),
+    "squeezed and converted": lambda: Forward(
+        lambda self, img: self.end(self.net(img)).squeeze(1).to(torch.float64), net=mlp_D(), end=nn.Sigmoid()
+    ),
     "one value taken": lambda: Forward(lambda self, img: self.end(self.net(img))[:, 0], net=mlp_D(), end=nn.Sigmoid()),
     "under two names": in_two_places,
-    "in the middle as well": lambda: nn.Sequential(nn.Flatten(), nn.Linear(256, 8), nn.Sigmoid(), nn.Linear(8, 1), nn.Sigmoid()),
+    "in the middle as well": lambda: nn.Sequential(
+        nn.Flatten(), nn.Linear(256, 8), nn.Sigmoid(), nn.Linear(8, 1), nn.Sigmoid()
+    ),
 }
 
 
@@ -348,7 +388,9 @@ def test_a_last_sigmoid_is_taken_off_once(make_D):
     "D",
     [
         nn.Sequential(nn.Flatten(), nn.Linear(256, 8), nn.Sigmoid(), nn.Linear(8, 1)),
-        Forward(lambda self, img: self.net(img) * self.gate(img).mean((1, 2, 3))[:, None], net=mlp_D(), gate=nn.Sigmoid()),
+        Forward(
+            lambda self, img: self.net(img) * self.gate(img).mean((1, 2, 3))[:, None], net=mlp_D(), gate=nn.Sigmoid()
+        ),
         Forward(lambda self, img: self.net(img * torch.sigmoid(img)), net=mlp_D()),
     ],
     ids=["hidden layer", "gate", "function"],
@@ -376,7 +418,9 @@ def test_a_network_may_end_in_an_autograd_function():
 
 
 
-@pytest.mark.parametrize("function", [torch.sigmoid, F.sigmoid, torch.Tensor.sigmoid, torch.special.expit, lambda x: x.clone().sigmoid_()])
+@pytest.mark.parametrize(
+    "function", [torch.sigmoid, F.sigmoid, torch.Tensor.sigmoid, torch.special.expit, lambda x: x.clone().sigmoid_()]
+)
 @pytest.mark.parametrize("gated", [False, True])
 def test_a_sigmoid_inside_forward_is_refused(function, gated):
     """Also where an nn.Sigmoid ran before it, which is not the one to take off."""
@@ -393,7 +437,7 @@ def test_a_sigmoid_with_two_uses_cannot_be_taken_off():
         look(D=D)
 
 
-# --- one pass or two -----------------------------------------------------------------------------------------------------------------------------
+# --- one pass or two --------------------------------------------------------------------------------------------------
 
 
 def minibatch_std(unbiased: bool):
@@ -416,10 +460,14 @@ ONE_PASS = {
 }
 TWO_PASSES = {
     "batch norm": lambda: conv_D(norm=nn.BatchNorm2d),
-    "both kinds of minibatch std": lambda: nn.Sequential(MinibatchStd(4), nn.Conv2d(2, 1, 1), minibatch_std(unbiased=False)),
+    "both kinds of minibatch std": lambda: nn.Sequential(
+        MinibatchStd(4), nn.Conv2d(2, 1, 1), minibatch_std(unbiased=False)
+    ),
     "both kinds of batch norm": lambda: nn.Sequential(nn.BatchNorm2d(1), conv_D(norm=BatchNorm2d)),
     "our batch norm and minibatch std": lambda: nn.Sequential(BatchNorm2d(1), minibatch_std(unbiased=False)),
-    "batch norm without buffers": lambda: conv_D(norm=lambda channels: nn.BatchNorm2d(channels, track_running_stats=False)),
+    "batch norm without buffers": lambda: conv_D(
+        norm=lambda channels: nn.BatchNorm2d(channels, track_running_stats=False)
+    ),
     "spectral norm": lambda: nn.Sequential(nn.Flatten(), nn.utils.parametrizations.spectral_norm(nn.Linear(256, 1))),
     "old spectral norm": lambda: nn.Sequential(nn.Flatten(), nn.utils.spectral_norm(nn.Linear(256, 1))),
     "dropout": lambda: nn.Sequential(nn.Dropout(0.1), mlp_D()),
@@ -450,7 +498,9 @@ def test_one_image_has_no_company():
 
 
 def test_a_d_that_compares_images_of_a_doubled_batch_alone():
-    """Minibatch statistics of pairs, where the batch has any: 5 images are judged one by one, 10 in pairs."""
+    """Minibatch statistics of pairs, where the batch has any: 5 images are judged one by one, 10 in
+    pairs.
+    """
 
     def compared(self, img):
         x = self.net(img)

@@ -27,7 +27,9 @@ from fastgan.nn.layers import (
 )
 
 
-@pytest.mark.parametrize(("name", "at_minus_one"), [("relu", 0.0), ("leaky_relu", -0.2), ("elu", torch.expm1(torch.tensor(-1.0)).item())])
+@pytest.mark.parametrize(
+    ("name", "at_minus_one"), [("relu", 0.0), ("leaky_relu", -0.2), ("elu", torch.expm1(torch.tensor(-1.0)).item())]
+)
 def test_activations(name, at_minus_one):
     assert activation(name)(torch.tensor([-1.0, 0.0, 2.0])).tolist() == pytest.approx([at_minus_one, 0, 2])
 
@@ -47,7 +49,10 @@ def test_a_critic_is_the_stack_of_the_same_names_and_logits(name, hidden):
     torch.manual_seed(0)
     critic = linear_critic((5, *hidden), name, "torch")
     assert list(critic.state_dict()) == list(stack.state_dict())
-    assert all(torch.equal(ours, theirs) for ours, theirs in zip(critic.state_dict().values(), stack.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(ours, theirs)
+        for ours, theirs in zip(critic.state_dict().values(), stack.state_dict().values(), strict=True)
+    )
     x = torch.randn(4, 5)
     assert torch.equal(critic(x), stack(x).squeeze(1))
     assert critic[-1].slope == (SLOPES[name] if hidden and name in SLOPES else 1)
@@ -55,7 +60,9 @@ def test_a_critic_is_the_stack_of_the_same_names_and_logits(name, hidden):
 
 @pytest.mark.parametrize("slope", [0.0, 0.2, 1.0])
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize(("kind", "sizes", "shape"), [(nn.Linear, (6, 1), (3, 6)), (nn.Conv2d, (2, 1, 4), (3, 2, 4, 4))])
+@pytest.mark.parametrize(
+    ("kind", "sizes", "shape"), [(nn.Linear, (6, 1), (3, 6)), (nn.Conv2d, (2, 1, 4), (3, 2, 4, 4))]
+)
 def test_a_head_is_an_activation_and_its_layer(kind, sizes, shape, bias, slope):
     layer = kind(*sizes, bias=bias)
     head, features = Head(layer, slope), torch.randn(shape)
@@ -64,7 +71,9 @@ def test_a_head_is_an_activation_and_its_layer(kind, sizes, shape, bias, slope):
     torch.testing.assert_close(head(features), logits)
     loss, same = head.loss(features, 0.9)
     torch.testing.assert_close(same, logits)
-    torch.testing.assert_close(loss, nn.functional.binary_cross_entropy_with_logits(logits, torch.full_like(logits, 0.9), reduction="none"))
+    torch.testing.assert_close(
+        loss, nn.functional.binary_cross_entropy_with_logits(logits, torch.full_like(logits, 0.9), reduction="none")
+    )
 
 
 def test_the_logits_of_a_loss_are_float32_whatever_computes():
@@ -157,7 +166,10 @@ def test_a_convolution_together_with_doubling_or_halving(shape, channels_last):
     torch.manual_seed(0)
     format = torch.channels_last if channels_last else torch.contiguous_format
     x = torch.randn(shape).to(memory_format=format)
-    up, down, plain = (kind(shape[1], 4).to(memory_format=format) for kind in (UpConv, ConvDown, lambda *sizes: nn.Conv2d(*sizes, 3, padding=1)))
+    up, down, plain = (
+        kind(shape[1], 4).to(memory_format=format)
+        for kind in (UpConv, ConvDown, lambda *sizes: nn.Conv2d(*sizes, 3, padding=1))
+    )
     for layer in (up, down):
         assert list(layer.state_dict()) == list(plain.state_dict())
         layer.load_state_dict(plain.state_dict())
@@ -187,12 +199,18 @@ def test_batchnorm_is_torchs_and_an_activation_to_the_bit(act, is_training):
     behind = nn.Identity() if act == "linear" else activation(act)
     assert torch.equal(ours(x), behind(torchs(x)))
     assert list(ours.state_dict()) == list(torchs.state_dict())
-    assert all(torch.equal(*each) for each in zip(ours.state_dict().values(), torchs.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(*each) for each in zip(ours.state_dict().values(), torchs.state_dict().values(), strict=True)
+    )
 
 
 @pytest.mark.parametrize("is_training", [True, False], ids=["training", "evaluation"])
 def test_batchnorm_of_vectors_is_torch_s(is_training):
-    ours, torchs, x = BatchNorm1d(5, "relu").train(is_training), nn.BatchNorm1d(5).train(is_training), 2 + torch.randn(6, 5)
+    ours, torchs, x = (
+        BatchNorm1d(5, "relu").train(is_training),
+        nn.BatchNorm1d(5).train(is_training),
+        2 + torch.randn(6, 5),
+    )
     torch.testing.assert_close(ours(x), torchs(x).relu())
     torch.testing.assert_close(ours.state_dict(), torchs.state_dict())
 
@@ -206,7 +224,9 @@ def test_batchnorm_of_parts_takes_each_for_a_batch():
     assert torch.equal(one.eval()(x), many.eval()(x))
 
 
-@pytest.mark.parametrize("call", [lambda one, x: one(x), lambda one, x: one[1](x, one[0])], ids=["as on a CPU", "as on CUDA"])
+@pytest.mark.parametrize(
+    "call", [lambda one, x: one(x), lambda one, x: one[1](x, one[0])], ids=["as on a CPU", "as on CUDA"]
+)
 @pytest.mark.parametrize("make", [Deconv, StridedConv], ids=["up", "down"])
 def test_a_convolution_and_its_batch_norm_are_a_sequential_to_the_bit(make, call):
     torch.manual_seed(0)

@@ -39,7 +39,7 @@ def with_weight(layer: nn.Module, weight: torch.Tensor) -> nn.Module:
     return other
 
 
-# --- spectral ------------------------------------------------------------------------------------------------------------------------------------
+# --- spectral ---------------------------------------------------------------------------------------------------------
 
 
 @layers
@@ -58,7 +58,9 @@ def test_the_weight_is_divided_by_its_largest_singular_value(name, channels_last
 
 @pytest.mark.parametrize("name", ["linear", "conv", "deconv", "embedding"])
 def test_a_pass_and_its_gradient_equal_torchs(name):
-    """Torch's iterates in the other order: after the same v, its u and then its v are ours one step later."""
+    """Torch's iterates in the other order: after the same v, its u and then its v are ours one step
+    later.
+    """
     layer, x = made(name)
     theirs = torch.nn.utils.parametrizations.spectral_norm(copy.deepcopy(layer), eps=1e-12)
     ours = Spectral(layer)
@@ -80,7 +82,8 @@ def test_a_pass_and_its_gradient_equal_torchs(name):
 def test_gradients_of_both_orders_with_the_iteration_held():
     torch.manual_seed(0)
     layer = Spectral(nn.Conv2d(2, 3, (1, 2))).double().eval()
-    # A converged vector: finite differences move the iteration as well, which the gradient leaves out, and which vanishes here to first order.
+    # A converged vector: finite differences move the iteration as well, which the gradient leaves
+    # out, and which vanishes here to first order.
     layer.train()
     for _ in range(200):
         layer.normalised_weight()
@@ -88,7 +91,9 @@ def test_gradients_of_both_orders_with_the_iteration_held():
     check_gradients(lambda x: layer(x), (torch.randn(1, 2, 2, 3),))
 
     def first_order(weight):
-        return torch.func.functional_call(layer, {"layer.weight": weight}, (torch.ones(1, 2, 2, 3, dtype=torch.float64),))
+        return torch.func.functional_call(
+            layer, {"layer.weight": weight}, (torch.ones(1, 2, 2, 3, dtype=torch.float64),)
+        )
 
     torch.autograd.gradcheck(first_order, (layer.layer.weight.detach().clone().requires_grad_(),))
 
@@ -107,7 +112,9 @@ def test_the_vector_moves_while_training_and_in_no_other_case(name):
 
 
 def test_several_passes_before_the_gradient():
-    """D judges real images, then fakes, and is differentiated afterwards: the buffer that moved on is not part of either graph."""
+    """D judges real images, then fakes, and is differentiated afterwards: the buffer that moved on
+    is not part of either graph.
+    """
     layer, x = made("conv")
     spectral = Spectral(layer)
     (spectral(x).sum() + spectral(2 * x).sum()).backward()
@@ -123,7 +130,7 @@ def test_sums_are_float32_under_autocast():
         assert torch.equal(spectral.normalised_weight(), expected)
 
 
-# --- weight norm ---------------------------------------------------------------------------------------------------------------------------------
+# --- weight norm ------------------------------------------------------------------------------------------------------
 
 
 @layers
@@ -162,7 +169,7 @@ def test_every_layer_of_a_network_is_wrapped_once(name, kind):
     assert isinstance(normalise_weights(embedding, name)[0], kind)
 
 
-# --- features ------------------------------------------------------------------------------------------------------------------------------------
+# --- features ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 4, 5), (1, 1, 1, 6), (3, 5, 2, 1)])
@@ -177,7 +184,9 @@ def test_normalised_features_equal_torchs(shape, channels_last):
         nn.init.normal_(norm.weight)
         nn.init.normal_(norm.bias)
     per_channel = (layer.weight[:, None, None], layer.bias[:, None, None])
-    torch.testing.assert_close(layer(x), nn.functional.layer_norm(x, shape[1:]) * per_channel[0] + per_channel[1], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        layer(x), nn.functional.layer_norm(x, shape[1:]) * per_channel[0] + per_channel[1], rtol=1e-4, atol=1e-5
+    )
     expected = nn.functional.instance_norm(x, weight=instance.weight, bias=instance.bias)
     torch.testing.assert_close(instance(x), expected, rtol=1e-4, atol=1e-5)
 
@@ -197,7 +206,9 @@ def test_features_keep_their_dtype_and_statistics_their_precision():
     x = (1000 + torch.randn(2, 3, 8, 8)).bfloat16()
     y = normalisation("layer", 3)(x)
     assert y.dtype == torch.bfloat16
-    torch.testing.assert_close(y.float(), nn.functional.layer_norm(x.double(), x.shape[1:]).float(), rtol=0.01, atol=0.01)
+    torch.testing.assert_close(
+        y.float(), nn.functional.layer_norm(x.double(), x.shape[1:]).float(), rtol=0.01, atol=0.01
+    )
 
 
 def test_normalisation_by_name():
@@ -215,18 +226,25 @@ def test_class_batchnorm_starts_as_batchnorm_and_then_tells_classes_apart_before
     torch.testing.assert_close(norm.running_var, plain.running_var)
     norm.class_gain.weight.data[2] = torch.tensor([1.0, -1.0])
     norm.class_bias.weight.data[2] = torch.tensor([0.0, 5.0])
-    expected = plain(x) * torch.tensor([[1, 1], [2, 0], [2, 0]])[..., None, None] + torch.tensor([[0, 0], [0, 5], [0, 5]])[..., None, None]
+    expected = (
+        plain(x) * torch.tensor([[1, 1], [2, 0], [2, 0]])[..., None, None]
+        + torch.tensor([[0, 0], [0, 5], [0, 5]])[..., None, None]
+    )
     torch.testing.assert_close(norm(x, c), expected.relu())
 
 
-# --- the compiler --------------------------------------------------------------------------------------------------------------------------------
+# --- the compiler -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("kind", "features"), [("spectral", "none"), ("spectral", "layer"), ("weight", "instance")])
 def test_a_penalised_step_is_one_graph(kind, features):
-    """Two passes, a penalty on the gradient of one, an update in place and a third pass through the updated weights, as in eager."""
+    """Two passes, a penalty on the gradient of one, an update in place and a third pass through the
+    updated weights, as in eager.
+    """
     torch.manual_seed(0)
-    layers = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), normalisation(features, 4), nn.LeakyReLU(0.2), nn.Flatten(), nn.Linear(16, 1))
+    layers = nn.Sequential(
+        nn.Conv2d(3, 4, 3, 2, 1), normalisation(features, 4), nn.LeakyReLU(0.2), nn.Flatten(), nn.Linear(16, 1)
+    )
     D = normalise_weights(layers, kind)
     twin = copy.deepcopy(D)
     img, grad_probe = torch.randn(2, 3, 4, 4), torch.zeros(2, 3, 4, 4, requires_grad=True)

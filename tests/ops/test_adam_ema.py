@@ -9,7 +9,15 @@ from torch._inductor.utils import run_and_get_code
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fastgan.errors import UserError
-from fastgan.ops.adam_ema import AdamState, adam_ema, adam_ema_native, adam_ema_reference, after_steps, forms, self_check
+from fastgan.ops.adam_ema import (
+    AdamState,
+    adam_ema,
+    adam_ema_native,
+    adam_ema_reference,
+    after_steps,
+    forms,
+    self_check,
+)
 from fastgan.ops.dispatch import autotune, registry
 
 SHAPES = [(1,), (), (7,), (3, 5), (2, 3, 4, 4), (130, 257), (0, 4)]
@@ -26,7 +34,17 @@ def new_state(averaged=False, betas=(0.5, 0.999), lr=1e-3, eps=1e-8, **options) 
     parameters, average = tensors(0, **options), tensors(1, **options) if averaged else []
     exp_avg, exp_avg_sq = ([torch.zeros_like(parameter) for parameter in parameters] for _ in range(2))
     one, ema_beta = torch.tensor(1.0), torch.tensor(0.9) if averaged else None
-    return AdamState(parameters, exp_avg, exp_avg_sq, average, one, one.clone(), *(torch.tensor(x) for x in (lr, *betas)), ema_beta, eps)
+    return AdamState(
+        parameters,
+        exp_avg,
+        exp_avg_sq,
+        average,
+        one,
+        one.clone(),
+        *(torch.tensor(x) for x in (lr, *betas)),
+        ema_beta,
+        eps,
+    )
 
 
 @pytest.fixture
@@ -72,11 +90,13 @@ class OpsCalled(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-# --- what a step does ------------------------------------------------------------------------------------------------------------------------------
+# --- what a step does -------------------------------------------------------------------------------------------------
 
 
 def test_the_first_step_is_lr_times_the_sign_of_the_gradient_and_the_average_follows_it(form):
-    state = new_state(averaged=True, lr=0.1, eps=1e-12, shapes=[(4,)])._replace(parameters=[torch.zeros(4)], average=[torch.ones(4)])
+    state = new_state(averaged=True, lr=0.1, eps=1e-12, shapes=[(4,)])._replace(
+        parameters=[torch.zeros(4)], average=[torch.ones(4)]
+    )
     form([torch.tensor([3.0, -0.2, 1e-3, -40.0])], state)
     moved = torch.tensor([-0.1, 0.1, -0.1, 0.1])
     torch.testing.assert_close(state.parameters[0], moved)
@@ -147,7 +167,9 @@ def test_every_version_of_the_kernel_is_right(native, isa, averaged, dtype):
 
 @pytest.mark.parametrize("size", [1, 15, 16, 17, 63, 16383, 16385, 40000])
 def test_no_element_is_left_out_or_updated_twice(native, threads, size):
-    """Every element of every tensor moves by lr in the first step, wherever threads and vectors begin and end."""
+    """Every element of every tensor moves by lr in the first step, wherever threads and vectors
+    begin and end.
+    """
     state = new_state(shapes=[(size,), (3,), (size,)], lr=1.0, eps=1e-12)
     before = [parameter.clone() for parameter in state.parameters]
     native([torch.ones_like(parameter) for parameter in before], state)
@@ -161,7 +183,7 @@ def check_three_way(form, state: AdamState, gradients: list[list[torch.Tensor]])
         assert_close_to_truth(ours[name], reference[name], truth)
 
 
-# --- memory ----------------------------------------------------------------------------------------------------------------------------------------
+# --- memory -----------------------------------------------------------------------------------------------------------
 
 
 def test_gradients_in_another_memory_order_arrive_where_they_belong(native):
@@ -174,8 +196,12 @@ def test_gradients_in_another_memory_order_arrive_where_they_belong(native):
 
 
 def test_transposed_parameters_fit_and_strided_ones_run_the_reference(native):
-    assert "cpu" in forms(new_state()._replace(**{name: [torch.ones(3, 5).t()] for name in ("parameters", "exp_avg", "exp_avg_sq")}))
-    state = new_state()._replace(parameters=[torch.zeros(6)[::2]], exp_avg=[torch.zeros(3)], exp_avg_sq=[torch.zeros(3)])
+    assert "cpu" in forms(
+        new_state()._replace(**{name: [torch.ones(3, 5).t()] for name in ("parameters", "exp_avg", "exp_avg_sq")})
+    )
+    state = new_state()._replace(
+        parameters=[torch.zeros(6)[::2]], exp_avg=[torch.zeros(3)], exp_avg_sq=[torch.zeros(3)]
+    )
     assert list(forms(state)) == ["reference"]
     adam_ema([torch.ones(3)], state)
     torch.testing.assert_close(state.parameters[0], torch.full((3,), -1e-3))
@@ -185,13 +211,18 @@ def test_the_kernel_makes_no_tensor(native):
     """Gradients in float32 or bfloat16 that lie like their parameters are read as they are."""
     for dtype in (torch.float32, torch.bfloat16):
         with OpsCalled() as called:
-            native(tensors(2, dtype, memory_format=torch.channels_last), new_state(averaged=True, memory_format=torch.channels_last))
+            native(
+                tensors(2, dtype, memory_format=torch.channels_last),
+                new_state(averaged=True, memory_format=torch.channels_last),
+            )
         steps = list(itertools.dropwhile(lambda name: name != "fastgan::adam_ema", called.names))
         assert steps == ["fastgan::adam_ema"]
 
 
 def test_an_update_is_seen_by_autograd(form):
-    """A graph that needs the old value of a parameter refuses to go on, as it does after torch's own operations."""
+    """A graph that needs the old value of a parameter refuses to go on, as it does after torch's
+    own operations.
+    """
     state = new_state(shapes=[(3,)])
     parameter = state.parameters[0].requires_grad_()
     loss = parameter.square().sum()
@@ -201,7 +232,7 @@ def test_an_update_is_seen_by_autograd(form):
         torch.autograd.grad(loss, parameter)
 
 
-# --- which of them runs ----------------------------------------------------------------------------------------------------------------------------
+# --- which of them runs -----------------------------------------------------------------------------------------------
 
 
 def test_a_forced_kernel_runs_in_eager_code(forced):
@@ -227,7 +258,9 @@ def test_measuring_changes_nothing_but_what_one_step_changes(native):
 def test_compiled_code_is_one_graph_of_the_reference():
     shapes = [(3, 5), (17,)]  # few: the compiler takes a while for each
     state, twin = new_state(averaged=True, shapes=shapes), new_state(averaged=True, shapes=shapes)
-    _, (code,) = run_and_get_code(torch.compile(lambda gradients: adam_ema(gradients, state), fullgraph=True), tensors(2, shapes=shapes))
+    _, (code,) = run_and_get_code(
+        torch.compile(lambda gradients: adam_ema(gradients, state), fullgraph=True), tensors(2, shapes=shapes)
+    )
     assert "fastgan.adam_ema" not in code
     adam_ema_reference(tensors(2, shapes=shapes), twin)
     torch.testing.assert_close(tuple(state)[:9], tuple(twin)[:9])
@@ -235,7 +268,9 @@ def test_compiled_code_is_one_graph_of_the_reference():
 
 def test_a_forced_kernel_is_in_the_compiled_graph(forced):
     state, twin = new_state(averaged=True), new_state(averaged=True)
-    _, (code,) = run_and_get_code(torch.compile(lambda gradients: adam_ema(gradients, state), fullgraph=True), tensors(2))
+    _, (code,) = run_and_get_code(
+        torch.compile(lambda gradients: adam_ema(gradients, state), fullgraph=True), tensors(2)
+    )
     assert "fastgan.adam_ema" in code
     adam_ema_reference(tensors(2), twin)
     torch.testing.assert_close(tuple(state)[:9], tuple(twin)[:9])
@@ -264,14 +299,20 @@ def test_the_operator_compiles_into_a_graph_without_a_copy(native):
 
 def test_the_check_on_first_use_passes_and_finds_what_is_wrong(native, monkeypatch):
     assert self_check("cpu", torch.device("cpu")) is None
-    monkeypatch.setattr("fastgan.ops.adam_ema.adam_ema_native", lambda gradients, state: adam_ema_reference(gradients, state._replace(eps=1e-2)))
+    monkeypatch.setattr(
+        "fastgan.ops.adam_ema.adam_ema_native",
+        lambda gradients, state: adam_ema_reference(gradients, state._replace(eps=1e-2)),
+    )
     assert "parameters" in self_check("cpu", torch.device("cpu"))
 
 
-# --- what is refused -------------------------------------------------------------------------------------------------------------------------------
+# --- what is refused --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("change", [{"exp_avg": []}, {"exp_avg_sq": tensors(0)[1:]}, {"average": tensors(0)[:2], "ema_beta": torch.tensor(0.5)}])
+@pytest.mark.parametrize(
+    "change",
+    [{"exp_avg": []}, {"exp_avg_sq": tensors(0)[1:]}, {"average": tensors(0)[:2], "ema_beta": torch.tensor(0.5)}],
+)
 def test_lists_of_other_lengths_are_refused(change):
     with pytest.raises(UserError, match="one of each for every parameter"):
         adam_ema(tensors(2), new_state()._replace(**change))
@@ -319,20 +360,27 @@ def test_the_operator_itself_refuses_what_would_read_outside_memory(native, wron
     assert state.beta1_power.item() == 1
 
 
-# --- on a GPU --------------------------------------------------------------------------------------------------------------------------------------
+# --- on a GPU ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("averaged", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_triton_is_as_close_to_the_truth_as_the_reference(averaged, dtype):
-    state, gradients = on_gpu(new_state(averaged)), [[gradient.cuda() for gradient in tensors(seed, dtype)] for seed in (2, 3)]
+    state, gradients = (
+        on_gpu(new_state(averaged)),
+        [[gradient.cuda() for gradient in tensors(seed, dtype)] for seed in (2, 3)],
+    )
     check_three_way(forms(state)["triton"], state, gradients)
 
 
 @pytest.mark.gpu
 def test_triton_can_be_recorded_in_a_cuda_graph():
-    state, twin, gradients = on_gpu(new_state(True)), on_gpu(new_state(True)), [gradient.cuda() for gradient in tensors(2)]
+    state, twin, gradients = (
+        on_gpu(new_state(True)),
+        on_gpu(new_state(True)),
+        [gradient.cuda() for gradient in tensors(2)],
+    )
     triton = forms(state)["triton"]
     stream = torch.cuda.Stream()
     with torch.cuda.stream(stream):

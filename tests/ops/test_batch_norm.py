@@ -1,4 +1,6 @@
-"""BatchNorm with its activation: the reference beside torch's layer, and the form of the kernels with sums in torch."""
+"""BatchNorm with its activation: the reference beside torch's layer, and the form of the kernels
+with sums in torch.
+"""
 
 import itertools
 from types import SimpleNamespace
@@ -50,7 +52,9 @@ IN_TORCH = SimpleNamespace(statistics=statistics_in_torch, gradient_sums=op.grad
 
 @pytest.fixture
 def kernels(monkeypatch):
-    """batch_norm runs the form of the kernels, on CPU tensors; float64 as well, for finite differences."""
+    """batch_norm runs the form of the kernels, on CPU tensors; float64 as well, for finite
+    differences.
+    """
     monkeypatch.setattr(op, "_operators", lambda: IN_TORCH)
     monkeypatch.setattr(op, "_kernels_fit", lambda *tensors: True)
     monkeypatch.setattr(autotune, "_forced", {"batch_norm": "triton"})
@@ -185,7 +189,10 @@ class Traced(BaseException):
 
 
 def test_a_compiled_step_has_one_node_for_each_pass_of_a_layer(monkeypatch):
-    """Two layers update the same statistics. Their sums are nodes of their own, all else is in torch operations."""
+    """Two layers update the same statistics.
+
+    Their sums are nodes of their own, all else is in torch operations.
+    """
     pytest.importorskip("triton", reason="triton is not installed")
     monkeypatch.setattr(op, "_kernels_fit", op._have_layout)
     monkeypatch.setattr(autotune, "_forced", {"batch_norm": "triton"})

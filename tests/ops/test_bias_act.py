@@ -62,7 +62,9 @@ def truth(x, bias, dim, act, slope, gain, clamp):
 
 
 def memory_order(x):
-    """The strides that mean something: those of dimensions that have more than one element, if there is an element at all."""
+    """The strides that mean something: those of dimensions that have more than one element, if
+    there is an element at all.
+    """
     return [stride for stride, size in zip(x.stride(), x.shape, strict=True) if size > 1 and x.numel()]
 
 
@@ -151,7 +153,12 @@ def test_a_bias_of_another_dtype_is_cast_to_that_of_x(implementation):
 def test_native_kernels_run_where_they_fit_and_only_there(native):
     dense, bias = torch.randn(2, 3, 4, 4), torch.randn(3)
     fits = [(dense, bias), (dense, None), (dense.to(memory_format=torch.channels_last), bias), (dense.double(), bias)]
-    does_not_fit = [(dense[..., ::2], bias), (dense.bfloat16(), bias), (dense.transpose(2, 3), bias), (dense, torch.randn(6)[::2])]
+    does_not_fit = [
+        (dense[..., ::2], bias),
+        (dense.bfloat16(), bias),
+        (dense.transpose(2, 3), bias),
+        (dense, torch.randn(6)[::2]),
+    ]
     for cases, expected in ((fits, True), (does_not_fit, False)):
         for x, b in cases:
             with OpsCalled() as called:
@@ -164,7 +171,9 @@ def test_turned_off_by_the_environment(choose):
     with OpsCalled() as called:
         bias_act(torch.randn(2, 3))
     assert "fastgan::bias_act" not in called.names
-    assert {row.reason for row in self_checks.status() if row.implementation != "reference"} == {"turned off by FASTGAN_OPS=reference"}
+    assert {row.reason for row in self_checks.status() if row.implementation != "reference"} == {
+        "turned off by FASTGAN_OPS=reference"
+    }
 
 
 def test_an_unknown_value_in_the_environment_is_named(choose):
@@ -208,7 +217,9 @@ def check_compiled(backend):
 
     for function in [public] + [operator] * (registry.native_problem("cpu") is None):
         compiled = torch.compile(function, fullgraph=True, backend=backend)
-        for ours, eager in zip(value_and_gradients(compiled, x, bias), value_and_gradients(public, x, bias), strict=True):
+        for ours, eager in zip(
+            value_and_gradients(compiled, x, bias), value_and_gradients(public, x, bias), strict=True
+        ):
             torch.testing.assert_close(ours, eager)
 
 
@@ -227,7 +238,9 @@ def test_function_transforms_and_forward_mode_get_the_right_derivatives():
     x, tangent = torch.randn(2, 3), torch.randn(2, 3)
     expected = torch.where(x > 0, 1.0, 0.2)
     torch.testing.assert_close(torch.func.grad(lambda x: bias_act(x, act="leaky_relu").sum())(x), expected)
-    torch.testing.assert_close(torch.func.jvp(lambda x: bias_act(x, act="leaky_relu"), (x,), (tangent,))[1], expected * tangent)
+    torch.testing.assert_close(
+        torch.func.jvp(lambda x: bias_act(x, act="leaky_relu"), (x,), (tangent,))[1], expected * tangent
+    )
     with torch.autograd.forward_ad.dual_level():
         dual = torch.autograd.forward_ad.make_dual(x, tangent)
         y = torch.autograd.forward_ad.unpack_dual(bias_act(dual, act="leaky_relu"))
@@ -261,7 +274,9 @@ def fresh_library(monkeypatch, tmp_path):
     return path
 
 
-@pytest.mark.parametrize(("content", "reason"), [(None, "was not built"), (b"not a library", "does not load beside torch")])
+@pytest.mark.parametrize(
+    ("content", "reason"), [(None, "was not built"), (b"not a library", "does not load beside torch")]
+)
 def test_a_library_that_is_missing_or_broken_is_a_reason_and_no_error(fresh_library, content, reason):
     if content:
         fresh_library.write_bytes(content)
@@ -289,12 +304,16 @@ def test_a_library_that_is_older_than_the_code_is_a_reason_and_no_error(monkeypa
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
-@pytest.mark.parametrize(("shape", "offset"), [((2, 3, 5, 7), 0), ((2, 3, 5, 7), 1), ((4, 8, 16, 16), 0), ((3, 33, 41, 43), 0), ((5, 17, 1, 1), 0)])
+@pytest.mark.parametrize(
+    ("shape", "offset"),
+    [((2, 3, 5, 7), 0), ((2, 3, 5, 7), 1), ((4, 8, 16, 16), 0), ((3, 33, 41, 43), 0), ((5, 17, 1, 1), 0)],
+)
 def test_cuda_kernels(dtype, layout, shape, offset):
     if registry.native_problem("cuda"):
         pytest.skip(registry.native_problem("cuda"))
     values = torch.randn(math.prod(shape) + offset, device="cuda").to(dtype)
-    x = values[offset:].view(shape).to(memory_format=layout).requires_grad_()  # with an offset of one, not aligned to 16 bytes
+    # With an offset of one, not aligned to 16 bytes
+    x = values[offset:].view(shape).to(memory_format=layout).requires_grad_()
     bias = torch.randn(shape[1], device="cuda").to(dtype).requires_grad_()
     rest = (1, "leaky_relu", 0.2, math.sqrt(2), 2.0 if dtype == torch.float32 else None)
     with OpsCalled() as called:

@@ -1,4 +1,6 @@
-"""Convolutions that can be differentiated to any order: the library's values, and gradients of both orders in every geometry."""
+"""Convolutions that can be differentiated to any order: the library's values, and gradients of both
+orders in every geometry.
+"""
 import pytest
 import torch
 import torch.nn.functional as F
@@ -8,8 +10,8 @@ from fastgan.nn.layers import Conv2d, ConvTranspose2d
 from fastgan.ops import conv
 from fastgan.ops.dispatch import autotune
 
-# stride, padding, taps, groups, height and width of the big image: 1x1 and whole images, odd ends, groups of one channel, strides without and with
-# samples that no filter reaches
+# stride, padding, taps, groups, height and width of the big image: 1x1 and whole images, odd ends,
+# groups of one channel, strides without and with samples that no filter reaches
 GEOMETRIES = [
     (1, 0, 1, 1, 3, 1), (1, 2, 3, 1, 5, 4), (1, 2, 2, 2, 4, 5),
     (1, 1, 3, 1, 5, 6), (1, 1, 3, 2, 4, 4), (1, 1, 3, 4, 4, 3), (2, 2, 5, 1, 6, 8), (2, 2, 5, 1, 7, 5), (2, 1, 3, 1, 5, 6),
@@ -22,7 +24,11 @@ DOUBLE = {"dtype": torch.float64, "requires_grad": True}
 def form(request, monkeypatch):
     """How the transposed convolution is computed, where it can be so."""
     forms = conv._up_forms
-    monkeypatch.setattr(conv, "_up_forms", lambda *arguments: {"reference": forms(*arguments).get(request.param, forms(*arguments)["reference"])})
+    monkeypatch.setattr(
+        conv,
+        "_up_forms",
+        lambda *arguments: {"reference": forms(*arguments).get(request.param, forms(*arguments)["reference"])},
+    )
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES)
@@ -50,7 +56,9 @@ def test_conv_transpose2d_is_the_library_s_with_gradients_of_both_orders(geometr
     def ours(x, weight, bias):
         return conv.conv_transpose2d(x, weight, bias, stride, padding, left, groups)
 
-    torch.testing.assert_close(ours(x, weight, bias), F.conv_transpose2d(x, weight, bias, stride, padding, left, groups))
+    torch.testing.assert_close(
+        ours(x, weight, bias), F.conv_transpose2d(x, weight, bias, stride, padding, left, groups)
+    )
     assert torch.autograd.gradcheck(ours, (x, weight, bias), fast_mode=True)
     assert torch.autograd.gradgradcheck(ours, (x, weight, bias), fast_mode=True)
 
@@ -74,20 +82,26 @@ def test_a_penalty_has_the_library_s_gradients(memory_format):
         return penalty_gradients(img, weights, conv2d)
 
     truth = gradients(torch.float64, F.conv2d)
-    for ours, reference, exact in zip(gradients(torch.float32, conv.conv2d), gradients(torch.float32, F.conv2d), truth, strict=True):
+    for ours, reference, exact in zip(
+        gradients(torch.float32, conv.conv2d), gradients(torch.float32, F.conv2d), truth, strict=True
+    ):
         assert_close_to_truth(ours, reference, exact, atol=4e-6 * exact.abs().max().item())
         assert ours.is_contiguous(memory_format=memory_format)
 
 
 def test_an_image_of_one_channel_gives_channels_last_whatever_its_strides_say():
-    """The compiler does not keep them, and the library guesses by them: the layer behind it, and its gradients, would be in another format."""
+    """The compiler does not keep them, and the library guesses by them: the layer behind it, and
+    its gradients, would be in another format.
+    """
     weight = torch.randn(5, 1, 3, 3, requires_grad=True)
     for img in (torch.randn(2, 1, 6, 4), torch.randn(2, 6, 4, 1).permute(0, 3, 1, 2)):
         y = conv.conv2d(img, weight, padding=1)
         assert y.is_contiguous(memory_format=torch.channels_last)
         torch.testing.assert_close(y, F.conv2d(img, weight, padding=1))
         (dweight,) = torch.autograd.grad(y.square().sum(), weight)
-        torch.testing.assert_close(dweight, torch.autograd.grad(F.conv2d(img, weight, padding=1).square().sum(), weight)[0])
+        torch.testing.assert_close(
+            dweight, torch.autograd.grad(F.conv2d(img, weight, padding=1).square().sum(), weight)[0]
+        )
 
 
 @pytest.mark.parametrize("implementation", sorted(conv.CHECKED))
@@ -103,7 +117,9 @@ def test_the_self_check_finds_what_is_wrong(monkeypatch, implementation):
 def test_the_weight_s_second_order_has_no_convolution_with_filters_as_large_as_images():
     """What makes the library's slow: batch and channels change places."""
     img, weights = torch.randn(3, 3, 8, 6), [torch.randn(6, 3, 3, 3), torch.randn(9, 2, 5, 5)]
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], record_shapes=True, acc_events=True) as profile:
+    with torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU], record_shapes=True, acc_events=True
+    ) as profile:
         penalty_gradients(img, weights, conv.conv2d)
     filters = [event.input_shapes[1] for event in profile.events() if event.name == "aten::convolution"]
     assert {tuple(shape[2:]) for shape in filters} <= {(3, 3), (5, 5)}
@@ -133,7 +149,9 @@ def test_it_is_traced_as_one_graph_with_its_second_order():
     grad_probe = torch.zeros(2, 3, 6, 6, requires_grad=True)
 
     def penalty(img, weight):
-        (slope,) = torch.autograd.grad(conv.conv2d(img + grad_probe, weight, stride=2, padding=1).square().sum(), grad_probe, create_graph=True)
+        (slope,) = torch.autograd.grad(
+            conv.conv2d(img + grad_probe, weight, stride=2, padding=1).square().sum(), grad_probe, create_graph=True
+        )
         return torch.autograd.grad(slope.square().sum(), weight)[0]
 
     torch._dynamo.reset()

@@ -50,7 +50,9 @@ def definition(x, weight, bias, target, slope):
 def naive(x, weight, bias, target, slope):
     """The same as one writes it, in float32 behind the features."""
     logits = (F.leaky_relu(x, slope).float() * weight).flatten(1).sum(1) + (0 if bias is None else bias)
-    return F.binary_cross_entropy_with_logits(logits, torch.as_tensor(target).expand_as(logits), reduction="none"), logits
+    return F.binary_cross_entropy_with_logits(
+        logits, torch.as_tensor(target).expand_as(logits), reduction="none"
+    ), logits
 
 
 def random_head(shape, dtype=torch.float32, layout="contiguous", with_bias=True, seed=0):
@@ -69,12 +71,17 @@ def test_worked_out_by_hand(implementation):
     assert loss.tolist() == pytest.approx([math.log(2), math.log(1 + math.exp(5.6))])
     assert leaky_relu_bce_head(x, weight, bias, 1.0, slope=0.0)[1].tolist() == [1.0, -5.0]
     assert leaky_relu_bce_head(x, weight, None, 1.0, slope=1.0)[1].tolist() == [1.0, -3.0]
-    assert leaky_relu_bce(torch.tensor([-5.0, 0.0]), 0.0).tolist() == pytest.approx([math.log(1 + math.exp(-1)), math.log(2)])
+    assert leaky_relu_bce(torch.tensor([-5.0, 0.0]), 0.0).tolist() == pytest.approx(
+        [math.log(1 + math.exp(-1)), math.log(2)]
+    )
 
 
 @given(
     rows=st.sampled_from([1, 2, 3, 5, 17, 33]),
-    features=st.one_of(st.sampled_from([(1,), (3,), (16,), (33,), (100,), (1100,)]), st.sampled_from([(1, 4, 4), (3, 4, 4), (5, 1, 3), (64, 4, 4)])),
+    features=st.one_of(
+        st.sampled_from([(1,), (3,), (16,), (33,), (100,), (1100,)]),
+        st.sampled_from([(1, 4, 4), (3, 4, 4), (5, 1, 3), (64, 4, 4)]),
+    ),
     layout=st.sampled_from(sorted(LAYOUTS)),
     dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.float16]),
     slope=st.sampled_from([0.0, 0.2, 1.0, 1.5]),
@@ -83,21 +90,29 @@ def test_worked_out_by_hand(implementation):
     seed=st.integers(0, 99),
 )
 @settings(max_examples=50, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_shape_layout_dtype_and_target(implementation, rows, features, layout, dtype, slope, target, with_bias, seed):
+def test_any_shape_layout_dtype_and_target(
+    implementation, rows, features, layout, dtype, slope, target, with_bias, seed
+):
     x, weight, bias = random_head((rows, *features), dtype, layout, with_bias, seed)
     target = torch.rand(rows) if target == "vector" else target
     leaves = [tensor.requires_grad_() for tensor in (x, weight, bias) if tensor is not None]
-    ours, theirs, truth = (function(x, weight, bias, target, slope) for function in (leaky_relu_bce_head, naive, definition))
+    ours, theirs, truth = (
+        function(x, weight, bias, target, slope) for function in (leaky_relu_bce_head, naive, definition)
+    )
     for each in zip(ours, theirs, truth, strict=True):
         assert_close_to_truth(*each, atol=1e-6)
     dloss, dlogits = torch.randn(rows), torch.randn(rows)
 
     def gradients(results):
-        return torch.autograd.grad(sum((result * d).sum() for result, d in zip(results, (dloss, dlogits), strict=True)), leaves)
+        return torch.autograd.grad(
+            sum((result * d).sum() for result, d in zip(results, (dloss, dlogits), strict=True)), leaves
+        )
 
     for leaf, *each in zip(leaves, *(gradients(results) for results in (ours, theirs, truth)), strict=True):
         assert each[0].stride() == leaf.stride() or leaf.ndim < 4 or 1 in leaf.shape
-        assert_close_to_truth(each[0], each[1], each[2].double(), atol=8 * torch.finfo(leaf.dtype).eps * (1 + each[2].abs().max().item()))
+        assert_close_to_truth(
+            each[0], each[1], each[2].double(), atol=8 * torch.finfo(leaf.dtype).eps * (1 + each[2].abs().max().item())
+        )
 
 
 def test_sizes_of_which_several_threads_take_a_share(implementation):
@@ -116,7 +131,9 @@ def test_sizes_of_which_several_threads_take_a_share(implementation):
 
 @pytest.mark.parametrize("slope", [0.0, 0.2, 1.0])
 @pytest.mark.parametrize("target", [0.0, 0.9, torch.tensor([0.0, 1.0, 0.3])], ids=str)
-@pytest.mark.parametrize(("shape", "layout"), [((3, 5), "contiguous"), ((3, 2, 4, 4), "channels_last"), ((3, 2, 4, 4), "contiguous")])
+@pytest.mark.parametrize(
+    ("shape", "layout"), [((3, 5), "contiguous"), ((3, 2, 4, 4), "channels_last"), ((3, 2, 4, 4), "contiguous")]
+)
 def test_gradients_of_both_orders(implementation, shape, layout, target, slope):
     x, weight, bias = random_head(shape, layout=layout)
     check_gradients(lambda *head: leaky_relu_bce_head(*head, target, slope), (x, weight, bias))
@@ -126,7 +143,9 @@ def test_gradients_of_both_orders(implementation, shape, layout, target, slope):
 def test_gradients_of_both_orders_of_elements(implementation, slope):
     x = random_head((3, 4))[0]
     check_gradients(lambda x: leaky_relu_bce(x, 0.9, slope), (x,))
-    check_gradients(lambda x: leaky_relu_bce(x, torch.rand(3, 1, generator=torch.Generator().manual_seed(0)), slope), (x,))
+    check_gradients(
+        lambda x: leaky_relu_bce(x, torch.rand(3, 1, generator=torch.Generator().manual_seed(0)), slope), (x,)
+    )
 
 
 def test_a_gradient_penalty_equals_the_definition(implementation):
@@ -150,7 +169,9 @@ def test_finite_for_extreme_logits_and_exact_for_sure_ones(implementation, targe
     exact = logits.detach().double()
     exact_loss = -(target * F.logsigmoid(exact) + (1 - target) * F.logsigmoid(-exact))
     exact_gradient = (1 - target) * exact.sigmoid() - target * (-exact).sigmoid()
-    torch.testing.assert_close(loss.detach(), exact_loss.to(dtype), rtol=2e-6 if dtype == torch.float32 else 1e-8, atol=1e-37)
+    torch.testing.assert_close(
+        loss.detach(), exact_loss.to(dtype), rtol=2e-6 if dtype == torch.float32 else 1e-8, atol=1e-37
+    )
     torch.testing.assert_close(gradient, exact_gradient.to(dtype), rtol=2e-6, atol=1e-37)
 
 
@@ -214,7 +235,9 @@ def test_features_that_are_not_dense_and_gradients_of_a_mean(implementation):
 def test_function_transforms_and_forward_mode_get_the_right_derivatives():
     x, weight, bias = random_head((4, 6))
     expected = torch.autograd.functional.jacobian(lambda x: definition(x, weight, bias, 0.9, 0.2)[0].sum(), x)
-    torch.testing.assert_close(torch.func.grad(lambda x: leaky_relu_bce_head(x, weight, bias, 0.9)[0].sum())(x), expected.float())
+    torch.testing.assert_close(
+        torch.func.grad(lambda x: leaky_relu_bce_head(x, weight, bias, 0.9)[0].sum())(x), expected.float()
+    )
     tangent = torch.randn_like(x)
     derivative = torch.func.jvp(lambda x: leaky_relu_bce_head(x, weight, bias, 0.9)[0].sum(), (x,), (tangent,))[1]
     torch.testing.assert_close(derivative, (expected * tangent).sum().float())
@@ -226,7 +249,9 @@ def test_compiled_in_one_graph(inside, monkeypatch):
         if registry.native_problem("cpu"):
             pytest.skip(registry.native_problem("cpu"))
         kernels = {True: partial(module._kernel_forward, "cpu"), False: partial(module._kernel_backward, "cpu")}
-        monkeypatch.setattr(module, "_picked", lambda is_forward, is_compiling, x, weight, arguments: kernels[is_forward](*arguments))
+        monkeypatch.setattr(
+            module, "_picked", lambda is_forward, is_compiling, x, weight, arguments: kernels[is_forward](*arguments)
+        )
     x, weight, bias = (tensor.requires_grad_() for tensor in random_head((3, 2, 4, 4), layout="channels_last"))
     graphs = []
 
@@ -253,7 +278,9 @@ def test_the_check_on_first_use_passes_what_is_right_and_finds_what_is_wrong(mon
     torch.manual_seed(0)
     assert module.self_check("cpu", torch.device("cpu")) is None
     right = module._kernel_backward
-    monkeypatch.setattr(module, "_kernel_backward", lambda *arguments: tuple(1.001 * each for each in right(*arguments)))
+    monkeypatch.setattr(
+        module, "_kernel_backward", lambda *arguments: tuple(1.001 * each for each in right(*arguments))
+    )
     assert "is off by" in module.self_check("cpu", torch.device("cpu"))
 
 
@@ -265,7 +292,11 @@ def test_the_operators_are_as_torch_expects_them():
     native = torch.ops.fastgan
     logits = native.leaky_relu_bce(x, weight, bias, targets, 0.0, 0.2)[1]
     tests = ("test_schema", "test_faketensor")  # the gradient is not the operator's own
-    for each in ((x, weight, bias, targets, 0.0, 0.2), (x, weight, None, None, 0.9, 0.2), (x[:, 0].contiguous(), None, None, None, 0.9, 0.2)):
+    for each in (
+        (x, weight, bias, targets, 0.0, 0.2),
+        (x, weight, None, None, 0.9, 0.2),
+        (x[:, 0].contiguous(), None, None, None, 0.9, 0.2),
+    ):
         torch.library.opcheck(native.leaky_relu_bce, each, test_utils=tests)
     for needs in ((True, True), (True, False), (False, True)):
         each = (x, weight, targets, 0.0, 0.2, logits, logits[:1].expand(3), None, *needs)
@@ -288,7 +319,12 @@ def test_the_kernels_refuse_what_would_read_outside_memory():
         for wrong in wrongs:
             with pytest.raises(RuntimeError, match="leaky_relu_bce"):
                 native.leaky_relu_bce(**{**good, name: wrong}, target=0.0, slope=0.2)
-    for logits, dloss in ((targets[:2], targets), (targets.double(), targets), (targets, targets[:2]), (targets, targets.double())):
+    for logits, dloss in (
+        (targets[:2], targets),
+        (targets.double(), targets),
+        (targets, targets[:2]),
+        (targets, targets.double()),
+    ):
         with pytest.raises(RuntimeError, match="leaky_relu_bce"):
             native.leaky_relu_bce_backward(x, weight, None, 1.0, 0.2, logits, dloss, None, True, True)
     with pytest.raises(RuntimeError, match="no parameters"):

@@ -30,10 +30,15 @@ def test_strides_are_those_of_torch(memory_format):
 
 
 @pytest.mark.parametrize("memory_format", FORMATS)
-@pytest.mark.parametrize("weight_gradient", [implementations.weight_reference, implementations.weight_subpixel, conv_weight])
+@pytest.mark.parametrize(
+    "weight_gradient", [implementations.weight_reference, implementations.weight_subpixel, conv_weight]
+)
 def test_a_weight_gradient_does_not_depend_on_what_lies_in_its_template(weight_gradient, memory_format):
     torch.manual_seed(0)
-    small, big = (torch.randn(2, 6, 5, 4).to(memory_format=memory_format), torch.randn(2, 3, 10, 8).to(memory_format=memory_format))
+    small, big = (
+        torch.randn(2, 6, 5, 4).to(memory_format=memory_format),
+        torch.randn(2, 3, 10, 8).to(memory_format=memory_format),
+    )
     weight = torch.zeros(6, 3, 4, 4).to(memory_format=memory_format)
     arguments = (small, big, weight, None, [2, 2], [1, 1], [1, 1], False, [0, 0], 1, [False, True, False])
     expected = torch.ops.aten.convolution_backward(*arguments)[1]
@@ -43,12 +48,21 @@ def test_a_weight_gradient_does_not_depend_on_what_lies_in_its_template(weight_g
 
 
 def test_the_compiler_allocates_templates_and_fills_none():
-    """On the CPU the kernel that Inductor makes of torch.empty writes NaN, on CUDA it writes as much; here nothing else does."""
+    """On the CPU the kernel that Inductor makes of torch.empty writes NaN, on CUDA it writes as
+    much; here nothing else does.
+    """
 
     def gradients(small, big):
-        return implementations.weight_reference(small, big), conv_weight(small, big), implementations.weight_subpixel(small, big)
+        return (
+            implementations.weight_reference(small, big),
+            conv_weight(small, big),
+            implementations.weight_subpixel(small, big),
+        )
 
-    code = generated_code(gradients, *(torch.randn(2, num, size, size).to(memory_format=torch.channels_last) for num, size in ((8, 4), (4, 8))))
+    code = generated_code(
+        gradients,
+        *(torch.randn(2, num, size, size).to(memory_format=torch.channels_last) for num, size in ((8, 4), (4, 8))),
+    )
     assert code.count("convolution_backward.default(") == 3
     assert "quiet_NaN" not in code
 

@@ -71,7 +71,8 @@ def test_any_filter_padding_and_size(shape, taps, up, down, padding, memory_form
 
 def test_values_worked_out_by_hand():
     x = torch.tensor([[[[1.0, 2.0]]]])
-    assert upfirdn2d(x, ((1.0, 10.0),), padding=(1, 1, 0, 0)).tolist() == [[[[1.0, 12.0, 20.0]]]]  # a convolution: taps meet from the last
+    # a convolution: taps meet from the last
+    assert upfirdn2d(x, ((1.0, 10.0),), padding=(1, 1, 0, 0)).tolist() == [[[[1.0, 12.0, 20.0]]]]
     assert upfirdn2d(x, (1.0,), up=2).tolist() == [[[[1.0, 0.0, 2.0, 0.0], [0.0] * 4]]]
     assert upfirdn2d(x, (1.0,), down=2, gain=3).tolist() == [[[[3.0]]]]
     assert upfirdn2d(x, (1.0,), padding=(-1, 1, 0, 0)).tolist() == [[[[2.0, 0.0]]]]
@@ -145,7 +146,9 @@ def test_reduced_precision_is_that_of_x_under_autocast_too(memory_format):
 @pytest.mark.parametrize("way", ["_by_convolution", "_by_sums"])
 @every_format
 def test_a_compiled_step_differentiates_twice(memory_format, way, monkeypatch):
-    """One graph; values, first and second derivatives are those of eager code, whichever way is compiled: the CPU's or that of a GPU."""
+    """One graph; values, first and second derivatives are those of eager code, whichever way is
+    compiled: the CPU's or that of a GPU.
+    """
     torch._dynamo.config.trace_autograd_ops = True
     x = torch.randn(2, 3, 6, 5).to(memory_format=memory_format).requires_grad_()
 

@@ -51,7 +51,9 @@ def test_to_uint8_inverts_every_level_and_clamps(low, width):
     levels = torch.arange(256)
     img = (low + levels.double() * width / 255).float()
     assert torch.equal(plots.to_uint8(img.double(), low, low + width), levels.to(torch.uint8))
-    assert plots.to_uint8(torch.tensor([low - 1.0, low + width + 1, -math.inf, math.inf, math.nan]), low, low + width).tolist() == [0, 255, 0, 255, 0]
+    assert plots.to_uint8(
+        torch.tensor([low - 1.0, low + width + 1, -math.inf, math.inf, math.nan]), low, low + width
+    ).tolist() == [0, 255, 0, 255, 0]
 
 
 def test_to_uint8_rounds_and_computes_above_bfloat16():
@@ -73,7 +75,10 @@ def test_a_grid_shows_every_image_in_its_cell(tmp_path, channels, mode):
     assert not pixels[80:, 33:].any()
 
 
-@pytest.mark.parametrize(("num", "tile", "factor"), [(4, 8, 4), (4, 28, 2), (4, 32, 1), (4, 1, 32), (1024, 24, 2), (1600, 28, 1), (2, 1100, 1)])
+@pytest.mark.parametrize(
+    ("num", "tile", "factor"),
+    [(4, 8, 4), (4, 28, 2), (4, 32, 1), (4, 1, 32), (1024, 24, 2), (1600, 28, 1), (2, 1100, 1)],
+)
 def test_small_images_are_enlarged_by_a_whole_factor(tmp_path, num, tile, factor):
     images = _random_images(num, 1, tile, tile)
     plots.save_grid(images, tmp_path / "grid.png")
@@ -100,8 +105,20 @@ def test_another_suffix_is_refused(tmp_path):
 
 
 def _rows(num):
-    return [{"kimg": float(index), "d_loss": 1 + math.sin(index), "g_loss": 2.0, "real_logits": 1.0, "fake_logits": -1.0,
-             "sample_mean": index / num, "sample_std": 1.0, "sample_skewness": 0.1, "sample_kurtosis": None} for index in range(num)]
+    return [
+        {
+            "kimg": float(index),
+            "d_loss": 1 + math.sin(index),
+            "g_loss": 2.0,
+            "real_logits": 1.0,
+            "fake_logits": -1.0,
+            "sample_mean": index / num,
+            "sample_std": 1.0,
+            "sample_skewness": 0.1,
+            "sample_kurtosis": None,
+        }
+        for index in range(num)
+    ]
 
 
 def test_loss_curves_are_drawn_in_both_colours(tmp_path):
@@ -147,14 +164,18 @@ def test_each_curve_of_a_panel_has_its_own_colour(tmp_path):
 
 @pytest.mark.parametrize("value", [0.0, None, -1.0])
 def test_norms_that_no_logarithm_can_show_are_no_obstacle(tmp_path, value):
-    plots.save_losses([{**row, "gradient_norm_G": value, "gradient_norm_D": value} for row in _rows(3)], tmp_path / "losses.png")
+    plots.save_losses(
+        [{**row, "gradient_norm_G": value, "gradient_norm_D": value} for row in _rows(3)], tmp_path / "losses.png"
+    )
     assert (tmp_path / "losses.png").stat().st_size > 5000
 
 
 @pytest.mark.parametrize(("num", "panel_rows"), [(1, 1), (2, 1), (3, 2), (6, 3)])
 def test_every_metric_has_a_panel_and_the_best_a_line(tmp_path, num, panel_rows):
     names = [f"metric{number}" for number in range(num)]
-    rows = [{"kimg": float(kimg), **{name: 1.0 + kimg for name in names}} for kimg in range(30)] + [{"kimg": 30.0, "metric0": None}]
+    rows = [{"kimg": float(kimg), **{name: 1.0 + kimg for name in names}} for kimg in range(30)] + [
+        {"kimg": 30.0, "metric0": None}
+    ]
     counts = []
     for best_kimg in (None, 10.0):
         plots.save_metrics(rows, names, tmp_path / "metrics.png", best_kimg)
@@ -207,7 +228,9 @@ def test_plots_need_no_pyplot(tmp_path, monkeypatch):
 
 
 def _save_frames(folder, num):
-    """Grids of 7 black and white tiles: the number of the frame in binary, which survives a lossy format."""
+    """Grids of 7 black and white tiles: the number of the frame in binary, which survives a lossy
+    format.
+    """
     paths = [folder / f"fakes{index:06d}.png" for index in range(num)]
     for index, path in enumerate(paths):
         bits = torch.tensor([index >> bit & 1 for bit in range(7)], dtype=torch.uint8)
@@ -222,7 +245,9 @@ def _frames(path):
         for index in range(image.n_frames):
             image.seek(index)
             frame = image.convert("L")
-            shown.append((sum((frame.getpixel((32 * bit + 16, 16)) > 127) << bit for bit in range(7)), image.info["duration"]))
+            shown.append(
+                (sum((frame.getpixel((32 * bit + 16, 16)) > 127) << bit for bit in range(7)), image.info["duration"])
+            )
     return shown
 
 
@@ -265,7 +290,9 @@ def test_frames_that_cannot_be_read_are_named(tmp_path):
         plots.save_progress([], tmp_path / "progress.webp")
 
 
-@given(values=st.lists(st.floats(-100, 100), min_size=2, max_size=50), shift=st.floats(-50, 50), scale=st.floats(0.1, 10))
+@given(
+    values=st.lists(st.floats(-100, 100), min_size=2, max_size=50), shift=st.floats(-50, 50), scale=st.floats(0.1, 10)
+)
 def test_moments_follow_a_linear_map(values, shift, scale):
     samples = torch.tensor(values, dtype=torch.float64)
     before, after = plots.moments(samples), plots.moments(-scale * samples + shift)
@@ -281,7 +308,12 @@ def test_moments_of_bernoulli_samples_are_closed_forms(p):
     samples = torch.zeros(10, 20, dtype=torch.float32)
     samples.view(-1)[:round(200 * p)] = 1
     variance = p * (1 - p)
-    expected = {"mean": p, "std": variance**0.5, "skewness": (1 - 2 * p) / variance**0.5, "kurtosis": (1 - 6 * variance) / variance}
+    expected = {
+        "mean": p,
+        "std": variance**0.5,
+        "skewness": (1 - 2 * p) / variance**0.5,
+        "kurtosis": (1 - 6 * variance) / variance,
+    }
     assert plots.moments(samples) == pytest.approx(expected, abs=1e-9)
 
 
@@ -296,11 +328,15 @@ def test_moments_of_a_uniform_and_of_equal_samples():
 
 def test_moments_are_taken_in_float64():
     samples = torch.tensor([1e4 - 1, 1e4 + 1], dtype=torch.float32)
-    assert plots.moments(samples.repeat(1000)) == pytest.approx({"mean": 1e4, "std": 1.0, "skewness": 0.0, "kurtosis": -2.0}, abs=1e-9)
+    assert plots.moments(samples.repeat(1000)) == pytest.approx(
+        {"mean": 1e4, "std": 1.0, "skewness": 0.0, "kurtosis": -2.0}, abs=1e-9
+    )
 
 
 def _histogram_height(path) -> float:
-    """Highest filled row of the histogram, below the legend, as a share of the height: measured in a column right of the middle."""
+    """Highest filled row of the histogram, below the legend, as a share of the height: measured in
+    a column right of the middle.
+    """
     with Image.open(path) as image:
         image = image.convert("RGB")
         column = [image.getpixel((round(0.60 * image.width), y)) for y in range(image.height)]
@@ -311,7 +347,9 @@ def test_the_histogram_is_a_density_of_all_samples(tmp_path):
     samples = 4 + 1.25 * torch.erfinv(torch.linspace(-1, 1, 20_002)[1:-1]) * 2**0.5
     plots.save_histogram(samples, 4, 1.25, tmp_path / "all.png")
     plots.save_histogram(torch.cat([samples, torch.full_like(samples, 100)]), 4, 1.25, tmp_path / "half.png")
-    assert _histogram_height(tmp_path / "all.png") == pytest.approx(2 * _histogram_height(tmp_path / "half.png"), rel=0.1)
+    assert _histogram_height(tmp_path / "all.png") == pytest.approx(
+        2 * _histogram_height(tmp_path / "half.png"), rel=0.1
+    )
     assert _num_pixels(tmp_path / "all.png", ORANGE) > 200
 
 

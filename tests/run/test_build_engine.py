@@ -1,4 +1,6 @@
-"""The engine that a configuration becomes: its phases compiled and recorded do what they do in eager code, and a run goes on where it was left."""
+"""The engine that a configuration becomes: its phases compiled and recorded do what they do in
+eager code, and a run goes on where it was left.
+"""
 import copy
 
 import plain_loop
@@ -35,15 +37,19 @@ def references(monkeypatch):
     monkeypatch.setattr(autotune, "_forced", dict.fromkeys(registry.OPS, "reference"))
 
 
-# --- compiled --------------------------------------------------------------------------------------------------------------------------------------
+# --- compiled ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def traced_only(monkeypatch):
-    """The compiled rung with everything but Inductor: Dynamo's one graph and its derivatives by AOTAutograd, run as they are."""
+    """The compiled rung with everything but Inductor: Dynamo's one graph and its derivatives by
+    AOTAutograd, run as they are.
+    """
     from torch._dynamo.backends.debugging import aot_eager
 
-    monkeypatch.setattr("torch._inductor.compile_fx.compile_fx", lambda graph, inputs, config_patches: aot_eager(graph, inputs))
+    monkeypatch.setattr(
+        "torch._inductor.compile_fx.compile_fx", lambda graph, inputs, config_patches: aot_eager(graph, inputs)
+    )
     yield
     torch._dynamo.reset()
 
@@ -79,10 +85,12 @@ def test_a_batch_in_parts_is_one_graph_too(traced_only, references, name):
 def assert_near(ours: Ours, theirs: Ours) -> None:
     for (group, tensors), others in zip(ours.state.tensors().items(), theirs.state.tensors().values(), strict=True):
         for name, tensor in tensors.items():
-            torch.testing.assert_close(tensor, others[name], rtol=1e-4, atol=1e-5, msg=lambda text, at=(group, name): f"{at}: {text}")
+            torch.testing.assert_close(
+                tensor, others[name], rtol=1e-4, atol=1e-5, msg=lambda text, at=(group, name): f"{at}: {text}"
+            )
 
 
-# --- recorded --------------------------------------------------------------------------------------------------------------------------------------
+# --- recorded ---------------------------------------------------------------------------------------------------------
 
 RECORDED = {"wgan-gp, n_critic 5": {}, "lazy r1": {}, "intro, later one for one, fresh": {}}
 RECORDED_SLOWLY = {
@@ -103,7 +111,10 @@ def recorded(monkeypatch, name: str, size: int, reports: list, **more) -> tuple[
     return ours, graphs
 
 
-@pytest.mark.parametrize("name", [*RECORDED, *(pytest.param(name, marks=(pytest.mark.slow, pytest.mark.thorough)) for name in RECORDED_SLOWLY)])
+@pytest.mark.parametrize(
+    "name",
+    [*RECORDED, *(pytest.param(name, marks=(pytest.mark.slow, pytest.mark.thorough)) for name in RECORDED_SLOWLY)],
+)
 def test_recorded_steps_equal_eager_ones_to_the_bit(monkeypatch, name):
     reports, size, more = [], 3, (RECORDED | RECORDED_SLOWLY)[name]
     captured, graphs = recorded(monkeypatch, name, size, reports, **more)
@@ -124,8 +135,17 @@ def test_recorded_steps_equal_eager_ones_to_the_bit(monkeypatch, name):
 
 @pytest.mark.parametrize("lazy", [{}, {"penalty__D_every": 2}], ids=str)
 def test_samples_that_are_drawn_as_they_are_needed(monkeypatch, references, lazy):
-    """Their feed is read outside of the compiled step, from the run's own generator, and penalties take the last batch again."""
-    config = config_of(loss__name="wasserstein", penalty__gp_weight=1.0, loss__n_critic=3, loss__instance_noise=0.1, run__graph_steps=2, **lazy)
+    """Their feed is read outside of the compiled step, from the run's own generator, and penalties
+    take the last batch again.
+    """
+    config = config_of(
+        loss__name="wasserstein",
+        penalty__gp_weight=1.0,
+        loss__n_critic=3,
+        loss__instance_noise=0.1,
+        run__graph_steps=2,
+        **lazy,
+    )
     systems = []
     for graphs in (RecordedGraphs(), None):
         torch.manual_seed(0)
@@ -145,7 +165,7 @@ def test_samples_that_are_drawn_as_they_are_needed(monkeypatch, references, lazy
     assert state.totals.means(state.totals.tensor.tolist())["gradient_penalty"] > 0
 
 
-# --- a run that goes on ----------------------------------------------------------------------------------------------------------------------------
+# --- a run that goes on -----------------------------------------------------------------------------------------------
 
 LEFT = ("lazy r1 and r2 and gp", "intro of wgan", "path length, n_critic 2, lazy r1", "all of r3gan's", "average of a share", "a linear gamma, lazy",
         "classes, r3gan, n_critic 2", "warm-up")  # fmt: skip
@@ -153,7 +173,9 @@ LEFT = ("lazy r1 and r2 and gp", "intro of wgan", "path length, n_critic 2, lazy
 
 @pytest.mark.parametrize("name", LEFT)
 def test_a_run_goes_on_where_it_was_left(references, name):
-    """As a resumed run does it: networks of another start, state put back in place, the feed sent to its place. In the middle of a rhythm."""
+    """As a resumed run does it: networks of another start, state put back in place, the feed sent
+    to its place. In the middle of a rhythm.
+    """
     whole, first, second = ours_of(name), ours_of(name), ours_of(name, seed=99)
     whole.run(13)
     first.run(7)
@@ -173,14 +195,16 @@ def assert_same(before, state) -> None:
             assert torch.equal(tensor, state[group][name]), (group, name)
 
 
-# --- what a phase is given -------------------------------------------------------------------------------------------------------------------------
+# --- what a phase is given --------------------------------------------------------------------------------------------
 
 
 def source_of(**overrides) -> build_engine.InputSource:
     config = config_of(**overrides)
     torch.manual_seed(0)
     ours = Ours(config, G("numbers" if config.model.c_dim else "none"), D("numbers" if config.model.c_dim else "none"))
-    return build_engine.InputSource(config, ours.signature, ours.state, plain_loop.make_feed(config), torch.Generator().manual_seed(0))
+    return build_engine.InputSource(
+        config, ours.signature, ours.state, plain_loop.make_feed(config), torch.Generator().manual_seed(0)
+    )
 
 
 def drawn(source: build_engine.InputSource, phase: str) -> set[str]:
@@ -210,7 +234,9 @@ def test_path_lengths_are_taken_of_a_part_of_the_batch(batch, num):
 
 
 def test_parts_of_the_inputs_are_parts_of_every_batch():
-    source = source_of(loss__flip_labels=0.1, loss__instance_noise=0.1, loss__hinge_margin=0.5, loss__name="hinge", data__mirror=True)
+    source = source_of(
+        loss__flip_labels=0.1, loss__instance_noise=0.1, loss__hinge_margin=0.5, loss__name="hinge", data__mirror=True
+    )
     inputs = source.draw("update")._replace(real_img=torch.arange(4.0), labels=torch.arange(4))
     parts = [inputs.part(index, 2) for index in range(2)]
     for name, whole in inputs._asdict().items():

@@ -25,16 +25,26 @@ SNAPSHOT = {"kind": "snapshot"}
 def _tensors() -> dict[str, torch.Tensor]:
     tied = torch.randn(6, 4)
     return {
-        "channels_last": torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last), "transposed": torch.randn(3, 5).t(),
-        "tied_a": tied, "tied_b": tied, "slice": tied[2:4], "rng": torch.get_rng_state(), "scalar": torch.tensor(3.5),
-        "empty": torch.empty(0, 4), "bf16": torch.randn(5).bfloat16(), "step": torch.tensor(2**40), "mask": torch.tensor([True, False]),
+        "channels_last": torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last),
+        "transposed": torch.randn(3, 5).t(),
+        "tied_a": tied,
+        "tied_b": tied,
+        "slice": tied[2:4],
+        "rng": torch.get_rng_state(),
+        "scalar": torch.tensor(3.5),
+        "empty": torch.empty(0, 4),
+        "bf16": torch.randn(5).bfloat16(),
+        "step": torch.tensor(2**40),
+        "mask": torch.tensor([True, False]),
         "parameter": torch.nn.Parameter(torch.randn(3)),
     }
 
 
 def _states(folder: Path, *nimgs: int) -> None:
     for nimg in nimgs:
-        checkpoint.save_tensors(folder / checkpoint.state_name(nimg), {"a": torch.ones(3)}, {"kind": "state", "nimg": nimg})
+        checkpoint.save_tensors(
+            folder / checkpoint.state_name(nimg), {"a": torch.ones(3)}, {"kind": "state", "nimg": nimg}
+        )
 
 
 def _truncate(path: Path) -> None:
@@ -49,7 +59,11 @@ def test_names_count_whole_kimg():
 
 def test_round_trip_keeps_every_bit_dtype_and_shape(tmp_path):
     tensors = _tensors()
-    header = {"kind": "state", "nimg": 128, "options": {"lr": 2e-4, "name": "dcgan é", "betas": [0.5, 0.999], "c_dim": None}}
+    header = {
+        "kind": "state",
+        "nimg": 128,
+        "options": {"lr": 2e-4, "name": "dcgan é", "betas": [0.5, 0.999], "c_dim": None},
+    }
     checkpoint.save_tensors(tmp_path / "a.safetensors", tensors, header)
     loaded, loaded_header = checkpoint.load_tensors(tmp_path / "a.safetensors", "state")
     assert loaded.keys() == tensors.keys()
@@ -149,7 +163,9 @@ def test_the_other_kind_is_refused(tmp_path):
 
 
 def test_load_into_copies_in_place():
-    module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4)).to(memory_format=torch.channels_last)
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4)).to(
+        memory_format=torch.channels_last
+    )
     before = {name: (tensor.data_ptr(), tensor.stride()) for name, tensor in module.state_dict().items()}
     parameters = list(module.parameters())
     tensors = {f"G.{name}": torch.rand(tensor.shape).to(tensor.dtype) for name, tensor in module.state_dict().items()}
@@ -175,7 +191,9 @@ def test_load_into_copies_nothing_unless_everything_fits(change, message):
     target = {"a": torch.zeros(4), "b": torch.zeros(2, 3)}
     tensors = {"G.a": torch.ones(4), "G.b": torch.ones(2, 3), **change}
     with pytest.raises(UserError, match=r"a\.safetensors is of another architecture: " + message):
-        checkpoint.load_into(target, {name: tensor for name, tensor in tensors.items() if tensor is not None}, "G.", "a.safetensors")
+        checkpoint.load_into(
+            target, {name: tensor for name, tensor in tensors.items() if tensor is not None}, "G.", "a.safetensors"
+        )
     assert not target["a"].any()
 
 

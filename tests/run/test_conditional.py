@@ -1,4 +1,6 @@
-"""Training by class labels from end to end: the presets' networks through the command line, and a user's own."""
+"""Training by class labels from end to end: the presets' networks through the command line, and a
+user's own.
+"""
 import json
 from pathlib import Path
 
@@ -21,7 +23,9 @@ CGAN = ["train", "--preset", "cgan", "--data", "photos", *FAST, *NARROW]
 
 @pytest.fixture(autouse=True)
 def working_folder(tmp_path, monkeypatch):
-    """Every test runs in a folder with photos/ of 3 classes, 10 images of 16x16 each, and plain.npy without any."""
+    """Every test runs in a folder with photos/ of 3 classes, 10 images of 16x16 each, and plain.npy
+    without any.
+    """
     monkeypatch.chdir(tmp_path)
     pixels = np.random.default_rng(0).integers(0, 256, (30, 16, 16), dtype=np.uint8)
     for number, image in enumerate(pixels):
@@ -41,7 +45,7 @@ def fails(capsys, *arguments: str) -> str:
     return sentence
 
 
-# --- the command line ----------------------------------------------------------------------------------------------------------------------------
+# --- the command line -------------------------------------------------------------------------------------------------
 
 
 def test_a_run_its_grids_and_its_samples(capsys):
@@ -58,25 +62,35 @@ def test_a_run_its_grids_and_its_samples(capsys):
         (["--class", "shirt", "--num", "4"], "wrote 4 images", (64, 64)),
         (["--class", "2", "--num", "4"], "wrote 4 images", (64, 64)),
     ):
-        assert cli.main(["sample", "run", "--out", f"{len(arguments)}{arguments[1:2]}.png", "--num", "24", *arguments]) == 0
+        assert (
+            cli.main(["sample", "run", "--out", f"{len(arguments)}{arguments[1:2]}.png", "--num", "24", *arguments])
+            == 0
+        )
         assert said in capsys.readouterr().out
         with Image.open(f"{len(arguments)}{arguments[1:2]}.png") as picture:
             assert picture.size == size
     assert Path("4['shirt'].png").read_bytes() == Path("4['2'].png").read_bytes()
     for wrong in ("3", "-1", "hat", "Shirt"):
-        assert "is none of the classes of run: 0 to 2, or bag, coat, shirt" in fails(capsys, "sample", "run", f"--class={wrong}")
+        assert "is none of the classes of run: 0 to 2, or bag, coat, shirt" in fails(
+            capsys, "sample", "run", f"--class={wrong}"
+        )
 
 
 def test_a_run_without_classes_has_none_to_sample(capsys):
     mlp = ["--preset", "mlp", "--set", "G_hidden=8", "--set", "D_hidden=8"]
     assert cli.main(["train", *mlp, "--data", "photos", *FAST, "--steps", "1", "--out", "run"]) == 0
-    assert "--class 1: run was trained without classes; leave --class out" in fails(capsys, "sample", "run", "--class", "1")
+    assert "--class 1: run was trained without classes; leave --class out" in fails(
+        capsys, "sample", "run", "--class", "1"
+    )
 
 
 @pytest.mark.parametrize("arguments", [["--preset", "cgan", *NARROW], ["--preset", "dcgan", "--cond", *NARROW]])
 def test_data_without_labels(capsys, arguments):
     sentence = fails(capsys, "train", *FAST, *arguments, "--data", "plain.npy", "--steps", "1", "--out", "run")
-    assert "plain.npy has no labels, which conditional training needs: give a folder or zip with a folder for each class" in sentence
+    assert (
+        "plain.npy has no labels, which conditional training needs: give a folder or zip with a folder for each class"
+        in sentence
+    )
     assert not Path("run").exists()
 
 
@@ -87,7 +101,12 @@ def test_networks_that_cannot_be_told_classes(capsys):
 
 @pytest.mark.parametrize(("switch", "c_dim"), [("--cond", 3), ("--no-cond", 0)])
 def test_conditions_are_switched_on_and_off(switch, c_dim):
-    assert cli.main(["train", "--preset", "dcgan", switch, "--data", "photos", *FAST, *NARROW, "--steps", "1", "--out", "run"]) == 0
+    assert (
+        cli.main(
+            ["train", "--preset", "dcgan", switch, "--data", "photos", *FAST, *NARROW, "--steps", "1", "--out", "run"]
+        )
+        == 0
+    )
     assert read_options(Path("run")).model.c_dim == c_dim
 
 
@@ -100,10 +119,18 @@ def test_conditions_are_switched_on_and_off(switch, c_dim):
 ])  # fmt: skip
 def test_a_run_is_resumed_to_the_bit(options):
     for run, steps in (("whole", ["3"]), ("halves", ["1", "3"])):
-        assert cli.main(["train", *options, "--data", "photos", *FAST, "--steps", steps[0], "--tick", "0.001", "--out", run]) == 0
+        assert (
+            cli.main(
+                ["train", *options, "--data", "photos", *FAST, "--steps", steps[0], "--tick", "0.001", "--out", run]
+            )
+            == 0
+        )
         for more in steps[1:]:  # with random numbers, data and schedules where they were
             assert cli.main(["train", "--resume", run, "--steps", more]) == 0
-    whole, halves = (checkpoint.load_tensors(Path(run, "training-state-000000.safetensors"), "state")[0] for run in ("whole", "halves"))
+    whole, halves = (
+        checkpoint.load_tensors(Path(run, "training-state-000000.safetensors"), "state")[0]
+        for run in ("whole", "halves")
+    )
     assert whole.keys() == halves.keys()
     assert [name for name in whole if not torch.equal(whole[name], halves[name])] == []
 
@@ -120,16 +147,52 @@ def test_parts_of_a_batch_add_up_to_the_whole():
 
 
 def test_a_part_that_does_not_divide_the_batch(capsys):
-    assert "--batch-gpu 3 does not divide --batch-size 8" in fails(capsys, *CGAN, "--batch-gpu", "3", "--steps", "1", "--out", "run")
+    assert "--batch-gpu 3 does not divide --batch-size 8" in fails(
+        capsys, *CGAN, "--batch-gpu", "3", "--steps", "1", "--out", "run"
+    )
 
 
 def test_augmentation_that_adapts_writes_its_probability():
-    assert cli.main([*CGAN, "--augment", "ada", "--set", "augment.ada_kimg=0.1", "--set", "augment.target=-2", "--steps", "6", "--out", "run"]) == 2
-    assert cli.main([*CGAN, "--augment", "ada", "--set", "augment.ada_kimg=0.1", "--set", "augment.target=0", "--steps", "6", "--out", "run"]) == 0
+    assert (
+        cli.main(
+            [
+                *CGAN,
+                "--augment",
+                "ada",
+                "--set",
+                "augment.ada_kimg=0.1",
+                "--set",
+                "augment.target=-2",
+                "--steps",
+                "6",
+                "--out",
+                "run",
+            ]
+        )
+        == 2
+    )
+    assert (
+        cli.main(
+            [
+                *CGAN,
+                "--augment",
+                "ada",
+                "--set",
+                "augment.ada_kimg=0.1",
+                "--set",
+                "augment.target=0",
+                "--steps",
+                "6",
+                "--out",
+                "run",
+            ]
+        )
+        == 0
+    )
     assert 0 <= rows()[-1]["augment_p"] <= 1
 
 
-# --- a user's own networks -----------------------------------------------------------------------------------------------------------------------
+# --- a user's own networks --------------------------------------------------------------------------------------------
 
 
 class Generator(nn.Module):
@@ -148,7 +211,10 @@ class Discriminator(nn.Module):
     def __init__(self, one_hot: bool, classifies: bool = False):
         super().__init__()
         self.embed = nn.Linear(3, 16, bias=False) if one_hot else nn.Embedding(3, 16)
-        self.trunk, self.head = nn.Sequential(nn.Flatten(), nn.Linear(256, 16), nn.LeakyReLU(0.2), nn.Dropout(0.1)), nn.Linear(16, 1)
+        self.trunk, self.head = (
+            nn.Sequential(nn.Flatten(), nn.Linear(256, 16), nn.LeakyReLU(0.2), nn.Dropout(0.1)),
+            nn.Linear(16, 1),
+        )
         self.classifier = nn.Linear(16, 3) if classifies else None
 
     def forward(self, img, c):
@@ -166,7 +232,15 @@ def labelled(num: int = 48, classes: int = 3):
 
 def own(one_hot: bool = False, classifies: bool = False, **options) -> Trainer:
     torch.manual_seed(0)
-    options = {"c_dim": 3, "z_dim": 4, "batch_size": 8, "compile": False, "amp": False, "progress": False, "data": labelled()} | options
+    options = {
+        "c_dim": 3,
+        "z_dim": 4,
+        "batch_size": 8,
+        "compile": False,
+        "amp": False,
+        "progress": False,
+        "data": labelled(),
+    } | options
     return Trainer(Generator(one_hot), Discriminator(one_hot, classifies), **options)
 
 
@@ -214,7 +288,13 @@ def test_a_conditional_run_of_ones_own_is_resumed_to_the_bit(tmp_path, one_hot):
             if part == 0:
                 torch.manual_seed(5)
             trainer.fit(steps=steps)
-        states.append({f"{group}/{name}": tensor for group, named in trainer.state.tensors().items() for name, tensor in named.items()})
+        states.append(
+            {
+                f"{group}/{name}": tensor
+                for group, named in trainer.state.tensors().items()
+                for name, tensor in named.items()
+            }
+        )
     assert [name for name in states[0] if not torch.equal(states[0][name], states[1][name])] == []
 
 

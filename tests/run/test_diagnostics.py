@@ -9,7 +9,14 @@ from torch import nn
 from fastgan.gan.optim import Adam, RMSprop
 from fastgan.run.diagnostics import EARLY, NUM_COMPARED, Diagnostics, gradient_norm, mean_distance
 
-WELL = {"d_loss": 1.3, "real_logits": 0.5, "fake_logits": -0.5, "sample_distance": 0.9, "gradient_norm_G": 1.0, "gradient_norm_D": 2.0}
+WELL = {
+    "d_loss": 1.3,
+    "real_logits": 0.5,
+    "fake_logits": -0.5,
+    "sample_distance": 0.9,
+    "gradient_norm_G": 1.0,
+    "gradient_norm_D": 2.0,
+}
 TROUBLES = {
     "D is nearly always right": {"d_loss": 0.01},
     "mean logits 9 of real and -9 of fake": {"real_logits": 9.0, "fake_logits": -9.0},
@@ -22,7 +29,9 @@ TROUBLES = {
 
 
 def diagnostics(has_probabilities: bool = True) -> Diagnostics:
-    return Diagnostics(gans.tiny_networks(gans.tiny_config("mlp")), lambda num: torch.randn(num, 4), None, has_probabilities)
+    return Diagnostics(
+        gans.tiny_networks(gans.tiny_config("mlp")), lambda num: torch.randn(num, 4), None, has_probabilities
+    )
 
 
 @pytest.mark.parametrize(("words", "trouble"), TROUBLES.items(), ids=[str(number) for number in range(len(TROUBLES))])
@@ -71,7 +80,10 @@ def test_gradients_that_begin_at_nothing_neither_fade_nor_grow():
     assert each.said(still) == each.said(WELL) == each.said(still) == []
 
 
-@pytest.mark.parametrize("statistics", [{"sample_distance": float("nan")}, {"gradient_norm_G": float("nan")}, {"gradient_norm_D": float("inf")}])
+@pytest.mark.parametrize(
+    "statistics",
+    [{"sample_distance": float("nan")}, {"gradient_norm_G": float("nan")}, {"gradient_norm_D": float("inf")}],
+)
 def test_numbers_that_are_not_finite_are_no_error(statistics):
     each = diagnostics()
     each.said(WELL)
@@ -84,7 +96,7 @@ def test_a_density_has_no_images_to_compare():
     assert each.said({name: value for name, value in WELL.items() if name != "sample_distance"}) == []
 
 
-# --- the numbers ---------------------------------------------------------------------------------------------------------------------------------
+# --- the numbers ------------------------------------------------------------------------------------------------------
 
 
 def gradients(num_steps: int, shapes: tuple = ((3, 5), (7,))) -> list[list[torch.Tensor]]:
@@ -105,11 +117,15 @@ def test_the_norm_of_adam_is_that_of_torchs_own_state(num_steps):
     squares = sum(state["exp_avg_sq"].double().sum() for state in reference.state.values())
     assert gradient_norm(optimizer).item() == pytest.approx((squares / (1 - 0.99**num_steps)).sqrt().item(), rel=1e-5)
     if num_steps == 1:
-        assert gradient_norm(optimizer).item() == pytest.approx(torch.cat([each.flatten() for each in gradients(1)[0]]).norm().item(), rel=1e-4)
+        assert gradient_norm(optimizer).item() == pytest.approx(
+            torch.cat([each.flatten() for each in gradients(1)[0]]).norm().item(), rel=1e-4
+        )
 
 
 def test_the_norm_of_adam_with_a_beta2_that_changes():
-    """The running means then weigh past gradients by the product of the betas, which the optimiser keeps."""
+    """The running means then weigh past gradients by the product of the betas, which the optimiser
+    keeps.
+    """
     optimizer, (first, second) = Adam([torch.zeros(3)], 1e-3, 0.0, 0.5, 1e-8), gradients(2, ((3,),))
     optimizer.step([first[0].clone()])
     optimizer.beta2.fill_(0.9)
@@ -148,7 +164,9 @@ def test_one_sample_and_equal_samples_are_no_distance_apart():
 
 
 def test_what_is_measured():
-    """Samples half as far from each other as real images, which have a batch axis of their own size."""
+    """Samples half as far from each other as real images, which have a batch axis of their own
+    size.
+    """
     real = torch.randn(50, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     asked = []
 
@@ -159,5 +177,9 @@ def test_what_is_measured():
     optimizers = {f"optimizer_{name}": Adam([torch.zeros(3)], 1e-3, 0.5, 0.99, 1e-8) for name in "GD"}
     optimizers["optimizer_D"].step([torch.tensor([3.0, 4.0, 0.0])])
     measured = Diagnostics(SimpleNamespace(**optimizers), samples, real, True).measure()
-    assert measured == {"gradient_norm_G": 0.0, "gradient_norm_D": pytest.approx(5.0, rel=1e-4), "sample_distance": pytest.approx(0.5, rel=1e-4)}
+    assert measured == {
+        "gradient_norm_G": 0.0,
+        "gradient_norm_D": pytest.approx(5.0, rel=1e-4),
+        "sample_distance": pytest.approx(0.5, rel=1e-4),
+    }
     assert asked == [NUM_COMPARED]

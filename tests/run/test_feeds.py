@@ -28,13 +28,25 @@ def signature(*img_shape: int) -> Signature:
 
 
 def feed_for(data, *img_shape: int, batch_size: int = 4, backend: str = "auto") -> OpenedData:
-    config = replace(replace(replace(preset("mlp"), "run.batch_size", batch_size), "run.seed", 7), "data.backend", backend)
+    config = replace(
+        replace(replace(preset("mlp"), "run.batch_size", batch_size), "run.seed", 7), "data.backend", backend
+    )
     return open_feed(data, signature(*img_shape), config, torch.Generator(CPU), progress=False)
 
 
 @pytest.mark.parametrize(
     ("native", "dcgan", "mlp"),
-    [(2, 16, 2), (16, 16, 16), (23, 16, 23), (24, 32, 24), (28, 32, 28), (40, 32, 40), (48, 64, 48), (64, 64, 64), (300, 64, 64)],
+    [
+        (2, 16, 2),
+        (16, 16, 16),
+        (23, 16, 23),
+        (24, 32, 24),
+        (28, 32, 28),
+        (40, 32, 40),
+        (48, 64, 48),
+        (64, 64, 64),
+        (300, 64, 64),
+    ],
 )
 def test_images_get_their_own_size_as_far_as_the_networks_have_it(native, dcgan, mlp):
     source = open_source(images(side=native))
@@ -42,7 +54,9 @@ def test_images_get_their_own_size_as_far_as_the_networks_have_it(native, dcgan,
     assert fit_to_data(preset("mlp"), source, None).model.img_resolution == mlp
 
 
-@pytest.mark.parametrize(("sizes", "expected"), [((32,), 32), ((8, 20), 20), ((64, 48), 48), ((8,), 8), ((128, 256), 128)])
+@pytest.mark.parametrize(
+    ("sizes", "expected"), [((32,), 32), ((8, 20), 20), ((64, 48), 48), ((8,), 8), ((128, 256), 128)]
+)
 def test_networks_of_given_sizes_get_the_largest_that_the_images_reach(sizes, expected):
     assert fit_to_data(preset("mlp"), open_source(images(side=40)), sizes).model.img_resolution == expected
 
@@ -88,7 +102,11 @@ def test_images_that_nothing_can_be_brought_to(img_shape):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, np.float32, np.float64])
 def test_rows_of_floats_are_samples(dtype):
-    samples = torch.randn(9, 3).to(dtype) if isinstance(dtype, torch.dtype) else np.random.default_rng(0).normal(size=(9, 3)).astype(dtype)
+    samples = (
+        torch.randn(9, 3).to(dtype)
+        if isinstance(dtype, torch.dtype)
+        else np.random.default_rng(0).normal(size=(9, 3)).astype(dtype)
+    )
     opened = feed_for(samples, 3)
     assert isinstance(opened.feed, ResidentFeed)
     assert opened.real_set is None
@@ -136,13 +154,19 @@ def test_an_opened_source_and_the_order_of_the_seed():
 
 
 def test_a_bar_is_shown_only_where_it_is_wanted(capsys):
-    open_feed(images(), signature(1, 16, 16), replace(preset("mlp"), "run.batch_size", 4), torch.Generator(CPU), progress=False)
+    open_feed(
+        images(),
+        signature(1, 16, 16),
+        replace(preset("mlp"), "run.batch_size", 4),
+        torch.Generator(CPU),
+        progress=False,
+    )
     assert capsys.readouterr() == ("", "")
     open_feed(images(), signature(1, 16, 16), replace(preset("mlp"), "run.batch_size", 4), torch.Generator(CPU))
     assert "6/6" in capsys.readouterr().err
 
 
-# --- the choice between the ways -----------------------------------------------------------------------------------------------------------------
+# --- the choice between the ways --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("backend", ["auto", "resident", "stream"])
@@ -157,10 +181,20 @@ def test_without_a_gpu_images_are_read_where_they_lie(backend):
     ("asked", "set_bytes", "chosen", "reason"),
     [
         ("auto", 6_000_000_000, "resident", "the images (6.0 GB) lie in the memory of the GPU, which had 10.0 GB free"),
-        ("auto", 6_000_000_001, "stream", "(6.0 GB) stay in the memory of the host and are streamed to the GPU, "
-                                          "for they take more than 60% of the 10.0 GB free"),
+        (
+            "auto",
+            6_000_000_001,
+            "stream",
+            "(6.0 GB) stay in the memory of the host and are streamed to the GPU, "
+            "for they take more than 60% of the 10.0 GB free",
+        ),
         ("resident", 10_000_000_000, "resident", "lie in the memory of the GPU"),
-        ("stream", 47_040_000, "stream", "(47.0 MB) stay in the memory of the host and are streamed to the GPU, as asked for"),
+        (
+            "stream",
+            47_040_000,
+            "stream",
+            "(47.0 MB) stay in the memory of the host and are streamed to the GPU, as asked for",
+        ),
     ],
 )
 def test_on_a_gpu_the_size_decides_unless_the_user_does(asked, set_bytes, chosen, reason):
@@ -170,7 +204,9 @@ def test_on_a_gpu_the_size_decides_unless_the_user_does(asked, set_bytes, chosen
 
 
 def test_a_set_that_does_not_fit_is_refused_where_it_shall_lie_on_the_gpu():
-    with pytest.raises(UserError, match="need 10.1 GB of the GPU's memory, of which 10.0 GB are free: .* --data-backend stream"):
+    with pytest.raises(
+        UserError, match="need 10.1 GB of the GPU's memory, of which 10.0 GB are free: .* --data-backend stream"
+    ):
         feeds._choose_backend("resident", 10_100_000_000, 10_000_000_000)
 
 
@@ -187,7 +223,9 @@ def test_a_gpu_that_fills_up_in_between_is_told_in_a_sentence(monkeypatch):
 def test_streamed_images_are_those_of_the_resident_set(monkeypatch, graph_steps):
     resident = feed_for(images(), 1, 16, 16).feed
     monkeypatch.setattr(feeds, "_free_bytes", lambda device: 100)
-    config = replace(replace(replace(preset("mlp"), "run.batch_size", 4), "run.seed", 7), "run.graph_steps", graph_steps)
+    config = replace(
+        replace(replace(preset("mlp"), "run.batch_size", 4), "run.seed", 7), "run.graph_steps", graph_steps
+    )
     opened = open_feed(images(), signature(1, 16, 16), config, torch.Generator(CPU), progress=False)
     assert isinstance(opened.feed, StreamFeed)
     assert opened.feed.max_steps == max(8, graph_steps or 0)
@@ -216,10 +254,14 @@ def test_dali_gets_the_files_and_nothing_else_is_decoded(monkeypatch, folder):
     assert opened.feed.arguments[1:] == (16, 1, 4, 7, CPU, False, 1.0, False)
     assert opened.feed.options == {"max_steps": 8, "labels": None}
     assert opened.notes == ("the 4 images are decoded by DALI as they are needed",)
-    assert (opened.real_set.num_images, opened.real_set.img_shape, opened.real_set.skipped) == (4, (16, 16, 1), DaliFeed.skipped)
+    assert (opened.real_set.num_images, opened.real_set.img_shape, opened.real_set.skipped) == (
+        4,
+        (16, 16, 1),
+        DaliFeed.skipped,
+    )
 
 
-# --- labels --------------------------------------------------------------------------------------------------------------------------------------
+# --- labels -----------------------------------------------------------------------------------------------------------
 
 
 def conditional(c_dim: int, backend: str = "auto") -> Config:
@@ -268,7 +310,10 @@ def test_networks_that_are_told_nothing_get_no_labels():
 
 def test_classes_that_cannot_be_learnt_are_noted():
     _, *notes = labelled((numbered_images(), [3, 3, 3, 0, 1, 1]), 4, 1, 8, 8).notes
-    assert notes == ["the class 2 has no image: what is generated of it is not learnt", "the class 0 has a single image"]
+    assert notes == [
+        "the class 2 has no image: what is generated of it is not learnt",
+        "the class 0 has a single image",
+    ]
 
 
 @pytest.mark.parametrize("data", [numbered_images(), np.zeros((6, 3), np.float32)])

@@ -1,4 +1,6 @@
-"""Metrics while training: what is measured and written, what is best, and that training does not notice."""
+"""Metrics while training: what is measured and written, what is best, and that training does not
+notice.
+"""
 import json
 import re
 from pathlib import Path
@@ -41,7 +43,14 @@ class Noisy(nn.Module):
 def trainer(out=None, metrics="kid20,pr20", images=None, **options):
     torch.manual_seed(0)
     G, D = Noisy(), nn.Sequential(nn.Linear(256, 16), nn.LeakyReLU(0.2), nn.Dropout(0.2), nn.Linear(16, 1))
-    options = {"batch_size": 8, "compile": False, "amp": False, "progress": False, "features": "classifier", "z_dim": 6} | options
+    options = {
+        "batch_size": 8,
+        "compile": False,
+        "amp": False,
+        "progress": False,
+        "features": "classifier",
+        "z_dim": 6,
+    } | options
     return Trainer(G, D, data() if images is None else images, out=out, metrics=metrics, **options)
 
 
@@ -61,7 +70,9 @@ def rows(folder: Path, name: str = "metrics.jsonl") -> list[dict]:
 
 
 def all_state(trainer):
-    named = {f"{group}/{name}": tensor for group, named in trainer.state.tensors().items() for name, tensor in named.items()}
+    named = {
+        f"{group}/{name}": tensor for group, named in trainer.state.tensors().items() for name, tensor in named.items()
+    }
     return named | {"run": trainer.generator.get_state(), "torch": torch.get_rng_state()}
 
 
@@ -73,7 +84,9 @@ def assert_same_bits(ours, theirs):
 
 @pytest.mark.parametrize("ema_kimg", [None, 0.1])
 def test_training_does_not_notice(ema_kimg):
-    """To the bit: weights, buffers, optimisers and every random number, with a generator that draws some of its own."""
+    """To the bit: weights, buffers, optimisers and every random number, with a generator that draws
+    some of its own.
+    """
     measured, plain = trainer(ema_kimg=ema_kimg), trainer(metrics="", ema_kimg=ema_kimg)
     for each in (measured, plain):
         torch.manual_seed(5)
@@ -89,15 +102,20 @@ def test_a_resumed_run_measures_the_same_and_knows_what_was_best(tmp_path):
     torch.manual_seed(5)
     halves = trainer(tmp_path / "halves")
     fit(halves, 8)
-    halves.recorder.folder.log.measured({"nimg": 96, "kimg": 0.096, "kd_classifier_20": 0.0})  # of a continuation that was lost
+    # of a continuation that was lost
+    halves.recorder.folder.log.measured({"nimg": 96, "kimg": 0.096, "kd_classifier_20": 0.0})
     torch.manual_seed(99)
     resumed = trainer(tmp_path / "halves", resume=True)
     fit(resumed, 16)
     assert_same_bits(resumed, whole)
     theirs = [{name: value for name, value in row.items() if name != "seconds"} for row in rows(tmp_path / "whole")]
-    assert [{name: value for name, value in row.items() if name != "seconds"} for row in rows(tmp_path / "halves")] == theirs
+    assert [
+        {name: value for name, value in row.items() if name != "seconds"} for row in rows(tmp_path / "halves")
+    ] == theirs
     assert [row["nimg"] for row in theirs] == [32, 64, 96, 128]
-    headers = [checkpoint.read_header(tmp_path / name / checkpoint.BEST_SNAPSHOT, "snapshot") for name in ("whole", "halves")]
+    headers = [
+        checkpoint.read_header(tmp_path / name / checkpoint.BEST_SNAPSHOT, "snapshot") for name in ("whole", "halves")
+    ]
     assert headers[0]["nimg"] == headers[1]["nimg"] == min(theirs, key=lambda row: row["kd_classifier_20"])["nimg"]
 
 
@@ -111,7 +129,8 @@ def test_every_measurement_takes_the_same_noise():
 
 
 def test_numbers_go_where_they_are_read(tmp_path):
-    ticks = fit(trainer(tmp_path / "run"), 10, metric_ticks=2)  # ticks at 4, 8 and 10 steps: measured at 8 and at the end
+    # Ticks at 4, 8 and 10 steps: measured at 8 and at the end
+    ticks = fit(trainer(tmp_path / "run"), 10, metric_ticks=2)
     names = ["kd_classifier_20", "precision_classifier_20", "recall_classifier_20"]
     assert [set(names) <= tick.keys() for tick in ticks] == [False, True, True]
     written = rows(tmp_path / "run")
@@ -121,7 +140,10 @@ def test_numbers_go_where_they_are_read(tmp_path):
     assert all(row["seconds"] > 0 for row in written)
     assert names[0] not in rows(tmp_path / "run", "stats.jsonl")[-1]
     log = (tmp_path / "run" / "log.txt").read_text()
-    assert re.search(r"at 0\.064 kimg kd_classifier_20 \S+, precision_classifier_20 \S+, recall_classifier_20 \S+, measured in .* s: the best", log)
+    assert re.search(
+        r"at 0\.064 kimg kd_classifier_20 \S+, precision_classifier_20 \S+, recall_classifier_20 \S+, measured in .* s: the best",
+        log,
+    )
     assert re.search(r"measuring took [\d.]+ s, \d+% of the time", log)
     assert "classifier is not the Inception network" in log
     assert (tmp_path / "run" / "metrics.png").stat().st_size > 5000
@@ -162,12 +184,14 @@ def test_measuring_is_no_training_time(monkeypatch):
     assert [tick["outside_step"] for tick in ticks] == 2 * [pytest.approx(0.0)]
 
 
-# --- the best snapshot ---------------------------------------------------------------------------------------------------------------------------
+# --- the best snapshot ------------------------------------------------------------------------------------------------
 
 
 def recorded(tmp_path, name: str, values: list[float]) -> list[bool]:
     each = trainer(tmp_path / "run", metrics="")
-    return [each.recorder.measured(1000 * number, Measurement({name: value}, 1.0)) for number, value in enumerate(values)]
+    return [
+        each.recorder.measured(1000 * number, Measurement({name: value}, 1.0)) for number, value in enumerate(values)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -187,8 +211,19 @@ def test_better_is_lower_or_higher_by_the_name(tmp_path, name, values, is_best):
 
 def test_a_folder_still_means_its_newest_snapshot(tmp_path):
     np.savez(tmp_path / "data.npz", images=data()[0], labels=data()[1])
-    length = {"run__kimg": 2.4, "run__epochs": None, "run__tick_kimg": 0.8, "run__snapshot_ticks": 1, "run__batch_size": 40}
-    measured = {"run__metrics": "kid20", "run__features": "classifier", "run__metric_ticks": 1, "data__source": str(tmp_path / "data.npz")}
+    length = {
+        "run__kimg": 2.4,
+        "run__epochs": None,
+        "run__tick_kimg": 0.8,
+        "run__snapshot_ticks": 1,
+        "run__batch_size": 40,
+    }
+    measured = {
+        "run__metrics": "kid20",
+        "run__features": "classifier",
+        "run__metric_ticks": 1,
+        "data__source": str(tmp_path / "data.npz"),
+    }
     config = gans.tiny_config("mlp", run__compile=False, run__amp=False, **length, **measured)
     each = Trainer.from_config(config, out=tmp_path / "run", progress=False)
     each.fit()
@@ -212,14 +247,17 @@ def test_a_best_one_of_later_than_the_resumed_state_does_not_count(tmp_path):
     assert resumed.recorder.measured(40, Measurement({"fid5k": 6.0}, 1.0))
 
 
-# --- what cannot be measured ---------------------------------------------------------------------------------------------------------------------
+# --- what cannot be measured ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         ({"metrics": "is5k"}, "'is5k' is no metric"),
-        ({"metrics": "accuracy20"}, "--metrics accuracy is about generators that are asked for a class: leave it out, or train with --cond"),
+        (
+            {"metrics": "accuracy20"},
+            "--metrics accuracy is about generators that are asked for a class: leave it out, or train with --cond",
+        ),
         ({"features": "inception"}, "the feature network inception needs"),
         ({"images": data()[0]}, "has no class labels"),
     ],

@@ -48,10 +48,20 @@ def test_each_row_is_on_the_disk_at_once(tmp_path):
 
 
 def test_nonfinite_floats_become_null_and_are_named(tmp_path):
-    RunLog(tmp_path).row({"nimg": 1, "d_loss": math.nan, "g_loss": -math.inf, "kimg": 0.001, "rung": "captured", "fid": None})
+    RunLog(tmp_path).row(
+        {"nimg": 1, "d_loss": math.nan, "g_loss": -math.inf, "kimg": 0.001, "rung": "captured", "fid": None}
+    )
     line = (tmp_path / "stats.jsonl").read_text()
     row = json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
-    assert row == {"nimg": 1, "d_loss": None, "g_loss": None, "kimg": 0.001, "rung": "captured", "fid": None, "nonfinite": ["d_loss", "g_loss"]}
+    assert row == {
+        "nimg": 1,
+        "d_loss": None,
+        "g_loss": None,
+        "kimg": 0.001,
+        "rung": "captured",
+        "fid": None,
+        "nonfinite": ["d_loss", "g_loss"],
+    }
 
 
 def test_a_folder_that_holds_a_run_is_refused(tmp_path):

@@ -12,7 +12,14 @@ from rich.console import Console
 from fastgan.run import progress
 from fastgan.run.progress import Progress, Stopwatch
 
-STATS = {"kimg": 12.8, "sec_per_kimg": 0.52, "imgs_per_sec": 1923.1, "d_loss": 0.6931, "g_loss": 1.25, "real_logits": 0.1}
+STATS = {
+    "kimg": 12.8,
+    "sec_per_kimg": 0.52,
+    "imgs_per_sec": 1923.1,
+    "d_loss": 0.6931,
+    "g_loss": 1.25,
+    "real_logits": 0.1,
+}
 
 
 @pytest.fixture
@@ -65,7 +72,10 @@ def test_without_a_terminal_each_update_is_one_plain_line():
 
 def test_a_phase_without_a_terminal_is_two_lines(clock):
     console = _plain()
-    with Progress(1000, console=console) as bar, bar.busy("compiling the training step", "compiled the training step in {seconds:.1f} s"):
+    with (
+        Progress(1000, console=console) as bar,
+        bar.busy("compiling the training step", "compiled the training step in {seconds:.1f} s"),
+    ):
         clock.now += 31.2
     assert console.file.getvalue() == "compiling the training step\ncompiled the training step in 31.2 s\n"
 
@@ -110,7 +120,11 @@ def test_a_phase_on_a_terminal_spins_and_then_says_so(terminal, clock):
 @pytest.mark.parametrize("console_name", ["plain", "terminal"])
 def test_a_phase_that_fails_is_not_called_done(terminal, console_name):
     console = terminal if console_name == "terminal" else _plain()
-    with pytest.raises(RuntimeError, match="no compiler"), Progress(1000, console=console) as bar, bar.busy("compiling", "compiled"):
+    with (
+        pytest.raises(RuntimeError, match="no compiler"),
+        Progress(1000, console=console) as bar,
+        bar.busy("compiling", "compiled"),
+    ):
         raise RuntimeError("no compiler")
     assert "compiling" in console.file.getvalue()
     assert "compiled" not in console.file.getvalue()
@@ -145,14 +159,18 @@ def test_a_dumb_terminal_gets_plain_lines(monkeypatch):
     assert console.file.getvalue().startswith("kimg 0.5/1.0")
 
 
-@pytest.mark.parametrize(("sec_per_kimg", "left"), [(0.009, "9s"), (0.097, "1m 37s"), (7.5, "2h 05m"), (273.6, "3d 04h")])
+@pytest.mark.parametrize(
+    ("sec_per_kimg", "left"), [(0.009, "9s"), (0.097, "1m 37s"), (7.5, "2h 05m"), (273.6, "3d 04h")]
+)
 def test_time_left_has_two_units(sec_per_kimg, left):
     console = _plain()
     Progress(1_000_000, console=console).update(0, {"sec_per_kimg": sec_per_kimg})
     assert console.file.getvalue().endswith(f"left {left}\n")
 
 
-@pytest.mark.parametrize(("rate", "shown"), [(0.02134, "0.0213"), (3.14159, "3.14"), (99.96, "100"), (123456.7, "123457"), (-0.5, "-0.5")])
+@pytest.mark.parametrize(
+    ("rate", "shown"), [(0.02134, "0.0213"), (3.14159, "3.14"), (99.96, "100"), (123456.7, "123457"), (-0.5, "-0.5")]
+)
 def test_numbers_have_three_digits_and_no_exponent(rate, shown):
     console = _plain()
     Progress(1000, console=console).update(0, {"imgs_per_sec": rate})
@@ -189,7 +207,12 @@ def moved_clock(monkeypatch):
 
 def test_steps_are_counted_and_the_callers_time_is_left_out(moved_clock):
     stopwatch = Stopwatch(0)
-    for context, seconds in ((stopwatch.stepping, 3.0), (stopwatch.paused, 50.0), (contextlib.nullcontext, 1.0), (stopwatch.stepping, 4.0)):
+    for context, seconds in (
+        (stopwatch.stepping, 3.0),
+        (stopwatch.paused, 50.0),
+        (contextlib.nullcontext, 1.0),
+        (stopwatch.stepping, 4.0),
+    ):
         moved_clock.pass_in(context, seconds)
     assert (stopwatch.step_s, stopwatch.seconds()) == (7.0, 8.0)
 

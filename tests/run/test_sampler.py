@@ -45,7 +45,9 @@ def sampler(preset: str = "mlp", pair=None, img_shape=IMG_SHAPE, **overrides) ->
     config = gans.tiny_config(preset, **overrides)
     if pair is None:
         state = gans.tiny_networks(config)
-        signature = inspect_pair.inspect(state.G, state.D, config.model.z_dim, config.run.batch_size, gans.CPU, config.model.c_dim)
+        signature = inspect_pair.inspect(
+            state.G, state.D, config.model.z_dim, config.run.batch_size, gans.CPU, config.model.c_dim
+        )
     else:
         signature = inspect_pair.inspect(*pair, config.model.z_dim, config.run.batch_size, gans.CPU, config.model.c_dim)
         state = make_train_state(*pair, config, signature.img_shape, gans.CPU, signature.one_pass, signature.one_hot)
@@ -79,7 +81,11 @@ def test_a_conditional_grid_has_a_class_a_row():
 @pytest.mark.parametrize("one_hot", [False, True])
 def test_samples_are_of_the_classes_asked_for(one_hot):
     each, G = conditional(one_hot)
-    for labels, expected in ((None, [0, 1, 2, 0, 1, 2, 0]), (2, [2] * 7), (torch.tensor([1, 0, 0, 0, 0, 0, 2]), [1, 0, 0, 0, 0, 0, 2])):
+    for labels, expected in (
+        (None, [0, 1, 2, 0, 1, 2, 0]),
+        (2, [2] * 7),
+        (torch.tensor([1, 0, 0, 0, 0, 0, 2]), [1, 0, 0, 0, 0, 0, 2]),
+    ):
         assert (each.samples(7, 0, labels)[:, 0, 0, 0] * 4).tolist() == expected
     assert all(c.dtype == (torch.float32 if one_hot else torch.int64) for _, c, _ in G.calls)
     assert not any(training for _, _, training in G.calls)
@@ -151,7 +157,9 @@ def test_samples_are_of_the_moving_average():
     assert not torch.equal(each.samples(3, 0), before)
 
 
-@pytest.mark.parametrize("labels", [3, -1, torch.tensor([0, 1]), torch.tensor([0, 1, 2, 3]), torch.tensor([0.0, 1.0, 2.0, 0.0])], ids=str)
+@pytest.mark.parametrize(
+    "labels", [3, -1, torch.tensor([0, 1]), torch.tensor([0, 1, 2, 3]), torch.tensor([0.0, 1.0, 2.0, 0.0])], ids=str
+)
 def test_classes_that_are_none(labels):
     with pytest.raises(UserError, match=r"c is one class, or int64 \[4\], from 0 to 2"):
         sampler("cgan").samples(4, 0, labels)

@@ -83,7 +83,9 @@ def test_a_density_is_a_histogram(tmp_path):
 def test_a_grid_of_classes_or_of_one(tmp_path, class_name, size):
     """A class a row, eight in a row at least; one class alone: as many images as were asked for."""
     config = gans.tiny_config("cgan")
-    path = RunFolder(tmp_path / "run", config, resume_nimg=0).write_snapshot(weight_tensors(gans.tiny_networks(config)), 0, ("cats", "dogs", "eels"))
+    path = RunFolder(tmp_path / "run", config, resume_nimg=0).write_snapshot(
+        weight_tensors(gans.tiny_networks(config)), 0, ("cats", "dogs", "eels")
+    )
     said = write_samples(path, tmp_path / "out.png", 6, seed=0, class_name=class_name)
     assert said.startswith(f"wrote {size[0] * size[1]} images")
     with Image.open(tmp_path / "out.png") as picture:
@@ -96,7 +98,9 @@ def test_a_grid_of_classes_or_of_one(tmp_path, class_name, size):
 ])  # fmt: skip
 def test_a_class_that_is_not_there(tmp_path, preset, class_name, words):
     config = gans.tiny_config(preset)
-    path = RunFolder(tmp_path, config, resume_nimg=0).write_snapshot(weight_tensors(gans.tiny_networks(config)), 0, ("cats", "dogs", "eels"))
+    path = RunFolder(tmp_path, config, resume_nimg=0).write_snapshot(
+        weight_tensors(gans.tiny_networks(config)), 0, ("cats", "dogs", "eels")
+    )
     with pytest.raises(UserError, match=words):
         write_samples(path, tmp_path / "out.png", 6, seed=0, class_name=class_name)
 
@@ -111,7 +115,9 @@ def drawn(monkeypatch, path, tmp_path, truncation: float | None) -> torch.Tensor
 
 @pytest.mark.parametrize("preset", ["stylegan2", "mlp"])
 def test_truncation_gives_variety_up(monkeypatch, tmp_path, preset):
-    """By styles where G has some, otherwise by z; at 0 all images are (nearly) one, at 1 nothing is changed."""
+    """By styles where G has some, otherwise by z; at 0 all images are (nearly) one, at 1 nothing is
+    changed.
+    """
     _, path = saved(tmp_path, gans.tiny_config(preset))
     whole, half, none = (drawn(monkeypatch, path, tmp_path, psi).std(0).mean() for psi in (None, 0.5, 0.0))
     assert none < 0.5 < half < whole
@@ -143,7 +149,10 @@ def test_a_file_that_is_not_there(tmp_path):
     assert_refused(tmp_path / "network-snapshot-000005.safetensors", "there is no file")
 
 
-@pytest.mark.parametrize("damage", [lambda content: content[:-1], lambda content: content[:100], lambda content: b"", lambda content: b"\0" * 400])
+@pytest.mark.parametrize(
+    "damage",
+    [lambda content: content[:-1], lambda content: content[:100], lambda content: b"", lambda content: b"\0" * 400],
+)
 def test_a_damaged_snapshot(tmp_path, damage):
     _, path = saved(tmp_path, gans.tiny_config("mlp"))
     path.write_bytes(damage(path.read_bytes()))
@@ -152,7 +161,9 @@ def test_a_damaged_snapshot(tmp_path, damage):
 
 def test_a_training_state_is_no_snapshot(tmp_path):
     RunFolder(tmp_path, gans.tiny_config("mlp")).write_state({"a": torch.ones(1)}, {"nimg": 5000})
-    assert_refused(tmp_path / "training-state-000005.safetensors", "is a training state, but a network snapshot is needed")
+    assert_refused(
+        tmp_path / "training-state-000005.safetensors", "is a training state, but a network snapshot is needed"
+    )
 
 
 def test_a_snapshot_of_other_sizes_than_it_says(tmp_path):
@@ -161,7 +172,9 @@ def test_a_snapshot_of_other_sizes_than_it_says(tmp_path):
     assert_refused(path, "is of another architecture")
 
 
-@pytest.mark.parametrize("header", [{}, {"config": None}, {"config": {"modell": {}}}, {"config": {"model": {"ngf": "8"}}}])
+@pytest.mark.parametrize(
+    "header", [{}, {"config": None}, {"config": {"modell": {}}}, {"config": {"model": {"ngf": "8"}}}]
+)
 def test_a_snapshot_that_does_not_say_what_it_is(tmp_path, header):
     path = tmp_path / "network-snapshot-000005.safetensors"
     checkpoint.save_tensors(path, {"G.a": torch.ones(1)}, {"kind": "snapshot"} | header)
@@ -177,11 +190,13 @@ def test_networks_of_a_users_own_are_loaded_in_python(tmp_path):
 def test_without_the_moving_average_that_it_promises(tmp_path):
     config = gans.tiny_config("mlp")
     G, _ = models.build(config.model)
-    path = RunFolder(tmp_path, replace(config, "optim.ema_kimg", 1.0)).write_snapshot({f"G.{k}": v for k, v in G.state_dict().items()}, 5000)
+    path = RunFolder(tmp_path, replace(config, "optim.ema_kimg", 1.0)).write_snapshot(
+        {f"G.{k}": v for k, v in G.state_dict().items()}, 5000
+    )
     assert_refused(path, "G_ema.layers.0.weight is absent in the file")
 
 
-# --- classes and truncation ----------------------------------------------------------------------------------------------------------------------
+# --- classes and truncation -------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -192,7 +207,9 @@ def conditional(tmp_path):
     with torch.no_grad():
         for parameter in state.G.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))  # before training all classes are alike
-    return RunFolder(tmp_path / "run", config, resume_nimg=0).write_snapshot(weight_tensors(state), 5000, ("bag", "7", "coat"))
+    return RunFolder(tmp_path / "run", config, resume_nimg=0).write_snapshot(
+        weight_tensors(state), 5000, ("bag", "7", "coat")
+    )
 
 
 def written(path, out, **options) -> bytes:
@@ -201,7 +218,9 @@ def written(path, out, **options) -> bytes:
 
 
 def test_a_class_by_its_number_and_by_its_name(conditional, tmp_path):
-    pictures = [written(conditional, tmp_path / "out.png", class_name=name) for name in ("0", "bag", "1", "7", "2", "coat")]
+    pictures = [
+        written(conditional, tmp_path / "out.png", class_name=name) for name in ("0", "bag", "1", "7", "2", "coat")
+    ]
     assert pictures[0] == pictures[1] != pictures[2] == pictures[3] != pictures[4] == pictures[5]
     with Image.open(tmp_path / "out.png") as picture:
         assert picture.size == (64, 64)

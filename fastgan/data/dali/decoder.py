@@ -1,4 +1,6 @@
-"""All files of a source decoded once by DALI: for `fastgan.data.packing.pack.pack(..., decode=in_dali())`, and to try them out before training."""
+"""All files of a source decoded once by DALI: for `fastgan.data.packing.pack.pack(...,
+decode=in_dali())`, and to try them out before training.
+"""
 from collections.abc import Iterator
 
 import numpy as np
@@ -14,31 +16,45 @@ from fastgan.errors import UserError
 
 
 def in_dali(device: torch.device | None = None, num_threads: int | None = None) -> Decoder:
-    """Decodes the files of a folder or zip by DALI, to what the other decoders give but for roundings (see dali/pipeline.py).
+    """Decodes the files of a folder or zip by DALI, to what the other decoders give but for
+    roundings (see dali/pipeline.py).
 
-    device: None = the GPU where there is one. num_threads: None = one a usable core. Raises UserError without DALI.
+    device: None = the GPU where there is one. num_threads: None = one a usable core. Raises
+    UserError without DALI.
     """
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     import_dali(device)
 
     def decode_source(source: Source, target: Target, start: int) -> Iterator[Block]:
         if not isinstance(source, FileSource):
-            raise UserError(f"{source.origin} holds no image files, so there is nothing for DALI to decode: let Pillow do it")
+            raise UserError(
+                f"{source.origin} holds no image files, so there is nothing for DALI to decode: let Pillow do it"
+            )
         files = EncodedFiles(source, target.img_resolution, target.img_channels)
-        for rows, images, bad in decoded_blocks(files, device, num_threads or num_usable_cpus(), target.block_size, start):
-            labels = None if source.labels is None else np.array([source.labels[row] for row in rows if row not in bad], np.int64)
+        for rows, images, bad in decoded_blocks(
+            files, device, num_threads or num_usable_cpus(), target.block_size, start
+        ):
+            labels = (
+                None
+                if source.labels is None
+                else np.array([source.labels[row] for row in rows if row not in bad], np.int64)
+            )
             yield Block(len(rows), images, labels, tuple((files.where(row), str(bad[row])) for row in bad))
     return decode_source
 
 
 def decoded_blocks(files: EncodedFiles, device: torch.device, num_threads: int, block_size: int,
                    start: int = 0) -> Iterator[tuple[range, np.ndarray, dict[int, BadImage]]]:
-    """The files from number `start` on, in order, as (numbers of the files, images of the usable ones, the others with their reasons).
+    """The files from number `start` on, in order, as (numbers of the files, images of the usable
+    ones, the others with their reasons).
 
-    images: uint8 [number of usable ones, img_resolution, img_resolution, img_channels]. block_size: files in a block.
+    images: uint8 [number of usable ones, img_resolution, img_resolution, img_channels]. block_size:
+    files in a block.
     """
     bad: dict[int, BadImage] = {}
-    blocks = [range(first, min(first + block_size, files.num_files)) for first in range(start, files.num_files, block_size)]
+    blocks = [
+        range(first, min(first + block_size, files.num_files)) for first in range(start, files.num_files, block_size)
+    ]
     chunks = (part for block in blocks for part in _parts(block, chunk_size(device)))
     decoded = decode(files, chunks, device, num_threads, bad.__setitem__)
     for block in blocks:

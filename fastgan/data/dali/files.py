@@ -1,4 +1,6 @@
-"""Encoded image files as DALI is given them: which of them it decodes as Pillow does, and the square that is taken of each."""
+"""Encoded image files as DALI is given them: which of them it decodes as Pillow does, and the
+square that is taken of each.
+"""
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,13 +13,18 @@ from fastgan.errors import UserError
 _UNSEEN, _BY_DALI, _BY_PILLOW = range(3)
 _DIRECT_MODES = frozenset({"1", "L", "P", "RGB"})
 _END_MARKS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
-_PNG_ORIENTATIONS = (b"eXIf", b"XML:com.adobe.xmp", b"Raw profile type exif")  # where a PNG may tell its orientation; may lie behind the pixels
+# Where a PNG may tell its orientation; may lie behind the pixels
+_PNG_ORIENTATIONS = (b"eXIf", b"XML:com.adobe.xmp", b"Raw profile type exif")
 _PNG_BIT_DEPTH = 24  # the byte that tells it
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """One image as DALI takes it. data: uint8 [num_bytes], a file. corner: (top, left) and side, in pixels: the square of it, once upright."""
+    """One image as DALI takes it.
+
+    data: uint8 [num_bytes], a file. corner: (top, left) and side, in pixels: the square of it, once
+    upright.
+    """
 
     data: np.ndarray
     corner: tuple[int, int]
@@ -27,23 +34,37 @@ class Encoded:
 class EncodedFiles:
     """The files of a source, each with the square that is to become an image of img_resolution.
 
-    random_crop: 1 = the centre square, of the side of the shorter side; below it a square at a random place, whose side is random between
-    random_crop times the shorter side (but at least img_resolution, as nothing is enlarged) and the whole of it.
-    Files that DALI would not decode as `fit` does are decoded here, by `fit`, and handed to DALI as the bytes of an uncompressed file: transparency,
-    16 bit, CMYK, animations, formats other than JPEG and PNG, images to be framed in black, files without an end mark (cut short: Pillow decides),
-    and whatever `leave_to_pillow` names. What a file is, is looked at when it is first needed, in 0.05 ms, and remembered in 9 bytes.
+    random_crop: 1 = the centre square, of the side of the shorter side; below it a square at a
+    random place, whose side is random between random_crop times the shorter side (but at least
+    img_resolution, as nothing is enlarged) and the whole of it. Files that DALI would not decode as
+    `fit` does are decoded here, by `fit`, and handed to DALI as the bytes of an uncompressed file:
+    transparency, 16 bit, CMYK, animations, formats other than JPEG and PNG, images to be framed in
+    black, files without an end mark (cut short: Pillow decides), and whatever `leave_to_pillow`
+    names. What a file is, is looked at when it is first needed, in 0.05 ms, and remembered in 9
+    bytes.
     """
 
     def __init__(self, source: FileSource, img_resolution: int, img_channels: int, random_crop: float = 1.0):
         if not 0 < random_crop <= 1:
-            raise UserError(f"random_crop {random_crop} is no share of the shorter side: give a number above 0 and at most 1")
-        self.source, self.img_resolution, self.img_channels, self._random_crop = source, img_resolution, img_channels, random_crop
+            raise UserError(
+                f"random_crop {random_crop} is no share of the shorter side: give a number above 0 and at most 1"
+            )
+        self.source, self.img_resolution, self.img_channels, self._random_crop = (
+            source,
+            img_resolution,
+            img_channels,
+            random_crop,
+        )
         self.num_files = source.num_images
         self._ways = np.full(source.num_images, _UNSEEN, np.uint8)
         self._sizes = np.zeros((source.num_images, 2), np.int32)  # (height, width) of what DALI decodes, upright
 
     def encoded(self, row: int, uniform: np.ndarray) -> Encoded:
-        """File number `row`. uniform: three numbers in [0, 1), for side, top and left of a random square. Raises BadImage. May run in any thread."""
+        """File number `row`.
+
+        uniform: three numbers in [0, 1), for side, top and left of a random square. Raises
+        BadImage. May run in any thread.
+        """
         data = self.source.read_member(self.source.members[row])
         if self._ways[row] == _UNSEEN:
             self._look_at(row, data)
@@ -98,7 +119,9 @@ class EncodedFiles:
 
 
 def _is_direct(image: Image.Image, data: bytes) -> bool:
-    """Whether DALI decodes a file to what Pillow makes of it, but for orientations; found by trying, and tried again by the tests."""
+    """Whether DALI decodes a file to what Pillow makes of it, but for orientations; found by
+    trying, and tried again by the tests.
+    """
     if image.mode not in _DIRECT_MODES or _END_MARKS.get(image.format, b"?") not in data[-32:]:
         return False
     if image.format == "PNG":
@@ -108,7 +131,9 @@ def _is_direct(image: Image.Image, data: bytes) -> bool:
 
 
 def _has_plain_orientation(image: Image.Image) -> bool:
-    """Whether the orientation of a JPEG stands in its Exif data, where DALI looks for it, and not in XMP."""
+    """Whether the orientation of a JPEG stands in its Exif data, where DALI looks for it, and not
+    in XMP.
+    """
     exif = Image.Exif()
     try:
         exif.load(image.info.get("exif", b""))

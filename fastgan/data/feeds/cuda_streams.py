@@ -6,7 +6,10 @@ import torch
 
 
 class SideStream:
-    """A stream for copies into memory that steps on the current stream read. A copy waits for the steps that were launched before `mark`."""
+    """A stream for copies into memory that steps on the current stream read.
+
+    A copy waits for the steps that were launched before `mark`.
+    """
 
     def __init__(self, device: torch.device):
         self._device, self._stream, self._read = device, torch.cuda.Stream(device), torch.cuda.Event()
@@ -16,7 +19,9 @@ class SideStream:
         self._read.record(torch.cuda.current_stream(self._device))
 
     def copy(self, target: torch.Tensor, source: torch.Tensor) -> None:
-        """target.copy_(source from pageable host memory) on the side stream; what is launched on the current stream from now on sees it."""
+        """target.copy_(source from pageable host memory) on the side stream; what is launched on
+        the current stream from now on sees it.
+        """
         with torch.cuda.stream(self._stream):
             self._stream.wait_event(self._read)
             target.copy_(source.pin_memory(), non_blocking=True)
@@ -42,10 +47,12 @@ class InOrder:
 
 
 class SlotStream:
-    """A stream on which the slots of a ring are filled, and the events that keep a slot from being filled while steps read it, or read too early.
+    """A stream on which the slots of a ring are filled, and the events that keep a slot from being
+    filled while steps read it, or read too early.
 
-    Each event is recorded and waited for by turns, as a slot is filled and read by turns: no later record can take the place of one that is still
-    to be waited for. All of them are made here, since a thread must make nothing while another one captures a CUDA graph.
+    Each event is recorded and waited for by turns, as a slot is filled and read by turns: no later
+    record can take the place of one that is still to be waited for. All of them are made here,
+    since a thread must make nothing while another one captures a CUDA graph.
     """
 
     def __init__(self, device: torch.device, num_slots: int):
@@ -59,7 +66,10 @@ class SlotStream:
 
     @contextlib.contextmanager
     def filling(self, slot: int) -> Iterator[None]:
-        """Inside, work for the current stream fills the slot. Blocks the host until the slot was filled the last time round: call it in a thread."""
+        """Inside, work for the current stream fills the slot.
+
+        Blocks the host until the slot was filled the last time round: call it in a thread.
+        """
         self._filled[slot].synchronize()
         with torch.cuda.stream(self.stream):
             self.stream.wait_event(self._freed_by[slot])
@@ -67,11 +77,15 @@ class SlotStream:
             self._filled[slot].record(self.stream)
 
     def wait_filled(self, slot: int) -> None:
-        """What is launched on the current stream from now on sees the slot filled, and every slot that was filled before it."""
+        """What is launched on the current stream from now on sees the slot filled, and every slot
+        that was filled before it.
+        """
         torch.cuda.current_stream(self.stream.device).wait_event(self._filled[slot])
 
     def mark_read(self, slots: list[int]) -> None:
-        """What was launched on the current stream so far reads these slots, the last ones in the order of filling; nothing later does."""
+        """What was launched on the current stream so far reads these slots, the last ones in the
+        order of filling; nothing later does.
+        """
         self._last_read = self._read[slots[-1]]
         self._last_read.record(torch.cuda.current_stream(self.stream.device))
         for slot in slots:

@@ -1,7 +1,9 @@
-"""What every feed of real images does: the step reads them from the memory of the device, at a position that lives there too.
+"""What every feed of real images does: the step reads them from the memory of the device, at a
+position that lives there too.
 
-The host never hands a batch to a step. It says `reserve` before it launches steps and `launched` after it; in between, each step calls `read`, which
-is made of device operations alone and may be compiled, or be part of a CUDA graph that is replayed.
+The host never hands a batch to a step. It says `reserve` before it launches steps and `launched`
+after it; in between, each step calls `read`, which is made of device operations alone and may be
+compiled, or be part of a CUDA graph that is replayed.
 """
 from abc import ABC, abstractmethod
 from typing import NamedTuple
@@ -14,8 +16,9 @@ from fastgan.errors import UserError
 class Batch(NamedTuple):
     """What one `read` gives.
 
-    img: [batch_size, C, H, W] in channels_last memory, uint8, or floats [batch_size, features]. labels: int64 [batch_size], the classes of these
-    images, on the same device; None where the feed has none.
+    img: [batch_size, C, H, W] in channels_last memory, uint8, or floats [batch_size, features].
+    labels: int64 [batch_size], the classes of these images, on the same device; None where the feed
+    has none.
     """
 
     img: torch.Tensor
@@ -23,7 +26,10 @@ class Batch(NamedTuple):
 
 
 class Feed(ABC):
-    """Batches in the order of the epochs (fastgan/data/feeds/order.py). All feeds of one set, seed and position give the same images."""
+    """Batches in the order of the epochs (fastgan/data/feeds/order.py).
+
+    All feeds of one set, seed and position give the same images.
+    """
 
     traceable = True  # whether `read` may be called inside a compiled step
 
@@ -38,7 +44,10 @@ class Feed(ABC):
 
     @abstractmethod
     def state(self) -> dict[str, torch.Tensor]:
-        """The tensors on the device that `read` changes, by name. Whoever puts them back in place gets the same batches again."""
+        """The tensors on the device that `read` changes, by name.
+
+        Whoever puts them back in place gets the same batches again.
+        """
 
     @abstractmethod
     def seek(self, nimg: int) -> None:
@@ -46,20 +55,24 @@ class Feed(ABC):
 
     @abstractmethod
     def reserve(self, num_steps: int) -> None:
-        """See to it that the next `num_steps` batches are there for what is launched on the current stream from now on. Idempotent."""
+        """See to it that the next `num_steps` batches are there for what is launched on the current
+        stream from now on. Idempotent.
+        """
 
     @abstractmethod
     def read(self) -> Batch:
         """The next batch; moves the position on the device.
 
-        Only device operations on memory that stays where it is: no host synchronisation, nothing that depends on the host's position.
+        Only device operations on memory that stays where it is: no host synchronisation, nothing
+        that depends on the host's position.
         """
 
     @abstractmethod
     def reread(self) -> Batch:
         """The batch of the last `read` again, in device operations alone; moves nothing.
 
-        For the launch of that `read`: later the batch may be gone. Before any `read` it gives some batch, of images that mean nothing.
+        For the launch of that `read`: later the batch may be gone. Before any `read` it gives some
+        batch, of images that mean nothing.
         """
 
     def launched(self, num_steps: int) -> None:
@@ -80,14 +93,17 @@ class Feed(ABC):
 class Window:
     """Rows in the memory of the device, and the position from which a step reads the next ones.
 
-    rows: [num_rows, H, W, C] or [num_rows, features]; stays where it is, its content may be replaced row by row.
-    order: int64 [length] row numbers; position p means the row order[p % length].
-    labels: int64 [num_rows], the class of each row, in memory alike; None = read gives none.
+    rows: [num_rows, H, W, C] or [num_rows, features]; stays where it is, its content may be
+    replaced row by row. order: int64 [length] row numbers; position p means the row order[p %
+    length]. labels: int64 [num_rows], the class of each row, in memory alike; None = read gives
+    none.
     """
 
     def __init__(self, rows: torch.Tensor, order: torch.Tensor, batch_size: int, labels: torch.Tensor | None = None):
         self.rows, self.order, self.labels = rows, order, labels
-        self._flat = rows.flatten(1)  # the same memory; torch gathers flat rows twice as fast: 25 us instead of 52 us for 64 images of 64x64x3
+        # the same memory; torch gathers flat rows twice as fast: 25 us instead of 52 us for 64
+        # images of 64x64x3
+        self._flat = rows.flatten(1)
         self.position = torch.zeros((), dtype=torch.int64, device=rows.device)
         self._offsets = torch.arange(batch_size, device=rows.device)
 
@@ -109,6 +125,10 @@ class Window:
 
 
 def check_labels(labels: torch.Tensor | None, num_images: int) -> None:
-    """Raise UserError unless there is one class number an image, int64 [num_images], or None for a set without."""
+    """Raise UserError unless there is one class number an image, int64 [num_images], or None for a
+    set without.
+    """
     if labels is not None and (labels.dtype != torch.int64 or labels.shape != (num_images,)):
-        raise UserError(f"the labels are {labels.dtype} {list(labels.shape)}, but one class number an image is needed: give int64 [{num_images}]")
+        raise UserError(
+            f"the labels are {labels.dtype} {list(labels.shape)}, but one class number an image is needed: give int64 [{num_images}]"
+        )

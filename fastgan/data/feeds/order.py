@@ -1,4 +1,6 @@
-"""The order in which a set is shown: one permutation an epoch, from the seed and the epoch alone, on the CPU so that it is the same everywhere."""
+"""The order in which a set is shown: one permutation an epoch, from the seed and the epoch alone,
+on the CPU so that it is the same everywhere.
+"""
 import hashlib
 
 import torch
@@ -8,14 +10,17 @@ from fastgan.errors import UserError
 
 def epoch_order(num_images: int, seed: int, epoch: int) -> torch.Tensor:
     """The permutation of an epoch, int64 [num_images]."""
-    # Hashed, since neighbouring seeds or epochs must not give related orders, nor (seed 0, epoch 1) that of (seed 1, epoch 0).
+    # Hashed, since neighbouring seeds or epochs must not give related orders, nor (seed 0, epoch 1)
+    # that of (seed 1, epoch 0).
     digest = hashlib.sha256(f"{seed} {epoch}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little"))
     return torch.randperm(num_images, generator=generator)
 
 
 class EndlessOrder:
-    """The permutations of all epochs behind each other without a gap: image number `nimg` of the run is the row that stands there."""
+    """The permutations of all epochs behind each other without a gap: image number `nimg` of the
+    run is the row that stands there.
+    """
 
     def __init__(self, num_images: int, seed: int):
         self.num_images, self._seed = num_images, seed
@@ -28,7 +33,8 @@ class EndlessOrder:
             epoch, start = divmod(nimg, self.num_images)
             pieces.append(self.epoch(epoch)[start:start + end - nimg])
             nimg += len(pieces[-1])
-        return pieces[0] if len(pieces) == 1 else torch.cat(pieces)  # hardly ever a copy: it would cost as much as gathering small images
+        # Hardly ever a copy: it would cost as much as gathering small images
+        return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
     def epoch(self, epoch: int) -> torch.Tensor:
         """The permutation of an epoch; the last two that were asked for are kept."""
@@ -41,4 +47,6 @@ class EndlessOrder:
 def check_batch_size(batch_size: int, num_images: int) -> None:
     """Raise UserError for a batch that is larger than the set."""
     if not 1 <= batch_size <= num_images:
-        raise UserError(f"batch_size {batch_size} does not fit a set of {num_images} images: choose one from 1 to {num_images}")
+        raise UserError(
+            f"batch_size {batch_size} does not fit a set of {num_images} images: choose one from 1 to {num_images}"
+        )

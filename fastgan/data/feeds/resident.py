@@ -1,4 +1,6 @@
-"""The whole set in the memory of the device, gathered by index inside the step, and a new order of it every epoch."""
+"""The whole set in the memory of the device, gathered by index inside the step, and a new order of
+it every epoch.
+"""
 import torch
 
 from fastgan.data.feeds.cuda_streams import SideStream
@@ -10,16 +12,26 @@ from fastgan.errors import UserError
 class ResidentFeed(Feed):
     """Batches gathered by index from a set that stays on the device.
 
-    images: uint8 [num_images, H, W, C], or float [num_images, num_features] for samples that are not images.
-    labels: int64 [num_images], the class of each, which `read` then gives with them.
-    Every epoch is one permutation of the set, and the permutations follow each other without a gap, so a batch may lie across two.
-    On the device lie the orders of two epochs, even ones in the first half and odd ones in the second. The order of the next epoch is brought
-    there on a stream of its own while the present one is read.
+    images: uint8 [num_images, H, W, C], or float [num_images, num_features] for samples that are
+    not images. labels: int64 [num_images], the class of each, which `read` then gives with them.
+    Every epoch is one permutation of the set, and the permutations follow each other without a gap,
+    so a batch may lie across two. On the device lie the orders of two epochs, even ones in the
+    first half and odd ones in the second. The order of the next epoch is brought there on a stream
+    of its own while the present one is read.
     """
 
-    def __init__(self, images: torch.Tensor, batch_size: int, seed: int, device: str | torch.device = "cpu", labels: torch.Tensor | None = None):
+    def __init__(
+        self,
+        images: torch.Tensor,
+        batch_size: int,
+        seed: int,
+        device: str | torch.device = "cpu",
+        labels: torch.Tensor | None = None,
+    ):
         if images.dim() not in (2, 4):
-            raise UserError(f"a set of shape {list(images.shape)} cannot be fed: give images [num_images, H, W, C] or samples [num_images, features]")
+            raise UserError(
+                f"a set of shape {list(images.shape)} cannot be fed: give images [num_images, H, W, C] or samples [num_images, features]"
+            )
         check_batch_size(batch_size, len(images))
         check_labels(labels, len(images))
         super().__init__(batch_size)
@@ -51,7 +63,9 @@ class ResidentFeed(Feed):
         return self._window.reread()
 
     def reserve(self, num_steps: int) -> None:
-        first, last = (place // self._endless.num_images for place in (self.nimg, self.nimg + num_steps * self.batch_size - 1))
+        first, last = (
+            place // self._endless.num_images for place in (self.nimg, self.nimg + num_steps * self.batch_size - 1)
+        )
         assert last <= first + 1, "more steps than max_steps were reserved at once"
         for epoch in (first, first + 1):  # the next one early: its copy is done before it is needed
             if self._loaded[epoch % 2] != epoch:

@@ -1,4 +1,6 @@
-"""What feeds have in common that bring batches to the device as they are needed: a ring of slots there, filled while the steps read."""
+"""What feeds have in common that bring batches to the device as they are needed: a ring of slots
+there, filled while the steps read.
+"""
 import threading
 import time
 import weakref
@@ -16,17 +18,26 @@ MAX_STEPS = 8
 class RingFeed(Feed):
     """Batches in a ring of 2 * max_steps slots: one half is filled while the other half is read.
 
-    A subclass says how a slot is filled, and calls `seek(0)` at the end of its __init__, which starts the filling.
-    img_shape: (H, W, C) of the images, uint8. max_steps: the most steps that can be reserved at once.
-    has_labels: batches come with class numbers, which lie in slots of their own beside the images.
-    threaded: fill in a thread, ahead of the steps; otherwise `reserve` fills what it needs. None = on CUDA, where the host has time while the
-    device computes. Without a GPU the thread takes the cores from the step: 28x28 images beside the mlp's step of 2.8 ms on 2 cores cost 150 us a
-    step without it (half of that for `read`) and 110 us with it, but then the step itself takes 150 us longer.
-    stall_s: seconds that `reserve` was blocked and the device had nothing left to do.
+    A subclass says how a slot is filled, and calls `seek(0)` at the end of its __init__, which
+    starts the filling. img_shape: (H, W, C) of the images, uint8. max_steps: the most steps that
+    can be reserved at once. has_labels: batches come with class numbers, which lie in slots of
+    their own beside the images. threaded: fill in a thread, ahead of the steps; otherwise `reserve`
+    fills what it needs. None = on CUDA, where the host has time while the device computes. Without
+    a GPU the thread takes the cores from the step: 28x28 images beside the mlp's step of 2.8 ms on
+    2 cores cost 150 us a step without it (half of that for `read`) and 110 us with it, but then the
+    step itself takes 150 us longer. stall_s: seconds that `reserve` was blocked and the device had
+    nothing left to do.
     """
 
-    def __init__(self, img_shape: tuple[int, int, int], batch_size: int, device: str | torch.device, max_steps: int = MAX_STEPS,
-                 threaded: bool | None = None, has_labels: bool = False):
+    def __init__(
+        self,
+        img_shape: tuple[int, int, int],
+        batch_size: int,
+        device: str | torch.device,
+        max_steps: int = MAX_STEPS,
+        threaded: bool | None = None,
+        has_labels: bool = False,
+    ):
         super().__init__(batch_size)
         self._max_steps, self.stall_s = max_steps, 0.0
         num_slots = 2 * max_steps
@@ -34,28 +45,36 @@ class RingFeed(Feed):
         # Zeros: a phase that rereads is tried out before anything was read, and whatever a label picks must be there.
         labels = torch.zeros(len(rows), dtype=torch.int64, device=device) if has_labels else None
         self.device, on_cuda = rows.device, rows.is_cuda
-        self._slots = [Batch(rows[start:start + batch_size], None if labels is None else labels[start:start + batch_size])
-                       for start in range(0, len(rows), batch_size)]
+        self._slots = [
+            Batch(rows[start : start + batch_size], None if labels is None else labels[start : start + batch_size])
+            for start in range(0, len(rows), batch_size)
+        ]
         self._window = Window(rows, torch.arange(len(rows), device=self.device), batch_size, labels)
         self._streams = SlotStream(self.device, num_slots) if on_cuda else InOrder()
         for filled in (rows, labels) if on_cuda else ():
             if filled is not None:
                 filled.record_stream(self._streams.stream)  # its memory is nobody else's before the last copy is done
         self._ledger = _Ledger(num_slots)
-        self._thread = threading.Thread(target=_fill_ahead, args=(weakref.ref(self), self._ledger), name="fastgan-feed", daemon=True)
+        self._thread = threading.Thread(
+            target=_fill_ahead, args=(weakref.ref(self), self._ledger), name="fastgan-feed", daemon=True
+        )
         self._threaded = on_cuda if threaded is None else threaded
-        self._finalizer = weakref.finalize(self, _end, self._ledger, self._thread)  # runs at the end of the interpreter too
+        # Runs at the end of the interpreter too
+        self._finalizer = weakref.finalize(self, _end, self._ledger, self._thread)
 
     @abstractmethod
     def _fill(self, target: Batch, slot: int, nimg: int) -> None:
         """Write the batch that begins with image number `nimg` of the run into slot `slot`.
 
-        target: the slot, on the device: img uint8 [batch_size, H, W, C], as rows lie; labels int64 [batch_size], None without `has_labels`.
+        target: the slot, on the device: img uint8 [batch_size, H, W, C], as rows lie; labels int64
+        [batch_size], None without `has_labels`.
 
-        On CUDA the current stream is the ring's own and already waits for the steps that read the slot before: give it copies, and let them wait
-        for whatever else they need. The copies into this slot of the last time round are done, so memory that is kept per slot can be used again.
-        Runs in a thread: allocate no pinned memory. One call at a time, for one batch after another, except after `seek`.
-        What this raises is raised by the `reserve` that needs the batch.
+        On CUDA the current stream is the ring's own and already waits for the steps that read the
+        slot before: give it copies, and let them wait for whatever else they need. The copies into
+        this slot of the last time round are done, so memory that is kept per slot can be used
+        again. Runs in a thread: allocate no pinned memory. One call at a time, for one batch after
+        another, except after `seek`. What this raises is raised by the `reserve` that needs the
+        batch.
         """
 
     @property
@@ -70,7 +89,8 @@ class RingFeed(Feed):
         self._streams.mark_read(list(range(len(self._slots))))
         self._window.position.fill_(nimg)
         places = torch.arange(len(self._window.order), device=self.device)
-        torch.remainder(places - nimg, len(places), out=self._window.order)  # image number nimg lies at the beginning of slot 0
+        # Image number nimg lies at the beginning of slot 0
+        torch.remainder(places - nimg, len(places), out=self._window.order)
         self._ledger.begin(nimg)
         if self._threaded and self._thread.ident is None:
             self._thread.start()
@@ -117,7 +137,9 @@ class RingFeed(Feed):
 
 @dataclass(frozen=True)
 class _Turn:
-    """One batch to be filled: batch number `batch` since the `seek` number `seek`, which went to image number `start_nimg`."""
+    """One batch to be filled: batch number `batch` since the `seek` number `seek`, which went to
+    image number `start_nimg`.
+    """
 
     seek: int
     start_nimg: int
@@ -125,7 +147,9 @@ class _Turn:
 
 
 class _Ledger:
-    """How many batches were filled and read since the last `seek`: what the two threads know of each other."""
+    """How many batches were filled and read since the last `seek`: what the two threads know of
+    each other.
+    """
 
     def __init__(self, num_slots: int):
         self._num_slots, self._changed = num_slots, threading.Condition()
@@ -168,12 +192,15 @@ class _Ledger:
     def wait_for_room(self) -> bool:
         """Until there is a slot to fill; False when there is nothing to be filled any more."""
         with self._changed:
-            self._changed.wait_for(lambda: self._is_closed or (self._error is None and self.num_filled < self.num_read + self._num_slots))
+            self._changed.wait_for(
+                lambda: self._is_closed or (self._error is None and self.num_filled < self.num_read + self._num_slots)
+            )
             return not self._is_closed
 
     def filled(self, turn: _Turn) -> None:
         with self._changed:
-            self.num_filled += turn.seek == self._seek  # otherwise a seek came in between, and nobody wants the batch any more
+            # Otherwise a seek came in between, and nobody wants the batch any more
+            self.num_filled += turn.seek == self._seek
             self._changed.notify_all()
 
     def failed(self, turn: _Turn, error: BaseException) -> None:
@@ -184,7 +211,10 @@ class _Ledger:
 
 
 def _fill_ahead(feed_ref: "weakref.ref[RingFeed]", ledger: _Ledger) -> None:
-    """The thread: fill whatever slot is free. It holds the feed only while it fills, so that a feed which nobody uses any more can go."""
+    """The thread: fill whatever slot is free.
+
+    It holds the feed only while it fills, so that a feed which nobody uses any more can go.
+    """
     while ledger.wait_for_room():
         feed, turn = feed_ref(), ledger.next_batch()
         if feed is None:

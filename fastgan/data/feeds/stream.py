@@ -1,4 +1,6 @@
-"""A set that stays in host memory: its batches are gathered there and copied to the device while it computes."""
+"""A set that stays in host memory: its batches are gathered there and copied to the device while it
+computes.
+"""
 import torch
 
 from fastgan.data.feeds.feed import Batch, check_labels
@@ -9,20 +11,31 @@ from fastgan.data.feeds.ring import MAX_STEPS, RingFeed
 class StreamFeed(RingFeed):
     """Batches gathered from host memory.
 
-    images: uint8 [num_images, H, W, C] on the CPU, contiguous; may be a memory map of a file that is larger than the memory.
-    labels: int64 [num_images] on the CPU, the class of each image, which `read` then gives with them.
-    On CUDA a batch goes through a pinned slot of its own for each slot of the ring; otherwise it is gathered into the ring at once.
+    images: uint8 [num_images, H, W, C] on the CPU, contiguous; may be a memory map of a file that
+    is larger than the memory. labels: int64 [num_images] on the CPU, the class of each image, which
+    `read` then gives with them. On CUDA a batch goes through a pinned slot of its own for each slot
+    of the ring; otherwise it is gathered into the ring at once.
     """
 
-    def __init__(self, images: torch.Tensor, batch_size: int, seed: int, device: str | torch.device = "cpu", max_steps: int = MAX_STEPS,
-                 threaded: bool | None = None, labels: torch.Tensor | None = None):
+    def __init__(
+        self,
+        images: torch.Tensor,
+        batch_size: int,
+        seed: int,
+        device: str | torch.device = "cpu",
+        max_steps: int = MAX_STEPS,
+        threaded: bool | None = None,
+        labels: torch.Tensor | None = None,
+    ):
         check_batch_size(batch_size, len(images))
         check_labels(labels, len(images))
         super().__init__(tuple(images.shape[1:]), batch_size, device, max_steps, threaded, labels is not None)
         self._sources = Batch(images.view(len(images), -1), labels)  # flat rows are gathered twice as fast
         self._endless = EndlessOrder(len(images), seed)
         # What is gathered into: pinned memory, or the ring itself.
-        self._host_slots = [Batch(*map(_pinned_like, slot)) for slot in self._slots] if self.device.type == "cuda" else self._slots
+        self._host_slots = (
+            [Batch(*map(_pinned_like, slot)) for slot in self._slots] if self.device.type == "cuda" else self._slots
+        )
         self.seek(0)
 
     def _fill(self, target: Batch, slot: int, nimg: int) -> None:

@@ -12,10 +12,11 @@ GRID_STD = 0.05  # of each mode of `grid`: a variance of 0.0025 in Lin et al., 2
 
 
 class DensityFeed(Feed):
-    """Fresh samples of a density, float32 [batch_size, features], from a generator whose state is the position.
+    """Fresh samples of a density, float32 [batch_size, features], from a generator whose state is
+    the position.
 
-    generator: on the device of the samples; who shares it sees to its state. They are drawn into memory that stays where it is: the next read
-    writes it again, and a reread costs nothing.
+    generator: on the device of the samples; who shares it sees to its state. They are drawn into
+    memory that stays where it is: the next read writes it again, and a reread costs nothing.
     """
 
     traceable = False  # the compiler takes no generators
@@ -27,7 +28,9 @@ class DensityFeed(Feed):
 
     @abstractmethod
     def _draw(self, samples: torch.Tensor) -> None:
-        """Write the next samples into `samples`, float32 [batch_size, features], by device operations alone."""
+        """Write the next samples into `samples`, float32 [batch_size, features], by device
+        operations alone.
+        """
 
     def state(self) -> dict[str, torch.Tensor]:
         return {"samples": self._samples}
@@ -47,7 +50,10 @@ class DensityFeed(Feed):
 
 
 class GaussianFeed(DensityFeed):
-    """Samples of a normal distribution, float32 [batch_size, 1]. mean, std: of the distribution, std > 0."""
+    """Samples of a normal distribution, float32 [batch_size, 1].
+
+    mean, std: of the distribution, std > 0.
+    """
 
     def __init__(self, mean: float, std: float, batch_size: int, generator: torch.Generator):
         _check(std, batch_size)
@@ -61,7 +67,8 @@ class GaussianFeed(DensityFeed):
 class MixtureFeed(DensityFeed):
     """Samples of normal distributions that are equally likely, float32 [batch_size, features].
 
-    centres: float [num_modes, features], their means (`ring`, `grid`). std: of each in every direction, > 0.
+    centres: float [num_modes, features], their means (`ring`, `grid`). std: of each in every
+    direction, > 0.
     """
 
     def __init__(self, centres: torch.Tensor, std: float, batch_size: int, generator: torch.Generator):
@@ -80,7 +87,8 @@ class MixtureFeed(DensityFeed):
 def ring(num: int = 8, radius: float = 2.0) -> torch.Tensor:
     """Modes at equal distances on a circle, float32 [num, 2]; the first lies on the x axis.
 
-    As given, with RING_STD, the ring on which Metz et al. (2017, arXiv 1611.02163) show how modes are lost.
+    As given, with RING_STD, the ring on which Metz et al. (2017, arXiv 1611.02163) show how modes
+    are lost.
     """
     angles = torch.arange(num, dtype=torch.float64) * (2 * math.pi / num)
     return (radius * torch.stack([angles.cos(), angles.sin()], 1)).float()
@@ -89,7 +97,8 @@ def ring(num: int = 8, radius: float = 2.0) -> torch.Tensor:
 def grid(side: int = 5, spacing: float = 2.0) -> torch.Tensor:
     """Modes on a square grid around 0, float32 [side * side, 2].
 
-    As given, with GRID_STD, the 25 modes from -4 to 4 of Srivastava et al. (2017, arXiv 1705.07761) and Lin et al. (2018, arXiv 1712.04086).
+    As given, with GRID_STD, the 25 modes from -4 to 4 of Srivastava et al. (2017, arXiv 1705.07761)
+    and Lin et al. (2018, arXiv 1712.04086).
     """
     places = spacing * (torch.arange(side, dtype=torch.float32) - (side - 1) / 2)
     return torch.cartesian_prod(places, places)
@@ -97,4 +106,6 @@ def grid(side: int = 5, spacing: float = 2.0) -> torch.Tensor:
 
 def _check(std: float, batch_size: int) -> None:
     if not std > 0 or batch_size < 1:
-        raise UserError(f"std {std} and batch_size {batch_size} describe no samples: std must be above 0 and batch_size at least 1")
+        raise UserError(
+            f"std {std} and batch_size {batch_size} describe no samples: std must be above 0 and batch_size at least 1"
+        )

@@ -1,4 +1,6 @@
-"""A process that decodes files: Pillow holds Python's lock for most of the time that a small image takes, so threads alone do not scale."""
+"""A process that decodes files: Pillow holds Python's lock for most of the time that a small image
+takes, so threads alone do not scale.
+"""
 import os
 import pickle
 import signal
@@ -27,7 +29,8 @@ def decode_members(read_member: ReadMember, members: Sequence[PurePosixPath], im
 
 
 def serve() -> None:
-    """Answer on stdout, until stdin ends: first (read_member, R, C, most pixels of an image) comes in, then lists of members, all pickled.
+    """Answer on stdout, until stdin ends: first (read_member, R, C, most pixels of an image) comes
+    in, then lists of members, all pickled.
 
     Both ends of the pipes are ours: what a user hands in is read by Pillow and never unpickled.
     """

@@ -1,4 +1,6 @@
-"""How `fastgan pack` gets decoded images: in threads, or in processes of their own for the many small files of a folder or zip."""
+"""How `fastgan pack` gets decoded images: in threads, or in processes of their own for the many
+small files of a folder or zip.
+"""
 import os
 import pickle
 import queue
@@ -38,10 +40,12 @@ class Target:
 
 @dataclass(frozen=True)
 class Block:
-    """Consecutive images of a source, decoded. Where they end depends on the source and the target alone, never on who decodes them.
+    """Consecutive images of a source, decoded.
 
-    num_members: images of the source that went in. images: uint8 [number of good ones, R, R, C]. labels: of the good ones, or None.
-    bad: (name, reason) of each image that cannot be used.
+    Where they end depends on the source and the target alone, never on who decodes them.
+
+    num_members: images of the source that went in. images: uint8 [number of good ones, R, R, C].
+    labels: of the good ones, or None. bad: (name, reason) of each image that cannot be used.
     """
 
     num_members: int
@@ -50,11 +54,12 @@ class Block:
     bad: tuple[tuple[str, str], ...] = ()
 
 
-# Gives the blocks of a source in order, from the one that begins with image number `start` (third argument) of the source.
+# Gives the blocks of a source in order, from the one that begins with image number `start` (third
+# argument) of the source.
 Decoder = Callable[[Source, Target, int], Iterable[Block]]
 
 
-# --- threads -------------------------------------------------------------------------------------------------------------------------------------
+# --- threads ----------------------------------------------------------------------------------------------------------
 
 
 def in_threads(num_workers: int) -> Decoder:
@@ -67,7 +72,9 @@ def in_threads(num_workers: int) -> Decoder:
 
 
 def _groups(pieces: Iterable[Piece], size: int, start: int) -> Iterator[list[Piece]]:
-    """Consecutive pieces, as many as it takes to have `size` images, without those before image number `start`."""
+    """Consecutive pieces, as many as it takes to have `size` images, without those before image
+    number `start`.
+    """
     group, first, end = [], 0, 0
     for piece in pieces:
         group.append(piece)
@@ -88,16 +95,23 @@ def _decode_pieces(source: Source, pieces: list[Piece], target: Target) -> Block
             labels.append(piece.labels)
         except BadImage as reason:
             bad.append((piece.where, str(reason)))
-    return Block(sum(piece.num_images for piece in pieces), np.concatenate(images), join_labels(source, labels), tuple(bad))
+    return Block(
+        sum(piece.num_images for piece in pieces), np.concatenate(images), join_labels(source, labels), tuple(bad)
+    )
 
 
-# --- processes -----------------------------------------------------------------------------------------------------------------------------------
+# --- processes --------------------------------------------------------------------------------------------------------
 
 
 def in_processes(num_workers: int) -> Decoder:
-    """Decodes the files of a folder or zip, in processes that know neither torch nor the caller's main module."""
+    """Decodes the files of a folder or zip, in processes that know neither torch nor the caller's
+    main module.
+    """
     def decode(source: FileSource, target: Target, start: int) -> Iterator[Block]:
-        chunks = [range(first, min(first + target.block_size, source.num_images)) for first in range(start, source.num_images, target.block_size)]
+        chunks = [
+            range(first, min(first + target.block_size, source.num_images))
+            for first in range(start, source.num_images, target.block_size)
+        ]
         with ExitStack() as ending:
             idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
             for _ in range(min(num_workers, len(chunks))):
@@ -116,13 +130,19 @@ def in_processes(num_workers: int) -> Decoder:
 
 
 class _Worker:
-    """One decoding process (fastgan/data/packing/decode_worker.py), asked over pipes; ended with the `with` block."""
+    """One decoding process (fastgan/data/packing/decode_worker.py), asked over pipes; ended with
+    the `with` block.
+    """
 
     def __init__(self, source: FileSource, target: Target):
         self._source = source
-        # Not multiprocessing: that would run the caller's main module again, which in a script without the usual guard starts everything anew.
-        command = "import sys; sys.path[:] = sys.argv[1:]; from fastgan.data.packing.decode_worker import serve; serve()"
-        environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # else numpy starts as many as there are cores
+        # Not multiprocessing: that would run the caller's main module again, which in a script
+        # without the usual guard starts everything anew.
+        command = (
+            "import sys; sys.path[:] = sys.argv[1:]; from fastgan.data.packing.decode_worker import serve; serve()"
+        )
+        # Else numpy starts as many as there are cores
+        environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
         self._process = subprocess.Popen([sys.executable, "-c", command, *sys.path], env=environment,
                                          stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # fmt: skip
         self._send((source.read_member, *target.shape[1:], Image.MAX_IMAGE_PIXELS))
@@ -157,4 +177,6 @@ class _Worker:
     def _labels(self, chunk: range, bad: set[int]) -> np.ndarray | None:
         if self._source.labels is None:
             return None
-        return np.array([self._source.labels[number] for place, number in enumerate(chunk) if place not in bad], np.int64)
+        return np.array(
+            [self._source.labels[number] for place, number in enumerate(chunk) if place not in bad], np.int64
+        )

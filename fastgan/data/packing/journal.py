@@ -1,7 +1,9 @@
-"""The two files that packing works in, beside what will be OUT: OUT.part grows image by image, OUT.part.journal has a line for each finished block.
+"""The two files that packing works in, beside what will be OUT: OUT.part grows image by image,
+OUT.part.journal has a line for each finished block.
 
-A kill leaves both, and the next try goes on behind the last block whose images have the checksum that the journal says: nothing needs to be
-flushed to the disk on the way, not even for a power cut. OUT.part has no header before it is whole, so it is never taken for a packed file.
+A kill leaves both, and the next try goes on behind the last block whose images have the checksum
+that the journal says: nothing needs to be flushed to the disk on the way, not even for a power cut.
+OUT.part has no header before it is whole, so it is never taken for a packed file.
 """
 import dataclasses
 import json
@@ -25,7 +27,10 @@ _VERSION = 1  # of the journal: what an earlier one began is begun anew
 
 @dataclass(frozen=True)
 class Finished:
-    """A line of the journal: a block that is in OUT.part. num_members: images of the source that went in; num_images: that were good."""
+    """A line of the journal: a block that is in OUT.part.
+
+    num_members: images of the source that went in; num_images: that were good.
+    """
 
     num_members: int
     num_images: int
@@ -37,9 +42,10 @@ class Finished:
 class PackWork:
     """OUT.part and its journal, locked; used as a context manager. shape: of one image, [R, R, C].
 
-    identity: what must be the same for an interrupted packing to be continued, or None for what never is. blocks: those that are finished.
-    was_changed: whether something was left by an earlier try, but of another identity; it was thrown away.
-    Raises UserError where OUT is there already or being packed, DiskError when the disk refuses.
+    identity: what must be the same for an interrupted packing to be continued, or None for what
+    never is. blocks: those that are finished. was_changed: whether something was left by an earlier
+    try, but of another identity; it was thrown away. Raises UserError where OUT is there already or
+    being packed, DiskError when the disk refuses.
     """
 
     def __init__(self, out: Path, shape: tuple[int, int, int], identity: str | None):
@@ -108,7 +114,9 @@ class PackWork:
 
     def _refuse_existing(self) -> None:
         if os.path.lexists(self.out):
-            raise UserError(f"{self.out} exists already and is never overwritten: remove it first, or choose another name")
+            raise UserError(
+                f"{self.out} exists already and is never overwritten: remove it first, or choose another name"
+            )
 
     def _lock(self) -> None:
         if not _try_lock(self._journal):
@@ -136,7 +144,9 @@ class PackWork:
         self._part.seek(0, os.SEEK_END)
 
     def _intact(self, lines: list[bytes]) -> Iterator[Finished]:
-        """The blocks up to the first that is not in OUT.part as its line says, or whose line was cut short."""
+        """The blocks up to the first that is not in OUT.part as its line says, or whose line was
+        cut short.
+        """
         self._part.seek(IMAGES_AT)
         for line in lines:
             encoded, _, crc32 = line.rpartition(b" ")
@@ -153,7 +163,9 @@ class PackWork:
         try:
             yield
         except OSError as error:
-            raise DiskError(f"cannot write {self.out}: {error.strerror or error}; the same command goes on from here when that is mended") from error
+            raise DiskError(
+                f"cannot write {self.out}: {error.strerror or error}; the same command goes on from here when that is mended"
+            ) from error
 
 
 def _line(values: dict) -> bytes:
@@ -163,12 +175,16 @@ def _line(values: dict) -> bytes:
 
 
 def _open_or_create(path: Path) -> BinaryIO:
-    """For reading and writing, unbuffered: closing it after a full disk must not try to write again."""
+    """For reading and writing, unbuffered: closing it after a full disk must not try to write
+    again.
+    """
     return open(path, "rb+", buffering=0, opener=lambda name, flags: os.open(name, flags | os.O_CREAT, 0o666))
 
 
 def _try_lock(file: BinaryIO) -> bool:
-    """Lock a file for as long as it is open; False where another process has. Windows has no such lock: there the last one wins."""
+    """Lock a file for as long as it is open; False where another process has. Windows has no such
+    lock: there the last one wins.
+    """
     try:
         import fcntl
     except ImportError:

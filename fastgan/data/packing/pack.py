@@ -1,8 +1,9 @@
-"""`fastgan pack`: any source to one packed file (fastgan/data/sources/packed_file.py), decoded in parallel, taken up again after a kill.
+"""`fastgan pack`: any source to one packed file (fastgan/data/sources/packed_file.py), decoded in
+parallel, taken up again after a kill.
 
-12 000 PNGs of 64x64x3 in a folder take 2.2 s of CPU in all (Zen 4, page cache warm), of which 0.2 s to start, 0.1 s to list and look at the
-files, and 0.2 s to gather, check and write; what is left is Pillow's, and two processes share it. From a zip it is 0.3 s more, from an npz 0.5 s
-in all.
+12 000 PNGs of 64x64x3 in a folder take 2.2 s of CPU in all (Zen 4, page cache warm), of which 0.2 s
+to start, 0.1 s to list and look at the files, and 0.2 s to gather, check and write; what is left is
+Pillow's, and two processes share it. From a zip it is 0.3 s more, from an npz 0.5 s in all.
 """
 import importlib.util
 import os
@@ -20,29 +21,46 @@ from fastgan.data.sources.folder import FileSource
 from fastgan.data.sources.packed_file import Contents
 from fastgan.errors import UserError
 
-_FEW_FILES = 2000  # threads, of which Python lets one run at a time, decode these in the 0.2 s that processes take to start
+# Threads, of which Python lets one run at a time, decode these in the 0.2 s that processes take to
+# start
+_FEW_FILES = 2000
 
 
 @dataclass(frozen=True)
 class Packed:
-    """What `pack` has made: shape [num_images, R, R, C], the files that were left out, and how many images an earlier try had done."""
+    """What `pack` has made: shape [num_images, R, R, C], the files that were left out, and how many
+    images an earlier try had done.
+    """
 
     shape: tuple[int, int, int, int]
     skipped: tuple[str, ...]
     num_resumed: int
 
 
-def pack(source: Source, out: str | os.PathLike, *, img_resolution: int | None = None, img_channels: int | None = None, skip_bad: bool = False,
-         num_workers: int | None = None, progress: bool = False, decode: Decoder | None = None, decoder: str = "pillow",
-         say: Callable[[str], None] = print) -> Packed:
-    """Decode `source` to uint8 [img_resolution, img_resolution, img_channels] and write it to `out`, which must not exist.
+def pack(
+    source: Source,
+    out: str | os.PathLike,
+    *,
+    img_resolution: int | None = None,
+    img_channels: int | None = None,
+    skip_bad: bool = False,
+    num_workers: int | None = None,
+    progress: bool = False,
+    decode: Decoder | None = None,
+    decoder: str = "pillow",
+    say: Callable[[str], None] = print,
+) -> Packed:
+    """Decode `source` to uint8 [img_resolution, img_resolution, img_channels] and write it to
+    `out`, which must not exist.
 
-    img_resolution, img_channels: None = those of the first image. skip_bad: leave out images that cannot be used, instead of stopping at the first.
-    num_workers: threads or processes, None = as many as cores. decode: who decodes, None = Pillow, in whatever is fastest here. decoder: its name;
-    the pixels of two decoders differ by roundings, so what the one has begun the other begins anew. say: told about an earlier try.
-    After a kill, a full disk or a bad image the same call goes on behind the last finished block; the file it makes is the same to the byte.
-    Raises UserError for an image that cannot be used, for fewer than two usable images, and where `out` exists or is being packed by another process;
-    DiskError when the disk refuses.
+    img_resolution, img_channels: None = those of the first image. skip_bad: leave out images that
+    cannot be used, instead of stopping at the first. num_workers: threads or processes, None = as
+    many as cores. decode: who decodes, None = Pillow, in whatever is fastest here. decoder: its
+    name; the pixels of two decoders differ by roundings, so what the one has begun the other begins
+    anew. say: told about an earlier try. After a kill, a full disk or a bad image the same call
+    goes on behind the last finished block; the file it makes is the same to the byte. Raises
+    UserError for an image that cannot be used, for fewer than two usable images, and where `out`
+    exists or is being packed by another process; DiskError when the disk refuses.
     """
     if num_workers is not None and num_workers < 1:
         raise UserError(f"{num_workers} workers decode nothing: give at least 1")
@@ -68,7 +86,10 @@ def pack(source: Source, out: str | os.PathLike, *, img_resolution: int | None =
 
 
 def default_decoder(source: Source) -> str:
-    """dali where there are image files, a GPU, and DALI; else pillow. Loads neither torch nor DALI."""
+    """dali where there are image files, a GPU, and DALI; else pillow.
+
+    Loads neither torch nor DALI.
+    """
     has_gpu = Path("/proc/driver/nvidia/version").exists()
     has_dali = importlib.util.find_spec("nvidia") is not None and importlib.util.find_spec("nvidia.dali") is not None
     return "dali" if isinstance(source, FileSource) and has_gpu and has_dali else "pillow"
@@ -87,13 +108,19 @@ def _say_what_was_left(work: PackWork, source: Source, say: Callable[[str], None
 
 
 def _decoder(source: Source, num_left: int, num_workers: int) -> Decoder:
-    return in_processes(num_workers) if isinstance(source, FileSource) and num_left >= _FEW_FILES else in_threads(num_workers)
+    return (
+        in_processes(num_workers)
+        if isinstance(source, FileSource) and num_left >= _FEW_FILES
+        else in_threads(num_workers)
+    )
 
 
 def _contents(source: Source, target: Target, work: PackWork) -> Contents:
     check_num_usable(source, work.num_images, work.skipped)
     filled = [block for block in work.blocks if block.num_images]
-    labels = join_labels(source, [None if block.labels is None else np.array(block.labels, np.int64) for block in filled])
+    labels = join_labels(
+        source, [None if block.labels is None else np.array(block.labels, np.int64) for block in filled]
+    )
     skipped = (*source.skipped, *work.skipped)
     return Contents((work.num_images, *target.shape), labels, source.class_names, source.name, skipped,
                     tuple((block.num_images, block.crc32) for block in filled))

@@ -10,7 +10,10 @@ from fastgan.errors import UserError
 
 
 class ZipSource(FileSource):
-    """The image files in a zip. Zips that are encrypted, or whose members point outside, are refused whole."""
+    """The image files in a zip.
+
+    Zips that are encrypted, or whose members point outside, are refused whole.
+    """
 
     def __init__(self, path: Path):
         zipped = ZipMembers(path)
@@ -38,7 +41,9 @@ class ZipMembers:
     @cached_property
     def infos(self) -> dict[PurePosixPath, zipfile.ZipInfo]:
         """All files in the zip by their path."""
-        return {PurePosixPath(info.filename.replace("\\", "/")): info for info in self._zip.infolist() if not info.is_dir()}
+        return {
+            PurePosixPath(info.filename.replace("\\", "/")): info for info in self._zip.infolist() if not info.is_dir()
+        }
 
     def __call__(self, member: PurePosixPath) -> bytes:
         info = self.infos[member]
@@ -62,4 +67,6 @@ def _refuse_unsafe(info: zipfile.ZipInfo, path: Path) -> None:
         raise UserError(f"{path} is encrypted ({info.filename}): unpack it with its password and give the folder")
     member = PureWindowsPath(info.filename)  # takes / and \ and drive letters for what they are
     if member.anchor or ".." in member.parts:
-        raise UserError(f"{path} is refused: its member {info.filename!r} points outside the archive; make the zip anew from a folder you trust")
+        raise UserError(
+            f"{path} is refused: its member {info.filename!r} points outside the archive; make the zip anew from a folder you trust"
+        )

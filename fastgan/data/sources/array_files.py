@@ -1,4 +1,7 @@
-"""Files that hold arrays of images: npy, npz and idx (the format of MNIST), plain or gzipped. Nothing is ever unpickled."""
+"""Files that hold arrays of images: npy, npz and idx (the format of MNIST), plain or gzipped.
+
+Nothing is ever unpickled.
+"""
 import gzip
 import math
 import struct
@@ -30,7 +33,9 @@ def npy_source(path: Path) -> ArraySource:
 
 
 def npz_source(path: Path, class_names: tuple[str, ...] | None = None) -> ArraySource:
-    """The images of an npz file under images, x_train, x, arr_0 or data, else its only array of 3 or 4 axes; labels under labels, y_train or y."""
+    """The images of an npz file under images, x_train, x, arr_0 or data, else its only array of 3
+    or 4 axes; labels under labels, y_train or y.
+    """
     headers = _npz_headers(path)
     image_key = _image_key(headers, path)
     label_key = next((key for key in LABEL_KEYS if key in headers), None)
@@ -48,7 +53,9 @@ def npz_source(path: Path, class_names: tuple[str, ...] | None = None) -> ArrayS
 
 
 def idx_source(path: Path, class_names: tuple[str, ...] | None = None) -> ArraySource:
-    """The images of an idx file, with the labels of the file beside it that is named alike (train-images-idx3... and train-labels-idx1...)."""
+    """The images of an idx file, with the labels of the file beside it that is named alike
+    (train-images-idx3... and train-labels-idx1...).
+    """
     with _open_idx(path) as stream:
         shape = _idx_shape(stream, path)
     labels_path = path.with_name(path.name.replace("images-idx3", "labels-idx1"))
@@ -63,7 +70,9 @@ def idx_source(path: Path, class_names: tuple[str, ...] | None = None) -> ArrayS
 
 
 def read_rows(stream: BinaryIO, shape: tuple[int, ...], dtype: np.dtype, path: Path) -> Iterator[np.ndarray]:
-    """The array that lies in C order in a stream, in blocks of about a megabyte; a stream that ends too early is a UserError naming `path`."""
+    """The array that lies in C order in a stream, in blocks of about a megabyte; a stream that ends
+    too early is a UserError naming `path`.
+    """
     for rows in block_slices(shape, dtype):
         block_shape = (rows.stop - rows.start, *shape[1:])
         num_bytes = math.prod(block_shape) * dtype.itemsize
@@ -87,21 +96,31 @@ def _npy_header(archive: zipfile.ZipFile, key: str, path: Path) -> tuple[tuple[i
         with archive.open(f"{key}.npy") as stream:
             return _read_npy_header(stream)
     except _DAMAGE as error:
-        raise UserError(f"{path}: the array {key!r} cannot be read ({error}): save the file again with numpy.savez") from error
+        raise UserError(
+            f"{path}: the array {key!r} cannot be read ({error}): save the file again with numpy.savez"
+        ) from error
 
 
 def _read_npy_header(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
     version = np.lib.format.read_magic(stream)
-    return np.lib.format.read_array_header_1_0(stream) if version == (1, 0) else np.lib.format.read_array_header_2_0(stream)
+    return (
+        np.lib.format.read_array_header_1_0(stream)
+        if version == (1, 0)
+        else np.lib.format.read_array_header_2_0(stream)
+    )
 
 
 def _image_key(headers: dict, path: Path) -> str:
     image_like = [key for key, (shape, _, dtype) in headers.items() if len(shape) in (3, 4) or dtype.hasobject]
     key = next((key for key in IMAGE_KEYS if key in image_like), image_like[0] if len(image_like) == 1 else None)
     if key is None:
-        raise UserError(f"{path} holds the arrays {', '.join(sorted(headers)) or '(none)'}, and which are the images is unclear: name them 'images'")
+        raise UserError(
+            f"{path} holds the arrays {', '.join(sorted(headers)) or '(none)'}, and which are the images is unclear: name them 'images'"
+        )
     if headers[key][2].hasobject:
-        raise UserError(f"{path}: the array {key!r} holds pickled objects, which can run code and are never read; save it as a plain uint8 array")
+        raise UserError(
+            f"{path}: the array {key!r} holds pickled objects, which can run code and are never read; save it as a plain uint8 array"
+        )
     return key
 
 
@@ -110,7 +129,9 @@ def _load_member(path: Path, key: str) -> np.ndarray:
         with np.load(path, allow_pickle=False) as arrays:
             return arrays[key]
     except _DAMAGE as error:
-        raise UserError(f"{path}: the array {key!r} cannot be read ({error}): save it again as a plain array of numbers") from error
+        raise UserError(
+            f"{path}: the array {key!r} cannot be read ({error}): save it again as a plain array of numbers"
+        ) from error
 
 
 def _npz_blocks(path: Path, key: str, shape: tuple[int, ...], dtype: np.dtype) -> Iterator[np.ndarray]:

@@ -22,13 +22,15 @@ _ROUNDING = 1e-3  # how far outside its range a float may lie and still be taken
 
 
 class ArraySource(Source):
-    """Images of one shape and dtype, given block by block so that a file never lies in memory as a whole.
+    """Images of one shape and dtype, given block by block so that a file never lies in memory as a
+    whole.
 
-    shape: [num_images, H, W] or [num_images, H, W, C] or [num_images, C, H, W], C from 1 (grey) to 4 (RGBA); where both fit, the
-    last axis is taken for the channels, or the second with `torch_order`.
-    dtype: uint8, or floats in [0, 1] or in [-1, 1]; one negative value in the set makes it [-1, 1].
-    blocks: called for every pass, gives (images, labels or None) in order. labels: gives those of all images, [num_images] integers or None;
-    None = they come with the blocks alone.
+    shape: [num_images, H, W] or [num_images, H, W, C] or [num_images, C, H, W], C from 1 (grey) to
+    4 (RGBA); where both fit, the last axis is taken for the channels, or the second with
+    `torch_order`. dtype: uint8, or floats in [0, 1] or in [-1, 1]; one negative value in the set
+    makes it [-1, 1]. blocks: called for every pass, gives (images, labels or None) in order.
+    labels: gives those of all images, [num_images] integers or None; None = they come with the
+    blocks alone.
     """
 
     def __init__(self, name: str, origin: str, shape: tuple[int, ...], dtype: np.dtype, blocks: Callable[[], Blocks],
@@ -60,7 +62,12 @@ class ArraySource(Source):
         start = 0
         for block, labels in self.blocks():
             stop = start + len(block)
-            yield Piece(f"images {start} to {stop - 1} of {self.origin}", partial(to_uint8, block, lowest, self._torch_order), labels, len(block))
+            yield Piece(
+                f"images {start} to {stop - 1} of {self.origin}",
+                partial(to_uint8, block, lowest, self._torch_order),
+                labels,
+                len(block),
+            )
             start = stop
 
     def _lowest(self) -> float:
@@ -70,8 +77,13 @@ class ArraySource(Source):
             raise UserError(f"{self.origin}: {reason}") from reason
 
 
-def array_source(array: np.ndarray, name: str = "array", origin: str = "the array", labels: np.ndarray | None = None) -> ArraySource:
-    """A source of the images of a numpy array (see ArraySource for its shape and dtype). labels: one an image (see checked_labels)."""
+def array_source(
+    array: np.ndarray, name: str = "array", origin: str = "the array", labels: np.ndarray | None = None
+) -> ArraySource:
+    """A source of the images of a numpy array (see ArraySource for its shape and dtype).
+
+    labels: one an image (see checked_labels).
+    """
     labels = None if labels is None else checked_labels(labels, len(array), origin)
 
     def blocks() -> Blocks:
@@ -80,13 +92,18 @@ def array_source(array: np.ndarray, name: str = "array", origin: str = "the arra
 
 
 def tensor_source(tensor: torch.Tensor, labels: np.ndarray | None = None) -> ArraySource:
-    """A source of the images of a torch tensor on any device, [num_images, C, H, W] as torch has it (see ArraySource). labels: see array_source."""
+    """A source of the images of a torch tensor on any device, [num_images, C, H, W] as torch has it
+    (see ArraySource). labels: see array_source.
+    """
     dtype = np.dtype(np.float32) if tensor.is_floating_point() else np.dtype(str(tensor.dtype).removeprefix("torch."))
     labels = None if labels is None else checked_labels(labels, len(tensor), "the tensor")
 
     def blocks() -> Blocks:
         return with_labels((as_numpy(tensor[rows]) for rows in block_slices(tuple(tensor.shape), dtype)), labels)
-    return ArraySource("tensor", "the tensor", tuple(tensor.shape), dtype, blocks, torch_order=True, labels=lambda: labels)
+
+    return ArraySource(
+        "tensor", "the tensor", tuple(tensor.shape), dtype, blocks, torch_order=True, labels=lambda: labels
+    )
 
 
 def as_numpy(tensor: torch.Tensor) -> np.ndarray:
@@ -110,10 +127,18 @@ def with_labels(blocks: Iterable[np.ndarray], labels: np.ndarray | None) -> Bloc
 
 
 def checked_labels(labels: np.ndarray, num_images: int, origin: str) -> np.ndarray:
-    """The labels as [num_images] integers, of integers or of floats that are whole numbers; anything else is a UserError."""
+    """The labels as [num_images] integers, of integers or of floats that are whole numbers;
+    anything else is a UserError.
+    """
     numbers = labels.astype(np.int64) if labels.dtype.kind == "f" and np.isfinite(labels).all() else labels
-    if numbers.dtype.kind not in "iu" or (numbers != labels).any() or labels.shape not in ((num_images,), (num_images, 1)):
-        raise UserError(f"{origin}: the labels are {labels.dtype} {list(labels.shape)}, but one integer an image, [{num_images}], is needed")
+    if (
+        numbers.dtype.kind not in "iu"
+        or (numbers != labels).any()
+        or labels.shape not in ((num_images,), (num_images, 1))
+    ):
+        raise UserError(
+            f"{origin}: the labels are {labels.dtype} {list(labels.shape)}, but one integer an image, [{num_images}], is needed"
+        )
     return numbers.reshape(-1)
 
 
@@ -124,37 +149,54 @@ def check_dtype(dtype: np.dtype) -> None:
 
 
 def nhwc_axes(shape: tuple[int, ...], torch_order: bool) -> tuple[int, int, int, int | None]:
-    """Which axes of an array are image, row, column and channel (None when it has none). Raises BadImage."""
+    """Which axes of an array are image, row, column and channel (None when it has none).
+
+    Raises BadImage.
+    """
     if len(shape) == 3 and 0 < shape[2] <= 4:
-        raise BadImage(f"shape {list(shape)} looks like a single image, and a set needs at least 2: stack them into [num_images, H, W, C]")
+        raise BadImage(
+            f"shape {list(shape)} looks like a single image, and a set needs at least 2: stack them into [num_images, H, W, C]"
+        )
     if len(shape) == 3 and min(shape) > 0:
         return 0, 1, 2, None
     if len(shape) == 4 and min(shape) > 0:
         for channel_axis in (1, 3) if torch_order else (3, 1):
             if shape[channel_axis] <= 4:
                 return (0, 1, 2, 3) if channel_axis == 3 else (0, 2, 3, 1)
-    raise BadImage(f"shape {list(shape)} is not that of images: give [num_images, H, W], or [num_images, H, W, C] or [num_images, C, H, W], C <= 4")
+    raise BadImage(
+        f"shape {list(shape)} is not that of images: give [num_images, H, W], or [num_images, H, W, C] or [num_images, C, H, W], C <= 4"
+    )
 
 
 def nhwc_shape(shape: tuple[int, ...], torch_order: bool) -> tuple[int, int, int, int]:
-    """[num_images, H, W, C] of an array of images. Raises BadImage for another shape, and for images too large to be safe."""
+    """[num_images, H, W, C] of an array of images.
+
+    Raises BadImage for another shape, and for images too large to be safe.
+    """
     num_images, height, width, channels = (1 if axis is None else shape[axis] for axis in nhwc_axes(shape, torch_order))
     check_num_pixels(width, height)
     return num_images, height, width, channels
 
 
 def lower_bound(block: np.ndarray) -> float:
-    """0.0 when all values of a float block lie in [0, 1], -1.0 when they lie in [-1, 1]. Raises BadImage for others and for NaN."""
+    """0.0 when all values of a float block lie in [0, 1], -1.0 when they lie in [-1, 1].
+
+    Raises BadImage for others and for NaN.
+    """
     low, high = float(block.min()), float(block.max())
     if not np.isfinite(low + high):
         raise BadImage("there are NaN or infinite values among the pixels: remove those images")
     if low < -1 - _ROUNDING or high > 1 + _ROUNDING:
-        raise BadImage(f"float values from {low:g} to {high:g} are neither in [0, 1] nor in [-1, 1]: rescale them, or convert them to uint8")
+        raise BadImage(
+            f"float values from {low:g} to {high:g} are neither in [0, 1] nor in [-1, 1]: rescale them, or convert them to uint8"
+        )
     return -1.0 if low < -_ROUNDING else 0.0
 
 
 def to_uint8(block: np.ndarray, lowest: float, torch_order: bool) -> np.ndarray:
-    """A block of images of any accepted shape and dtype to uint8 [n, H, W, C]; floats from [lowest, 1] to [0, 255], rounded."""
+    """A block of images of any accepted shape and dtype to uint8 [n, H, W, C]; floats from [lowest,
+    1] to [0, 255], rounded.
+    """
     *image_axes, channel_axis = nhwc_axes(block.shape, torch_order)
     block = block[..., None] if channel_axis is None else block.transpose(*image_axes, channel_axis)
     if block.dtype == np.uint8:

@@ -1,4 +1,6 @@
-"""The sets that are known by name, as sources: the embedded one, and those that are downloaded before the first reading."""
+"""The sets that are known by name, as sources: the embedded one, and those that are downloaded
+before the first reading.
+"""
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,7 +45,9 @@ class DownloadedSource(ArraySource):
 
 
 def cifar10_blocks(path: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(images uint8 [n, 3, 32, 32], labels [n]) of the training files in cifar-10-binary.tar.gz: 3073 bytes an image, the label first."""
+    """(images uint8 [n, 3, 32, 32], labels [n]) of the training files in cifar-10-binary.tar.gz:
+    3073 bytes an image, the label first.
+    """
     with tarfile.open(path, "r|gz") as archive:
         for member in archive:
             if "data_batch" not in member.name:

@@ -1,4 +1,6 @@
-"""Downloading a file once: taken up again after a break, checked by its MD5, renamed into place when it is whole."""
+"""Downloading a file once: taken up again after a break, checked by its MD5, renamed into place
+when it is whole.
+"""
 import hashlib
 import http.client
 import os
@@ -37,16 +39,18 @@ class _Interrupted(Exception):
 def fetch(remote: RemoteFile, folder: Path, progress: bool = False) -> Path:
     """The path of the file in `folder`, downloaded unless it is there already.
 
-    What a break leaves is kept as NAME.part and continued by the next try or the next run. Several processes may fetch one file
-    at once: they write the same bytes to the same places.
-    Raises UserError without a network and for a file with another MD5, DiskError when the disk refuses.
+    What a break leaves is kept as NAME.part and continued by the next try or the next run. Several
+    processes may fetch one file at once: they write the same bytes to the same places. Raises
+    UserError without a network and for a file with another MD5, DiskError when the disk refuses.
     """
     path = folder / remote.name
     with _disk(path):
         if not path.exists():
             _download(remote, path, progress)
         elif _md5_of_path(path) != remote.md5:
-            raise UserError(f"{path} is not the file that was published (its MD5 is not {remote.md5}): delete it, and it will be downloaded again")
+            raise UserError(
+                f"{path} is not the file that was published (its MD5 is not {remote.md5}): delete it, and it will be downloaded again"
+            )
     return path
 
 
@@ -62,7 +66,9 @@ def _download(remote: RemoteFile, path: Path, progress: bool) -> None:
                         "the set fashion-mnist-10k needs no network") from reason
     if not is_right:
         part.unlink(missing_ok=True)
-        raise UserError(f"{remote.url} sent a file whose MD5 is not {remote.md5}: try again later, or put the right file into {path.parent} by hand")
+        raise UserError(
+            f"{remote.url} sent a file whose MD5 is not {remote.md5}: try again later, or put the right file into {path.parent} by hand"
+        )
     _put_in_place(part, path)
 
 
@@ -122,7 +128,9 @@ def _first_byte(response: http.client.HTTPResponse, asked: int) -> int:
 
 
 def _write(response: http.client.HTTPResponse, file: BinaryIO, start: int, advance: Callable[[int], None]) -> int:
-    """Write what comes to `file` from byte `start`, and give the byte behind the last; what was received before a break is kept."""
+    """Write what comes to `file` from byte `start`, and give the byte behind the last; what was
+    received before a break is kept.
+    """
     file.seek(start)
     try:
         while chunk := _read(response):
@@ -161,7 +169,9 @@ def _create_if_missing(name: str, flags: int) -> int:
 
 @contextmanager
 def _disk(path: Path) -> Iterator[None]:
-    """Errors of the network are _Interrupted by the time they come here, so an OSError is the disk's."""
+    """Errors of the network are _Interrupted by the time they come here, so an OSError is the
+    disk's.
+    """
     try:
         yield
     except OSError as error:

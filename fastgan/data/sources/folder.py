@@ -1,4 +1,6 @@
-"""Files of images, in a folder or in a zip: which files, which classes, and the source that decodes them."""
+"""Files of images, in a folder or in a zip: which files, which classes, and the source that decodes
+them.
+"""
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
@@ -19,8 +21,9 @@ ReadMember = Callable[[PurePosixPath], bytes]
 class FileSource(Source):
     """Images in files.
 
-    members: their paths below `origin`, sorted. labels: int64 [num_images], or None.
-    read_member: the content of one file; raises BadImage. It can be pickled, so that another process can read the files as well.
+    members: their paths below `origin`, sorted. labels: int64 [num_images], or None. read_member:
+    the content of one file; raises BadImage. It can be pickled, so that another process can read
+    the files as well.
     """
 
     remedy = "; mend or remove it, or leave such files out with skip_bad"
@@ -60,17 +63,25 @@ class FileSource(Source):
                 return native_size(self._open(member))
             except BadImage as error:
                 reason = reason or f"{self.where(member)}: {error}"
-        raise UserError(f"none of the {self.num_images} files in {self.origin} can be read as an image; the first is {reason}")
+        raise UserError(
+            f"none of the {self.num_images} files in {self.origin} can be read as an image; the first is {reason}"
+        )
 
 
 class FolderSource(FileSource):
-    """The image files below a folder, links followed; hidden files and files of other kinds are passed over."""
+    """The image files below a folder, links followed; hidden files and files of other kinds are
+    passed over.
+    """
 
     def __init__(self, folder: Path):
-        super().__init__(folder.resolve().name or str(folder), str(folder), _files_below(folder), partial(_read_file, str(folder)))
+        super().__init__(
+            folder.resolve().name or str(folder), str(folder), _files_below(folder), partial(_read_file, str(folder))
+        )
 
     def fingerprint(self) -> str:
-        return digest([os.path.realpath(self.origin), [(str(member), file_facts(self.where(member))) for member in self.members]])
+        return digest(
+            [os.path.realpath(self.origin), [(str(member), file_facts(self.where(member))) for member in self.members]]
+        )
 
 
 def _read_file(folder: str, member: PurePosixPath) -> bytes:
@@ -90,15 +101,19 @@ def _read_file(folder: str, member: PurePosixPath) -> bytes:
 
 
 def is_image_name(member: PurePosixPath) -> bool:
-    """Whether a path names an image file: a known suffix, nothing hidden, none of macOS' shadow files."""
+    """Whether a path names an image file: a known suffix, nothing hidden, none of macOS' shadow
+    files.
+    """
     return member.suffix.lower() in SUFFIXES and not any(part.startswith((".", "__MACOSX")) for part in member.parts)
 
 
 def class_labels(members: Sequence[PurePosixPath]) -> tuple[np.ndarray | None, tuple[str, ...] | None]:
-    """(labels int64 [num_images], class names) when the files lie in class folders, else (None, None).
+    """(labels int64 [num_images], class names) when the files lie in class folders, else (None,
+    None).
 
-    Folders that all files share are looked through. The files are in classes when, below those, every file lies in a folder
-    and there are at least two of them; the class names are the sorted names of these folders.
+    Folders that all files share are looked through. The files are in classes when, below those,
+    every file lies in a folder and there are at least two of them; the class names are the sorted
+    names of these folders.
     """
     folders = {member.parts[:-1] for member in members}
     depth = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(min(folders), max(folders), strict=False)))
@@ -120,8 +135,11 @@ def _files_below(folder: Path) -> list[PurePosixPath]:
         subfolders.sort()
         below = Path(here).relative_to(folder).as_posix()
         members += [PurePosixPath(below, file) for file in files]
-    return sorted(filter(is_image_name, members), key=lambda member: member.parts)  # as paths sort, in a third of the time
+    # as paths sort, in a third of the time
+    return sorted(filter(is_image_name, members), key=lambda member: member.parts)
 
 
 def _cannot_list(error: OSError) -> None:
-    raise UserError(f"cannot list the folder {error.filename} ({error.strerror}): give yourself permission to read it, or move it away") from error
+    raise UserError(
+        f"cannot list the folder {error.filename} ({error.strerror}): give yourself permission to read it, or move it away"
+    ) from error

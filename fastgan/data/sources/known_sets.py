@@ -3,7 +3,18 @@ from dataclasses import dataclass
 
 from fastgan.data.sources.download import RemoteFile
 
-_FASHION_CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+_FASHION_CLASSES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
 _CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _MNIST_HOST = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 _FASHION_HOST = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
@@ -12,7 +23,11 @@ _CIFAR_HOST = "https://www.cs.toronto.edu/~kriz/"
 
 @dataclass(frozen=True)
 class KnownSet:
-    """A set known by name. shape: [num_images, H, W] or [num_images, C, H, W], uint8. files: to download, images first; none for the embedded set."""
+    """A set known by name.
+
+    shape: [num_images, H, W] or [num_images, C, H, W], uint8. files: to download, images first;
+    none for the embedded set.
+    """
 
     shape: tuple[int, ...]
     class_names: tuple[str, ...]

@@ -28,23 +28,35 @@ _IDX_STARTS = (b"\x1f\x8b", b"\x00\x00\x08")  # gzip, and an idx file of bytes
 
 
 def open_source(
-    data: str | os.PathLike | np.ndarray | torch.Tensor | tuple | Mapping | torch.utils.data.Dataset | torch.utils.data.DataLoader,
+    data: str
+    | os.PathLike
+    | np.ndarray
+    | torch.Tensor
+    | tuple
+    | Mapping
+    | torch.utils.data.Dataset
+    | torch.utils.data.DataLoader,
 ) -> Source:
     """Look at `data` without decoding it.
 
-    A name: fashion-mnist-10k (embedded), mnist, fashion-mnist, cifar10 (downloaded when read). Write ./mnist for a folder of that name.
-    stacked: and a name or path: 60 000 images of three of its grey images each, for counting modes (see StackedSource): stacked:mnist.
-    A path: a folder or a zip of images (class folders, where there are at least two, give labels and class names), npy, npz, idx, idx.gz,
-    or what `fastgan pack` made of any of these; the kind of a file is told by its first bytes. Files are taken in sorted order.
-    An array [num_images, H, W], [num_images, H, W, C] or [num_images, C, H, W], or a tensor alike: uint8, or floats in [0, 1] or [-1, 1]
-    (a negative value says [-1, 1]). With labels, one integer an image: a tuple (images, labels), or a dict with the keys of an npz: the images
-    under images, x_train, x, arr_0 or data, the labels under labels, y_train or y.
-    A map-style Dataset whose items are img or (img, label) (see DatasetSource), or a DataLoader, of which the dataset is taken.
-    Raises UserError for what is missing, of another kind, unsafe, or a single image.
+    A name: fashion-mnist-10k (embedded), mnist, fashion-mnist, cifar10 (downloaded when read).
+    Write ./mnist for a folder of that name. stacked: and a name or path: 60 000 images of three of
+    its grey images each, for counting modes (see StackedSource): stacked:mnist. A path: a folder or
+    a zip of images (class folders, where there are at least two, give labels and class names), npy,
+    npz, idx, idx.gz, or what `fastgan pack` made of any of these; the kind of a file is told by its
+    first bytes. Files are taken in sorted order. An array [num_images, H, W], [num_images, H, W, C]
+    or [num_images, C, H, W], or a tensor alike: uint8, or floats in [0, 1] or [-1, 1] (a negative
+    value says [-1, 1]). With labels, one integer an image: a tuple (images, labels), or a dict with
+    the keys of an npz: the images under images, x_train, x, arr_0 or data, the labels under labels,
+    y_train or y. A map-style Dataset whose items are img or (img, label) (see DatasetSource), or a
+    DataLoader, of which the dataset is taken. Raises UserError for what is missing, of another
+    kind, unsafe, or a single image.
     """
     source = _source_of(data)
     if source.num_images < 2:
-        raise UserError(f"{source.origin}: the number of images is {source.num_images}, and a set needs at least 2: add more images")
+        raise UserError(
+            f"{source.origin}: the number of images is {source.num_images}, and a set needs at least 2: add more images"
+        )
     return source
 
 
@@ -62,7 +74,9 @@ def _source_of(data: object) -> Source:
 
 
 def with_labels_apart(data: object) -> tuple[object, np.ndarray | None]:
-    """(images or samples, labels): the parts of a tuple (array, labels) or of a dict with the keys of an npz; (data, None) for anything else."""
+    """(images or samples, labels): the parts of a tuple (array, labels) or of a dict with the keys
+    of an npz; (data, None) for anything else.
+    """
     if isinstance(data, Mapping):
         images, labels = (next((data[key] for key in keys if key in data), None) for keys in (IMAGE_KEYS, LABEL_KEYS))
         if not _is_array(images):
@@ -76,7 +90,9 @@ def with_labels_apart(data: object) -> tuple[object, np.ndarray | None]:
 
 
 def _is_array(value: object, least_axes: int = 2) -> bool:
-    """Whether it is a numpy array or a torch tensor, looked at without loading torch, of so many axes."""
+    """Whether it is a numpy array or a torch tensor, looked at without loading torch, of so many
+    axes.
+    """
     return hasattr(value, "dtype") and getattr(value, "ndim", 0) >= least_axes
 
 
@@ -90,9 +106,13 @@ def _torch_source(data: object, labels: np.ndarray | None) -> Source:
     if isinstance(data, torch.utils.data.DataLoader):
         return _source_of(data.dataset)
     if isinstance(data, torch.utils.data.IterableDataset):
-        raise UserError(f"{type(data).__name__} is an IterableDataset, which cannot be read in any order: give a map-style Dataset")
+        raise UserError(
+            f"{type(data).__name__} is an IterableDataset, which cannot be read in any order: give a map-style Dataset"
+        )
     if not hasattr(data, "__getitem__") or isinstance(data, bytes):
-        raise UserError(f"data is a {type(data).__name__}: give a name, a path, an array, a tensor, a Dataset or a DataLoader")
+        raise UserError(
+            f"data is a {type(data).__name__}: give a name, a path, an array, a tensor, a Dataset or a DataLoader"
+        )
     return DatasetSource(data)
 
 
@@ -110,7 +130,9 @@ def _path_source(path: Path) -> Source:
         return idx_source(path)
     if path.suffix.lower() in SUFFIXES:
         raise UserError(f"{path} is a single file, and a set needs at least 2 images: give the folder of the images")
-    raise UserError(f"{path} is of no kind that is known: give a folder or a zip of images, or an npy, npz, idx, idx.gz or packed file")
+    raise UserError(
+        f"{path} is of no kind that is known: give a folder or a zip of images, or an npy, npz, idx, idx.gz or packed file"
+    )
 
 
 def _first_bytes(path: Path) -> bytes:
@@ -132,5 +154,9 @@ def _is_npz(path: Path) -> bool:
 
 def _no_such_data(given: str) -> str:
     nearest = difflib.get_close_matches(given.lower(), KNOWN_SETS, n=1)
-    suggestion = f"did you mean {nearest[0]!r}?" if nearest else f"the names are {', '.join(KNOWN_SETS)}, and stacked: before any of them."
+    suggestion = (
+        f"did you mean {nearest[0]!r}?"
+        if nearest
+        else f"the names are {', '.join(KNOWN_SETS)}, and stacked: before any of them."
+    )
     return f"{given!r} is neither a path that exists nor the name of a known set; {suggestion}"

@@ -1,4 +1,6 @@
-"""Stacked digits: a set of known modes, on which the collapse of a generator can be counted (Metz et al., 2017, arXiv 1611.02163)."""
+"""Stacked digits: a set of known modes, on which the collapse of a generator can be counted (Metz
+et al., 2017, arXiv 1611.02163).
+"""
 from collections.abc import Iterator
 from functools import partial
 from itertools import product
@@ -17,11 +19,14 @@ _SEED = 0
 
 
 class StackedSource(Source):
-    """60 000 images whose three channels are three grey images of `base`, drawn at random and always the same ones.
+    """60 000 images whose three channels are three grey images of `base`, drawn at random and
+    always the same ones.
 
-    The label of an image is the number that the three classes are the digits of: 100 a + 10 b + c for ten classes, which gives 1000 modes, and
-    k*k a + k b + c for k classes. base: a labelled source; its images are taken at their own resolution, and those in colour are made grey.
-    Raises UserError for a base without labels, and for one of so many classes that there are more modes than images.
+    The label of an image is the number that the three classes are the digits of: 100 a + 10 b + c
+    for ten classes, which gives 1000 modes, and k*k a + k b + c for k classes. base: a labelled
+    source; its images are taken at their own resolution, and those in colour are made grey. Raises
+    UserError for a base without labels, and for one of so many classes that there are more modes
+    than images.
     """
 
     def __init__(self, base: Source):
@@ -56,7 +61,8 @@ class StackedSource(Source):
 
     def pieces(self) -> Iterator[Piece]:
         images, digits = self._base_set.images.numpy(), self._base_set.labels.numpy()
-        chosen = np.random.RandomState(_SEED).randint(0, len(images), (NUM_IMAGES, 3))  # the numbers of RandomState are promised never to change
+        # the numbers of RandomState are promised never to change
+        chosen = np.random.RandomState(_SEED).randint(0, len(images), (NUM_IMAGES, 3))
         labels = digits[chosen] @ np.array([self._num_classes**2, self._num_classes, 1])
         for rows in block_slices((NUM_IMAGES, *images.shape[1:3], 3), images.dtype):
             where = f"images {rows.start} to {rows.stop - 1} of {self.origin}"
@@ -66,10 +72,14 @@ class StackedSource(Source):
         if self._base_set is None:
             base_set = self._base.read(self._base.native_resolution, 1, skip_bad, progress)
             if base_set.labels is None or base_set.labels.max() >= self._num_classes:
-                raise UserError(f"{self.origin}: there are {self._num_classes} class names, but its images do not have such labels: mend the set")
+                raise UserError(
+                    f"{self.origin}: there are {self._num_classes} class names, but its images do not have such labels: mend the set"
+                )
             self._base_set, self.skipped = base_set, base_set.skipped
 
 
 def _stack(images: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """uint8 [n, R, R, 3] from grey images [num_images, R, R, 1] and the numbers [n, 3] of the channels."""
+    """uint8 [n, R, R, 3] from grey images [num_images, R, R, 1] and the numbers [n, 3] of the
+    channels.
+    """
     return np.moveaxis(images[chosen, :, :, 0], 1, 3)

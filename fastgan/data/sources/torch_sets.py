@@ -15,10 +15,12 @@ _NUM_PEEKED = 64
 
 
 class DatasetSource(Source):
-    """The items of a map-style Dataset: img or (img, label), read one after another, since a dataset need not be thread-safe.
+    """The items of a map-style Dataset: img or (img, label), read one after another, since a
+    dataset need not be thread-safe.
 
-    img: a Pillow image; or a tensor [C, H, W] or [H, W]; or an array [H, W, C] or [H, W]; uint8, or floats in [0, 1] or [-1, 1]:
-    a negative value in the first 64 items says [-1, 1] for all. label: an integer, or a float that is one.
+    img: a Pillow image; or a tensor [C, H, W] or [H, W]; or an array [H, W, C] or [H, W]; uint8, or
+    floats in [0, 1] or [-1, 1]: a negative value in the first 64 items says [-1, 1] for all. label:
+    an integer, or a float that is one.
     """
 
     remedy = "; mend the dataset, or leave such items out with skip_bad"
@@ -49,7 +51,9 @@ class DatasetSource(Source):
         try:
             return len(self._dataset)
         except (TypeError, NotImplementedError) as error:
-            raise UserError(f"{self.origin} has no length: give a map-style dataset, with __len__ and __getitem__") from error
+            raise UserError(
+                f"{self.origin} has no length: give a map-style dataset, with __len__ and __getitem__"
+            ) from error
 
     def _where(self, index: int) -> str:
         return f"item {index} of {self.origin}"
@@ -58,15 +62,21 @@ class DatasetSource(Source):
         item = self._dataset[index]
         img, label = (*item, None)[:2] if isinstance(item, tuple | list) and len(item) in (1, 2) else (item, None)
         if not isinstance(img, Image.Image | torch.Tensor | np.ndarray):
-            raise UserError(f"{self._where(index)} is a {type(img).__name__}: items must be img or (img, label), img a Pillow image, tensor or array")
+            raise UserError(
+                f"{self._where(index)} is a {type(img).__name__}: items must be img or (img, label), img a Pillow image, tensor or array"
+            )
         return img, self._class_number(label, index)
 
     def _class_number(self, label: object, index: int) -> int | None:
         if label is None:
             return None
         number = np.asarray(label)
-        if number.size != 1 or not (number.dtype.kind in "iu" or (number.dtype.kind == "f" and float(number.item()).is_integer())):
-            raise UserError(f"{self._where(index)} has a {type(label).__name__} for a label: make the items img or (img, class number)")
+        if number.size != 1 or not (
+            number.dtype.kind in "iu" or (number.dtype.kind == "f" and float(number.item()).is_integer())
+        ):
+            raise UserError(
+                f"{self._where(index)} has a {type(label).__name__} for a label: make the items img or (img, class number)"
+            )
         return int(number.item())
 
     def _lowest(self) -> float:
@@ -96,7 +106,9 @@ def _load(img: Image.Image | torch.Tensor | np.ndarray, lowest: float) -> Image.
         return img
     block = _block_of_one(img)
     if _checked_bound(block) < lowest:
-        raise BadImage(f"has negative values, but the first {_NUM_PEEKED} items lie in [0, 1]: give all items the same range")
+        raise BadImage(
+            f"has negative values, but the first {_NUM_PEEKED} items lie in [0, 1]: give all items the same range"
+        )
     return to_uint8(block, lowest, isinstance(img, torch.Tensor))
 
 

@@ -1,4 +1,6 @@
-"""Every change to a graph before the compiler sees it, in their order, as the one pass that Inductor takes."""
+"""Every change to a graph before the compiler sees it, in their order, as the one pass that
+Inductor takes.
+"""
 from torch._inductor.custom_graph_pass import CustomGraphPass
 from torch.fx import Graph
 
@@ -9,7 +11,9 @@ from fastgan.engine.passes.zero_folding import ZerosTakenOut
 
 
 class GraphPasses(CustomGraphPass):
-    """Zeros are taken out, equal operations done once, then sums of channels and what is done to weights put together."""
+    """Zeros are taken out, equal operations done once, then sums of channels and what is done to
+    weights put together.
+    """
 
     def __init__(self) -> None:
         self._passes = (ZerosTakenOut(), EqualsOnce(), SumsTogether(), WeightsTogether())

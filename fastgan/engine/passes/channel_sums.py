@@ -1,9 +1,10 @@
 """Sums over all but the channels, put together into few launches before the compiler sees them.
 
-The gradient of a bias is the sum of a whole image's gradient. The compiler takes two launches for each, the second of
-which adds up what the first one's programs found, and can fuse neither with the convolutions around them. Nothing needs
-them before the optimiser, so they wait for each other, and kernels/channel_sums.py takes all of one dtype at once.
-r3gan-tiny has 167 launches of the compiler's and ours where it had 195, stylegan2-tiny 256 of 280.
+The gradient of a bias is the sum of a whole image's gradient. The compiler takes two launches for
+each, the second of which adds up what the first one's programs found, and can fuse neither with the
+convolutions around them. Nothing needs them before the optimiser, so they wait for each other, and
+kernels/channel_sums.py takes all of one dtype at once. r3gan-tiny has 167 launches of the
+compiler's and ours where it had 195, stylegan2-tiny 256 of 280.
 """
 
 from collections.abc import Iterator
@@ -27,10 +28,15 @@ MOST_CHANNELS = 2**16  # of a launch: half of what the kernel's tickets are for
 
 
 class SumsTogether(CustomGraphPass):
-    """A pass of Inductor's over CUDA tensors: sums of channels that may wait for each other become one operation."""
+    """A pass of Inductor's over CUDA tensors: sums of channels that may wait for each other become
+    one operation.
+    """
 
     def __call__(self, graph: Graph) -> None:
-        """Change the graph in place. Its nodes are aten operations with the tensors that they give in meta["val"]."""
+        """Change the graph in place.
+
+        Its nodes are aten operations with the tensors that they give in meta["val"].
+        """
         sums = [node for node in graph.nodes if _is_channel_sum(node)]
         if not sums or _problem() is not None:
             return
@@ -49,7 +55,9 @@ def _problem() -> str | None:
 
 
 def _is_channel_sum(node: Node) -> bool:
-    """Return whether a node sums all dimensions but the second, of a CUDA tensor that lies in memory as [rows, C]."""
+    """Return whether a node sums all dimensions but the second, of a CUDA tensor that lies in
+    memory as [rows, C].
+    """
     if node.op != "call_function" or node.target is not aten.sum.dim_IntList or node.kwargs:
         return False
     x = node.args[0].meta["val"]

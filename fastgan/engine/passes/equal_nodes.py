@@ -1,12 +1,13 @@
 """Equal operations on weights, and equal sums, done once.
 
-A step runs a network more than once with the same weights: G makes images for D and, from other z, for itself. What is
-made of the weights alone (sums of squares for demodulation, stacks of them, casts), or of nothing (filters), is the same
-both times, and the compiler does not look for such pairs in a graph that has its backward pass inside. stylegan2-tiny:
-25 launches fewer of 421. Activations stay as they are: what is fused into each of its users would be written to memory
-for all (dcgan 64x64 moved 1.41 GB instead of 1.13 when all equal operations were done once). Their sums are small: the
-biases of two convolutions whose results are added have the same gradient, and the C++ that torch 2.13 writes of both in
-bf16 does not compile (wgan-gp).
+A step runs a network more than once with the same weights: G makes images for D and, from other z,
+for itself. What is made of the weights alone (sums of squares for demodulation, stacks of them,
+casts), or of nothing (filters), is the same both times, and the compiler does not look for such
+pairs in a graph that has its backward pass inside. stylegan2-tiny: 25 launches fewer of 421.
+Activations stay as they are: what is fused into each of its users would be written to memory for
+all (dcgan 64x64 moved 1.41 GB instead of 1.13 when all equal operations were done once). Their sums
+are small: the biases of two convolutions whose results are added have the same gradient, and the
+C++ that torch 2.13 writes of both in bf16 does not compile (wgan-gp).
 """
 
 from collections.abc import Hashable
@@ -24,7 +25,10 @@ class EqualsOnce(CustomGraphPass):
     """A pass of Inductor's: the first of equal sums, and of equal operations on inputs, serves all."""
 
     def __call__(self, graph: Graph) -> None:
-        """Change the graph in place. Its nodes are functional, with the tensors that they give in meta["val"]."""
+        """Change the graph in place.
+
+        Its nodes are functional, with the tensors that they give in meta["val"].
+        """
         made = {node for node in graph.nodes if node.op == "placeholder"}
         first: dict[Hashable, Node] = {}
         for node in list(graph.nodes):
@@ -42,7 +46,10 @@ class EqualsOnce(CustomGraphPass):
 
 
 def _is_function(node: Node) -> bool:
-    """Return whether equal arguments give equal results: it draws nothing and changes nothing. Products do not count."""
+    """Return whether equal arguments give equal results: it draws nothing and changes nothing.
+
+    Products do not count.
+    """
     if node.op != "call_function" or not isinstance(node.meta.get("val"), torch.Tensor):
         return False
     target = node.target

@@ -1,9 +1,10 @@
 """Casts and scalings of all weights, put into one launch before the compiler sees them.
 
-Under autocast every use of a weight casts it from float32, and layers with an equalised learning rate multiply it with
-a number before: a step begins with a launch or two a weight, and does it twice where two passes use it. Here the
-products of a graph's inputs with a number become one operation over a list, and so do their casts to a dtype, each of
-which CUDA computes in one launch; equal ones become one. DCGAN at 64x64: 11 launches become 1.
+Under autocast every use of a weight casts it from float32, and layers with an equalised learning
+rate multiply it with a number before: a step begins with a launch or two a weight, and does it
+twice where two passes use it. Here the products of a graph's inputs with a number become one
+operation over a list, and so do their casts to a dtype, each of which CUDA computes in one launch;
+equal ones become one. DCGAN at 64x64: 11 launches become 1.
 """
 
 import operator
@@ -18,10 +19,15 @@ CASTS = (aten._to_copy.default, torch.ops.prims.convert_element_type.default)
 
 
 class WeightsTogether(CustomGraphPass):
-    """A pass of Inductor's over CUDA inputs: products by number as one _foreach_mul, casts by dtype as one copy."""
+    """A pass of Inductor's over CUDA inputs: products by number as one _foreach_mul, casts by dtype
+    as one copy.
+    """
 
     def __call__(self, graph: Graph) -> None:
-        """Change the graph in place. Its nodes are aten operations with the tensors that they give in meta["val"]."""
+        """Change the graph in place.
+
+        Its nodes are aten operations with the tensors that they give in meta["val"].
+        """
         inputs = {node for node in graph.nodes if node.op == "placeholder" and _is_on_cuda(node)}
         products = [node for node in graph.nodes if _is_product(node, inputs)]
         by_number = _by(lambda node: node.args[1], products)
@@ -67,9 +73,11 @@ def _keeps_form(node: Node) -> bool:
 
 
 def _put_together(graph: Graph, nodes: list[Node], make: Callable) -> set[Node]:
-    """Put one operation over a list, which `make` inserts, in the place of nodes; one item serves all of one source.
+    """Put one operation over a list, which `make` inserts, in the place of nodes; one item serves
+    all of one source.
 
-    It stands behind what it reads: the last input, or the last of the products. Returns what gives the items of it.
+    It stands behind what it reads: the last input, or the last of the products. Returns what gives
+    the items of it.
     """
     if len(nodes) < 2:
         return set()

@@ -1,9 +1,11 @@
 """Zeros that autograd computes with, taken out of a graph before it is compiled.
 
-A gradient penalty differentiates D's slope, which a D of convolutions and (leaky) ReLUs owes to its features only through where they are positive:
-the second derivative of such an activation is 0. Autograd writes that 0 as a tensor, and goes back through all of D with it: an input gradient and a
-weight gradient a layer, of products with zeros (5 of the 17 convolutions of a penalty in three layers). Compilers do not know that a convolution of
-zeros gives zeros; this pass does. Nothing changes but that 0 times an infinity is 0 here.
+A gradient penalty differentiates D's slope, which a D of convolutions and (leaky) ReLUs owes to its
+features only through where they are positive: the second derivative of such an activation is 0.
+Autograd writes that 0 as a tensor, and goes back through all of D with it: an input gradient and a
+weight gradient a layer, of products with zeros (5 of the 17 convolutions of a penalty in three
+layers). Compilers do not know that a convolution of zeros gives zeros; this pass does. Nothing
+changes but that 0 times an infinity is 0 here.
 """
 import torch
 from torch._inductor.custom_graph_pass import CustomGraphPass, get_hash_for_files
@@ -13,7 +15,8 @@ aten = torch.ops.aten
 
 # Operations that make zeros of zeros, by what of them has to be so.
 MADE_BY = (aten.zeros_like.default, aten.zeros.default, aten.new_zeros.default)
-FILLED = {aten.scalar_tensor.default: 0, aten.full.default: 1, aten.full_like.default: 1, aten.new_full.default: 2}  # the argument of what with
+# the argument of what with
+FILLED = {aten.scalar_tensor.default: 0, aten.full.default: 1, aten.full_like.default: 1, aten.new_full.default: 2}
 OF_THE_FIRST = (
     aten.alias.default, aten.view.default, aten.reshape.default, aten._unsafe_view.default, aten.permute.default, aten.transpose.int, aten.t.default,
     aten.expand.default, aten.slice.Tensor, aten.select.int, aten.squeeze.dim, aten.squeeze.dims, aten.unsqueeze.default, aten.clone.default,
@@ -26,10 +29,15 @@ OF_BOTH = {aten.add.Tensor: (0, 1), aten.sub.Tensor: (0, 1), aten.where.self: (1
 
 
 class ZerosTakenOut(CustomGraphPass):
-    """A pass of Inductor's, before its own: sums lose the terms that are zeros, other zeros are written down, what made them is dropped."""
+    """A pass of Inductor's, before its own: sums lose the terms that are zeros, other zeros are
+    written down, what made them is dropped.
+    """
 
     def __call__(self, graph: Graph) -> None:
-        """Change the graph in place. Its nodes are aten operations with the tensors that they give in meta["val"]."""
+        """Change the graph in place.
+
+        Its nodes are aten operations with the tensors that they give in meta["val"].
+        """
         zeros: set[object] = set()
         for node in list(graph.nodes):
             if node.op != "call_function":
@@ -71,19 +79,30 @@ def _number(value: object) -> float | None:
 
 
 def _written_down(graph: Graph, node: Node) -> Node:
-    """Zeros in the place of a node that computes them, or the node itself: where it gives several tensors, or one of another memory order."""
+    """Zeros in the place of a node that computes them, or the node itself: where it gives several
+    tensors, or one of another memory order.
+    """
     value = node.meta.get("val")
-    if not isinstance(value, torch.Tensor) or not value.is_contiguous() or node.target in MADE_BY or node.target in FILLED:
+    if (
+        not isinstance(value, torch.Tensor)
+        or not value.is_contiguous()
+        or node.target in MADE_BY
+        or node.target in FILLED
+    ):
         return node
     with graph.inserting_after(node):
-        written = graph.call_function(aten.full.default, (list(value.shape), 0), {"dtype": value.dtype, "device": value.device})
+        written = graph.call_function(
+            aten.full.default, (list(value.shape), 0), {"dtype": value.dtype, "device": value.device}
+        )
     written.meta["val"] = value
     node.replace_all_uses_with(written)
     return written
 
 
 def _other_term(node: Node, zeros: set[object]) -> Node | None:
-    """What a sum with zeros, or a difference from them, is equal to: one of its terms, where that has the very form of the sum."""
+    """What a sum with zeros, or a difference from them, is equal to: one of its terms, where that
+    has the very form of the sum.
+    """
     if node.target not in (aten.add.Tensor, aten.sub.Tensor) or node.kwargs:
         return None
     first, second = node.args[:2]

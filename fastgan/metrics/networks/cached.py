@@ -1,4 +1,6 @@
-"""Tensors that take long to compute, kept in the cache folder between runs: statistics of real images, trained classifiers."""
+"""Tensors that take long to compute, kept in the cache folder between runs: statistics of real
+images, trained classifiers.
+"""
 import contextlib
 import hashlib
 import json
@@ -13,12 +15,17 @@ from fastgan.files import cache_folder, write_beside_and_rename
 
 
 def cached(kind: str, facts: dict, compute: Callable[[], dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """What `compute` gives, on the CPU, computed once for these facts: numbers and strings that it depends on, and on nothing else.
+    """What `compute` gives, on the CPU, computed once for these facts: numbers and strings that it
+    depends on, and on nothing else.
 
     A file that is missing or damaged is written anew; where the disk refuses, nothing is kept.
     """
     described = {"kind": kind, **{name: str(value) for name, value in facts.items()}}
-    path = cache_folder() / "metrics" / f"{kind}-{hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:32]}.safetensors"
+    path = (
+        cache_folder()
+        / "metrics"
+        / f"{kind}-{hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:32]}.safetensors"
+    )
     with contextlib.suppress(OSError, SafetensorError):
         return load_file(path)
     tensors = {name: tensor.cpu().contiguous() for name, tensor in compute().items()}

@@ -1,4 +1,6 @@
-"""A small classifier, trained on the spot on a labelled set: its features, for distances, and its opinion of what an image shows."""
+"""A small classifier, trained on the spot on a labelled set: its features, for distances, and its
+opinion of what an image shows.
+"""
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,13 +13,17 @@ from fastgan.data.progress_bar import progress_bar
 from fastgan.metrics.networks.cached import cached
 
 _SIDE, _NUM_FEATURES = 32, 128
-_STEPS, _BATCH, _LR = 1000, 128, 2e-3  # 36 s on one Zen 4 core; right on 88.2 % of unseen Fashion-MNIST images (of 10 000), on 98.2 % of MNIST
+# 36 s on one Zen 4 core; right on 88.2 % of unseen Fashion-MNIST images (of 10 000), on 98.2 % of
+# MNIST
+_STEPS, _BATCH, _LR = 1000, 128, 2e-3
 _HELD_OUT, _MOST_HELD_OUT = 10, 2000  # every tenth image, at most so many, is not trained on
 _RECIPE = 1  # counts up when anything above or below changes what is trained
 
 
 class Classifier(nn.Module):
-    """uint8 [N, in_channels, H, W] -> float32 [N, 128]; `classify` -> int64 [N]. accuracy: on images that it was not trained on, 0 to 1."""
+    """uint8 [N, in_channels, H, W] -> float32 [N, 128]; `classify` -> int64 [N]. accuracy: on
+    images that it was not trained on, 0 to 1.
+    """
 
     name, num_features = "classifier", _NUM_FEATURES
 
@@ -41,7 +47,10 @@ class Classifier(nn.Module):
 
 @dataclass(frozen=True)
 class Labelled:
-    """What a classifier learns from. images: uint8 [num, C, H, W]. labels: int64 [num] from 0. checksum: a digest of the images."""
+    """What a classifier learns from.
+
+    images: uint8 [num, C, H, W]. labels: int64 [num] from 0. checksum: a digest of the images.
+    """
 
     images: torch.Tensor
     labels: torch.Tensor
@@ -49,7 +58,9 @@ class Labelled:
 
 
 def trained_classifier(labelled: Labelled, device: torch.device, progress: bool = False) -> Classifier:
-    """The classifier for these images, on `device`, in evaluation mode: trained now, with a bar if `progress`, or found in the cache folder."""
+    """The classifier for these images, on `device`, in evaluation mode: trained now, with a bar if
+    `progress`, or found in the cache folder.
+    """
     num_classes = int(labelled.labels.max()) + 1
     facts = {"images": labelled.checksum, "labels": hashlib.sha256(labelled.labels.numpy()).hexdigest(), "recipe": _RECIPE,
              "shape": tuple(labelled.images.shape)}  # fmt: skip
@@ -66,19 +77,29 @@ def _fresh(in_channels: int, num_classes: int) -> Classifier:
 
 
 def _train(classifier: Classifier, labelled: Labelled, device: torch.device, progress: bool) -> dict[str, torch.Tensor]:
-    """The weights after training, with the accuracy on the images held out: the same data give the same network on the same machine."""
+    """The weights after training, with the accuracy on the images held out: the same data give the
+    same network on the same machine.
+    """
     order = torch.randperm(len(labelled.images), generator=torch.Generator().manual_seed(0))
     num_held_out = min(max(1, len(order) // _HELD_OUT), _MOST_HELD_OUT)
     held_out, seen = order[:num_held_out], order[num_held_out:]
     with progress_bar("training a small classifier on the real images, steps", _STEPS, progress) as advance:
         _fit(classifier, labelled, seen, device, advance)
-    right = [classifier.classify(labelled.images[rows].to(device)).cpu() == labelled.labels[rows] for rows in held_out.split(_BATCH)]
+    right = [
+        classifier.classify(labelled.images[rows].to(device)).cpu() == labelled.labels[rows]
+        for rows in held_out.split(_BATCH)
+    ]
     classifier.accuracy.fill_(torch.cat(right).double().mean())
     return classifier.state_dict()
 
 
-def _fit(classifier: Classifier, labelled: Labelled, seen: torch.Tensor, device: torch.device, advance: Callable[[int], None]) -> None:
-    """Adam with a triangular learning rate for a fixed number of steps. seen: the rows that are trained on. advance: moves a progress bar."""
+def _fit(
+    classifier: Classifier, labelled: Labelled, seen: torch.Tensor, device: torch.device, advance: Callable[[int], None]
+) -> None:
+    """Adam with a triangular learning rate for a fixed number of steps.
+
+    seen: the rows that are trained on. advance: moves a progress bar.
+    """
     parameters = list(classifier.parameters())
     optimizer = torch.optim.Adam(parameters, lr=_LR)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _LR, total_steps=_STEPS)

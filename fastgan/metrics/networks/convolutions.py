@@ -22,13 +22,23 @@ def linear(x: torch.Tensor) -> torch.Tensor:
 
 
 class FoldedConv(nn.Module):
-    """Convolution, the affine map that BatchNorm is in evaluation mode, and `activation`, in one pass over the image.
+    """Convolution, the affine map that BatchNorm is in evaluation mode, and `activation`, in one
+    pass over the image.
 
-    kernel: one side, or (height, width). padding: as torch.nn.Conv2d's, or (left, right, top, bottom) where it is not the same on both sides.
+    kernel: one side, or (height, width). padding: as torch.nn.Conv2d's, or (left, right, top,
+    bottom) where it is not the same on both sides.
     """
 
-    def __init__(self, in_channels: int, channels: int, kernel: int | tuple[int, int], stride: int = 1, padding: int | tuple[int, ...] = 0,
-                 groups: int = 1, activation: Callable[[torch.Tensor], torch.Tensor] = relu):
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        kernel: int | tuple[int, int],
+        stride: int = 1,
+        padding: int | tuple[int, ...] = 0,
+        groups: int = 1,
+        activation: Callable[[torch.Tensor], torch.Tensor] = relu,
+    ):
         super().__init__()
         sides = (kernel, kernel) if isinstance(kernel, int) else kernel
         self.register_buffer("weight", torch.zeros(channels, in_channels // groups, *sides))
@@ -38,8 +48,18 @@ class FoldedConv(nn.Module):
         self._padding = 0 if self._uneven else padding
 
     @torch.no_grad()
-    def fold(self, weight: torch.Tensor, gamma: torch.Tensor | float, beta: torch.Tensor, mean: torch.Tensor, var: torch.Tensor, eps: float) -> None:
-        """Take the convolution's weight and BatchNorm's scale, shift and statistics; folded in float64, rounded once."""
+    def fold(
+        self,
+        weight: torch.Tensor,
+        gamma: torch.Tensor | float,
+        beta: torch.Tensor,
+        mean: torch.Tensor,
+        var: torch.Tensor,
+        eps: float,
+    ) -> None:
+        """Take the convolution's weight and BatchNorm's scale, shift and statistics; folded in
+        float64, rounded once.
+        """
         scale = gamma / (var.double() + eps).sqrt()
         self.weight.copy_(weight.double() * scale[:, None, None, None])
         self.bias.copy_(beta.double() - mean.double() * scale)
@@ -47,7 +67,9 @@ class FoldedConv(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self._uneven:
             x = functional.pad(x, self._uneven)
-        return self._activation(functional.conv2d(x, self.weight, self.bias, self._stride, self._padding, 1, self._groups))
+        return self._activation(
+            functional.conv2d(x, self.weight, self.bias, self._stride, self._padding, 1, self._groups)
+        )
 
 
 def folded_convolutions(network: nn.Module) -> list[FoldedConv]:

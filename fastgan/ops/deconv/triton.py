@@ -1,4 +1,7 @@
-"""The Triton kernels of deconv as operators of torch, which the compiler can trace. Imported on first use: importing Triton takes a second."""
+"""The Triton kernels of deconv as operators of torch, which the compiler can trace.
+
+Imported on first use: importing Triton takes a second.
+"""
 import torch
 
 from fastgan.kernels import deconv as kernels
@@ -8,7 +11,15 @@ from fastgan.ops.dispatch import tiles
 
 
 @torch.library.custom_op("fastgan::deconv_up_triton", mutates_args=(), device_types="cuda")
-def up(small: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, height: int, width: int, act: int, slope: float) -> torch.Tensor:
+def up(
+    small: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    height: int,
+    width: int,
+    act: int,
+    slope: float,
+) -> torch.Tensor:
     """As the library's deconv_up."""
     with torch.cuda.device(small.device):
         return kernels.up(small, weight, bias, height, width, act, slope)

@@ -1,7 +1,9 @@
-"""The layers that double and halve an image with the BatchNorm and the activation behind them, as one operator.
+"""The layers that double and halve an image with the BatchNorm and the activation behind them, as
+one operator.
 
-Where the kernels of stats.py and batch_norm.py fit a call and autotune.py finds them faster, the statistics come
-out of the kernel that makes the image. Everywhere else it is one layer behind the other.
+Where the kernels of stats.py and batch_norm.py fit a call and autotune.py finds them faster, the
+statistics come out of the kernel that makes the image. Everywhere else it is one layer behind the
+other.
 """
 
 from collections.abc import Callable
@@ -32,10 +34,11 @@ def deconv_batch_norm(
     slope: float = 0.2,
     parts: int = 1,
 ) -> torch.Tensor:
-    """Return batch_norm(deconv(x, weight), gain, bias, ...): [N, C, h, w] -> [N, K, 2h, 2w], like x.
+    """Return batch_norm(deconv(x, weight), gain, bias, ...): [N, C, h, w] -> [N, K, 2h, 2w], like
+    x.
 
-    weight: [C, K, 4, 4]; gain and bias are weight and bias of batch_norm, [K] or None. Shapes, dtypes, errors and
-    orders of gradient are those of deconv.deconv and batch_norm.batch_norm.
+    weight: [C, K, 4, 4]; gain and bias are weight and bias of batch_norm, [K] or None. Shapes,
+    dtypes, errors and orders of gradient are those of deconv.deconv and batch_norm.batch_norm.
     """
     rest = (gain, bias, running_mean, running_var)
     if not _fits(x, weight, rest, 1, act, parts):
@@ -57,7 +60,8 @@ def strided_conv_batch_norm(
     slope: float = 0.2,
     parts: int = 1,
 ) -> torch.Tensor:
-    """Return batch_norm(strided_conv(x, weight), gain, bias, ...): [N, K, H, W] -> [N, C, H // 2, W // 2], like x.
+    """Return batch_norm(strided_conv(x, weight), gain, bias, ...): [N, K, H, W] -> [N, C, H // 2, W
+    // 2], like x.
 
     weight: [C, K, 4, 4]; gain and bias: [C] or None. The rest as deconv_batch_norm has it.
     """
@@ -69,7 +73,9 @@ def strided_conv_batch_norm(
 
 
 class _Normalise(torch.autograd.Function):
-    """The BatchNorm whose statistics came with its image; they are functions of it, and differentiated as such."""
+    """The BatchNorm whose statistics came with its image; they are functions of it, and
+    differentiated as such.
+    """
 
     @staticmethod
     def forward(ctx, x, weight, bias, mean, rstd, eps, slope):
@@ -85,7 +91,10 @@ class _Normalise(torch.autograd.Function):
 # The compiler takes it as one node and differentiates what is inside, as it does with deconv's.
 @torch.compiler.allow_in_graph
 def _chosen(direction, x, weight, gain, bias, running_mean, running_var, momentum, eps, slope, parts) -> torch.Tensor:
-    """Run the form that autotune.py picks. It times image and sums: the pass over the elements is the same in either."""
+    """Run the form that autotune.py picks.
+
+    It times image and sums: the pass over the elements is the same in either.
+    """
     size = (2 * x.shape[2], 2 * x.shape[3])
     runs = _runs(direction, x, weight, size, momentum, eps, parts)
     call = f"{stats.call_of(direction, x, weight, parts)} and batch_norm"
@@ -106,7 +115,9 @@ def _chosen(direction, x, weight, gain, bias, running_mean, running_var, momentu
 
 
 def _runs(direction: str, x, weight, size, momentum: float, eps: float, parts: int) -> dict[str, Callable[[], object]]:
-    """Return what is timed, by form: the fastest form of the layer and the kernel of the sums, or both in one."""
+    """Return what is timed, by form: the fastest form of the layer and the kernel of the sums, or
+    both in one.
+    """
     norm = Norm(eps, momentum)
     if direction == "up":
         forms, plain = (
@@ -126,7 +137,8 @@ def _runs(direction: str, x, weight, size, momentum: float, eps: float, parts: i
 def _fits(x: torch.Tensor, weight: torch.Tensor, others: tuple, channels_dim: int, act: str, parts: int) -> bool:
     """Return true where the kernels of both operators take such a call and may be trusted.
 
-    others: gain, bias and running statistics. What it refuses is refused, or done, by one layer behind the other.
+    others: gain, bias and running statistics. What it refuses is refused, or done, by one layer
+    behind the other.
     """
     if device_type(x) != "cuda" or x.ndim != 4 or weight.ndim != 4 or is_transformed(x, weight, *others):
         return False
@@ -143,5 +155,6 @@ def _fits(x: torch.Tensor, weight: torch.Tensor, others: tuple, channels_dim: in
 @torch.compiler.assume_constant_result
 def _are_trusted() -> bool:
     return (
-        self_checks.problem("batch_norm", "triton", "cuda") is None and self_checks.problem("deconv_stats", "cuda", "cuda") is None
+        self_checks.problem("batch_norm", "triton", "cuda") is None
+        and self_checks.problem("deconv_stats", "cuda", "cuda") is None
     )

@@ -1,1 +1,3 @@
-"""Which implementation of an operator runs: what there is, what is correct, what is fastest, kept between runs."""
+"""Which implementation of an operator runs: what there is, what is correct, what is fastest, kept
+between runs.
+"""

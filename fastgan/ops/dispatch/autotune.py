@@ -1,8 +1,11 @@
-"""Which implementation of an operator runs: the one measured to be the fastest for calls of this kind on this machine.
+"""Which implementation of an operator runs: the one measured to be the fastest for calls of this
+kind on this machine.
 
-Measuring happens only inside `measuring()`, which is on for the eager steps that precede training, so every call of the step is met with its real
-shapes, dtypes and memory formats (the idea of cudnn.benchmark). Everywhere else, while compiling above all, the table is looked up, and what
-it does not know runs the reference. What is not faster than the reference beyond the noise is not used.
+Measuring happens only inside `measuring()`, which is on for the eager steps that precede training,
+so every call of the step is met with its real shapes, dtypes and memory formats (the idea of
+cudnn.benchmark). Everywhere else, while compiling above all, the table is looked up, and what it
+does not know runs the reference. What is not faster than the reference beyond the noise is not
+used.
 """
 import contextlib
 import functools
@@ -20,10 +23,13 @@ from fastgan.ops.dispatch.cache import Findings
 REFERENCE = "reference"
 ROUNDS, ATTEMPTS = 7, 3
 CALLS_S = 1e-3  # a timing lasts at least so long
-# Times the reference, in single calls: not worth timing properly. On CUDA the launch of a graph, some microseconds, is a part of a single call, so
-# that a short kernel looks less hopeless than it is, and is timed; of CALLS_S in a row it is one in 64.
+# Times the reference, in single calls: not worth timing properly. On CUDA the launch of a graph,
+# some microseconds, is a part of a single call, so that a short kernel looks less hopeless than it
+# is, and is timed; of CALLS_S in a row it is one in 64.
 HOPELESS = 3.0
-WORTH_A_LOOK = 1.05  # times as fast as the reference in the median of the rounds: timed again, if not in three quarters of them
+# Times as fast as the reference in the median of the rounds: timed again, if not in three quarters
+# of them
+WORTH_A_LOOK = 1.05
 
 _forced: dict[str, str] = {}
 _used: dict[tuple[str, str], str] = {}  # (op, call) -> what was picked inside the last `measuring()`
@@ -32,7 +38,8 @@ _is_fixed = False
 
 
 class Times(NamedTuple):
-    """A row of the table: what was chosen for a kind of call, the quartiles of each implementation in microseconds, and how each was timed.
+    """A row of the table: what was chosen for a kind of call, the quartiles of each implementation
+    in microseconds, and how each was timed.
 
     timed: see timing.Timer; for one that could not be timed, and so was left out, the reason.
     """
@@ -45,8 +52,9 @@ class Times(NamedTuple):
 def pick(op: str, call: str, candidates: Mapping[str, Callable[[], object]], device_type: str) -> str:
     """The name of the implementation to run.
 
-    call: shapes, dtype, format and direction, in words that are equal for equal kinds of calls. candidates: what can be run for this call, by
-    name, REFERENCE among them; each returns after launching its work and changes nothing. Those that failed their self-check are never picked.
+    call: shapes, dtype, format and direction, in words that are equal for equal kinds of calls.
+    candidates: what can be run for this call, by name, REFERENCE among them; each returns after
+    launching its work and changes nothing. Those that failed their self-check are never picked.
     """
     implementation = _pick(op, call, candidates, device_type)
     if _is_measuring:
@@ -63,14 +71,19 @@ def _pick(op: str, call: str, candidates: Mapping[str, Callable[[], object]], de
         return REFERENCE
     table, key = _table(device_type), f"{op} {call}"
     if key not in table and _is_measuring:
-        table[key] = _fastest({name: run for name, run in candidates.items() if _is_trusted(op, name, device_type)}, device_type)._asdict()
+        table[key] = _fastest(
+            {name: run for name, run in candidates.items() if _is_trusted(op, name, device_type)}, device_type
+        )._asdict()
     chosen = table[key]["chosen"] if key in table else REFERENCE
     return chosen if chosen in candidates and _is_trusted(op, chosen, device_type) else REFERENCE
 
 
 @torch.compiler.assume_constant_result
 def forced(op: str) -> str | None:
-    """The implementation that `force` asked for. Compiled code keeps what it was traced with: a later force does not compile it anew."""
+    """The implementation that `force` asked for.
+
+    Compiled code keeps what it was traced with: a later force does not compile it anew.
+    """
     return _forced.get(op)
 
 
@@ -80,7 +93,9 @@ def _is_trusted(op: str, implementation: str, device_type: str) -> bool:
 
 @contextlib.contextmanager
 def measuring() -> Iterator[None]:
-    """Inside, calls of a kind that is not in the table are timed; what was found is kept for later runs."""
+    """Inside, calls of a kind that is not in the table are timed; what was found is kept for later
+    runs.
+    """
     global _is_measuring
     _used.clear()
     before, sizes = _is_measuring, {device_type: len(_table(device_type)) for device_type in _device_types()}
@@ -95,13 +110,16 @@ def measuring() -> Iterator[None]:
 
 
 def fix(fixed: bool) -> None:
-    """With True, what is not forced runs the reference from now on: what was measured to be the fastest differs from run to run."""
+    """With True, what is not forced runs the reference from now on: what was measured to be the
+    fastest differs from run to run.
+    """
     global _is_fixed
     _is_fixed = fixed
 
 
 def force(implementations: Mapping[str, str]) -> None:
-    """Run these implementations, by op, wherever they fit, without measuring; 'auto' takes a force back.
+    """Run these implementations, by op, wherever they fit, without measuring; 'auto' takes a force
+    back.
 
     Raises UserError, with the reason, for one that there is not or that cannot run here.
     """
@@ -120,17 +138,24 @@ def force(implementations: Mapping[str, str]) -> None:
 
 
 def used() -> str:
-    """What was picked inside the last `measuring()`, in words: `deconv: cpu 6, reference 8 (kinds of calls)`."""
+    """What was picked inside the last `measuring()`, in words: `deconv: cpu 6, reference 8 (kinds
+    of calls)`.
+    """
     counts: dict[str, Counter[str]] = {}
     for (op, _), implementation in _used.items():
         counts.setdefault(op, Counter())[implementation] += 1
-    each = (f"{op}: " + ", ".join(f"{name} {number}" for name, number in sorted(counts[op].items())) for op in sorted(counts))
+    each = (
+        f"{op}: " + ", ".join(f"{name} {number}" for name, number in sorted(counts[op].items()))
+        for op in sorted(counts)
+    )
     return "; ".join(each) + " (kinds of calls)" if counts else "none"
 
 
 def table() -> dict[str, Times]:
     """Everything that was measured on this machine, by kind of call and device type."""
-    return {f"{key} on {device}": Times(**row) for device in _device_types() for key, row in sorted(_table(device).items())}
+    return {
+        f"{key} on {device}": Times(**row) for device in _device_types() for key, row in sorted(_table(device).items())
+    }
 
 
 @functools.cache
@@ -144,19 +169,29 @@ def _device_types() -> tuple[str, ...]:
 
 @torch.no_grad()
 def _fastest(candidates: Mapping[str, Callable[[], object]], device_type: str) -> Times:
-    """Times the candidates in turn, ROUNDS times, but for the hopeless, and again where other work on the machine hides which is the fastest."""
+    """Times the candidates in turn, ROUNDS times, but for the hopeless, and again where other work
+    on the machine hides which is the fastest.
+    """
     timers = {name: timing.timer(run, device_type) for name, run in candidates.items()}
     once, failed = _time_once(timers)
     seconds: dict[str, list[float]] = {}
     try:
         if REFERENCE in once:
-            worth_it = {name: timers[name] for name in once if min(once[name], timers[name].seconds(1)) <= HOPELESS * once[REFERENCE]}
+            worth_it = {
+                name: timers[name]
+                for name in once
+                if min(once[name], timers[name].seconds(1)) <= HOPELESS * once[REFERENCE]
+            }
             seconds = _time_in_rounds(worth_it, {name: max(1, round(CALLS_S / once[name])) for name in worth_it})
     except timing.HostWaitsError as error:
         failed[REFERENCE] = str(error)
     best, (slow, *_) = _best(seconds) if seconds else (REFERENCE, (0.0,))
-    quartiles = {name: [1e6 * quartile for quartile in statistics.quantiles(each, n=4)] for name, each in seconds.items()}
-    return Times(best if slow > 1 else REFERENCE, quartiles, {name: timer.how for name, timer in timers.items()} | failed)
+    quartiles = {
+        name: [1e6 * quartile for quartile in statistics.quantiles(each, n=4)] for name, each in seconds.items()
+    }
+    return Times(
+        best if slow > 1 else REFERENCE, quartiles, {name: timer.how for name, timer in timers.items()} | failed
+    )
 
 
 def _time_once(timers: Mapping[str, timing.Timer]) -> tuple[dict[str, float], dict[str, str]]:
@@ -184,6 +219,10 @@ def _time_in_rounds(timers: Mapping[str, timing.Timer], num_calls: Mapping[str, 
 
 
 def _best(seconds: Mapping[str, list[float]]) -> tuple[str, list[float]]:
-    """(the one with the smallest median, the quartiles of how many times as fast as the reference it was within a round)."""
+    """(the one with the smallest median, the quartiles of how many times as fast as the reference
+    it was within a round).
+    """
     best = min(seconds, key=lambda name: statistics.median(seconds[name]))
-    return best, statistics.quantiles([reference / ours for reference, ours in zip(seconds[REFERENCE], seconds[best], strict=True)], n=4)
+    return best, statistics.quantiles(
+        [reference / ours for reference, ours in zip(seconds[REFERENCE], seconds[best], strict=True)], n=4
+    )

@@ -1,7 +1,9 @@
-"""What was found out about this machine's operators, kept between runs: verdicts of self-checks and measured times.
+"""What was found out about this machine's operators, kept between runs: verdicts of self-checks and
+measured times.
 
-One JSON file a kind and device in the cache folder, named after everything that could change the answer: chip, driver, torch, Triton, the library of
-kernels. A file that cannot be read or written costs time and nothing else.
+One JSON file a kind and device in the cache folder, named after everything that could change the
+answer: chip, driver, torch, Triton, the library of kernels. A file that cannot be read or written
+costs time and nothing else.
 """
 import functools
 import hashlib
@@ -23,7 +25,8 @@ from fastgan.ops.dispatch.binaries import digest_of_kernels
 class Findings(dict):
     """A dict of JSON-able values by string that outlives the process once `save()` was called.
 
-    kind: verdicts | times. is_valid: whether a value in the file is one that this code wrote; others are left out.
+    kind: verdicts | times. is_valid: whether a value in the file is one that this code wrote;
+    others are left out.
     """
 
     def __init__(self, kind: str, device_type: str, is_valid: Callable[[object], bool]):
@@ -48,7 +51,14 @@ def _read(path: Path) -> dict:
 
 @functools.cache
 def _stamp(device_type: str) -> str:
-    facts = [_device(device_type), torch.__version__, _triton(), __version__, str(torch.get_num_threads()), digest_of_kernels()]
+    facts = [
+        _device(device_type),
+        torch.__version__,
+        _triton(),
+        __version__,
+        str(torch.get_num_threads()),
+        digest_of_kernels(),
+    ]
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
 
 
@@ -71,7 +81,9 @@ def _cpu_name() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor()
-    return " ".join(next((line for line in lines if line.startswith(prefix)), "") for prefix in ("model name", "flags", "Features"))
+    return " ".join(
+        next((line for line in lines if line.startswith(prefix)), "") for prefix in ("model name", "flags", "Features")
+    )
 
 
 def _triton() -> str:

@@ -1,7 +1,9 @@
-"""Checks of implementations in child processes, so that a crash or a hang costs nothing but the one implementation that caused it.
+"""Checks of implementations in child processes, so that a crash or a hang costs nothing but the one
+implementation that caused it.
 
-A child checks one implementation after another and says so before and after each. Whatever ends it in between, or keeps it from going on, is the
-verdict on the implementation whose check had begun; another child goes on with the rest.
+A child checks one implementation after another and says so before and after each. Whatever ends it
+in between, or keeps it from going on, is the verdict on the implementation whose check had begun;
+another child goes on with the rest.
 """
 import contextlib
 import json
@@ -16,15 +18,19 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-# For one check, and once more for the start of a child, which imports torch and reaches the GPU. The longest check, of deconv in Triton, compiles 20
-# kernels, which took 9 s on a 2024 server core: twenty times that is left for a slow core that others use, too.
+# For one check, and once more for the start of a child, which imports torch and reaches the GPU.
+# The longest check, of deconv in Triton, compiles 20 kernels, which took 9 s on a 2024 server core:
+# twenty times that is left for a slow core that others use, too.
 CHECK_SECONDS = 180
 POLL_SECONDS = 0.2  # a child may have ended while something that it started still holds its output
-GRACE_SECONDS = 10  # from the end of a child's output, or from the signal that ends it, until it is left alone: it may hang in the driver
+# From the end of a child's output, or from the signal that ends it, until it is left alone: it may
+# hang in the driver
+GRACE_SECONDS = 10
 DETAIL_LINES, LINE_LENGTH = 60, 300
 READ_BYTES = 64 * 1024  # more than the longest message
 
-# And the device type, and "op implementation" for each check. Modules are looked for where we found ours: -m would begin with the working folder.
+# And the device type, and "op implementation" for each check. Modules are looked for where we found
+# ours: -m would begin with the working folder.
 SERVE = "from fastgan.ops.dispatch import self_checks; self_checks.serve(sys.argv[1], sys.argv[2:])"
 CHILD = (sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}; {SERVE}")
 ENDED_BY_OTHERS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # Linux short of memory among them
@@ -35,14 +41,22 @@ class Verdict(NamedTuple):
     """What came of one check."""
 
     problem: str | None  # one line; None: it is right
-    is_own: bool = True  # False: the machine, not the implementation, is to blame, so that there is no verdict on the implementation to keep
-    details: str = ""  # the traceback, or all that a child said that did not survive: for whoever mends the kernel, not kept
+    # False: the machine, not the implementation, is to blame, so that there is no verdict on the
+    # implementation to keep
+    is_own: bool = True
+    # the traceback, or all that a child said that did not survive: for whoever mends the kernel,
+    # not kept
+    details: str = ""
 
 
-def check_elsewhere(keys: Sequence[str], device_type: str, seconds: float = CHECK_SECONDS) -> Iterator[tuple[str, Verdict]]:
-    """Every key ("op implementation") with its verdict, as soon as it is known, from as many child processes as it takes, one after another.
+def check_elsewhere(
+    keys: Sequence[str], device_type: str, seconds: float = CHECK_SECONDS
+) -> Iterator[tuple[str, Verdict]]:
+    """Every key ("op implementation") with its verdict, as soon as it is known, from as many child
+    processes as it takes, one after another.
 
-    seconds: what one check may take, and the start of a child. Raises nothing; where there can be no child, no verdict is the implementation's own.
+    seconds: what one check may take, and the start of a child. Raises nothing; where there can be
+    no child, no verdict is the implementation's own.
     """
     pending = list(keys)
     while pending:
@@ -52,7 +66,10 @@ def check_elsewhere(keys: Sequence[str], device_type: str, seconds: float = CHEC
 
 
 def _from_one_child(keys: Sequence[str], device_type: str, seconds: float) -> Iterator[tuple[str, Verdict]]:
-    """The verdicts of one child, one at least. A failure is its last: what raised may have left memory or the device in any state."""
+    """The verdicts of one child, one at least.
+
+    A failure is its last: what raised may have left memory or the device in any state.
+    """
     try:
         child = _Child(keys, device_type)
     except OSError as error:
@@ -77,16 +94,25 @@ def _from_one_child(keys: Sequence[str], device_type: str, seconds: float) -> It
 
 
 class _Child:
-    """A process that checks one implementation after another and says how each went, between whatever kernels and compilers print."""
+    """A process that checks one implementation after another and says how each went, between
+    whatever kernels and compilers print.
+    """
 
     def __init__(self, keys: Sequence[str], device_type: str):
-        """Raises OSError where no process can be started. It stays in the process group, so that whoever ends the program ends it as well."""
+        """Raises OSError where no process can be started.
+
+        It stays in the process group, so that whoever ends the program ends it as well.
+        """
         command = [*CHILD, device_type, *keys]
-        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
         self._keys, self._said = keys, deque[str](maxlen=DETAIL_LINES)
 
     def messages(self, seconds: float) -> Iterator[tuple[str, Verdict | None]]:
-        """(key, None) where a check has begun, (key, verdict) where it has ended, until the process ends or says neither for so long."""
+        """(key, None) where a check has begun, (key, verdict) where it has ended, until the process
+        ends or says neither for so long.
+        """
         rest, deadline = b"", time.monotonic() + seconds
         while time.monotonic() < deadline and (read := self._read()) is not None:
             *lines, rest = (rest + read).split(b"\n")
@@ -102,7 +128,9 @@ class _Child:
         self._remember(rest)
 
     def ending(self, seconds: float) -> Verdict:
-        """What the way in which it ended, or did not end after so many seconds, says about the implementation whose check had begun."""
+        """What the way in which it ended, or did not end after so many seconds, says about the
+        implementation whose check had begun.
+        """
         code, said = self._process.poll(), "\n".join(self._said)
         if code is None:
             how = f"was stopped after {seconds:g} s"
@@ -119,7 +147,9 @@ class _Child:
         self._process.stdout.close()
 
     def _read(self) -> bytes | None:
-        """What it said, nothing if it is still silent, None when it has ended and was read to the end."""
+        """What it said, nothing if it is still silent, None when it has ended and was read to the
+        end.
+        """
         has_ended = self._process.poll() is not None  # asked first: nothing can come after
         with selectors.DefaultSelector() as selector:
             selector.register(self._process.stdout, selectors.EVENT_READ)

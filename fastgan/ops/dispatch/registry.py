@@ -1,7 +1,8 @@
 """The table of operators with their implementations, and what of them this machine can load.
 
-The library of native kernels is looked for on first use, not on import, and its absence is never an error: a sentence says
-what is missing and how to get it. FASTGAN_OPS=reference turns everything but the references off.
+The library of native kernels is looked for on first use, not on import, and its absence is never an
+error: a sentence says what is missing and how to get it. FASTGAN_OPS=reference turns everything but
+the references off.
 """
 import ctypes
 import functools
@@ -16,7 +17,8 @@ from fastgan.errors import UserError
 from fastgan.ops.dispatch import tiles
 from fastgan.ops.dispatch.binaries import library_path
 
-# Every op, and its implementations beside the reference: cpu and cuda are in the library, triton in fastgan.kernels, the others are torch operations.
+# Every op, and its implementations beside the reference: cpu and cuda are in the library, triton in
+# fastgan.kernels, the others are torch operations.
 OPS = {
     "adam_ema": ("cpu", "triton"),
     "batch_norm": ("triton",),
@@ -29,7 +31,8 @@ OPS = {
 }
 # Modules that register shapes for what the library defines in torch.
 NATIVE = ("adam_ema", "bias_act", "deconv.meta", "deconv.stats", "leaky_relu_bce")
-DEVICE_TYPES = {"cpu": "cpu", "cuda": "cuda", "triton": "cuda"}  # of the tensors that an implementation takes; the others take any
+# of the tensors that an implementation takes; the others take any
+DEVICE_TYPES = {"cpu": "cpu", "cuda": "cuda", "triton": "cuda"}
 NO_CUDA = "torch sees no CUDA device"
 REBUILD = "install a C++ compiler and reinstall fastgan, or in a checkout: cmake -S . -B build && cmake --build build"
 
@@ -49,7 +52,9 @@ def module_of(op: str) -> str:
 
 
 def unavailable(implementation: str, device_type: str) -> str | None:
-    """Why an implementation cannot run on tensors of this device type, or None. Loads the library on first use.
+    """Why an implementation cannot run on tensors of this device type, or None.
+
+    Loads the library on first use.
 
     Raises UserError where FASTGAN_OPS has a value other than `reference`.
     """
@@ -63,15 +68,21 @@ def unavailable(implementation: str, device_type: str) -> str | None:
 
 
 def turned_off() -> bool:
-    """Whether FASTGAN_OPS=reference turns every implementation but the references off. Raises UserError for another value."""
+    """Whether FASTGAN_OPS=reference turns every implementation but the references off.
+
+    Raises UserError for another value.
+    """
     choice = os.environ.get("FASTGAN_OPS", "")
     if choice not in ("", "reference"):
-        raise UserError(f"FASTGAN_OPS={choice!r} is unknown: set it to 'reference', or unset it to use native kernels where there are some.")
+        raise UserError(
+            f"FASTGAN_OPS={choice!r} is unknown: set it to 'reference', or unset it to use native kernels where there are some."
+        )
     return choice == "reference"
 
 
 def native_problem(device_type: str) -> str | None:
-    """Why the library's kernels cannot run on tensors of this device type; None where they can. Loads the library on first use.
+    """Why the library's kernels cannot run on tensors of this device type; None where they can.
+    Loads the library on first use.
 
     Raises UserError where FASTGAN_OPS has a value other than `reference`.
     """
@@ -92,7 +103,8 @@ def _load() -> tuple[ctypes.CDLL | None, str | None]:
     try:
         library = ctypes.CDLL(str(path))
         failed = library.fastgan_register()
-    except (OSError, AttributeError) as error:  # torch lacks a function that the library needs, or it is another library
+    # Torch lacks a function that the library needs, or it is another library
+    except (OSError, AttributeError) as error:
         return None, f"{path} does not load beside torch {torch.__version__} ({error}): {REBUILD}"
     if failed:
         return None, f"torch {torch.__version__} refused the operators of {path}: {REBUILD}"

@@ -1,9 +1,10 @@
 """Tiles of the deconvolution kernels that were measured to be faster than the default on this chip.
 
-A tile is how much of its result one block of a kernel computes, and how its sum is cut. csrc/deconv_plan.h and
-kernels/deconv_tiles.py choose one from the sizes alone. `python -m bench.gpu.tiles` times the others and keeps the
-winners here for every later process on the same chip: the CUDA kernels are told when they are first found usable, the
-Triton kernels when they are imported. Any tile gives the right result.
+A tile is how much of its result one block of a kernel computes, and how its sum is cut.
+csrc/deconv_plan.h and kernels/deconv_tiles.py choose one from the sizes alone. `python -m
+bench.gpu.tiles` times the others and keeps the winners here for every later process on the same
+chip: the CUDA kernels are told when they are first found usable, the Triton kernels when they are
+imported. Any tile gives the right result.
 """
 
 import ctypes
@@ -23,12 +24,17 @@ NO_KIND = "there is no such kind of call"
 
 
 class Tiling(Protocol):
-    """The kernels of an implementation, whose tiles can be chosen. Kinds and tiles are sequences that JSON can hold."""
+    """The kernels of an implementation, whose tiles can be chosen.
+
+    Kinds and tiles are sequences that JSON can hold.
+    """
 
     name: str  # of the implementation: cuda | triton
 
     def kind(self, direction: str, small: torch.Tensor, big: torch.Tensor) -> tuple:
-        """Return what calls with one best tile share, for a direction, small [N, C, h, w] and big [N, K, H, W]."""
+        """Return what calls with one best tile share, for a direction, small [N, C, h, w] and big
+        [N, K, H, W].
+        """
 
     def words(self, kind: Sequence) -> str:
         """Return the kind for a person, which is also the key of its tile."""
@@ -37,14 +43,20 @@ class Tiling(Protocol):
         """Return the tiles that are worth timing, the default first."""
 
     def use(self, kind: Sequence, tile: Sequence) -> str | None:
-        """Run calls of this kind with this tile from now on. None, or why they cannot: then nothing changes."""
+        """Run calls of this kind with this tile from now on.
+
+        None, or why they cannot: then nothing changes.
+        """
 
     def forget(self) -> None:
         """Run every call with its default from now on."""
 
 
 class LibraryTiles:
-    """The CUDA kernels of the library (csrc/deconv_tile_table.h). A tile: rows, columns, parts of the sum."""
+    """The CUDA kernels of the library (csrc/deconv_tile_table.h).
+
+    A tile: rows, columns, parts of the sum.
+    """
 
     name = "cuda"
 
@@ -61,7 +73,9 @@ class LibraryTiles:
         return tuple(kind)
 
     def words(self, kind: Sequence[int]) -> str:
-        """Return `cuda up tensor_cores bfloat16 2048x256 of 64`: rows and columns of the product, tiles of its sum."""
+        """Return `cuda up tensor_cores bfloat16 2048x256 of 64`: rows and columns of the product,
+        tiles of its sum.
+        """
         direction, way, dtype, m, n, k_tiles = kind
         return f"{self.name} {DIRECTIONS[direction]} {WAYS[way]} {DTYPES[dtype]} {m}x{n} of {k_tiles}"
 
@@ -103,7 +117,9 @@ class TritonTiles:
         return self._kernels.kind_of(direction, small.shape, big.shape, small.dtype)
 
     def words(self, kind: Sequence) -> str:
-        """Return `triton up bfloat16 tf32 2048x256 of 512`: the kernel, rows and columns of the product, its sum."""
+        """Return `triton up bfloat16 tf32 2048x256 of 512`: the kernel, rows and columns of the
+        product, its sum.
+        """
         kernel, dtype, precision, rows, columns, summed = kind
         return f"{self.name} {kernel} {dtype} {precision} {rows}x{columns} of {summed}"
 
@@ -128,7 +144,9 @@ def kept() -> Findings:
 
 
 def load(tiling: Tiling) -> None:
-    """Let these kernels run with the tiles that were kept for this chip; warn of what does not fit, and ignore it."""
+    """Let these kernels run with the tiles that were kept for this chip; warn of what does not fit,
+    and ignore it.
+    """
     for words, row in kept().items():
         if words.startswith(f"{tiling.name} "):
             problem = tiling.use(row["kind"], row["tile"])

@@ -1,9 +1,10 @@
 """How long an operator takes on its device: all timing of operators.
 
-On a CPU the wall clock says it. On CUDA it must not: a layer keeps the device busy for 10 to 40 us and the host that
-launches it for 20 to 80 us, so events around calls launched one by one measure the host, which a captured step does
-not have. There several calls are recorded as a CUDA graph and replayed, or, where they cannot be recorded, launched
-while the device still sleeps. Either way the device finds all work waiting.
+On a CPU the wall clock says it. On CUDA it must not: a layer keeps the device busy for 10 to 40 us
+and the host that launches it for 20 to 80 us, so events around calls launched one by one measure
+the host, which a captured step does not have. There several calls are recorded as a CUDA graph and
+replayed, or, where they cannot be recorded, launched while the device still sleeps. Either way the
+device finds all work waiting.
 """
 import contextlib
 import functools
@@ -28,26 +29,34 @@ class HostWaitsError(RuntimeError):
 
 
 class Timer(Protocol):
-    """Times one operator, again and again. how: WALL_CLOCK, GRAPH, or QUEUE with the reason why it is not GRAPH."""
+    """Times one operator, again and again.
+
+    how: WALL_CLOCK, GRAPH, or QUEUE with the reason why it is not GRAPH.
+    """
 
     how: str
 
     def seconds(self, num_calls: int) -> float:
-        """Seconds a call, the mean of about so many in a row. Raises HostWaitsError where calls on CUDA make the host wait."""
+        """Seconds a call, the mean of about so many in a row.
+
+        Raises HostWaitsError where calls on CUDA make the host wait.
+        """
 
 
 def timer(run: Call, device_type: str) -> Timer:
     """What times `run`, which was called meanwhile: whatever is made on first use is there.
 
-    run: launches its work on the current device of this type and changes nothing that matters; on CUDA it is called on
-    another stream as well, with autocast's cache off. May be used anywhere in eager code, inside autocast and in a
-    backward pass. What `run` raises goes through.
+    run: launches its work on the current device of this type and changes nothing that matters; on
+    CUDA it is called on another stream as well, with autocast's cache off. May be used anywhere in
+    eager code, inside autocast and in a backward pass. What `run` raises goes through.
     """
     return DeviceTimer(run, CudaQueue(), _graphs()) if device_type == "cuda" else WallClockTimer(run)
 
 
 def device_seconds(run: Call, num_calls: int, device_type: str) -> float:
-    """Seconds a call of `run` takes on its device, as the mean of about `num_calls` calls in a row: see `timer`."""
+    """Seconds a call of `run` takes on its device, as the mean of about `num_calls` calls in a row:
+    see `timer`.
+    """
     return timer(run, device_type).seconds(num_calls)
 
 
@@ -68,7 +77,10 @@ class WallClockTimer:
 
 
 class DeviceTimer:
-    """For work that is queued. queue: says how long the device takes. graphs: record calls, in memory of their own."""
+    """For work that is queued.
+
+    queue: says how long the device takes. graphs: record calls, in memory of their own.
+    """
 
     def __init__(self, run: Call, queue: "CudaQueue", graphs: CudaGraphs):
         self.how = GRAPH
@@ -85,7 +97,10 @@ class DeviceTimer:
         return self._queue.seconds(_repeated(self._run, queued)) / queued
 
     def _record(self, num_calls: int) -> bool:
-        """Have so many calls as a graph, which was replayed once. False where that cannot be; `how` then says why."""
+        """Have so many calls as a graph, which was replayed once.
+
+        False where that cannot be; `how` then says why.
+        """
         if self.how == GRAPH and num_calls not in self._replays:
             try:
                 with _undisturbed():
@@ -111,8 +126,8 @@ class CudaQueue:
     def seconds(self, launch: Call) -> float:
         """Seconds that the device takes for what `launch` launches.
 
-        All of it waits behind a kernel that sleeps until the host has launched it. Raises HostWaitsError where the host
-        does not get so far, however long the sleep.
+        All of it waits behind a kernel that sleeps until the host has launched it. Raises
+        HostWaitsError where the host does not get so far, however long the sleep.
         """
         for _ in range(TRIES):
             start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -159,8 +174,9 @@ def _repeated(call: Call, times: int) -> Call:
 
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Inside, autocast keeps no casts, which would outlive the memory of the graph, and collecting garbage, which a
-    recording does several times, looks at what was made inside alone: with the compiler there are a million objects.
+    """Inside, autocast keeps no casts, which would outlive the memory of the graph, and collecting
+    garbage, which a recording does several times, looks at what was made inside alone: with the
+    compiler there are a million objects.
     """
     caches, freezes = torch.is_autocast_cache_enabled(), gc.get_freeze_count() == 0
     torch.set_autocast_cache_enabled(False)

@@ -50,7 +50,16 @@ def call(args):
         triton_for_fused_4.run(arg0_1, arg3_1, buf0, buf7, stream=stream0)
         buf8 = torch.ops.fastgan.channel_sums.default([buf2, buf1])
 """
-BYTES = {"arg0_1": 4000, "arg1_1": 10**9, "buf0": 2000, "buf1": 200, "buf2": 640, "buf4": 64, "arg3_1": 64, "arg4_1": 64}
+BYTES = {
+    "arg0_1": 4000,
+    "arg1_1": 10**9,
+    "buf0": 2000,
+    "buf1": 200,
+    "buf2": 640,
+    "buf4": 64,
+    "arg3_1": 64,
+    "arg4_1": 64,
+}
 
 
 def test_every_launch_is_counted_by_what_it_does():
@@ -64,7 +73,8 @@ def test_every_launch_is_counted_by_what_it_does():
 def test_bytes_are_those_that_a_kernel_can_reach():
     cast, gather, sums, optimiser, statistics, casts, channels = (launch.bytes for launch in read(CODE, BYTES).launches)
     assert cast == 1000 * 4 + 1000 * 2
-    assert gather == 2 * 50 * 1 + 2 * 50 * 4  # two places of the data set an element, and a result that is read and written
+    # two places of the data set an element, and a result that is read and written
+    assert gather == 2 * 50 * 1 + 2 * 50 * 4
     assert sums == 2000 + 64  # a view reaches no more than its buffer has
     assert optimiser == 2 * 4000
     assert statistics == 640 + 2 * 64

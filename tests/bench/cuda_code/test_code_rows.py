@@ -4,7 +4,16 @@ import json
 
 import pytest
 
-from bench.cuda_code.rows import BANDWIDTH, LAUNCH_US, LEAST_US, CodeRow, compare, markdown_table, modelled_us, read_json
+from bench.cuda_code.rows import (
+    BANDWIDTH,
+    LAUNCH_US,
+    LEAST_US,
+    CodeRow,
+    compare,
+    markdown_table,
+    modelled_us,
+    read_json,
+)
 from fastgan.errors import UserError
 
 ROW = CodeRow(

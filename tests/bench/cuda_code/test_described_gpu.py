@@ -1,4 +1,6 @@
-"""CUDA code for a GPU that is only described: generated, counted, compiled to machine code where torch can."""
+"""CUDA code for a GPU that is only described: generated, counted, compiled to machine code where
+torch can.
+"""
 import pytest
 import torch
 
@@ -37,7 +39,9 @@ def test_the_smallest_step_has_launches_bytes_and_no_spill():
 
 @can_generate
 @pytest.mark.thorough
-@pytest.mark.parametrize("case", family(), ids=lambda case: f"{case.config.preset} {case.words} {case.config.run.batch_size}")
+@pytest.mark.parametrize(
+    "case", family(), ids=lambda case: f"{case.config.preset} {case.words} {case.config.run.batch_size}"
+)
 def test_every_phase_of_the_family_compiles_and_none_spills(case):
     for row in rows_of(case, SETTINGS, print):
         assert row.problem is None, row

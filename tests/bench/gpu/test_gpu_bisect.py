@@ -1,5 +1,5 @@
-"""Which variant is the culprit, in which order they are tried, and variants on real steps with a stand-in for CUDA
-graphs.
+"""Which variant is the culprit, in which order they are tried, and variants on real steps with a
+stand-in for CUDA graphs.
 """
 
 import dataclasses
@@ -112,7 +112,7 @@ def test_a_variant_that_crashes_or_hangs_is_an_outcome(monkeypatch, code, reason
     assert "last words" in outcome["traceback"] or "sleep" in code
 
 
-# --- variants of a real step -----------------------------------------------------------------------------------------------------------------------
+# --- variants of a real step ------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -17,8 +17,13 @@ def no_verdicts_yet(tmp_path, monkeypatch):
 
 def test_every_implementation_has_a_row_and_fastgan_knows_the_verdicts(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(registry, "OPS", {"deconv": ("subpixel", "triton"), "bias_act": ("cpu",)})
-    verdicts = {"deconv subpixel": Verdict(None), "bias_act cpu": Verdict("it is off by 1", details="where it went wrong")}
-    monkeypatch.setattr(checks, "check_elsewhere", lambda keys, device_type, seconds: [(key, verdicts[key]) for key in keys])
+    verdicts = {
+        "deconv subpixel": Verdict(None),
+        "bias_act cpu": Verdict("it is off by 1", details="where it went wrong"),
+    }
+    monkeypatch.setattr(
+        checks, "check_elsewhere", lambda keys, device_type, seconds: [(key, verdicts[key]) for key in keys]
+    )
     found = checks.check_all("cpu", tmp_path / "rows.jsonl")
     assert sorted(found, key=str) == sorted(rows.since(tmp_path / "rows.jsonl"), key=str)
     missing = registry.unavailable("cpu", "cpu")

@@ -36,14 +36,17 @@ def test_forward_the_same_as_torch_counts_and_each_gradient_again(name):
     with FlopCounterMode(display=False) as counter:
         CALLS[name]()
     assert count(CALLS[name]) == counter.get_total_flops() > 0
-    assert count(lambda: CALLS[name]().sum().backward()) == 3 * counter.get_total_flops()  # torch itself counts too much backward with groups
+    # Torch itself counts too much backward with groups
+    assert count(lambda: CALLS[name]().sum().backward()) == 3 * counter.get_total_flops()
 
 
 def test_one_gradient_costs_half_of_two():
     small, big, weight = torch.randn(2, 5, 4, 4), torch.randn(2, 3, 8, 8), torch.randn(5, 3, 4, 4)
 
     def gradients(mask):
-        return lambda: torch.ops.aten.convolution_backward(small, big, weight, None, [2, 2], [1, 1], [1, 1], False, [0, 0], 1, [*mask, False])
+        return lambda: torch.ops.aten.convolution_backward(
+            small, big, weight, None, [2, 2], [1, 1], [1, 1], False, [0, 0], 1, [*mask, False]
+        )
 
     assert 2 * count(gradients((True, False))) == 2 * count(gradients((False, True))) == count(gradients((True, True)))
 
@@ -52,7 +55,10 @@ def test_one_gradient_costs_half_of_two():
 def test_the_three_operators_of_deconv_cost_the_same(suffix):
     small, big, weight = [2, 8, 5, 3], [2, 4, 11, 6], [8, 4, 4, 4]
     expected = 2 * (2 * 8 * 5 * 3) * 4 * 16
-    assert flops(f"fastgan::deconv_up{suffix}", [small, weight, [], [], [], [], []], [None, None, None, 11, 6, 0, 0.0]) == expected
+    assert (
+        flops(f"fastgan::deconv_up{suffix}", [small, weight, [], [], [], [], []], [None, None, None, 11, 6, 0, 0.0])
+        == expected
+    )
     assert flops(f"fastgan::deconv_down{suffix}", [big, weight, [], [], []], [None, None, None, 0, 0.0]) == expected
     assert flops(f"fastgan::deconv_weight{suffix}", [small, big], [None, None]) == expected
 

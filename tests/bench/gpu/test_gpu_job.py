@@ -9,17 +9,31 @@ from bench.gpu import chip, job, rows
 
 
 def test_the_row_of_a_run(tmp_path):
-    options = {"preset": "dcgan", "model": {"img_resolution": 32, "img_channels": 1}, "run": {"batch_size": 64, "amp": False}}
+    options = {
+        "preset": "dcgan",
+        "model": {"img_resolution": 32, "img_channels": 1},
+        "run": {"batch_size": 64, "amp": False},
+    }
     (tmp_path / "training_options.json").write_text(json.dumps(options))
-    (tmp_path / "log.txt").write_text("2026-01-01T00:00:00Z training on cuda with the captured step, ready in 41.3 s\n2026 the rest\n")
-    ticks = [{"nimg": nimg, "imgs_per_sec": rate, "outside_step": 0.01, "rung": "captured"} for nimg, rate in ((64, 1.0), (128, 3.0), (256, 3.5))]
+    (tmp_path / "log.txt").write_text(
+        "2026-01-01T00:00:00Z training on cuda with the captured step, ready in 41.3 s\n2026 the rest\n"
+    )
+    ticks = [
+        {"nimg": nimg, "imgs_per_sec": rate, "outside_step": 0.01, "rung": "captured"}
+        for nimg, rate in ((64, 1.0), (128, 3.0), (256, 3.5))
+    ]
     (tmp_path / "stats.jsonl").write_text("".join(json.dumps(tick) + "\n" for tick in ticks))
     for name, written_at in (("fakes_init.png", 1010.0), ("fakes000128.png", 1030.5), ("reals.png", 1099.0)):
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (written_at, written_at))
     row = job.row_of(tmp_path, job.TRAIN, started=1000.0, command_s=33.0)
     assert (row["total_s"], row["command_s"], row["compile_s"], row["kimg"]) == (30.5, 33.0, 41.3, 0.256)
-    assert (row["imgs_per_sec"], row["rung"], row["dtype"], row["command"]) == (3.0, "captured", "fp32", "fastgan train --amp --compile")
+    assert (row["imgs_per_sec"], row["rung"], row["dtype"], row["command"]) == (
+        3.0,
+        "captured",
+        "fp32",
+        "fastgan train --amp --compile",
+    )
     assert row.keys() >= json.loads((machine.ROOT / "bench/results/main_job.jsonl").read_text().splitlines()[0]).keys()
 
 

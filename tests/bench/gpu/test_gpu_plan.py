@@ -38,7 +38,11 @@ def test_the_main_bars_are_in_the_second_call_and_end_in_its_first_two_thirds():
 
 
 def test_what_a_compiler_times_is_alone():
-    assert all(stage.is_alone for stage in plan.STAGES if "--autotune" in stage.arguments or "run.autotune=true" in stage.arguments)
+    assert all(
+        stage.is_alone
+        for stage in plan.STAGES
+        if "--autotune" in stage.arguments or "run.autotune=true" in stage.arguments
+    )
 
 
 def test_some_of_a_call_in_its_order():
@@ -74,10 +78,16 @@ def test_every_command_of_pytest_and_of_the_package_names_what_there_is():
         for argument in stage.arguments:
             path = argument.removeprefix("--ignore=")
             assert not path.startswith("tests") or (ROOT / path).exists()
-            assert not argument.startswith("bench.") or argument in stage.needs or (ROOT / (argument.replace(".", os.sep) + ".py")).exists()
+            assert (
+                not argument.startswith("bench.")
+                or argument in stage.needs
+                or (ROOT / (argument.replace(".", os.sep) + ".py")).exists()
+            )
 
 
-@pytest.mark.parametrize("stage", [stage for stage in plan.STAGES if stage.arguments[:2] == ("-m", "bench")], ids=lambda stage: stage.name)
+@pytest.mark.parametrize(
+    "stage", [stage for stage in plan.STAGES if stage.arguments[:2] == ("-m", "bench")], ids=lambda stage: stage.name
+)
 def test_bench_takes_every_command_of_the_plan(stage):
     options = command_line._parser().parse_args(stage.command("/some/where.jsonl")[3:])
     assert str(options.save) == "/some/where.jsonl"
@@ -86,7 +96,9 @@ def test_bench_takes_every_command_of_the_plan(stage):
 def test_the_tests_are_split_without_a_gap():
     quick, rest = (next(stage for stage in plan.STAGES if stage.name == name) for name in ("tests-ops", "tests-rest"))
     files = {argument for argument in quick.arguments if argument.startswith("tests")}
-    assert files == {argument.removeprefix("--ignore=") for argument in rest.arguments if argument.startswith("--ignore=")}
+    assert files == {
+        argument.removeprefix("--ignore=") for argument in rest.arguments if argument.startswith("--ignore=")
+    }
     assert "tests" in rest.arguments
 
 

@@ -30,8 +30,8 @@ def of_kind(found: list[dict], kind: str) -> list[dict]:
 
 
 def check(out: Path, ended: subprocess.CompletedProcess, found: list[dict]) -> None:
-    """Check what every rehearsal shows: a refused rung with its culprit, the table, the archive, and nothing among
-    the results.
+    """Check what every rehearsal shows: a refused rung with its culprit, the table, the archive,
+    and nothing among the results.
     """
     assert ended.returncode == 0, ended.stdout + ended.stderr
     [refusal] = [row for row in of_kind(found, "refusal") if row["stage"] == rehearse.PROVOKED]
@@ -69,7 +69,8 @@ def test_a_rehearsal_of_every_stage(tmp_path):
     ended, found = rehearsed(out)
     check(out, ended, found)
     states = {row["stage"]: row["state"] for row in of_kind(found, "stage")}
-    bisected = {name for name in states if name.startswith("bisect-")}  # the stand-in refuses a constant of stylegan2's, which CUDA has not
+    # the stand-in refuses a constant of stylegan2's, which CUDA has not
+    bisected = {name for name in states if name.startswith("bisect-")}
     assert set(states) - bisected == {"refused", *plan.NAMES} - set(rehearse.NEEDS_A_GPU)
     assert {name for name, state in states.items() if state != "ok"} == {"refused"}
     steps = rows.since(out / plan.STEP)

@@ -1,4 +1,6 @@
-"""The runner: deadlines and turns on a machine that is told the time, and a real run that is cut off in the middle."""
+"""The runner: deadlines and turns on a machine that is told the time, and a real run that is cut
+off in the middle.
+"""
 import json
 import signal
 import socket
@@ -23,7 +25,9 @@ ONE, SEVERAL = Limits(1, 100.0), Limits(3, 100.0)
 
 
 class FakeMachine:
-    """Stages take as many seconds of computing as it is told, and end as it is told; the clock goes on by a quarter of a second a sleep."""
+    """Stages take as many seconds of computing as it is told, and end as it is told; the clock goes
+    on by a quarter of a second a sleep.
+    """
 
     def __init__(self, seconds: dict[str, float], endings: dict[str, Ending] | None = None):
         self.now, self.seconds, self.endings = 1000.0, seconds, endings or {}
@@ -54,7 +58,12 @@ class FakeMachine:
 class FakeChild:
     def __init__(self, machine, name, environment):
         self.machine, self.name, self.environment = machine, name, environment
-        self.group, self.left, self.is_paused, self.ended_by = 50_000_000 + len(machine.children), machine.seconds[name], False, None
+        self.group, self.left, self.is_paused, self.ended_by = (
+            50_000_000 + len(machine.children),
+            machine.seconds[name],
+            False,
+            None,
+        )
 
     def ending(self):
         if self.ended_by is not None:
@@ -93,8 +102,15 @@ def run(tmp_path, machine, stages, minutes=1.0, received=(), limits=ONE):
 
 def test_what_does_not_fit_is_skipped_and_what_fits_later_runs(tmp_path):
     machine = FakeMachine({"a": 25, "b": 20, "d": 9})
-    outcomes, said = run(tmp_path, machine, [stage("a"), stage("b"), stage("c", expected_s=20), stage("d", expected_s=10)])
-    assert {name: outcome.state for name, outcome in outcomes.items()} == {"a": "ok", "b": "ok", "c": "skipped", "d": "ok"}
+    outcomes, said = run(
+        tmp_path, machine, [stage("a"), stage("b"), stage("c", expected_s=20), stage("d", expected_s=10)]
+    )
+    assert {name: outcome.state for name, outcome in outcomes.items()} == {
+        "a": "ok",
+        "b": "ok",
+        "c": "skipped",
+        "d": "ok",
+    }
     assert outcomes["c"].reason == "takes about 20 s, 20 s are left"
     assert [outcomes[name].seconds for name in "abcd"] == [25.0, 20.0, 0.0, 9.0]
     assert "go on with: python -m bench gpu --only c" in said[-2]
@@ -113,7 +129,9 @@ def test_a_stage_is_ended_by_its_budget_and_by_the_deadline(tmp_path):
 
 
 def test_a_failure_ends_its_stage_alone(tmp_path):
-    machine = FakeMachine({"a": 1, "b": 1, "c": 1}, {"a": Ending(-11, "killed by SIGSEGV"), "c": Ending(1, "exit code 1")})
+    machine = FakeMachine(
+        {"a": 1, "b": 1, "c": 1}, {"a": Ending(-11, "killed by SIGSEGV"), "c": Ending(1, "exit code 1")}
+    )
     machine.words = {"b": ["fine"], "c": ["Traceback", "ValueError: no", ""]}
     outcomes, said = run(tmp_path, machine, [stage("a"), stage("b"), stage("c")])
     assert [outcome.state for outcome in outcomes.values()] == ["failed", "ok", "failed"]
@@ -122,9 +140,17 @@ def test_a_failure_ends_its_stage_alone(tmp_path):
 
 
 def test_what_is_missing_skips_its_stage_alone(tmp_path):
-    stages = [stage("a", needs=("json", "no_such_module")), stage("b", programs=("no-such-program",)), stage("c", needs=("json",), programs=("sh",))]
+    stages = [
+        stage("a", needs=("json", "no_such_module")),
+        stage("b", programs=("no-such-program",)),
+        stage("c", needs=("json",), programs=("sh",)),
+    ]
     outcomes, _ = run(tmp_path, FakeMachine({"c": 1}), stages)
-    assert [outcome.reason for outcome in outcomes.values()] == ["no_such_module not installed", "no-such-program not installed", ""]
+    assert [outcome.reason for outcome in outcomes.values()] == [
+        "no_such_module not installed",
+        "no-such-program not installed",
+        "",
+    ]
     assert outcomes["c"].state == "ok"
 
 
@@ -145,22 +171,37 @@ def test_outcomes_are_rows_and_the_log_has_what_every_stage_said(tmp_path):
     run(tmp_path, machine, [stage("a")])
     [row] = rows.since(tmp_path / "out" / RESULTS)
     assert (row["kind"], row["stage"], row["state"], row["command"]) == ("stage", "a", "ok", "python a")
-    assert (tmp_path / "out" / "log.txt").read_text().splitlines() == ["==== a: python a", "---- a", "hello", "==== a: ok after 1.0 s"]
+    assert (tmp_path / "out" / "log.txt").read_text().splitlines() == [
+        "==== a: python a",
+        "---- a",
+        "hello",
+        "==== a: ok after 1.0 s",
+    ]
 
 
-# --- several at once -------------------------------------------------------------------------------------------------------------------------------
+# --- several at once --------------------------------------------------------------------------------------------------
 
 
 def test_as_many_run_at_once_as_there_is_room_for_and_some_are_alone(tmp_path):
     machine = FakeMachine(dict.fromkeys("abcde", 5))
-    run(tmp_path, machine, [stage("a", slots=2), stage("b"), stage("c"), stage("d"), stage("e", is_alone=True)], limits=SEVERAL)
+    run(
+        tmp_path,
+        machine,
+        [stage("a", slots=2), stage("b"), stage("c"), stage("d"), stage("e", is_alone=True)],
+        limits=SEVERAL,
+    )
     assert machine.most_at_once == 2
     assert machine.now == pytest.approx(1000 + 15, abs=1.5)  # a with b, then c with d, then e
 
 
 def test_memory_limits_what_runs_at_once(tmp_path):
     machine = FakeMachine(dict.fromkeys("abc", 2))
-    run(tmp_path, machine, [stage("a", memory_gb=60), stage("b", memory_gb=60), stage("c", memory_gb=40)], limits=SEVERAL)
+    run(
+        tmp_path,
+        machine,
+        [stage("a", memory_gb=60), stage("b", memory_gb=60), stage("c", memory_gb=40)],
+        limits=SEVERAL,
+    )
     assert machine.most_at_once == 2
 
 
@@ -168,7 +209,9 @@ def test_while_one_measures_the_others_stand_still_and_their_time_does_not_count
     machine, held = FakeMachine({"a": 20, "b": 20}), []
     machine.happens[1004.0] = lambda: held.append(machine.children["a"].asks_for_its_turn())
     seen = {}
-    machine.happens[1008.0] = lambda: seen.update(a=machine.children["a"].is_paused, b=machine.children["b"].is_paused, lent=held[0].recv(1))
+    machine.happens[1008.0] = lambda: seen.update(
+        a=machine.children["a"].is_paused, b=machine.children["b"].is_paused, lent=held[0].recv(1)
+    )
     machine.happens[1014.0] = lambda: held[0].close()
     outcomes, _ = run(tmp_path, machine, [stage("a", budget_s=25), stage("b", budget_s=25)], limits=SEVERAL)
     assert seen == {"a": False, "b": True, "lent": b"g"}
@@ -225,7 +268,10 @@ def test_a_refused_rung_is_bisected_next_and_once(tmp_path):
     assert list(outcomes) == ["a", "bisect-1", "b", "c"]
     assert machine.children["bisect"].environment["KEY"] == "value"
     refusals = [row for row in rows.since(tmp_path / "out" / RESULTS) if row["kind"] == "refusal"]
-    assert [(row["stage"], row["tracebacks"]) for row in refusals] == [("a", ["Traceback ..."]), ("b", ["Traceback ..."])]
+    assert [(row["stage"], row["tracebacks"]) for row in refusals] == [
+        ("a", ["Traceback ..."]),
+        ("b", ["Traceback ..."]),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -249,7 +295,7 @@ def test_a_folder_that_cannot_be_made_is_a_disk_error(tmp_path):
         Runner(tmp_path / "file", 1.0, [], ONE)
 
 
-# --- a run of real processes ---------------------------------------------------------------------------------------------------------------------
+# --- a run of real processes ------------------------------------------------------------------------------------------
 
 ROWS_THEN_SLEEP = """
 import json, sys, time
@@ -274,7 +320,9 @@ sys.exit(exit_code(outcomes, received))
 
 
 def test_a_run_that_is_cut_off_leaves_whole_rows_and_the_table(tmp_path):
-    process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
     path = tmp_path / RESULTS
     for _ in range(400):
         if path.exists() and path.read_bytes().count(b"\n") == 3:  # collected as they come
@@ -285,6 +333,9 @@ def test_a_run_that_is_cut_off_leaves_whole_rows_and_the_table(tmp_path):
     assert process.returncode == 128 + signal.SIGTERM
     found = [json.loads(line) for line in path.read_text().splitlines()]
     assert [row["kind"] for row in found] == ["test"] * 3 + ["stage"] * 2
-    assert [(row["stage"], row["state"], row["figure"]) for row in found[3:]] == [("first", "cut off", "3 passed"), ("second", "skipped", "")]
+    assert [(row["stage"], row["state"], row["figure"]) for row in found[3:]] == [
+        ("first", "cut off", "3 passed"),
+        ("second", "skipped", ""),
+    ]
     assert found[3]["reason"] == "interrupted by SIGTERM"
     assert (tmp_path / "table.txt").read_text() in shown

@@ -1,4 +1,6 @@
-"""The stages that run steps of their own, tiny, with a stand-in for CUDA graphs: smoke, choices, sweep."""
+"""The stages that run steps of their own, tiny, with a stand-in for CUDA graphs: smoke, choices,
+sweep.
+"""
 
 import dataclasses
 

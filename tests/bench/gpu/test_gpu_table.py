@@ -13,12 +13,24 @@ STEP_ROW = {
     "kernel_launches": 0.31, "host_syncs": 0.0, "peak_memory_mb": 1234.5,
     "paid_after_images": 1000, "note": "", "command": "python -m bench step --autotune",
 }  # fmt: skip
-PLAIN_ROW = {**STEP_ROW, "implementation": "plain", "imgs_per_sec": 30_000.0, "ratio_to_accelerated": None, "compile_s": 0.0}
+PLAIN_ROW = {
+    **STEP_ROW,
+    "implementation": "plain",
+    "imgs_per_sec": 30_000.0,
+    "ratio_to_accelerated": None,
+    "compile_s": 0.0,
+}
 
 
 def kernel_rows(rung):
     total = {"kind": "total", "rung": rung, "kernels": 210.0, "microseconds": 1340.0}
-    return [total, *({"kind": "kernel", "rung": rung, "name": f"kernel_{n}", "microseconds": 10.0 * n, "share": n / 100} for n in range(1, 9))]
+    return [
+        total,
+        *(
+            {"kind": "kernel", "rung": rung, "name": f"kernel_{n}", "microseconds": 10.0 * n, "share": n / 100}
+            for n in range(1, 9)
+        ),
+    ]
 
 
 def check(name, problem):
@@ -61,9 +73,16 @@ def test_the_figure_of_rows(file, found, words):
 
 
 def test_the_figure_of_operators_counts_who_is_fastest():
-    ratios = {("up", "reference"): 1.0, ("up", "cuda"): 1.5, ("up", "triton"): 1.2, ("down", "reference"): 1.0, ("down", "cuda"): 0.8}
+    ratios = {
+        ("up", "reference"): 1.0,
+        ("up", "cuda"): 1.5,
+        ("up", "triton"): 1.2,
+        ("down", "reference"): 1.0,
+        ("down", "cuda"): 0.8,
+    }
     found = [
-        {"op": "deconv", "call": call, "dtype": "bf16", "implementation": name, "ratio_to_reference": ratio} for (call, name), ratio in ratios.items()
+        {"op": "deconv", "call": call, "dtype": "bf16", "implementation": name, "ratio_to_reference": ratio}
+        for (call, name), ratio in ratios.items()
     ]
     assert figures.figure(plan.OPS, found) == "2 calls, fastest: cuda 1, reference 1"
 
@@ -84,29 +103,50 @@ def fill(folder, file, found):
 def test_the_table_has_steps_kernels_problems_and_stages(tmp_path):
     fill(tmp_path, plan.STEP, [PLAIN_ROW, {**STEP_ROW, "note": "K = 8"}])
     fill(tmp_path, plan.KERNELS, kernel_rows("compiled"))
-    fill(tmp_path, plan.RESULTS, [check("triton", "off by 1"), row_of_test("failed", message="assert\n1 == 2"), row_of_test("passed")])
-    lines = table.summary([outcome("dcgan-128", figure="captured"), outcome("chip", "cut off", reason="no time")], tmp_path).splitlines()
+    fill(
+        tmp_path,
+        plan.RESULTS,
+        [check("triton", "off by 1"), row_of_test("failed", message="assert\n1 == 2"), row_of_test("passed")],
+    )
+    lines = table.summary(
+        [outcome("dcgan-128", figure="captured"), outcome("chip", "cut off", reason="no time")], tmp_path
+    ).splitlines()
     captured = next(line for line in lines if line.startswith("dcgan 64x64x3 batch 128 tuned  captured"))
     assert captured.split("  ")[2:5] == ["bf16", "95,300 (95,000–96,000)", "3.1 (3–3.2)"]
     assert captured.split()[-3:] == ["0.31", "0", "1,230"]
     assert "captured: K = 8" in lines
-    assert [line for line in lines if "kernel_" in line] == [f"compiled: {n} % {10 * n} us kernel_{n}" for n in (8, 7, 6, 5)]
+    assert [line for line in lines if "kernel_" in line] == [
+        f"compiled: {n} % {10 * n} us kernel_{n}" for n in (8, 7, 6, 5)
+    ]
     assert "check deconv triton: off by 1" in lines
     assert "failed tests/test_a.py::test_a: assert 1 == 2" in lines
-    assert lines[-4:-2] == ["dcgan-128        ok         12.3 s  captured", "chip             cut off    12.3 s  no time"]
+    assert lines[-4:-2] == [
+        "dcgan-128        ok         12.3 s  captured",
+        "chip             cut off    12.3 s  no time",
+    ]
     assert lines[-2] == f"rows and log: {tmp_path}"
     assert lines[-1] == "go on with: python -m bench gpu --only chip"
 
 
 def test_culprits_sweeps_and_a_head_are_shown_and_a_bisection_is_nothing_to_go_on_with(tmp_path):
-    culprit = {"kind": "culprit", "preset": "mlp", "rung": "captured", "culprit": "reading the images", "reason": "RuntimeError: no"}
+    culprit = {
+        "kind": "culprit",
+        "preset": "mlp",
+        "rung": "captured",
+        "culprit": "reading the images",
+        "reason": "RuntimeError: no",
+    }
     refusal = {"kind": "refusal", "stage": "mlp-128", "preset": "mlp", "reasons": ["the captured step is not used"]}
     smoke = {"kind": "smoke", "step": "a kernel", "problem": "Traceback\nAssertionError: wrong"}
     library = {"kind": "library", "used": "built", "why": "it has no machine code for sm_90, only sm_80"}
     sanitizer = {"kind": "sanitizer", "tool": "memcheck", "op": "deconv cuda", "problem": "3 errors"}
     sweep = {"kind": "sweep", "preset": "dcgan", "batch_size": 128, "imgs_per_sec": 1000.0, "rung": "captured", "deconv": "auto",
              "cudnn_benchmark": True, "combo_kernels": False}  # fmt: skip
-    fill(tmp_path, plan.RESULTS, [refusal, culprit, smoke, library, sanitizer, sweep, {**sweep, "imgs_per_sec": 2000.0, "combo_kernels": True}])
+    fill(
+        tmp_path,
+        plan.RESULTS,
+        [refusal, culprit, smoke, library, sanitizer, sweep, {**sweep, "imgs_per_sec": 2000.0, "combo_kernels": True}],
+    )
     lines = table.summary([outcome("bisect-1", "cut off", reason="stopped")], tmp_path, "a head").splitlines()
     assert lines[:6] == [
         "a head", "culprit mlp captured: reading the images (RuntimeError: no)", "refused in mlp-128: mlp the captured step is not used",

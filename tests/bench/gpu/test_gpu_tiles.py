@@ -1,4 +1,6 @@
-"""The sweep of tiles: what is timed, what is left out, and what is kept, with kernels and a timer that are made up."""
+"""The sweep of tiles: what is timed, what is left out, and what is kept, with kernels and a timer
+that are made up.
+"""
 
 import pytest
 import torch

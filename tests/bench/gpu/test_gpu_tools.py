@@ -60,7 +60,7 @@ def test_without_cmake_nothing_is_built(monkeypatch):
     assert library.build() == "cmake is not installed"
 
 
-# --- compute-sanitizer -----------------------------------------------------------------------------------------------------------------------------
+# --- compute-sanitizer ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_a_tool_that_is_missing_or_hangs_is_a_problem(monkeypatch):
     assert sanitizer.check("memcheck", "deconv cuda")["problem"] == "it did not end: TimeoutExpired"
 
 
-# --- Nsight Compute --------------------------------------------------------------------------------------------------------------------------------
+# --- Nsight Compute ---------------------------------------------------------------------------------------------------
 
 TABLE = """==PROF== Connected to process 1
 "ID","Kernel Name","dram__throughput.avg.pct_of_peak_sustained_elapsed","gpu__time_duration.sum","launch__registers_per_thread"

@@ -24,7 +24,9 @@ def labelled_set(folder):
 def test_the_blocks_are_those_of_the_other_decoders(tmp_path):
     source, target = labelled_set(tmp_path), Target(32, 3)
     for start in (0, target.block_size):
-        for block, expected in zip(in_dali(num_threads=1)(source, target, start), in_threads(1)(source, target, start), strict=True):
+        for block, expected in zip(
+            in_dali(num_threads=1)(source, target, start), in_threads(1)(source, target, start), strict=True
+        ):
             assert (block.num_members, block.bad) == (expected.num_members, expected.bad)
             np.testing.assert_array_equal(block.images, expected.images)
             np.testing.assert_array_equal(block.labels, expected.labels)

@@ -48,7 +48,8 @@ def test_the_images_are_those_of_every_other_feed(folder, batch_size, threaded):
     for _ in range(min(40, 3 * NUM_IMAGES // batch_size + 1)):
         feed.reserve(1)
         batch = feed.read()
-        assert all(map(torch.equal, batch, feed.reread()))  # before `launched`, which lets the thread fill its slot anew
+        # Before `launched`, which lets the thread fill its slot anew
+        assert all(map(torch.equal, batch, feed.reread()))
         feed.launched(1)
         assert all(map(torch.equal, batch, other.next_batch()))
         assert batch.img.is_contiguous(memory_format=torch.channels_last)
@@ -119,7 +120,9 @@ def test_labels_are_those_of_the_files_that_are_left(folder, tmp_path):
     source = broken(folder, tmp_path)
     feed = opened(source, skip_bad=True, labels=torch.arange(NUM_IMAGES))
     assert feed.rows.tolist() == [row for row in range(NUM_IMAGES) if row not in (4, 6, 8)]
-    other = ResidentFeed(open_source(source).read(16, 3, skip_bad=True).images, 7, seed=5, labels=torch.from_numpy(feed.rows))
+    other = ResidentFeed(
+        open_source(source).read(16, 3, skip_bad=True).images, 7, seed=5, labels=torch.from_numpy(feed.rows)
+    )
     for _ in range(14):
         assert all(map(torch.equal, feed.next_batch(), other.next_batch()))
 
@@ -171,7 +174,9 @@ def test_a_feed_that_is_closed_or_forgotten_ends_its_threads(folder, threaded):
 def test_the_end_of_the_program_is_quiet(folder):
     program = ("import sys; from fastgan.data import open_source; from fastgan.data.dali.feed import DaliFeed\n"
                "feed = DaliFeed(open_source(sys.argv[1]), 16, 3, 4, 0, threaded=True); feed.next_batch()")
-    done = subprocess.run([sys.executable, "-W", "error", "-c", program, str(folder)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program, str(folder)], capture_output=True, text=True, timeout=60
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 

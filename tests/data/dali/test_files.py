@@ -15,7 +15,9 @@ from fastgan.errors import UserError
 MIDDLE = np.full(3, 0.5)
 
 
-def files_of(folder, *contents: bytes, img_resolution: int = 20, img_channels: int = 3, random_crop: float = 1.0) -> EncodedFiles:
+def files_of(
+    folder, *contents: bytes, img_resolution: int = 20, img_channels: int = 3, random_crop: float = 1.0
+) -> EncodedFiles:
     for number, content in enumerate(contents):
         (folder / f"{number:03}.png").write_bytes(content)
     (folder / "999.png").write_bytes(encoded(picture()))  # a set needs two
@@ -62,7 +64,9 @@ def test_random_squares_lie_in_the_image_and_are_not_enlarged(tmp_path_factory, 
     height, width = data.draw(st.integers(8, 40)), data.draw(st.integers(8, 40))
     random_crop = data.draw(st.floats(0.01, 0.99))
     files = files_of(folder, encoded(picture(height, width)), img_resolution=8, random_crop=random_crop)
-    one = files.encoded(0, np.array(data.draw(st.lists(st.sampled_from([0.0, 0.3, np.nextafter(1, 0)]), min_size=3, max_size=3))))
+    one = files.encoded(
+        0, np.array(data.draw(st.lists(st.sampled_from([0.0, 0.3, np.nextafter(1, 0)]), min_size=3, max_size=3)))
+    )
     shorter = min(height, width)
     assert max(8, round(random_crop * shorter)) <= one.side <= shorter
     assert 0 <= one.corner[0] <= height - one.side

@@ -73,8 +73,14 @@ def test_without_torchs_lanczos_pillow_resizes(tmp_path, monkeypatch):
 def test_the_resizing_that_the_gpu_does_agrees_inside_and_nearly_at_the_border():
     dali = pytest.importorskip("nvidia.dali")
     import_dali(CPU)
-    contents = [encoded(picture(64, 64, seed=seed)) for seed in range(6)] + [encoded(Image.effect_noise((64, 64), 90).convert("RGB"))]
-    batch = [np.frombuffer(content, np.uint8) for content in contents], np.zeros((7, 2), np.int32), np.full((7, 2), 64, np.int32)
+    contents = [encoded(picture(64, 64, seed=seed)) for seed in range(6)] + [
+        encoded(Image.effect_noise((64, 64), 90).convert("RGB"))
+    ]
+    batch = (
+        [np.frombuffer(content, np.uint8) for content in contents],
+        np.zeros((7, 2), np.int32),
+        np.full((7, 2), 64, np.int32),
+    )
     pipeline = dali.pipeline_def(graph)(dali, iter([batch]), 3, "cpu", 24, batch_size=7, num_threads=1, device_id=None)
     off = abs(pipeline.run()[0].as_array() - fitted(contents, 24, 3))
     assert off[:, 3:-3, 3:-3].max() <= 2
@@ -107,7 +113,9 @@ def test_a_file_that_neither_decodes_is_named(tmp_path):
     contents = [encoded(picture(seed=seed)) for seed in range(9)]
     contents[6] = contents[6][:60] + bytes(40) + contents[6][100:]
     write(tmp_path, contents)
-    with pytest.raises(UserError, match=r"006\.png: cannot be decoded .*; mend or remove it, or leave such files out with skip_bad"):
+    with pytest.raises(
+        UserError, match=r"006\.png: cannot be decoded .*; mend or remove it, or leave such files out with skip_bad"
+    ):
         decoded(tmp_path, 23, 3, chunk=2)
 
 
@@ -155,7 +163,9 @@ def test_without_a_gpu_none_is_used(monkeypatch):
 @pytest.mark.gpu
 @pytest.mark.parametrize("img_channels", [1, 3])
 def test_the_gpu_decodes_png_exactly_and_jpeg_with_its_own_rounding(tmp_path, img_channels):
-    contents = [encoded(picture(64, 64, seed=seed)) for seed in range(4)] + [encoded(picture(64, 64, seed=seed), "JPEG") for seed in range(4)]
+    contents = [encoded(picture(64, 64, seed=seed)) for seed in range(4)] + [
+        encoded(picture(64, 64, seed=seed), "JPEG") for seed in range(4)
+    ]
     write(tmp_path, contents)
     off = abs(decoded(tmp_path, 64, img_channels, torch.device("cuda")) - fitted(contents, 64, img_channels))
     assert off[:4].max() <= (1 if img_channels == 1 else 0)

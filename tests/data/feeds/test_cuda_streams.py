@@ -1,4 +1,6 @@
-"""The order that SlotStream's events force on two streams, on a device that is played: each stream runs as far ahead as it may."""
+"""The order that SlotStream's events force on two streams, on a device that is played: each stream
+runs as far ahead as it may.
+"""
 import contextlib
 
 import pytest
@@ -93,7 +95,11 @@ def patched():
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.integers(1, 3), st.lists(st.sampled_from(["fill", "fill", "launch", "seek", "step runs", "copies run"]), max_size=150), st.data())
+@given(
+    st.integers(1, 3),
+    st.lists(st.sampled_from(["fill", "fill", "launch", "seek", "step runs", "copies run"]), max_size=150),
+    st.data(),
+)
 def test_every_step_reads_what_was_filled_for_it(patched, max_steps, moves, data):
     device, num_slots = patched(), 2 * max_steps
     order = SlotStream("played", num_slots)

@@ -18,7 +18,9 @@ def test_positions_are_uniform_over_seeds():
 @settings(max_examples=50, deadline=None)
 @given(st.integers(1, 20), st.integers(0, 100), st.integers(1, 50))
 def test_rows_are_those_of_the_epochs_behind_each_other(num_images, nimg, num):
-    expected = torch.cat([epoch_order(num_images, 3, epoch) for epoch in range((nimg + num) // num_images + 1)])[nimg:nimg + num]
+    expected = torch.cat([epoch_order(num_images, 3, epoch) for epoch in range((nimg + num) // num_images + 1)])[
+        nimg : nimg + num
+    ]
     assert torch.equal(EndlessOrder(num_images, seed=3).rows(nimg, num), expected)
 
 

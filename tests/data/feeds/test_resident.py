@@ -77,7 +77,9 @@ def test_without_labels_there_are_none():
     assert feed.reread().labels is None
 
 
-@pytest.mark.parametrize("labels", [torch.zeros(9, dtype=torch.int64), torch.zeros(10), torch.zeros(10, 1, dtype=torch.int64)])
+@pytest.mark.parametrize(
+    "labels", [torch.zeros(9, dtype=torch.int64), torch.zeros(10), torch.zeros(10, 1, dtype=torch.int64)]
+)
 def test_labels_that_do_not_fit_are_refused(labels):
     with pytest.raises(UserError, match=r"one class number an image is needed: give int64 \[10\]"):
         ResidentFeed(numbered(10), 2, seed=0, labels=labels)

@@ -1,4 +1,6 @@
-"""The ring, filled in the thread that trains and in one of its own, by feeds that number their images."""
+"""The ring, filled in the thread that trains and in one of its own, by feeds that number their
+images.
+"""
 import gc
 import subprocess
 import sys
@@ -17,7 +19,10 @@ both = pytest.mark.parametrize("threaded", [False, True], ids=["inline", "thread
 
 
 class Numbered(RingFeed):
-    """Image number n of the run is filled with n % 256, its label is 3 n. on_fill: takes the first number of a batch that is filled next."""
+    """Image number n of the run is filled with n % 256, its label is 3 n.
+
+    on_fill: takes the first number of a batch that is filled next.
+    """
 
     def __init__(self, batch_size: int = 2, max_steps: int = 3, threaded: bool = False, on_fill=lambda nimg: None,
                  has_labels: bool = True):
@@ -117,11 +122,17 @@ def test_a_reread_before_any_read_gives_a_label_that_is_there(feeds, threaded):
 @both
 def test_memory_stays_where_it_is(feeds, threaded):
     feed = feeds(threaded=threaded)
-    addresses = [tensor.data_ptr() for tensor in (feed._window.rows, feed._window.order, feed._window.labels, feed.state()["position"])]
+    addresses = [
+        tensor.data_ptr()
+        for tensor in (feed._window.rows, feed._window.order, feed._window.labels, feed.state()["position"])
+    ]
     feed.next_batch()
     feed.seek(5)
     feed.next_batch()
-    assert [tensor.data_ptr() for tensor in (feed._window.rows, feed._window.order, feed._window.labels, feed.state()["position"])] == addresses
+    assert [
+        tensor.data_ptr()
+        for tensor in (feed._window.rows, feed._window.order, feed._window.labels, feed.state()["position"])
+    ] == addresses
 
 
 def test_a_thread_fills_what_is_free_and_no_more(feeds):

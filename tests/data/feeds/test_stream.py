@@ -29,7 +29,14 @@ def steps(feed, num_steps: int) -> list[Batch]:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(1, 30), st.integers(-5, 2**63), st.integers(0, 300), st.lists(st.integers(1, 4), max_size=10), st.booleans(), st.data())
+@given(
+    st.integers(1, 30),
+    st.integers(-5, 2**63),
+    st.integers(0, 300),
+    st.lists(st.integers(1, 4), max_size=10),
+    st.booleans(),
+    st.data(),
+)
 def test_the_images_of_the_resident_feed_at_any_position(num_images, seed, nimg, turns, threaded, data):
     batch_size = data.draw(st.integers(1, num_images))
     rows = images(num_images, 1, data.draw(st.integers(1, 3)), data.draw(st.sampled_from([1, 3])))
@@ -90,7 +97,10 @@ def test_a_compiled_step_can_read():
 def on_cuda():
     """(StreamFeed, ResidentFeed) of one set on the GPU."""
     rows, labels = images(1000, 16, 16, 3), torch.arange(1000)
-    stream, resident = StreamFeed(rows, 32, 5, "cuda", max_steps=4, labels=labels), ResidentFeed(rows, 32, 5, "cuda", labels)
+    stream, resident = (
+        StreamFeed(rows, 32, 5, "cuda", max_steps=4, labels=labels),
+        ResidentFeed(rows, 32, 5, "cuda", labels),
+    )
     yield stream, resident
     stream.close()
 

@@ -38,7 +38,10 @@ def test_a_reread_is_the_last_read_and_draws_nothing():
         assert batch.labels is None
 
 
-@pytest.mark.parametrize("make", [lambda generator: GaussianFeed(4, 1, 16, generator), lambda generator: MixtureFeed(ring(), 0.1, 16, generator)])
+@pytest.mark.parametrize(
+    "make",
+    [lambda generator: GaussianFeed(4, 1, 16, generator), lambda generator: MixtureFeed(ring(), 0.1, 16, generator)],
+)
 def test_samples_stay_where_they_are_and_can_be_put_back(make):
     feed = make(seeded(5))
     assert not feed.reread().img.any()  # before any read there is something, too
@@ -60,7 +63,9 @@ def test_the_modes_of_the_literature():
     assert grid(1).tolist() == [[0, 0]]
 
 
-@pytest.mark.parametrize(("centres", "std"), [(ring(), RING_STD), (grid(), GRID_STD), (torch.tensor([[1.0, 5, -2]]), 0.5)])
+@pytest.mark.parametrize(
+    ("centres", "std"), [(ring(), RING_STD), (grid(), GRID_STD), (torch.tensor([[1.0, 5, -2]]), 0.5)]
+)
 def test_modes_are_equally_likely_and_have_the_deviation(centres, std):
     num = 40_000
     batch = MixtureFeed(centres, std, num, seeded(3)).next_batch()

@@ -1,4 +1,6 @@
-"""Packing: from every kind of source, by threads and by processes, and on from wherever a kill, a full disk or a bad image ended it."""
+"""Packing: from every kind of source, by threads and by processes, and on from wherever a kill, a
+full disk or a bad image ended it.
+"""
 import errno
 import os
 import subprocess
@@ -58,16 +60,22 @@ def zipped(folder: Path, path: Path) -> Path:
 
 
 def assert_same_set(path, expected) -> None:
-    """That a packed file reads as the source it was made of does, names of classes and files left out included."""
+    """That a packed file reads as the source it was made of does, names of classes and files left
+    out included.
+    """
     source = open_source(path)
     image_set = source.read(source.native_resolution, source.native_channels)
     np.testing.assert_array_equal(image_set.images.numpy(), expected.images.numpy())
     assert (image_set.labels is None) == (expected.labels is None)
     assert expected.labels is None or image_set.labels.tolist() == expected.labels.tolist()
-    assert (image_set.name, image_set.class_names, image_set.skipped) == (expected.name, expected.class_names, expected.skipped)
+    assert (image_set.name, image_set.class_names, image_set.skipped) == (
+        expected.name,
+        expected.class_names,
+        expected.skipped,
+    )
 
 
-# --- what comes out ------------------------------------------------------------------------------------------------------------------------------
+# --- what comes out ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("decode", [ONE_BY_ONE, decoders.in_threads(3), decoders.in_processes(2), None])
@@ -82,12 +90,24 @@ def test_a_folder_and_a_zip_keep_images_and_classes_whoever_decodes(tmp_path, ph
 
 @pytest.mark.parametrize(("img_resolution", "img_channels"), [(8, 1), (5, 3), (10, 3)])
 def test_another_size(tmp_path, photos, img_resolution, img_channels):
-    pack(open_source(photos), tmp_path / "a", img_resolution=img_resolution, img_channels=img_channels, decode=decoders.in_processes(1))
+    pack(
+        open_source(photos),
+        tmp_path / "a",
+        img_resolution=img_resolution,
+        img_channels=img_channels,
+        decode=decoders.in_processes(1),
+    )
     assert_same_set(tmp_path / "a", open_source(photos).read(img_resolution, img_channels))
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.integers(2, 40), st.integers(1, 12), st.sampled_from([1, 3]), st.booleans(), st.sampled_from(["npy", "npz", "packed"]))
+@given(
+    st.integers(2, 40),
+    st.integers(1, 12),
+    st.sampled_from([1, 3]),
+    st.booleans(),
+    st.sampled_from(["npy", "npz", "packed"]),
+)
 def test_arrays_and_packed_files(tmp_path_factory, num_images, side, channels, has_labels, kind):
     folder = tmp_path_factory.mktemp("arrays")
     images = np.random.default_rng(side).integers(0, 256, (num_images, side, side + 1, channels), np.uint8)
@@ -114,10 +134,15 @@ def test_a_named_set(tmp_path):
 def test_bad_files_are_named_or_left_out(tmp_path, decode):
     photos = make_photos(tmp_path / "photos")
     # The first file of all, and among others the whole fourth block (007 to 015).
-    bad = [photos / "cat" / "000.png", *(photos / "dog" / f"{number:03}.png" for number in (3, 5, 7, 9, 11, 13, 15, 21))]
+    bad = [
+        photos / "cat" / "000.png",
+        *(photos / "dog" / f"{number:03}.png" for number in (3, 5, 7, 9, 11, 13, 15, 21)),
+    ]
     for path in bad:
         spoil(path)
-    with pytest.raises(UserError, match=r"cat/000\.png: cannot be decoded .*; mend or remove it, or leave such files out with skip_bad"):
+    with pytest.raises(
+        UserError, match=r"cat/000\.png: cannot be decoded .*; mend or remove it, or leave such files out with skip_bad"
+    ):
         pack(open_source(photos), tmp_path / "a", decode=decode)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photos"]  # no block was finished
     result = pack(open_source(photos), tmp_path / "a", skip_bad=True, decode=decode)
@@ -137,7 +162,9 @@ def test_too_few_good_files(tmp_path):
     assert not (tmp_path / "a").exists()
 
 
-@pytest.mark.parametrize("options", [{"img_resolution": 0}, {"img_channels": 2}, {"num_workers": 0}, {"img_resolution": 11}])
+@pytest.mark.parametrize(
+    "options", [{"img_resolution": 0}, {"img_channels": 2}, {"num_workers": 0}, {"img_resolution": 11}]
+)
 def test_impossible_wishes_are_refused_and_leave_nothing(tmp_path, photos, options):
     with pytest.raises(UserError, match="img_channels is 1|at least 1|the largest that would work is 10"):
         pack(open_source(photos), tmp_path / "a", **options)
@@ -155,10 +182,14 @@ def test_a_damaged_packed_file_is_not_packed_again(tmp_path, photos):
 
 def test_nothing_that_decodes_loads_torch():
     modules = "fastgan.data.packing.pack, fastgan.data.sources.opening, fastgan.data.packing.decode_worker, fastgan.cli"
-    subprocess.run([sys.executable, "-P", "-c", f"import sys, {modules}; assert 'torch' not in sys.modules"], env=ENVIRONMENT, check=True)
+    subprocess.run(
+        [sys.executable, "-P", "-c", f"import sys, {modules}; assert 'torch' not in sys.modules"],
+        env=ENVIRONMENT,
+        check=True,
+    )
 
 
-# --- interrupted ---------------------------------------------------------------------------------------------------------------------------------
+# --- interrupted ------------------------------------------------------------------------------------------------------
 
 
 class Killed(BaseException):
@@ -180,21 +211,26 @@ def begin(given_path, out, num_blocks=2) -> None:
         pack(open_source(given_path), out, decode=ending_after(num_blocks))
 
 
-@pytest.mark.parametrize(("num_blocks", "decode"), [*((number, ONE_BY_ONE) for number in range(5)), (3, decoders.in_processes(1))])
+@pytest.mark.parametrize(
+    ("num_blocks", "decode"), [*((number, ONE_BY_ONE) for number in range(5)), (3, decoders.in_processes(1))]
+)
 def test_a_kill_at_any_block_and_a_second_try_give_the_same_file(tmp_path, photos, num_blocks, decode):
     begin(photos, tmp_path / "a", num_blocks)
     assert not (tmp_path / "a").exists()
     said = []
     result = pack(open_source(photos), tmp_path / "a", decode=decode, say=said.append)
     assert result.num_resumed == 5 * num_blocks
-    assert said == ([f"{tmp_path / 'a'} was begun earlier: going on after {5 * num_blocks} of 23 images"] if num_blocks else [])
+    assert said == (
+        [f"{tmp_path / 'a'} was begun earlier: going on after {5 * num_blocks} of 23 images"] if num_blocks else []
+    )
     pack(open_source(photos), tmp_path / "whole", decode=ONE_BY_ONE)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "whole").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "whole"]
 
 
 def test_arrays_and_skipped_files_go_on_as_well(tmp_path):
-    images = np.random.default_rng(0).integers(0, 256, (5000, 8, 8), np.uint8)  # read in pieces of a megabyte, packed in blocks of 15
+    # Read in pieces of a megabyte, packed in blocks of 15
+    images = np.random.default_rng(0).integers(0, 256, (5000, 8, 8), np.uint8)
     np.savez(tmp_path / "a.npz", images=np.repeat(images, 16, 0), labels=np.arange(80000))
     begin(tmp_path / "a.npz", tmp_path / "a", 2)
     assert pack(open_source(tmp_path / "a.npz"), tmp_path / "a").num_resumed == 2 * (1 << 14)
@@ -236,7 +272,9 @@ def test_what_was_begun_with_another_set_is_begun_anew(tmp_path, change):
     said = []
     assert pack(open_source(photos), tmp_path / "a", say=said.append, **options).num_resumed == 0
     assert said == [f"{tmp_path / 'a'} was begun with other images, another size or another decoder: it is begun anew"]
-    assert_same_set(tmp_path / "a", open_source(photos).read(options.get("img_resolution", 8), options.get("img_channels", 3)))
+    assert_same_set(
+        tmp_path / "a", open_source(photos).read(options.get("img_resolution", 8), options.get("img_channels", 3))
+    )
 
 
 def test_arrays_in_memory_are_never_continued(tmp_path):
@@ -260,7 +298,9 @@ pack(open_source(sys.argv[1]), sys.argv[2], decode=decoders.in_processes(1), say
 def test_a_process_that_is_killed(tmp_path):
     photos = make_photos(tmp_path / "photos", 400)
     journal = tmp_path / "a.part.journal"
-    with subprocess.Popen([sys.executable, "-c", PROGRAM, str(photos), str(tmp_path / "a")], env=ENVIRONMENT) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(photos), str(tmp_path / "a")], env=ENVIRONMENT
+    ) as process:
         deadline = time.monotonic() + 30
         while (file_facts(journal) or (0,))[0] < 1000 and time.monotonic() < deadline:
             time.sleep(0.0005)
@@ -272,7 +312,9 @@ def test_a_process_that_is_killed(tmp_path):
 
 def test_a_decoding_process_that_is_ended_is_told_with_the_files_it_had(tmp_path, photos, monkeypatch):
     monkeypatch.setattr(decoders._Worker, "_send", lambda worker, what: worker._process.kill())
-    with pytest.raises(UserError, match=r"the process that decoded 5 files from .*cat/000\.png on was ended \(exit code -9\)"):
+    with pytest.raises(
+        UserError, match=r"the process that decoded 5 files from .*cat/000\.png on was ended \(exit code -9\)"
+    ):
         pack(open_source(photos), tmp_path / "a", decode=decoders.in_processes(2))
 
 
@@ -283,13 +325,15 @@ def test_a_zip_that_vanishes_is_told_by_the_decoding_process(tmp_path, photos):
         pack(source, tmp_path / "a", img_resolution=8, img_channels=3, decode=decoders.in_processes(1))
 
 
-# --- refused -------------------------------------------------------------------------------------------------------------------------------------
+# --- refused ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["file", "folder", "broken link"])
 def test_what_exists_is_never_overwritten(tmp_path, photos, kind):
     out = tmp_path / "a"
-    {"file": lambda: out.write_bytes(b"mine"), "folder": out.mkdir, "broken link": lambda: out.symlink_to("nowhere")}[kind]()
+    {"file": lambda: out.write_bytes(b"mine"), "folder": out.mkdir, "broken link": lambda: out.symlink_to("nowhere")}[
+        kind
+    ]()
     with pytest.raises(UserError, match="a exists already and is never overwritten: remove it first"):
         pack(open_source(photos), out)
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
@@ -337,7 +381,10 @@ def test_one_that_finishes_between_our_look_and_our_lock(tmp_path, photos, monke
         pack(open_source(photos), tmp_path / "a")
 
 
-@pytest.mark.parametrize(("num_bytes", "resumes"), [(0, False), (50, False), (700, False), (1500, True), (2300, True), (5200, True), (9000, True)])
+@pytest.mark.parametrize(
+    ("num_bytes", "resumes"),
+    [(0, False), (50, False), (700, False), (1500, True), (2300, True), (5200, True), (9000, True)],
+)
 def test_a_full_disk_and_then_more_space(tmp_path, photos, monkeypatch, num_bytes, resumes):
     from fastgan.data.packing import journal as pack_work
 

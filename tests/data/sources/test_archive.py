@@ -22,7 +22,13 @@ def zipped(path, members: dict[str, bytes], compression=zipfile.ZIP_STORED):
 
 
 def test_a_zip_with_class_folders(tmp_path):
-    members = {"set/b/1.png": png(3), "set/a/2.png": png(2), "set/a/1.png": png(1), "__MACOSX/a/._1.png": b"", "read.me": b""}
+    members = {
+        "set/b/1.png": png(3),
+        "set/a/2.png": png(2),
+        "set/a/1.png": png(1),
+        "__MACOSX/a/._1.png": b"",
+        "read.me": b"",
+    }
     path = zipped(tmp_path / "a.zip", members, zipfile.ZIP_DEFLATED)
     source = open_source(path)
     assert (source.name, source.num_images, source.native_resolution) == ("a.zip", 3, 8)
@@ -32,7 +38,9 @@ def test_a_zip_with_class_folders(tmp_path):
     assert image_set.class_names == ("a", "b")
 
 
-@pytest.mark.parametrize("name", ["../evil.png", "a/../../evil.png", "/etc/evil.png", "C:\\evil.png", "a\\..\\..\\evil.png", "..\\x"])
+@pytest.mark.parametrize(
+    "name", ["../evil.png", "a/../../evil.png", "/etc/evil.png", "C:\\evil.png", "a\\..\\..\\evil.png", "..\\x"]
+)
 def test_members_that_point_outside_refuse_the_whole_zip(tmp_path, name):
     path = zipped(tmp_path / "a.zip", {"1.png": png(1), "2.png": png(2), name: png(3)})
     with pytest.raises(UserError, match=r"a\.zip is refused: its member .* points outside"):

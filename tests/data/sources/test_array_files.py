@@ -78,7 +78,9 @@ def test_pickled_objects_are_never_read(tmp_path, name):
     assert not Trap.sprung
 
 
-@pytest.mark.parametrize("labels", [LABELS[:-1], LABELS / 2, np.full(6, np.nan), np.zeros((6, 10), int), np.array(list("abcdef"))])
+@pytest.mark.parametrize(
+    "labels", [LABELS[:-1], LABELS / 2, np.full(6, np.nan), np.zeros((6, 10), int), np.array(list("abcdef"))]
+)
 def test_labels_that_do_not_fit_are_refused(tmp_path, labels):
     np.savez(tmp_path / "a.npz", images=GREY, labels=labels)
     with pytest.raises(UserError, match="one integer an image"):

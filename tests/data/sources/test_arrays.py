@@ -17,7 +17,14 @@ def read(data, img_channels=3, img_resolution=8) -> np.ndarray:
 
 def test_arrays_and_tensors_in_every_layout_give_the_same_images():
     planes = np.ascontiguousarray(COLOUR.transpose(0, 3, 1, 2))
-    for data in (COLOUR, planes, torch.from_numpy(COLOUR), torch.from_numpy(planes), COLOUR[::-1][::-1], np.asfortranarray(COLOUR)):
+    for data in (
+        COLOUR,
+        planes,
+        torch.from_numpy(COLOUR),
+        torch.from_numpy(planes),
+        COLOUR[::-1][::-1],
+        np.asfortranarray(COLOUR),
+    ):
         np.testing.assert_array_equal(read(data), COLOUR)
     for data in (GREY, GREY[..., None], GREY[:, None], torch.from_numpy(GREY), torch.from_numpy(GREY)[:, None]):
         np.testing.assert_array_equal(read(data, 1), GREY[..., None])
@@ -27,7 +34,9 @@ def test_where_both_layouts_fit_arrays_are_numpys_and_tensors_torchs():
     both = np.zeros((4, 3, 9, 3), np.uint8)
     both[:, 0] = 200  # the first row, or the red plane
     assert open_source(both).native_resolution == 3
-    torch.testing.assert_close(open_source(torch.from_numpy(both)).read(3, 3).images[0, 0, 0], torch.tensor([200, 0, 0], dtype=torch.uint8))
+    torch.testing.assert_close(
+        open_source(torch.from_numpy(both)).read(3, 3).images[0, 0, 0], torch.tensor([200, 0, 0], dtype=torch.uint8)
+    )
 
 
 @settings(max_examples=30, deadline=None)
@@ -107,7 +116,9 @@ def test_images_beyond_what_is_safe_are_refused_before_they_are_read():
 
 
 def test_too_small_is_named_with_the_remedy():
-    with pytest.raises(UserError, match=r"images 0 to 4 of the array: is 8 pixels .* the largest that would work is 10$"):
+    with pytest.raises(
+        UserError, match=r"images 0 to 4 of the array: is 8 pixels .* the largest that would work is 10$"
+    ):
         read(GREY, 1, 32)
 
 
@@ -120,12 +131,20 @@ def test_impossible_targets_are_refused(img_resolution, img_channels):
 LABELS = [3, 0, 1, 1, 2]
 
 
-@pytest.mark.parametrize("data", [
-    (GREY, np.array(LABELS)), (GREY, LABELS), (GREY, torch.tensor(LABELS)), (torch.from_numpy(GREY), np.array(LABELS)),
-    (torch.from_numpy(GREY)[:, None], torch.tensor(LABELS, dtype=torch.float32)), (GREY, np.array(LABELS, np.uint8)[:, None]),
-    {"images": GREY, "labels": LABELS}, {"x_train": torch.from_numpy(GREY), "y_train": torch.tensor(LABELS), "x_test": None},
-    {"arr_0": GREY, "y": np.array(LABELS, np.float64)},
-])
+@pytest.mark.parametrize(
+    "data",
+    [
+        (GREY, np.array(LABELS)),
+        (GREY, LABELS),
+        (GREY, torch.tensor(LABELS)),
+        (torch.from_numpy(GREY), np.array(LABELS)),
+        (torch.from_numpy(GREY)[:, None], torch.tensor(LABELS, dtype=torch.float32)),
+        (GREY, np.array(LABELS, np.uint8)[:, None]),
+        {"images": GREY, "labels": LABELS},
+        {"x_train": torch.from_numpy(GREY), "y_train": torch.tensor(LABELS), "x_test": None},
+        {"arr_0": GREY, "y": np.array(LABELS, np.float64)},
+    ],
+)
 def test_images_with_labels(data):
     source = open_source(data)
     image_set = source.read(8, 1)
@@ -157,7 +176,9 @@ def test_negative_labels_are_refused():
             look(open_source((GREY, [-1, 0, 0, 0, 0])))
 
 
-@pytest.mark.parametrize(("data", "keys"), [({}, "nothing"), ({"pictures": GREY, 3: 1}, "pictures, 3"), ({"images": "folder"}, "images")])
+@pytest.mark.parametrize(
+    ("data", "keys"), [({}, "nothing"), ({"pictures": GREY, 3: 1}, "pictures, 3"), ({"images": "folder"}, "images")]
+)
 def test_dicts_without_images_are_refused(data, keys):
     with pytest.raises(UserError, match=f"data is a dict of {keys}: give an array or tensor of images under 'images'"):
         open_source(data)

@@ -28,7 +28,12 @@ def idx(array: np.ndarray) -> bytes:
 
 def test_the_embedded_set_has_a_thousand_images_of_each_class():
     source = open_source("fashion-mnist-10k")
-    assert (source.name, source.num_images, source.native_resolution, source.native_channels) == ("fashion-mnist-10k", 10000, 28, 1)
+    assert (source.name, source.num_images, source.native_resolution, source.native_channels) == (
+        "fashion-mnist-10k",
+        10000,
+        28,
+        1,
+    )
     image_set = source.read(32, 1)
     assert image_set.images.shape == (10000, 32, 32, 1)
     assert image_set.labels.bincount().tolist() == [1000] * 10
@@ -37,7 +42,9 @@ def test_the_embedded_set_has_a_thousand_images_of_each_class():
     assert image_set.checksum != source.read(28, 1).checksum
 
 
-@pytest.mark.parametrize(("name", "resolution", "channels"), [("mnist", 28, 1), ("fashion-mnist", 28, 1), ("cifar10", 32, 3)])
+@pytest.mark.parametrize(
+    ("name", "resolution", "channels"), [("mnist", 28, 1), ("fashion-mnist", 28, 1), ("cifar10", 32, 3)]
+)
 def test_opening_a_known_set_needs_no_network(name, resolution, channels, tmp_path, monkeypatch):
     monkeypatch.setenv("FASTGAN_CACHE", str(tmp_path))
     source = open_source(name)
@@ -50,7 +57,10 @@ def test_files_put_in_place_by_hand_are_read_without_a_network(tmp_path, monkeyp
     monkeypatch.setenv("FASTGAN_CACHE", str(tmp_path))
     images, labels = SEEDED.integers(0, 256, (6, 8, 8), np.uint8), np.arange(6, dtype=np.uint8)
     folder = tmp_path / "data" / "tiny"
-    files = placed(folder, "train-images-idx3-ubyte.gz", idx(images)), placed(folder, "train-labels-idx1-ubyte.gz", idx(labels))
+    files = (
+        placed(folder, "train-images-idx3-ubyte.gz", idx(images)),
+        placed(folder, "train-labels-idx1-ubyte.gz", idx(labels)),
+    )
     monkeypatch.setitem(KNOWN_SETS, "tiny", KnownSet((6, 8, 8), tuple("abcdef"), files))
     image_set = open_source("tiny").read(8, 1)
     np.testing.assert_array_equal(image_set.images[..., 0].numpy(), images)
@@ -61,7 +71,11 @@ def test_files_put_in_place_by_hand_are_read_without_a_network(tmp_path, monkeyp
 def test_the_binary_cifar10_archive_is_read_in_planes(tmp_path):
     rows = SEEDED.integers(0, 256, (4, 3073), np.uint8)
     with tarfile.open(tmp_path / "cifar.tar.gz", "w:gz") as archive:
-        for name, content in (("x/data_batch_1.bin", rows[:3]), ("x/test_batch.bin", rows), ("x/data_batch_2.bin", rows[3:])):
+        for name, content in (
+            ("x/data_batch_1.bin", rows[:3]),
+            ("x/test_batch.bin", rows),
+            ("x/data_batch_2.bin", rows[3:]),
+        ):
             member = tarfile.TarInfo(name)
             member.size = content.size
             archive.addfile(member, io.BytesIO(content.tobytes()))

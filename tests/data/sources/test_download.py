@@ -43,7 +43,10 @@ def server(monkeypatch):
             self.send_response(206 if asked and behaviour.knows_ranges else 200)
             body = behaviour.content[start:]
             self.send_header("Content-Length", str(len(body)))
-            self.send_header("Content-Range", f"bytes {start + behaviour.lies_about_ranges}-{len(behaviour.content) - 1}/{len(behaviour.content)}")
+            self.send_header(
+                "Content-Range",
+                f"bytes {start + behaviour.lies_about_ranges}-{len(behaviour.content) - 1}/{len(behaviour.content)}",
+            )
             self.end_headers()
             return self.wfile.write(body[:behaviour.breaks.pop(0)] if behaviour.breaks else body)
 

@@ -25,7 +25,12 @@ def test_files_come_in_sorted_order_without_labels(tmp_path):
     (tmp_path / "notes.txt").write_text("not an image")
     save(tmp_path / ".hidden.png", 9)
     source = open_source(str(tmp_path))
-    assert (source.name, source.num_images, source.native_resolution, source.native_channels) == (tmp_path.name, 3, 8, 1)
+    assert (source.name, source.num_images, source.native_resolution, source.native_channels) == (
+        tmp_path.name,
+        3,
+        8,
+        1,
+    )
     image_set = source.read(8, 1)
     assert values(image_set) == [1, 2, 3]
     assert image_set.labels is None
@@ -76,7 +81,10 @@ def test_a_bad_file_is_named_or_skipped(tmp_path):
     image_set = source.read(8, 1, skip_bad=True)
     assert values(image_set) == [2, 3, 4]
     assert image_set.labels.tolist() == [0, 1, 1]
-    assert [entry.partition(": ")[0] for entry in image_set.skipped] == [str(tmp_path / "0" / "0.png"), str(tmp_path / "1" / "1.png")]
+    assert [entry.partition(": ")[0] for entry in image_set.skipped] == [
+        str(tmp_path / "0" / "0.png"),
+        str(tmp_path / "1" / "1.png"),
+    ]
 
 
 def test_too_few_good_files_is_an_error_that_names_the_first_bad_one(tmp_path):
@@ -89,7 +97,9 @@ def test_too_few_good_files_is_an_error_that_names_the_first_bad_one(tmp_path):
 def test_too_small_an_image_is_named_with_its_size(tmp_path):
     save(tmp_path / "a.png", 1, (32, 32))
     save(tmp_path / "b.png", 1, (20, 32))
-    with pytest.raises(UserError, match=r"b\.png: is 20 pixels .* img_resolution 32: the largest that would work is 26"):
+    with pytest.raises(
+        UserError, match=r"b\.png: is 20 pixels .* img_resolution 32: the largest that would work is 26"
+    ):
         open_source(tmp_path).read(32, 1)
 
 
@@ -137,7 +147,9 @@ def test_a_set_beyond_the_memory_is_refused_with_both_sizes(tmp_path, monkeypatc
         save(tmp_path / f"{name}.png", 1)
     monkeypatch.setattr("fastgan.data.source._available_memory", lambda: 127)
     source = open_source(str(tmp_path))
-    with pytest.raises(UserError, match=r"at \(8, 8, 1\) needs 1.28e-07 GB of memory, and 1.27e-07 GB are free: pack it"):
+    with pytest.raises(
+        UserError, match=r"at \(8, 8, 1\) needs 1.28e-07 GB of memory, and 1.27e-07 GB are free: pack it"
+    ):
         source.read(8, 1)
     monkeypatch.setattr("fastgan.data.source._available_memory", lambda: 128)
     assert values(source.read(8, 1)) == [1, 1]

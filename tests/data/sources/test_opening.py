@@ -5,14 +5,19 @@ from fastgan.data import open_source
 from fastgan.errors import UserError
 
 
-@pytest.mark.parametrize(("given", "nearest"), [("mnits", "mnist"), ("CIFAR-10", "cifar10"), ("fashion_mnist", "fashion-mnist")])
+@pytest.mark.parametrize(
+    ("given", "nearest"), [("mnits", "mnist"), ("CIFAR-10", "cifar10"), ("fashion_mnist", "fashion-mnist")]
+)
 def test_a_misspelt_name_suggests_the_nearest(given, nearest):
     with pytest.raises(UserError, match=f"{given}.*did you mean '{nearest}'"):
         open_source(given)
 
 
 def test_a_missing_path_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"nowhere.* is neither a path that exists nor the name of a known set; .* and stacked: before any of them"):
+    with pytest.raises(
+        UserError,
+        match=r"nowhere.* is neither a path that exists nor the name of a known set; .* and stacked: before any of them",
+    ):
         open_source(tmp_path / "nowhere")
 
 

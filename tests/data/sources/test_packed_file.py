@@ -18,10 +18,14 @@ TEXT = st.text(st.characters(codec="utf-8"), max_size=8)
 
 
 def write(path, images, labels=None, class_names=None, name="set", skipped=(), sizes=None):
-    """A packed file of these images, uint8 [num_images, H, W, C], in blocks of these sizes (default: two images, then one)."""
+    """A packed file of these images, uint8 [num_images, H, W, C], in blocks of these sizes
+    (default: two images, then one).
+    """
     sizes = sizes or [2, len(images) - 2] if len(images) > 2 else [len(images)]
     stops = np.cumsum(sizes)
-    blocks = tuple((int(size), zlib.crc32(images[stop - size:stop].tobytes())) for size, stop in zip(sizes, stops, strict=True))
+    blocks = tuple(
+        (int(size), zlib.crc32(images[stop - size : stop].tobytes())) for size, stop in zip(sizes, stops, strict=True)
+    )
     with open(path, "wb", buffering=0) as file:
         file.seek(IMAGES_AT)
         file.write(images.tobytes())
@@ -42,19 +46,35 @@ def read_whole(path):
 @settings(max_examples=30, deadline=None)
 @given(st.data())
 def test_what_goes_in_comes_out(tmp_path_factory, data):
-    shape = [data.draw(st.integers(*bounds)) for bounds in ((2, 6), (1, 9), (1, 9))] + [data.draw(st.sampled_from([1, 3]))]
+    shape = [data.draw(st.integers(*bounds)) for bounds in ((2, 6), (1, 9), (1, 9))] + [
+        data.draw(st.sampled_from([1, 3]))
+    ]
     images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     labels = data.draw(st.none() | st.lists(st.integers(0, 2**62), min_size=shape[0], max_size=shape[0]))
     class_names = data.draw(st.none() | st.lists(TEXT, max_size=3).map(tuple))
     name, skipped = data.draw(TEXT), tuple(data.draw(st.lists(TEXT, max_size=3)))
-    path = write(tmp_path_factory.mktemp("packed") / "a", images, None if labels is None else np.array(labels), class_names, name, skipped)
+    path = write(
+        tmp_path_factory.mktemp("packed") / "a",
+        images,
+        None if labels is None else np.array(labels),
+        class_names,
+        name,
+        skipped,
+    )
     source = open_source(path)
-    assert (source.name, source.num_images, source.class_names, source.skipped) == (name, shape[0], class_names, skipped)
+    assert (source.name, source.num_images, source.class_names, source.skipped) == (
+        name,
+        shape[0],
+        class_names,
+        skipped,
+    )
     assert (source.native_resolution, source.native_channels) == (min(shape[1:3]), shape[3])
     image_set = source.read(source.native_resolution, shape[3])
     assert (image_set.name, image_set.class_names, image_set.skipped) == (name, class_names, skipped)
     assert labels is None if image_set.labels is None else image_set.labels.tolist() == labels
-    np.testing.assert_array_equal(image_set.images.numpy(), open_source(images).read(min(shape[1:3]), shape[3]).images.numpy())
+    np.testing.assert_array_equal(
+        image_set.images.numpy(), open_source(images).read(min(shape[1:3]), shape[3]).images.numpy()
+    )
 
 
 def test_numpy_reads_one_as_the_docstring_says(tmp_path):
@@ -92,17 +112,25 @@ def test_another_size_is_decoded_as_from_any_array(tmp_path, img_resolution, img
     images = pictures(7)
     path = write(tmp_path / "a", images, np.arange(7), ("a", "b"), skipped=("x.png: is bad",))
     resized = PackedSource(path).read(img_resolution, img_channels, progress=True)
-    np.testing.assert_array_equal(resized.images.numpy(), open_source(images).read(img_resolution, img_channels).images.numpy())
+    np.testing.assert_array_equal(
+        resized.images.numpy(), open_source(images).read(img_resolution, img_channels).images.numpy()
+    )
     assert resized.labels.tolist() == list(range(7))
     assert (resized.class_names, resized.skipped) == (("a", "b"), ("x.png: is bad",))
 
 
-# --- damage --------------------------------------------------------------------------------------------------------------------------------------
+# --- damage -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    return write(tmp_path_factory.mktemp("small") / "a.fgp", pictures(3, 4, 4), np.array([1, 0, 1]), ("cat", "dog"), skipped=("b.png: is cut short",))
+    return write(
+        tmp_path_factory.mktemp("small") / "a.fgp",
+        pictures(3, 4, 4),
+        np.array([1, 0, 1]),
+        ("cat", "dog"),
+        skipped=("b.png: is cut short",),
+    )
 
 
 @settings(max_examples=200, deadline=None)
@@ -176,7 +204,9 @@ def test_a_header_that_lies_is_refused(small, changes):
         read_whole(forged(small, **changes))
 
 
-@pytest.mark.parametrize("text", [b"[1]", b"null", b"{", b"[" * 4000, b"\xff\xfe", b'{"shape": ' + b"9" * 4000 + b"}", b""])
+@pytest.mark.parametrize(
+    "text", [b"[1]", b"null", b"{", b"[" * 4000, b"\xff\xfe", b'{"shape": ' + b"9" * 4000 + b"}", b""]
+)
 def test_a_header_that_is_no_json_object_is_refused(tmp_path, text):
     head = text.ljust(IMAGES_AT - 16)
     (tmp_path / "odd.fgp").write_bytes(MAGIC + b"%08x" % zlib.crc32(head) + head)

@@ -22,7 +22,12 @@ def base(tmp_path):
 
 def test_each_channel_is_an_image_and_the_label_has_their_digits(base):
     source = open_source(base)
-    assert (source.name, source.num_images, source.native_resolution, source.native_channels) == ("stacked:base.npz", 60_000, 5, 3)
+    assert (source.name, source.num_images, source.native_resolution, source.native_channels) == (
+        "stacked:base.npz",
+        60_000,
+        5,
+        3,
+    )
     image_set = source.read(5, 3)
     assert image_set.images.shape == (60_000, 5, 5, 3)
     numbers = image_set.images[:, 0, 0].long()

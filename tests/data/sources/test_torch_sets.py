@@ -70,7 +70,13 @@ def test_items_of_many_sizes_are_fitted():
 
 
 def test_bad_items_are_named_or_skipped():
-    items = [torch.zeros(1, 8, 8), torch.full((1, 8, 8), torch.nan), torch.zeros(1, 3, 3), torch.ones(1, 8, 8), torch.zeros(8, 8, dtype=torch.int32)]
+    items = [
+        torch.zeros(1, 8, 8),
+        torch.full((1, 8, 8), torch.nan),
+        torch.zeros(1, 3, 3),
+        torch.ones(1, 8, 8),
+        torch.zeros(8, 8, dtype=torch.int32),
+    ]
     with pytest.raises(UserError, match="item 1 of the dataset Items: there are NaN"):
         read(items, 1)
     image_set = read(items, 1, skip_bad=True)
@@ -107,7 +113,13 @@ def test_iterable_datasets_and_strangers_are_refused():
         def __getitem__(self, index):
             return PLANES[0]
 
-    for data, message in ((Stream(), "IterableDataset"), (DataLoader(Stream()), "IterableDataset"), (Endless(), "no length"),
-                          (3, "data is a int"), (b"bytes", "data is a bytes"), (None, "data is a NoneType")):
+    for data, message in (
+        (Stream(), "IterableDataset"),
+        (DataLoader(Stream()), "IterableDataset"),
+        (Endless(), "no length"),
+        (3, "data is a int"),
+        (b"bytes", "data is a bytes"),
+        (None, "data is a NoneType"),
+    ):
         with pytest.raises(UserError, match=message):
             open_source(data)

@@ -1,4 +1,6 @@
-"""Sums of channels in one operation: the same numbers, nothing taken before it is there or after it is needed."""
+"""Sums of channels in one operation: the same numbers, nothing taken before it is there or after it
+is needed.
+"""
 
 import pytest
 import torch

@@ -1,4 +1,6 @@
-"""Casts and scalings of weights in one launch: the same numbers, equal ones once, nothing else touched."""
+"""Casts and scalings of weights in one launch: the same numbers, equal ones once, nothing else
+touched.
+"""
 import torch
 from graphs import graph_of
 
@@ -8,9 +10,15 @@ aten = torch.ops.aten
 
 
 def used_twice(x, weight, bias, wide):
-    """A weight of channels_last that two passes cast, a bias, one tensor in another dtype, and a cast of what was computed."""
+    """A weight of channels_last that two passes cast, a bias, one tensor in another dtype, and a
+    cast of what was computed.
+    """
     low, again = weight.to(torch.bfloat16), weight.to(torch.bfloat16)
-    return (x * 2).to(torch.bfloat16) + low, again * 3 + bias.to(torch.bfloat16).view(1, -1, 1, 1), wide.to(torch.float64)
+    return (
+        (x * 2).to(torch.bfloat16) + low,
+        again * 3 + bias.to(torch.bfloat16).view(1, -1, 1, 1),
+        wide.to(torch.float64),
+    )
 
 
 def changed(function, inputs, device="cuda:0"):
@@ -63,7 +71,12 @@ def test_integers_stay():
 def test_products_with_numbers_come_before_the_casts_of_them():
     def equalised(weight, bias):
         scaled = weight * 0.25
-        return scaled.to(torch.bfloat16) + 1, (weight * 0.25).to(torch.bfloat16), (bias * 0.25).to(torch.bfloat16), bias * 0.5
+        return (
+            scaled.to(torch.bfloat16) + 1,
+            (weight * 0.25).to(torch.bfloat16),
+            (bias * 0.25).to(torch.bfloat16),
+            bias * 0.5,
+        )
 
     inputs = example()[1:3]
     graph = changed(equalised, inputs)

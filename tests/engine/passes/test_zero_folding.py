@@ -1,4 +1,6 @@
-"""The pass that takes zeros out of a graph: what is left computes the same numbers with fewer operations."""
+"""The pass that takes zeros out of a graph: what is left computes the same numbers with fewer
+operations.
+"""
 import collections
 
 import pytest
@@ -86,7 +88,9 @@ def test_what_needs_the_features_keeps_its_way_through_them():
 
 
 def test_a_sum_with_zeros_is_its_other_term():
-    before, after = traced(lambda x: (x + torch.zeros_like(x)) * 2 + (torch.zeros_like(x) * x - torch.zeros_like(x)), torch.randn(3, 4))
+    before, after = traced(
+        lambda x: (x + torch.zeros_like(x)) * 2 + (torch.zeros_like(x) * x - torch.zeros_like(x)), torch.randn(3, 4)
+    )
     assert count(before, aten.add.Tensor, aten.sub.Tensor) == 3
     assert count(after, aten.add.Tensor, aten.sub.Tensor) == 0
     x = torch.randn(3, 4)
@@ -124,7 +128,9 @@ def test_the_compiled_penalty_has_eager_s_gradients():
     def step(img, grad_probe):
         return function(img, grad_probe)
     img, grad_probe = inputs()
-    for ours, expected in zip(compile_step(step, [], compiler_options("cpu"))(img, grad_probe), function(img, grad_probe), strict=True):
+    for ours, expected in zip(
+        compile_step(step, [], compiler_options("cpu"))(img, grad_probe), function(img, grad_probe), strict=True
+    ):
         torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-5 * expected.abs().max().item())
 
 

@@ -8,7 +8,9 @@ from fastgan.metrics.networks.convolutions import FoldedConv, folded_convolution
 
 @pytest.mark.parametrize("activation", [relu, relu6, linear])
 @pytest.mark.parametrize("gamma", [1.0, "random"])
-@pytest.mark.parametrize(("kernel", "padding", "groups"), [(3, 1, 1), ((1, 7), (0, 3), 1), (3, (0, 1, 0, 1), 6), (1, 0, 1)])
+@pytest.mark.parametrize(
+    ("kernel", "padding", "groups"), [(3, 1, 1), ((1, 7), (0, 3), 1), (3, (0, 1, 0, 1), 6), (1, 0, 1)]
+)
 def test_it_computes_the_same(activation, gamma, kernel, padding, groups):
     torch.manual_seed(0)
     conv = FoldedConv(6, 12, kernel, stride=2, padding=padding, groups=groups, activation=activation)

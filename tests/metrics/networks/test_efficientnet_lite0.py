@@ -17,7 +17,9 @@ def random_state(seed: int) -> dict[str, torch.Tensor]:
     generator, state = torch.Generator().manual_seed(seed), {}
     for number, conv in enumerate(folded_convolutions(EfficientNetLite0())):
         channels = conv.weight.shape[0]
-        state[f"{number}.weight"] = torch.randn(conv.weight.shape, generator=generator) * (2 / conv.weight[0].numel()) ** 0.5
+        state[f"{number}.weight"] = (
+            torch.randn(conv.weight.shape, generator=generator) * (2 / conv.weight[0].numel()) ** 0.5
+        )
         for name, low in (("weight", 0.5), ("bias", 0), ("running_mean", -0.5), ("running_var", 0.5)):
             state[f"{number}.bn.{name}"] = torch.rand(channels, generator=generator) + low
         state[f"{number}.bn.num_batches_tracked"] = torch.tensor(7)
@@ -33,7 +35,8 @@ def saved(state: dict) -> bytes:
 def test_as_many_weights_as_were_published():
     weights = [conv.weight for conv in folded_convolutions(EfficientNetLite0())]
     assert len(weights) == 49
-    # 4 652 008 are published for the whole network, of which 1 281 000 are the classifier's; BatchNorm has two trained numbers a channel.
+    # 4 652 008 are published for the whole network, of which 1 281 000 are the classifier's;
+    # BatchNorm has two trained numbers a channel.
     assert sum(weight.numel() + 2 * len(weight) for weight in weights) == 4_652_008 - 1_281_000
 
 
@@ -56,12 +59,16 @@ def test_what_the_network_takes():
     torch.testing.assert_close(scaled.amax((1, 2, 3)), torch.tensor([-127 / 128, 0, 1]))
 
 
-@pytest.mark.parametrize(("kernel", "stride", "before", "after"), [(3, 2, 0, 1), (5, 2, 1, 2), (3, 1, 1, 1), (5, 1, 2, 2), (1, 1, 0, 0)])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "before", "after"), [(3, 2, 0, 1), (5, 2, 1, 2), (3, 1, 1, 1), (5, 1, 2, 2), (1, 1, 0, 0)]
+)
 def test_padding_is_that_of_tensorflow_on_even_sides(kernel, stride, before, after):
     conv = efficientnet_lite0._conv(1, 1, kernel, stride)
     conv.weight.copy_(torch.rand(1, 1, kernel, kernel))
     x = torch.rand(1, 1, 8, 8)
-    expected = functional.conv2d(functional.pad(x, (before, after, before, after)), conv.weight, stride=stride).clamp(0, 6)
+    expected = functional.conv2d(functional.pad(x, (before, after, before, after)), conv.weight, stride=stride).clamp(
+        0, 6
+    )
     torch.testing.assert_close(conv(x), expected)
     assert expected.shape[2] == 8 // stride
 
@@ -78,7 +85,11 @@ def test_the_file_is_taken_by_its_checksum_and_read_tensor_by_tensor(tmp_path, m
     path.write_bytes(saved(random_state(1)))
     with pytest.raises(UserError, match="is not the published file of efficientnet_lite0"):
         open_efficientnet_lite0(path)
-    monkeypatch.setattr(efficientnet_lite0, "WEIGHTS", replace(efficientnet_lite0.WEIGHTS, sha256=hashlib.sha256(path.read_bytes()).hexdigest()))
+    monkeypatch.setattr(
+        efficientnet_lite0,
+        "WEIGHTS",
+        replace(efficientnet_lite0.WEIGHTS, sha256=hashlib.sha256(path.read_bytes()).hexdigest()),
+    )
     state = random_state(1)
     stem = folded_convolutions(open_efficientnet_lite0(path))[0]
     scale = state["0.bn.weight"] / (state["0.bn.running_var"] + 1e-3).sqrt()

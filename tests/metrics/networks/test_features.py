@@ -22,7 +22,10 @@ def nothing_at_hand(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("asked", ["vgg", "", "=x", "classifier=x", "Inception"])
 def test_an_unknown_name_lists_the_known_ones(asked):
-    with pytest.raises(UserError, match=f"--features {asked} is no feature network: give one of inception, efficientnet_lite0, classifier"):
+    with pytest.raises(
+        UserError,
+        match=f"--features {asked} is no feature network: give one of inception, efficientnet_lite0, classifier",
+    ):
         open_features(asked, SET, CPU)
 
 

@@ -1,4 +1,6 @@
-"""The Inception network: what is particular to the release of 2015-12-05, how its file is read, and, where the file is there, published numbers."""
+"""The Inception network: what is particular to the release of 2015-12-05, how its file is read,
+and, where the file is there, published numbers.
+"""
 import hashlib
 import io
 import zipfile
@@ -43,7 +45,8 @@ def random_network():
 def test_there_are_94_convolutions_with_as_many_weights_as_were_published():
     weights = [conv.weight for conv in folded_convolutions(Inception())]
     assert len(weights) == 94
-    assert 4 * sum(weight.numel() + 3 * len(weight) for weight in weights) == 87_211_136  # bytes of the published tensors
+    # Bytes of the published tensors
+    assert 4 * sum(weight.numel() + 3 * len(weight) for weight in weights) == 87_211_136
 
 
 @torch.no_grad()
@@ -78,7 +81,9 @@ def test_what_the_network_takes():
 
 def test_averages_leave_out_the_padding():
     assert inception._average()(torch.ones(1, 1, 4, 5)).eq(1).all()
-    pools = [module for module in Inception().mixed.modules() if isinstance(module, torch.nn.AvgPool2d | torch.nn.MaxPool2d)]
+    pools = [
+        module for module in Inception().mixed.modules() if isinstance(module, torch.nn.AvgPool2d | torch.nn.MaxPool2d)
+    ]
     assert [type(pool).__name__[:3] for pool in pools] == ["Avg"] * 3 + ["Max"] + ["Avg"] * 4 + ["Max", "Avg", "Max"]
 
 
@@ -93,7 +98,7 @@ def test_a_file_is_taken_by_its_checksum_alone(random_network, tmp_path, monkeyp
     torch.testing.assert_close(last.weight, weight / (var + 1e-3).sqrt()[:, None, None, None])
 
 
-# --- numbers that others have published ----------------------------------------------------------------------------------------------------------
+# --- numbers that others have published -------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -107,13 +112,17 @@ def published():
 
 @pytest.fixture(scope="module")
 def documented_images(published):
-    """The two sets of torchmetrics' documented examples: the generator, seeded, first draws initial weights for Inception, then these."""
+    """The two sets of torchmetrics' documented examples: the generator, seeded, first draws initial
+    weights for Inception, then these.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(123)
         for conv in folded_convolutions(published):
             torch.empty_like(conv.weight, memory_format=torch.contiguous_format).uniform_()
         torch.empty(1008 * 2048 + 1008).uniform_()
-        return torch.randint(0, 200, (100, 3, 299, 299), dtype=torch.uint8), torch.randint(100, 255, (100, 3, 299, 299), dtype=torch.uint8)
+        return torch.randint(0, 200, (100, 3, 299, 299), dtype=torch.uint8), torch.randint(
+            100, 255, (100, 3, 299, 299), dtype=torch.uint8
+        )
 
 
 @pytest.mark.slow

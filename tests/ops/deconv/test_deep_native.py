@@ -1,4 +1,6 @@
-"""`up` and `down` between images of many channels, where the native kernels multiply less often than the definition does."""
+"""`up` and `down` between images of many channels, where the native kernels multiply less often
+than the definition does.
+"""
 import itertools
 
 import pytest
@@ -10,8 +12,18 @@ LINEAR, RELU, LEAKY_RELU, TANH = ACTS = range(4)
 SLOPE = 0.25
 DTYPES = [torch.float32, torch.bfloat16]
 CHANNELS = [(32, 32), (32, 64), (64, 32), (96, 64), (64, 96), (32, 160), (256, 32)]  # small channels C, big channels K
-# N, h, w and by how much the big image is larger than twice that. The last two have more tiles than are worked on at a time.
-SIZES = [(1, 1, 1, 0, 0), (3, 1, 1, 1, 1), (1, 1, 6, 1, 0), (2, 7, 3, 0, 1), (1, 2, 5, 1, 1), (3, 4, 4, 0, 0), (3, 7, 9, 1, 0), (1, 23, 26, 0, 1)]
+# N, h, w and by how much the big image is larger than twice that. The last two have more tiles than
+# are worked on at a time.
+SIZES = [
+    (1, 1, 1, 0, 0),
+    (3, 1, 1, 1, 1),
+    (1, 1, 6, 1, 0),
+    (2, 7, 3, 0, 1),
+    (1, 2, 5, 1, 1),
+    (3, 4, 4, 0, 0),
+    (3, 7, 9, 1, 0),
+    (1, 23, 26, 0, 1),
+]
 
 
 def channels_last(x, dtype):
@@ -19,7 +31,9 @@ def channels_last(x, dtype):
 
 
 def problem(channels, size, dtype, numbers):
-    """A small image, a big one, a weight and the biases of `up` and of `down`, made by numbers(*shape)."""
+    """A small image, a big one, a weight and the biases of `up` and of `down`, made by
+    numbers(*shape).
+    """
     (C, K), (N, h, w, more_h, more_w) = channels, size
     torch.manual_seed(0)
     shapes = (N, C, h, w), (N, K, 2 * h + more_h, 2 * w + more_w), (C, K, 4, 4)
@@ -27,7 +41,9 @@ def problem(channels, size, dtype, numbers):
 
 
 def integers(*shape):
-    """So small that sums of four, products and their sums are exact in either dtype and order: every rounding error is gone."""
+    """So small that sums of four, products and their sums are exact in either dtype and order:
+    every rounding error is gone.
+    """
     return torch.randint(-4, 5, shape).double()
 
 
@@ -62,7 +78,10 @@ def test_integers_come_out_exactly_at_any_size(native, isa, dtype):
         down = native.deconv_down(big, weight, small_bias, act, SLOPE)
         assert up.is_contiguous(memory_format=torch.channels_last)
         assert down.is_contiguous(memory_format=torch.channels_last)
-        assert torch.equal(up, up_in_torch(*doubles(small, weight, big_bias), big.shape[2:], act).to(dtype)), (channels, size)
+        assert torch.equal(up, up_in_torch(*doubles(small, weight, big_bias), big.shape[2:], act).to(dtype)), (
+            channels,
+            size,
+        )
         assert torch.equal(down, down_in_torch(*doubles(big, weight, small_bias), act).to(dtype)), (channels, size)
 
 
@@ -76,9 +95,13 @@ def test_as_close_to_the_truth_as_torch(native, isa, dtype, act, with_bias):
         big_bias = small_bias = None
     up = native.deconv_up(small, weight, big_bias, *big.shape[2:], act, SLOPE)
     size = big.shape[2:]
-    assert_close_to_truth(up, up_in_torch(small, weight, big_bias, size, act), up_in_torch(*doubles(small, weight, big_bias), size, act))
+    assert_close_to_truth(
+        up, up_in_torch(small, weight, big_bias, size, act), up_in_torch(*doubles(small, weight, big_bias), size, act)
+    )
     down = native.deconv_down(big, weight, small_bias, act, SLOPE)
-    assert_close_to_truth(down, down_in_torch(big, weight, small_bias, act), down_in_torch(*doubles(big, weight, small_bias), act))
+    assert_close_to_truth(
+        down, down_in_torch(big, weight, small_bias, act), down_in_torch(*doubles(big, weight, small_bias), act)
+    )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -88,7 +111,12 @@ def test_the_number_of_threads_changes_no_bit(native, isa, dtype):
     try:
         for count in (1, 2, 5):
             torch.set_num_threads(count)
-            results.append((native.deconv_up(small, weight, bias, *big.shape[2:], RELU, 0.0), native.deconv_down(big, weight, None, LINEAR, 0.0)))
+            results.append(
+                (
+                    native.deconv_up(small, weight, bias, *big.shape[2:], RELU, 0.0),
+                    native.deconv_down(big, weight, None, LINEAR, 0.0),
+                )
+            )
     finally:
         torch.set_num_threads(threads)
     for other in results[1:]:

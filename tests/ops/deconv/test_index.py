@@ -1,4 +1,6 @@
-"""The CUDA kernels of the deconvolutions, run on the CPU by the programs *_host.cpp: every index, fragment, barrier and copy of their source."""
+"""The CUDA kernels of the deconvolutions, run on the CPU by the programs *_host.cpp: every index,
+fragment, barrier and copy of their source.
+"""
 import functools
 import shutil
 import subprocess

@@ -10,7 +10,8 @@ SLOPE = 0.2
 DTYPES = [torch.float32, torch.bfloat16, torch.float64]
 # h, w and by how much the big image is larger than twice that.
 SIZES = [((1, 1), (0, 0)), ((1, 1), (1, 1)), ((1, 6), (1, 0)), ((7, 3), (0, 1)), ((2, 19), (0, 0)), ((3, 33), (1, 1))]
-# Big channels K, small channels C: groups of 16 columns alone and in all combinations, pairs of channels with and without a rest.
+# Big channels K, small channels C: groups of 16 columns alone and in all combinations, pairs of
+# channels with and without a rest.
 CHANNELS = [*itertools.product([1, 2, 3, 5, 8, 9], [1, 16, 17]), (3, 3), (3, 64), (1, 64), (5, 48)]
 # Not every combination, for torch takes milliseconds to prepare each: two sizes a pair of channels, in turn.
 CASES = [(channels, SIZES[(2 * i + i // 3 + j) % len(SIZES)]) for i, channels in enumerate(CHANNELS) for j in range(2)]
@@ -34,12 +35,17 @@ def down_in_torch(big, weight, bias, act):
 
 
 def problem(batch, channels, size, dtype, seed=0):
-    """A small image, a big one, a weight and the biases of `up` and of `down`. The weight is scaled so that tanh sees values of all sizes."""
+    """A small image, a big one, a weight and the biases of `up` and of `down`.
+
+    The weight is scaled so that tanh sees values of all sizes.
+    """
     (big_channels, small_channels), ((h, w), (more_h, more_w)) = channels, size
     torch.manual_seed(seed)
     small = channels_last(torch.randn(batch, small_channels, h, w), dtype)
     big = channels_last(torch.randn(batch, big_channels, 2 * h + more_h, 2 * w + more_w), dtype)
-    weight = channels_last(torch.randn(small_channels, big_channels, 4, 4) / max(small_channels, 4 * big_channels) ** 0.5, dtype)
+    weight = channels_last(
+        torch.randn(small_channels, big_channels, 4, 4) / max(small_channels, 4 * big_channels) ** 0.5, dtype
+    )
     return small, big, weight, torch.randn(big_channels).to(dtype), torch.randn(small_channels).to(dtype)
 
 
@@ -48,7 +54,9 @@ def doubles(*tensors):
 
 
 def check(ours, reference, truth):
-    """In float64 the reference is the truth, and another order of its sums is allowed some steps of rounding."""
+    """In float64 the reference is the truth, and another order of its sums is allowed some steps of
+    rounding.
+    """
     steps = 16 * torch.finfo(torch.float64).eps * truth.abs().max().item() if ours.dtype == torch.float64 else None
     assert_close_to_truth(ours, reference, truth, atol=steps)
 
@@ -86,13 +94,20 @@ def test_every_epilogue(native, isa, dtype, act, with_bias):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_shares_of_several_threads_meet_without_a_seam(native, isa, dtype):
-    """Every number of threads cuts the rows elsewhere, in the middle of an image too, and must change no bit."""
+    """Every number of threads cuts the rows elsewhere, in the middle of an image too, and must
+    change no bit.
+    """
     small, big, weight, bias, _ = problem(3, (3, 64), ((21, 32), (1, 0)), dtype)
     results, threads = [], torch.get_num_threads()
     try:
         for count in (1, 2, 5):
             torch.set_num_threads(count)
-            results.append((native.deconv_up(small, weight, bias, *big.shape[2:], TANH, 0.0), native.deconv_down(big, weight, None, RELU, 0.0)))
+            results.append(
+                (
+                    native.deconv_up(small, weight, bias, *big.shape[2:], TANH, 0.0),
+                    native.deconv_down(big, weight, None, RELU, 0.0),
+                )
+            )
     finally:
         torch.set_num_threads(threads)
     for other in results[1:]:
@@ -102,7 +117,10 @@ def test_shares_of_several_threads_meet_without_a_seam(native, isa, dtype):
 
 
 def one_pixel_tap_by_tap(native, dtype):
-    small, weight = channels_last(torch.ones(1, 1, 1, 1), dtype), channels_last(torch.arange(16.0).view(1, 1, 4, 4), dtype)
+    small, weight = (
+        channels_last(torch.ones(1, 1, 1, 1), dtype),
+        channels_last(torch.arange(16.0).view(1, 1, 4, 4), dtype),
+    )
     return native.deconv_up(small, weight, None, 3, 3, LINEAR, 0.0), weight[:, :, 1:, 1:]
 
 
@@ -128,7 +146,9 @@ def tanh_by_the_kernel(native, x):
 
 
 def test_tanh_is_accurate_relative_to_itself_everywhere(native, isa):
-    magnitudes = torch.cat([torch.logspace(-44, 2, 20000, dtype=torch.float64), torch.linspace(0, 10, 20001, dtype=torch.float64)]).float()
+    magnitudes = torch.cat(
+        [torch.logspace(-44, 2, 20000, dtype=torch.float64), torch.linspace(0, 10, 20001, dtype=torch.float64)]
+    ).float()
     ours, truth = tanh_by_the_kernel(native, magnitudes), magnitudes.double().tanh()
     smallest = 2.0**-149  # below the normal numbers, a step is that
     assert ((ours.double() - truth).abs() <= (3 * 2.0**-24 * truth).clamp_min(smallest)).all()
@@ -136,7 +156,9 @@ def test_tanh_is_accurate_relative_to_itself_everywhere(native, isa):
     assert torch.equal(tanh_by_the_kernel(native, -magnitudes), -ours)
     in_bfloat16 = magnitudes.bfloat16()
     rounded = in_bfloat16.double().tanh()
-    assert ((tanh_by_the_kernel(native, in_bfloat16).double() - rounded).abs() <= 2.0**-8 * 1.001 * rounded + 2.0**-133).all()
+    assert (
+        (tanh_by_the_kernel(native, in_bfloat16).double() - rounded).abs() <= 2.0**-8 * 1.001 * rounded + 2.0**-133
+    ).all()
 
 
 def test_infinity_and_nan_come_through(native, isa):
@@ -178,7 +200,9 @@ def test_no_image_at_all(native, isa):
 def test_no_pixels(native, isa):
     bias, weight = torch.tensor([1.0, -2.0]), torch.zeros(5, 4, 4, 2).permute(0, 3, 1, 2)
     for width in (0, 2):
-        y = native.deconv_up(torch.zeros(1, 0, width, 5).permute(0, 3, 1, 2), weight, bias, 1, 2 * width + 1, LINEAR, 0.0)
+        y = native.deconv_up(
+            torch.zeros(1, 0, width, 5).permute(0, 3, 1, 2), weight, bias, 1, 2 * width + 1, LINEAR, 0.0
+        )
         assert torch.equal(y, bias.view(1, 2, 1, 1).expand_as(y))
     assert native.deconv_down(torch.zeros(1, 2, 1, 1), weight, None, LINEAR, 0.0).shape == (1, 5, 0, 0)
 
@@ -237,6 +261,12 @@ def test_refuses_what_would_read_outside_memory(native):
     for arguments in wrong_down:
         with pytest.raises(RuntimeError, match="fastgan"):
             native.deconv_down(*arguments)
-    for arguments in [(small[:1], big), (small, big[:, :, :7]), (small.double(), big), (small.contiguous(), big), (small[0], big)]:
+    for arguments in [
+        (small[:1], big),
+        (small, big[:, :, :7]),
+        (small.double(), big),
+        (small.contiguous(), big),
+        (small[0], big),
+    ]:
         with pytest.raises(RuntimeError, match="fastgan"):
             native.deconv_weight(*arguments)

@@ -1,4 +1,6 @@
-"""deconv, strided_conv and project against torch's own layers: values, both orders of gradient, compiled, and what they refuse."""
+"""deconv, strided_conv and project against torch's own layers: values, both orders of gradient,
+compiled, and what they refuse.
+"""
 import pytest
 import torch
 import torch.nn.functional as F
@@ -33,7 +35,9 @@ def random(*shape, dtype=torch.float64, layout="contiguous", seed=0):
 
 
 def activated(y, act):
-    return {"linear": lambda y: y, "relu": F.relu, "leaky_relu": lambda y: F.leaky_relu(y, 0.2), "tanh": torch.tanh}[act](y)
+    return {"linear": lambda y: y, "relu": F.relu, "leaky_relu": lambda y: F.leaky_relu(y, 0.2), "tanh": torch.tanh}[
+        act
+    ](y)
 
 
 def torch_deconv(x, weight, bias=None, act="linear"):
@@ -48,7 +52,10 @@ def test_one_pixel_becomes_the_middle_of_the_kernel(implementation):
     """By hand: of the 4x4 kernel around a pixel the padding takes the rim."""
     weight = torch.arange(16.0).view(1, 1, 4, 4)
     assert deconv(torch.ones(1, 1, 1, 1), weight)[0, 0].tolist() == [[5.0, 6.0], [9.0, 10.0]]
-    assert deconv(torch.full((1, 1, 1, 1), -1.0), weight, torch.tensor([7.0]), "relu")[0, 0].tolist() == [[2.0, 1.0], [0.0, 0.0]]
+    assert deconv(torch.full((1, 1, 1, 1), -1.0), weight, torch.tensor([7.0]), "relu")[0, 0].tolist() == [
+        [2.0, 1.0],
+        [0.0, 0.0],
+    ]
     assert strided_conv(torch.ones(1, 1, 2, 2), weight)[0, 0].tolist() == [[5.0 + 6 + 9 + 10]]
 
 
@@ -71,25 +78,36 @@ def test_they_are_each_other_s_adjoint(implementation):
     with_bias=st.booleans(),
 )
 @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_values_and_gradients_at_any_size(implementation, batch, channels, others, height, width, odd, layout, dtype, act, with_bias):
+def test_values_and_gradients_at_any_size(
+    implementation, batch, channels, others, height, width, odd, layout, dtype, act, with_bias
+):
     small, weight = random(batch, channels, height, width), random(channels, others, 4, 4)
     big = random(batch, others, 2 * height + odd, 2 * width + odd)
-    for ours, reference, x, num_biases in ((deconv, torch_deconv, small, others), (strided_conv, torch_strided_conv, big, channels)):
+    for ours, reference, x, num_biases in (
+        (deconv, torch_deconv, small, others),
+        (strided_conv, torch_strided_conv, big, channels),
+    ):
         inputs = [x, weight] + ([random(num_biases)] if with_bias else [])
         compare(ours, reference, inputs, dtype, layout, act)
 
 
 def compare(ours, reference, inputs, dtype, layout, act):
     def results(function, dtype):
-        leaves = [tensor.to(dtype).contiguous(memory_format=LAYOUTS[layout]) if tensor.ndim == 4 else tensor.to(dtype) for tensor in inputs]
+        leaves = [
+            tensor.to(dtype).contiguous(memory_format=LAYOUTS[layout]) if tensor.ndim == 4 else tensor.to(dtype)
+            for tensor in inputs
+        ]
         leaves = [leaf.requires_grad_() for leaf in leaves]
         y = function(*leaves, None, act) if len(leaves) == 2 else function(*leaves, act)
         direction = random(*y.shape, seed=1).to(dtype)
         return [y, *torch.autograd.grad(y, leaves, direction)]
 
     inputs = [tensor.to(dtype).double() for tensor in inputs]
-    for each, library, truth in zip(results(ours, dtype), results(reference, dtype), results(reference, torch.float64), strict=True):
-        # relu and leaky_relu may fall on the other side of zero after another order of sums: nothing close to zero decides more than one rounding.
+    for each, library, truth in zip(
+        results(ours, dtype), results(reference, dtype), results(reference, torch.float64), strict=True
+    ):
+        # relu and leaky_relu may fall on the other side of zero after another order of sums:
+        # nothing close to zero decides more than one rounding.
         assert_close_to_truth(each, library, truth, atol=4 * torch.finfo(dtype).eps * (1 + truth.abs().max().item()))
 
 
@@ -104,13 +122,18 @@ def test_gradients_of_both_orders(implementation, act, layout):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_memory_format_of_the_input_is_kept(implementation, layout):
-    x, weight = random(2, 3, 4, 5, dtype=torch.float32, layout=layout), random(3, 2, 4, 4, dtype=torch.float32, layout=layout)
+    x, weight = (
+        random(2, 3, 4, 5, dtype=torch.float32, layout=layout),
+        random(3, 2, 4, 4, dtype=torch.float32, layout=layout),
+    )
     assert deconv(x, weight).is_contiguous(memory_format=LAYOUTS[layout])
     assert strided_conv(x, weight.transpose(0, 1)).is_contiguous(memory_format=LAYOUTS[layout])
 
 
 def test_images_of_one_channel_count_as_channels_last(implementation):
-    """They lie in both formats at once, so that it takes a look at strides that mean nothing to tell."""
+    """They lie in both formats at once, so that it takes a look at strides that mean nothing to
+    tell.
+    """
     image, weight = random(2, 1, 4, 4, dtype=torch.float32), random(3, 1, 4, 4, dtype=torch.float32)
     for x in (image, image.contiguous(memory_format=torch.channels_last), image.as_strided(image.shape, (16, 1, 4, 1))):
         y = strided_conv(x, weight)
@@ -121,7 +144,9 @@ def test_images_of_one_channel_count_as_channels_last(implementation):
 def test_views_that_are_not_dense_are_handled(implementation):
     wide = random(2, 3, 8, 10, dtype=torch.float32)
     weight = random(8, 3, 4, 4, dtype=torch.float32)[::2]
-    torch.testing.assert_close(strided_conv(wide[:, :, ::2, 1:7], weight), torch_strided_conv(wide[:, :, ::2, 1:7], weight))
+    torch.testing.assert_close(
+        strided_conv(wide[:, :, ::2, 1:7], weight), torch_strided_conv(wide[:, :, ::2, 1:7], weight)
+    )
     turned = wide.transpose(2, 3)[..., ::3]
     torch.testing.assert_close(deconv(turned, weight.transpose(0, 1)), torch_deconv(turned, weight.transpose(0, 1)))
 
@@ -142,7 +167,9 @@ def test_a_gradient_penalty_through_both_equals_torch_s(implementation):
         (grad,) = torch.autograd.grad(out, leaf, create_graph=True)
         return torch.autograd.grad((grad.flatten(1).norm(dim=1) - 1).square().sum(), (down, up))
 
-    for ours, theirs in zip(penalty_gradients(strided_conv, deconv), penalty_gradients(torch_strided_conv, torch_deconv), strict=True):
+    for ours, theirs in zip(
+        penalty_gradients(strided_conv, deconv), penalty_gradients(torch_strided_conv, torch_deconv), strict=True
+    ):
         torch.testing.assert_close(ours, theirs)
 
 
@@ -150,7 +177,11 @@ def test_only_the_gradients_that_are_asked_for_are_computed(monkeypatch):
     called = []
     for direction in ("up", "down", "weight"):
         reference = getattr(implementations, f"{direction}_reference")
-        monkeypatch.setattr(implementations, f"{direction}_reference", lambda *args, d=direction, f=reference: called.append(d) or f(*args))
+        monkeypatch.setattr(
+            implementations,
+            f"{direction}_reference",
+            lambda *args, d=direction, f=reference: called.append(d) or f(*args),
+        )
     x, weight = random(2, 3, 4, 4).requires_grad_(), random(3, 2, 4, 4).requires_grad_()
     for inputs, expected in (((x,), ["down"]), ((weight,), ["weight"]), ((x, weight), ["down", "weight"])):
         y = deconv(x, weight).sum()
@@ -166,11 +197,16 @@ def test_only_the_gradients_that_are_asked_for_are_computed(monkeypatch):
 
 
 def test_autocast_computes_in_its_dtype_and_gradients_come_back_in_that_of_the_leaves(implementation):
-    x, weight = random(2, 3, 4, 4, dtype=torch.float32).requires_grad_(), random(3, 2, 4, 4, dtype=torch.float32).requires_grad_()
+    x, weight = (
+        random(2, 3, 4, 4, dtype=torch.float32).requires_grad_(),
+        random(3, 2, 4, 4, dtype=torch.float32).requires_grad_(),
+    )
     with torch.autocast("cpu", torch.bfloat16):
         y, z = deconv(x, weight), project(x[:, :, :1, :1], weight)
     assert y.dtype == z.dtype == torch.bfloat16
-    assert {gradient.dtype for gradient in torch.autograd.grad(y.float().sum() + z.float().sum(), (x, weight))} == {torch.float32}
+    assert {gradient.dtype for gradient in torch.autograd.grad(y.float().sum() + z.float().sum(), (x, weight))} == {
+        torch.float32
+    }
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -179,14 +215,21 @@ def test_a_projection_is_the_transposed_convolution_of_one_pixel(layout):
     torch.testing.assert_close(project(z, weight), F.conv_transpose2d(z, weight))
     assert project(z, weight).is_contiguous(memory_format=LAYOUTS[layout])
     bias = random(2)
-    torch.testing.assert_close(project(z, weight, bias, "leaky_relu"), activated(F.conv_transpose2d(z, weight, bias), "leaky_relu"))
+    torch.testing.assert_close(
+        project(z, weight, bias, "leaky_relu"), activated(F.conv_transpose2d(z, weight, bias), "leaky_relu")
+    )
     check_gradients(lambda z, weight, bias: project(z, weight, bias, "tanh"), (z, weight, bias))
 
 
 @pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
 def test_a_whole_update_with_a_penalty_in_one_graph(implementation, backend):
-    """As a training step with a penalty on real images has it: gradients of both orders inside the graph."""
-    z, real_img = random(2, 4, 3, 3, dtype=torch.float32), random(2, 3, 6, 6, dtype=torch.float32, seed=1).requires_grad_()
+    """As a training step with a penalty on real images has it: gradients of both orders inside the
+    graph.
+    """
+    z, real_img = (
+        random(2, 4, 3, 3, dtype=torch.float32),
+        random(2, 3, 6, 6, dtype=torch.float32, seed=1).requires_grad_(),
+    )
     weights = [random(4, 3, 4, 4, dtype=torch.float32), random(5, 3, 4, 4, dtype=torch.float32)]
     up, down = (weight.contiguous(memory_format=torch.channels_last).requires_grad_() for weight in weights)
 
@@ -197,7 +240,8 @@ def test_a_whole_update_with_a_penalty_in_one_graph(implementation, backend):
         g_loss = strided_conv(img, down).square().mean()
         return *torch.autograd.grad(d_loss, [down]), *torch.autograd.grad(g_loss, [up])
 
-    torch._dynamo.reset()  # the form is chosen while tracing, so a graph of the last implementation would do for this one
+    # the form is chosen while tracing, so a graph of the last implementation would do for this one
+    torch._dynamo.reset()
     with torch._dynamo.config.patch(trace_autograd_ops=True):
         compiled = torch.compile(update, fullgraph=True, backend=backend)(z, real_img)
     for ours, eager in zip(compiled, update(z, real_img), strict=True):
@@ -209,12 +253,17 @@ def test_function_transforms_and_forward_mode_get_the_right_derivatives():
     for ours, theirs, w in ((deconv, torch_deconv, weight), (strided_conv, torch_strided_conv, weight.transpose(0, 1))):
         gradients = [torch.func.grad(lambda x, f=f, w=w: f(x, w).sum())(x) for f in (ours, theirs)]
         torch.testing.assert_close(*gradients)
-        torch.testing.assert_close(torch.func.jvp(lambda x, f=ours, w=w: f(x, w), (x,), (tangent,))[1], theirs(tangent, w))
+        torch.testing.assert_close(
+            torch.func.jvp(lambda x, f=ours, w=w: f(x, w), (x,), (tangent,))[1], theirs(tangent, w)
+        )
 
 
 @pytest.mark.skipif("cpu" not in HERE, reason=str(registry.native_problem("cpu")))
 def test_torch_registers_the_native_operators_correctly():
-    small, big, weight = (random(*shape, dtype=torch.float32, layout="channels_last") for shape in ((2, 4, 3, 5), (2, 3, 6, 10), (4, 3, 4, 4)))
+    small, big, weight = (
+        random(*shape, dtype=torch.float32, layout="channels_last")
+        for shape in ((2, 4, 3, 5), (2, 3, 6, 10), (4, 3, 4, 4))
+    )
     native = torch.ops.fastgan
     torch.library.opcheck(native.deconv_up, (small, weight, torch.randn(3), 6, 10, 3, 0.2))
     torch.library.opcheck(native.deconv_up, (small, weight, None, 7, 11, 0, 0.2))
@@ -225,7 +274,11 @@ def test_torch_registers_the_native_operators_correctly():
 @pytest.mark.skipif("cpu" not in HERE, reason=str(registry.native_problem("cpu")))
 def test_the_native_weight_gradient_runs_inside_the_autograd_of_deconv(monkeypatch):
     called = []
-    monkeypatch.setattr(implementations, "weight_native", lambda *args: called.append("weight") or implementations.weight_reference(*args))
+    monkeypatch.setattr(
+        implementations,
+        "weight_native",
+        lambda *args: called.append("weight") or implementations.weight_reference(*args),
+    )
     autotune.force({"deconv": "cpu"})
     x, weight = random(2, 3, 4, 4, dtype=torch.float32), random(3, 2, 4, 4, dtype=torch.float32).requires_grad_()
     torch.autograd.grad(deconv(x, weight).sum(), weight)
@@ -237,7 +290,10 @@ def test_the_compiler_knows_what_the_triton_operators_return():
     from torch._subclasses import FakeTensorMode
 
     with FakeTensorMode():
-        small, big, weight = (torch.empty(shape, device="cuda", dtype=torch.bfloat16) for shape in ((2, 4, 3, 5), (2, 3, 7, 10), (4, 3, 4, 4)))
+        small, big, weight = (
+            torch.empty(shape, device="cuda", dtype=torch.bfloat16)
+            for shape in ((2, 4, 3, 5), (2, 3, 7, 10), (4, 3, 4, 4))
+        )
         y = implementations.up_triton(small, weight, None, (7, 10), "tanh", 0.2)
         assert (y.shape, y.dtype, y.is_contiguous()) == (big.shape, torch.bfloat16, True)
         assert implementations.down_triton(big, weight, None, "linear", 0.2).shape == small.shape

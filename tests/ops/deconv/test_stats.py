@@ -35,7 +35,9 @@ def running(channels, like, momentum=0.3):
 
 
 def calls(shape, dtype=torch.float32, device="cpu", memory_format=torch.channels_last):
-    """For each direction: ours (x, weight, norm) -> image, mean, rstd; torch's layer; arguments; channels; parts."""
+    """For each direction: ours (x, weight, norm) -> image, mean, rstd; torch's layer; arguments;
+    channels; parts.
+    """
     small, big, weight, parts = problem(shape, dtype, device, memory_format)
     size = tuple(big.shape[2:])
     odd = [length % 2 for length in size]
@@ -53,7 +55,9 @@ def calls(shape, dtype=torch.float32, device="cpu", memory_format=torch.channels
 
 
 def expected_of(image, parts, norm):
-    """mean and rstd [parts, C] of an image, and the running statistics of torch's BatchNorm after each part."""
+    """mean and rstd [parts, C] of an image, and the running statistics of torch's BatchNorm after
+    each part.
+    """
     mean, var = norm.running_mean.clone(), norm.running_var.clone()
     for part in image.chunk(parts):
         F.batch_norm(part.to(mean.dtype), mean, var, None, None, True, norm.momentum, norm.eps)

@@ -1,4 +1,6 @@
-"""The native deconv_weight as it stands: every instruction set of this machine against torch, by its operator."""
+"""The native deconv_weight as it stands: every instruction set of this machine against torch, by
+its operator.
+"""
 import ctypes
 import math
 import threading
@@ -11,7 +13,8 @@ from fastgan.ops.dispatch import registry
 
 ISAS = ("generic", "avx2", "avx512", "avx512_bf16")  # numbered as in csrc/cpu_features.h
 
-# N, C, K, h, w, H - 2h, W - 2w: minimal sizes, tails of every tile and block, borders on every side, odd numbers of images and of windows.
+# N, C, K, h, w, H - 2h, W - 2w: minimal sizes, tails of every tile and block, borders on every
+# side, odd numbers of images and of windows.
 SHAPES = [
     (1, 1, 1, 1, 1, 0, 0),
     (1, 1, 1, 1, 1, 1, 1),
@@ -63,10 +66,15 @@ def threads(request):
 
 
 def images(shape, dtype, seed=0):
-    """A small and a big image, channels_last, their values exact in bfloat16 where that is their dtype."""
+    """A small and a big image, channels_last, their values exact in bfloat16 where that is their
+    dtype.
+    """
     n, c, k, h, w, extra_height, extra_width = shape
     generator = torch.Generator().manual_seed(seed)
-    small, big = torch.randn(n, c, h, w, generator=generator), torch.randn(n, k, 2 * h + extra_height, 2 * w + extra_width, generator=generator)
+    small, big = (
+        torch.randn(n, c, h, w, generator=generator),
+        torch.randn(n, k, 2 * h + extra_height, 2 * w + extra_width, generator=generator),
+    )
     return [x.to(dtype).to(memory_format=torch.channels_last) for x in (small, big)]
 
 
@@ -77,12 +85,15 @@ def ours(small, big):
 def by_torch(small, big):
     weight = small.new_empty(small.shape[1], big.shape[1], 4, 4)
     only_weight = [False, True, False]
-    return torch.ops.aten.convolution_backward(small, big, weight, None, [2, 2], [1, 1], [1, 1], False, [0, 0], 1, only_weight)[1]
+    return torch.ops.aten.convolution_backward(
+        small, big, weight, None, [2, 2], [1, 1], [1, 1], False, [0, 0], 1, only_weight
+    )[1]
 
 
 def assert_right(small, big, weight):
     truth = by_torch(small.double(), big.double())
-    # A float32 reference can be off by less than a rounding of the intermediate terms, which are up to four times the largest result.
+    # A float32 reference can be off by less than a rounding of the intermediate terms, which are up
+    # to four times the largest result.
     atol = 4 * torch.finfo(torch.float32).eps * truth.abs().max().item() if small.dtype == torch.float32 else None
     assert_close_to_truth(weight, by_torch(small, big), truth, atol)
 
@@ -95,7 +106,9 @@ def test_as_torch_computes_it(isa, shape, dtype):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
-@pytest.mark.parametrize("shape", [(70, 7, 20, 5, 6, 0, 0), (11, 130, 70, 9, 10, 1, 0), (40, 20, 3, 20, 3, 0, 1)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(70, 7, 20, 5, 6, 0, 0), (11, 130, 70, 9, 10, 1, 0), (40, 20, 3, 20, 3, 0, 1)], ids=str
+)
 def test_sums_over_many_chunks(isa, threads, shape, dtype):
     small, big = images(shape, dtype)
     assert_right(small, big, ours(small, big))
@@ -114,7 +127,9 @@ def test_whole_numbers_come_out_exactly(isa, channels):
 def test_one_value_reaches_only_its_own_weight(isa, channels):
     # One pixel of each image: exactly the tap between them, and only where there is one.
     for y, x in ((0, 0), (2, 3), (5, 6)):
-        small, big = (torch.zeros(size).to(memory_format=torch.channels_last) for size in ((3, 7, 3, 3), (3, channels, 6, 7)))
+        small, big = (
+            torch.zeros(size).to(memory_format=torch.channels_last) for size in ((3, 7, 3, 3), (3, channels, 6, 7))
+        )
         small[2, 6, 1, 2], big[2, channels - 1, y, x] = 2, 3
         weight, ky, kx = ours(small, big), y - 1, x - 3
         expected = torch.zeros_like(weight)
@@ -148,7 +163,9 @@ def test_the_same_bits_every_time_and_for_any_number_of_threads(isa, shape, dtyp
 
 
 def test_calls_from_two_threads_at_once(isa):
-    pairs = [images((5, 20, channels, 6, 6, 0, 0), torch.float32, seed) for seed, channels in enumerate((24, 3, 40, 24))]
+    pairs = [
+        images((5, 20, channels, 6, 6, 0, 0), torch.float32, seed) for seed, channels in enumerate((24, 3, 40, 24))
+    ]
     expected = [ours(*pair) for pair in pairs]
     same = []
 
@@ -164,6 +181,8 @@ def test_calls_from_two_threads_at_once(isa):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize("shape", [(0, 5, 3, 2, 2, 0, 0), (0, 5, 20, 2, 2, 0, 0), (2, 5, 20, 0, 2, 0, 0), (2, 5, 3, 2, 0, 0, 1)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(0, 5, 3, 2, 2, 0, 0), (0, 5, 20, 2, 2, 0, 0), (2, 5, 20, 0, 2, 0, 0), (2, 5, 3, 2, 0, 0, 1)], ids=str
+)
 def test_no_pixels_give_zeros(isa, shape, dtype):
     assert torch.equal(ours(*images(shape, dtype)), torch.zeros(5, shape[2], 4, 4, dtype=dtype))

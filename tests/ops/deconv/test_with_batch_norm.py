@@ -1,4 +1,5 @@
-"""The layers that double and halve an image with the BatchNorm behind them: the fused form beside one after the other.
+"""The layers that double and halve an image with the BatchNorm behind them: the fused form beside
+one after the other.
 
 What the kernels do is done by torch operations here; on a GPU they do it themselves.
 """
@@ -133,7 +134,9 @@ class Traced(BaseException):
 
 
 def test_a_compiled_step_has_the_library_s_operators_and_no_sums_of_its_own(monkeypatch):
-    """A layer up and one down, with running statistics: images with their sums, and what makes statistics of those."""
+    """A layer up and one down, with running statistics: images with their sums, and what makes
+    statistics of those.
+    """
     if registry.native_problem("cpu"):
         pytest.skip(registry.native_problem("cpu"))
     pytest.importorskip("triton", reason="triton is not installed")

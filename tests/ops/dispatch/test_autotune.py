@@ -1,4 +1,6 @@
-"""What was measured to be faster runs, what was not measured runs the reference, and a forced implementation runs wherever it fits."""
+"""What was measured to be faster runs, what was not measured runs the reference, and a forced
+implementation runs wherever it fits.
+"""
 import pytest
 import torch
 from virtual_cuda import VirtualCuda
@@ -26,7 +28,9 @@ class Clock:
         monkeypatch.setattr(timing.time, "perf_counter", lambda: self.now)
 
     def candidate(self, name, *seconds):
-        """Takes these times, one after the other and again; the first call also has something to load."""
+        """Takes these times, one after the other and again; the first call also has something to
+        load.
+        """
         first = name not in self.calls
 
         def run():
@@ -49,7 +53,11 @@ def test_nothing_is_timed_and_the_reference_runs_where_nothing_was_measured(monk
 
 def test_the_fastest_is_chosen_and_remembered_by_the_next_process(monkeypatch):
     clock = Clock(monkeypatch)
-    candidates = {"reference": clock.candidate("reference", 2.0), "subpixel": clock.candidate("subpixel", 1.5), "cpu": clock.candidate("cpu", 1.0)}
+    candidates = {
+        "reference": clock.candidate("reference", 2.0),
+        "subpixel": clock.candidate("subpixel", 1.5),
+        "cpu": clock.candidate("cpu", 1.0),
+    }
     with autotune.measuring():
         assert pick(candidates) == "cpu"
         timed = len(clock.calls)
@@ -80,10 +88,15 @@ def test_the_hopeless_are_not_timed_to_the_end(monkeypatch):
 
 
 def test_other_work_on_the_machine_does_not_hide_a_large_gain(monkeypatch):
-    """Every other round is ten times as long for whoever's turn it is: quartiles overlap, rounds do not."""
+    """Every other round is ten times as long for whoever's turn it is: quartiles overlap, rounds do
+    not.
+    """
     clock = Clock(monkeypatch)
     with autotune.measuring():
-        assert pick({"reference": clock.candidate("reference", 6.0, 60.0), "cpu": clock.candidate("cpu", 1.0, 10.0)}) == "cpu"
+        assert (
+            pick({"reference": clock.candidate("reference", 6.0, 60.0), "cpu": clock.candidate("cpu", 1.0, 10.0)})
+            == "cpu"
+        )
     row = autotune.table()["deconv up on cpu"].microseconds
     assert row["cpu"][2] > row["reference"][0]
 
@@ -91,19 +104,36 @@ def test_other_work_on_the_machine_does_not_hide_a_large_gain(monkeypatch):
 def test_what_looks_slow_once_is_not_hopeless(monkeypatch):
     clock = Clock(monkeypatch)
     with autotune.measuring():
-        assert pick({"reference": clock.candidate("reference", 2.0), "cpu": clock.candidate("cpu", 0.0, 50.0, *[1.0] * 100)}) == "cpu"
+        assert (
+            pick(
+                {"reference": clock.candidate("reference", 2.0), "cpu": clock.candidate("cpu", 0.0, 50.0, *[1.0] * 100)}
+            )
+            == "cpu"
+        )
 
 
 def test_an_unclear_gain_is_timed_again(monkeypatch):
     clock = Clock(monkeypatch)
     unclear = [1.0, 1.0, 1.0, 3.0, 3.0, 3.0, 1.0]  # a third of the rounds is disturbed
     with autotune.measuring():
-        assert pick({"reference": clock.candidate("reference", 2.0), "cpu": clock.candidate("cpu", 1.0, 1.0, 1.0, *unclear, *[1.0] * 30)}) == "cpu"
+        assert (
+            pick(
+                {
+                    "reference": clock.candidate("reference", 2.0),
+                    "cpu": clock.candidate("cpu", 1.0, 1.0, 1.0, *unclear, *[1.0] * 30),
+                }
+            )
+            == "cpu"
+        )
     assert clock.calls.count("reference") == 3 + 2 * autotune.ROUNDS
 
 def test_what_failed_its_check_is_never_run(monkeypatch):
     clock = Clock(monkeypatch)
-    monkeypatch.setattr(self_checks, "problem", lambda op, implementation, device_type: "it is wrong" if implementation == "cpu" else None)
+    monkeypatch.setattr(
+        self_checks,
+        "problem",
+        lambda op, implementation, device_type: "it is wrong" if implementation == "cpu" else None,
+    )
     with autotune.measuring():
         assert pick({"reference": clock.candidate("reference", 2.0), "cpu": clock.candidate("cpu", 1.0)}) == "reference"
     assert "cpu" not in clock.calls
@@ -185,7 +215,9 @@ def cuda(monkeypatch):
 
 @pytest.mark.parametrize("is_recordable", [True, False])
 def test_on_cuda_a_slow_host_does_not_hide_the_faster_kernel(cuda, is_recordable):
-    """The kernel takes a quarter of the library's time on the device, and its Python a millisecond, which a captured step does not have."""
+    """The kernel takes a quarter of the library's time on the device, and its Python a millisecond,
+    which a captured step does not have.
+    """
 
     def candidate(device_s, host_s):
         def run():
@@ -196,7 +228,12 @@ def test_on_cuda_a_slow_host_does_not_hide_the_faster_kernel(cuda, is_recordable
         return run
 
     with autotune.measuring():
-        assert autotune.pick("deconv", "up", {"reference": candidate(40e-6, 20e-6), "triton": candidate(10e-6, 1e-3)}, "cuda") == "triton"
+        assert (
+            autotune.pick(
+                "deconv", "up", {"reference": candidate(40e-6, 20e-6), "triton": candidate(10e-6, 1e-3)}, "cuda"
+            )
+            == "triton"
+        )
     row = autotune.Times(**autotune._table("cuda")["deconv up"])
     assert row.microseconds["reference"] == pytest.approx([40.0] * 3)
     assert row.microseconds["triton"] == pytest.approx([10.0] * 3)
@@ -214,7 +251,11 @@ def test_what_makes_the_host_wait_is_left_out(cuda, who):
 
         return run
 
-    candidates = {"reference": candidate("reference", 40e-6), "cuda": candidate("cuda", 20e-6), "triton": candidate("triton", 10e-6)}
+    candidates = {
+        "reference": candidate("reference", 40e-6),
+        "cuda": candidate("cuda", 20e-6),
+        "triton": candidate("triton", 10e-6),
+    }
     with autotune.measuring():
         assert autotune.pick("deconv", "up", candidates, "cuda") == ("reference" if who == "reference" else "cuda")
     assert "they make it wait" in autotune._table("cuda")["deconv up"]["timed"][who]

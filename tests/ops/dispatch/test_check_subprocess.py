@@ -1,4 +1,7 @@
-"""A crash or a hang of a check costs its own implementation alone, whatever the child prints. The children here are scripts of a few lines."""
+"""A crash or a hang of a check costs its own implementation alone, whatever the child prints.
+
+The children here are scripts of a few lines.
+"""
 import os
 import signal
 import sys
@@ -78,7 +81,9 @@ def test_a_crash_costs_one_implementation_and_the_next_child_goes_on(children, n
 
 def test_what_is_wrong_has_harmed_its_process(children):
     assert verdicts("wrong", "full", "a") == [
-        Verdict("it is off by 1", details="a traceback"), Verdict("OutOfMemoryError: CUDA out of memory", is_own=False), Verdict(None)
+        Verdict("it is off by 1", details="a traceback"),
+        Verdict("OutOfMemoryError: CUDA out of memory", is_own=False),
+        Verdict(None),
     ]
     assert len(children()) == 3
 
@@ -104,7 +109,11 @@ def test_garbage_hides_no_verdict(children):
 
 
 def test_what_is_said_is_understood_wherever_it_comes(capsys):
-    for key, verdict in (("op a", None), ("op a", Verdict("it is off by 1\n", False, "\ud800 \u2028 traceback")), ("op b", None)):
+    for key, verdict in (
+        ("op a", None),
+        ("op a", Verdict("it is off by 1\n", False, "\ud800 \u2028 traceback")),
+        ("op b", None),
+    ):
         print("an unfinished line", end="")
         check_subprocess.say(key, *(verdict or ()))
         heard = [check_subprocess._message(line.encode(), ["op a"]) for line in capsys.readouterr().out.split("\n")]
@@ -120,9 +129,21 @@ def test_a_child_that_ends_between_two_checks_has_not_checked_the_rest(children)
 @pytest.mark.parametrize(
     ("command", "seconds", "problem"),
     [
-        (("/no/such/python",), 20.0, "no process could be started for it: [Errno 2] No such file or directory: '/no/such/python'"),
-        ((sys.executable, "-S", "-c", "raise SystemExit('no device')"), 20.0, "the process of the check ended with code 1; it last said: no device"),
-        ((sys.executable, "-S", "-c", "import time; time.sleep(60)"), 0.5, "the process of the check was stopped after 0.5 s"),
+        (
+            ("/no/such/python",),
+            20.0,
+            "no process could be started for it: [Errno 2] No such file or directory: '/no/such/python'",
+        ),
+        (
+            (sys.executable, "-S", "-c", "raise SystemExit('no device')"),
+            20.0,
+            "the process of the check ended with code 1; it last said: no device",
+        ),
+        (
+            (sys.executable, "-S", "-c", "import time; time.sleep(60)"),
+            0.5,
+            "the process of the check was stopped after 0.5 s",
+        ),
     ],
     ids=["none", "broken", "stuck"],
 )
@@ -141,7 +162,9 @@ def test_what_a_crashed_check_started_is_not_waited_for():
 @pytest.fixture
 def processes(monkeypatch):
     found, popen = [], check_subprocess.subprocess.Popen
-    monkeypatch.setattr(check_subprocess.subprocess, "Popen", lambda *a, **options: found.append(popen(*a, **options)) or found[-1])
+    monkeypatch.setattr(
+        check_subprocess.subprocess, "Popen", lambda *a, **options: found.append(popen(*a, **options)) or found[-1]
+    )
     return found
 
 

@@ -1,4 +1,6 @@
-"""Every implementation is checked before it is relied on, and one that fails costs a warning, never the program."""
+"""Every implementation is checked before it is relied on, and one that fails costs a warning, never
+the program.
+"""
 import json
 import math
 import sys
@@ -106,11 +108,15 @@ def test_the_self_check_leaves_the_random_numbers_alone():
 
 @pytest.fixture
 def gpu(monkeypatch):
-    """One with three implementations, whose checks end as `verdicts` says; `asked` is what children were started for."""
+    """One with three implementations, whose checks end as `verdicts` says; `asked` is what children
+    were started for.
+    """
     monkeypatch.setattr(registry, "OPS", {"deconv": ("subpixel", "cuda"), "bias_act": ("cuda",)})
     monkeypatch.setattr(registry, "unavailable", lambda implementation, device_type: None)
     monkeypatch.setattr(cache, "_stamp", lambda device_type: "a GPU")
-    gpu = SimpleNamespace(verdicts=dict.fromkeys(("deconv subpixel", "deconv cuda", "bias_act cuda"), Verdict(None)), asked=[])
+    gpu = SimpleNamespace(
+        verdicts=dict.fromkeys(("deconv subpixel", "deconv cuda", "bias_act cuda"), Verdict(None)), asked=[]
+    )
 
     def check_elsewhere(keys, device_type):
         gpu.asked.append(list(keys))
@@ -128,7 +134,9 @@ def test_a_crash_on_a_gpu_leaves_out_one_implementation_and_is_remembered(gpu, t
         with pytest.warns(UserWarning, match="deconv: the implementation 'cuda' is not used"):
             problem = self_checks.problem("deconv", "cuda", "cuda")
         [kept] = tmp_path.glob("ops/verdicts-cuda-*.json")
-        assert problem == f"it failed its check: {gpu.verdicts['deconv cuda'].problem} (delete {kept} to check it again)"
+        assert (
+            problem == f"it failed its check: {gpu.verdicts['deconv cuda'].problem} (delete {kept} to check it again)"
+        )
         assert self_checks.problem("bias_act", "cuda", "cuda") is None
         assert self_checks.problem("deconv", "subpixel", "cuda") is None
     assert gpu.asked == [["deconv subpixel", "deconv cuda", "bias_act cuda"]]
@@ -143,7 +151,9 @@ def test_what_the_machine_is_to_blame_for_is_tried_again_by_the_next_process_alo
     for key in 2 * ["bias_act"]:
         self_checks._failed_check.cache_clear()
         with pytest.warns(UserWarning, match="is not used, for it was not checked: OutOfMemoryError"):
-            assert self_checks.problem(key, "cuda", "cuda") == "it was not checked: OutOfMemoryError: CUDA out of memory"
+            assert (
+                self_checks.problem(key, "cuda", "cuda") == "it was not checked: OutOfMemoryError: CUDA out of memory"
+            )
     as_in_a_new_process()
     gpu.verdicts["bias_act cuda"] = Verdict(None)
     assert self_checks.problem("bias_act", "cuda", "cuda") is None
@@ -184,7 +194,12 @@ def test_a_lack_of_memory_or_disk_is_not_the_fault_of_the_implementation(monkeyp
 
 
 def test_a_real_child_says_what_it_found():
-    available = [f"{op} {name}" for op, names in registry.OPS.items() for name in names if registry.unavailable(name, "cpu") is None]
+    available = [
+        f"{op} {name}"
+        for op, names in registry.OPS.items()
+        for name in names
+        if registry.unavailable(name, "cpu") is None
+    ]
     assert dict(check_elsewhere(available, "cpu")) == dict.fromkeys(available, Verdict(None))
 
 
@@ -193,7 +208,10 @@ def test_a_real_child_that_crashes(monkeypatch):
               "deconv.self_check = lambda *_: os.kill(os.getpid(), signal.SIGSEGV); self_checks.serve(sys.argv[1], sys.argv[2:])")
     monkeypatch.setattr(check_subprocess, "CHILD", (sys.executable, "-c", script))
     [(key, verdict)] = check_elsewhere(["deconv subpixel"], "cpu")
-    assert (key, verdict.problem) == ("deconv subpixel", "the process of the check was ended by signal 11 (Segmentation fault)")
+    assert (key, verdict.problem) == (
+        "deconv subpixel",
+        "the process of the check was ended by signal 11 (Segmentation fault)",
+    )
     assert verdict.is_own
 
 
@@ -204,7 +222,12 @@ def test_a_process_that_read_outside_the_memory_of_a_gpu_has_no_say_in_what_foll
               "deconv.self_check = lambda _, device: torch.zeros(2, device=device)[torch.tensor([9], device=device)].item();"
               "self_checks.serve(sys.argv[1], sys.argv[2:])")
     monkeypatch.setattr(check_subprocess, "CHILD", (sys.executable, "-c", script))
-    names = [f"{op} {name}" for op in ("deconv", "leaky_relu_bce") for name in registry.OPS[op] if registry.unavailable(name, "cuda") is None]
+    names = [
+        f"{op} {name}"
+        for op in ("deconv", "leaky_relu_bce")
+        for name in registry.OPS[op]
+        if registry.unavailable(name, "cuda") is None
+    ]
     for key, verdict in check_elsewhere(names, "cuda"):
         assert (verdict.problem is None) == (not key.startswith("deconv")), verdict.problem
         assert verdict.problem is None or ("CUDA error" in verdict.problem and verdict.is_own)

@@ -1,4 +1,7 @@
-"""Tiles that were kept for a chip, and how the kernels are told. The library's table is the same without a GPU."""
+"""Tiles that were kept for a chip, and how the kernels are told.
+
+The library's table is the same without a GPU.
+"""
 
 import importlib.util
 

@@ -1,4 +1,6 @@
-"""On CUDA the device's time is measured whatever the host does meanwhile; on a CPU the wall clock says it."""
+"""On CUDA the device's time is measured whatever the host does meanwhile; on a CPU the wall clock
+says it.
+"""
 import gc
 
 import pytest
@@ -72,7 +74,9 @@ def test_what_makes_the_host_wait_has_no_time_of_its_own(cuda):
         cuda.wait()
 
     each = timing.timer(run, "cuda")
-    assert each.how == "queue, for they cannot be recorded: RuntimeError: operation not permitted when stream is capturing"
+    assert (
+        each.how == "queue, for they cannot be recorded: RuntimeError: operation not permitted when stream is capturing"
+    )
     with pytest.raises(timing.HostWaitsError, match="they make it wait"):
         each.seconds(3)
 
@@ -114,7 +118,9 @@ def test_autocast_keeps_nothing_of_a_recording_and_garbage_collection_is_as_it_w
 @pytest.mark.gpu
 @pytest.mark.parametrize("stream", [None, "other"])
 def test_a_real_device_inside_a_backward_pass_under_autocast(stream):
-    """The device's time of a convolution, from within autograd's own thread: graph and queue agree, and the result of the pass is right."""
+    """The device's time of a convolution, from within autograd's own thread: graph and queue agree,
+    and the result of the pass is right.
+    """
     x, weight = torch.randn(64, 64, 32, 32, device="cuda"), torch.randn(64, 64, 3, 3, device="cuda", requires_grad=True)
     found = {}
 
@@ -142,7 +148,9 @@ def test_a_real_device_inside_a_backward_pass_under_autocast(stream):
 
 @pytest.mark.gpu
 def test_a_real_recording_that_fails_leaves_the_device_in_order():
-    """What reads a number back cannot be recorded; afterwards memory, random numbers and recordings work as before."""
+    """What reads a number back cannot be recorded; afterwards memory, random numbers and recordings
+    work as before.
+    """
     x = torch.randn(1000, device="cuda")
     each = timing.timer(lambda: x.sum().item(), "cuda")
     assert each.how.startswith("queue, for they cannot be recorded: ")
