@@ -8,7 +8,11 @@ from pathlib import Path
 from typing import NoReturn
 
 from fastgan import __version__
-from fastgan.config import Config, override, presets, replace, to_json, without_length
+from fastgan.config import LENGTHS, OPTIONS, Config, override, presets, replace, value_of, without_length
+from fastgan.config.option import Option
+from fastgan.config.overrides import in_words, kind_of
+from fastgan.config.reference import describe_options, describe_recipe
+from fastgan.config.schema import LENGTH, RUN, SPEED, WHAT
 from fastgan.config.validation import validate
 from fastgan.errors import DiskError, DivergedError, UserError
 from fastgan.files import cache_folder
@@ -40,10 +44,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 def train(options: argparse.Namespace) -> int:
     """Build the configuration, make or reopen the run folder, and run the loop until it is done or told to stop."""
+    if options.list_presets:
+        print("\n".join(f"{name:18}{describe_recipe(config)}" for name, config in presets.PRESETS.items()))
+        return 0
     config = configuration(options)
     if options.dry_run:
-        print(to_json(config))
-        return 0
+        return _show_what_would_run(config)
     from fastgan.run.folder import next_run_folder
     from fastgan.trainer import Trainer
 
@@ -59,6 +65,14 @@ def train(options: argparse.Namespace) -> int:
     return 0
 
 
+def _show_what_would_run(config: Config) -> int:
+    """Print the options that the networks use, as the data complete them, each as --set takes it, with its help."""
+    from fastgan.trainer import completed
+
+    print("\n".join(describe_options(completed(config)[0])))
+    return 0
+
+
 def configuration(options: argparse.Namespace) -> Config:
     """The preset (or the resumed run's options), then --set, then the flags that were given; each later one wins."""
     if options.resume is not None:
@@ -71,44 +85,14 @@ def configuration(options: argparse.Namespace) -> Config:
         config = presets.preset(options.preset or "dcgan")
     for assignment in options.set:
         config = override(config, assignment)
-    if any(length is not None for length in (options.epochs, options.kimg, options.steps)):
+    if any(getattr(options, key) is not None for key in LENGTHS):
         config = without_length(config)
-    for key, value in _flags(options).items():
-        if value is not None:
-            config = replace(config, key, value)
+    for key, option in OPTIONS.items():
+        if option.flag and getattr(options, key) is not None:
+            config = replace(config, key, getattr(options, key))
     if config.model.architecture == "custom":
         raise UserError("networks of your own are trained from Python: fastgan.Trainer(G, D, data, out=FOLDER, resume=True) goes on with such a run")
     return validate(config)
-
-
-def _flags(options: argparse.Namespace) -> dict:
-    """Option -> value, None where the flag was left out."""
-    return {
-        "data.source": options.data,
-        "data.skip_bad": options.skip_bad,
-        "data.backend": options.data_backend,
-        "data.mirror": options.mirror,
-        "model.img_resolution": options.resolution,
-        "model.cond": options.cond,
-        "augment.kind": options.augment,
-        "run.epochs": options.epochs,
-        "run.kimg": options.kimg,
-        "run.steps": options.steps,
-        "run.batch_size": options.batch_size,
-        "run.batch_gpu": options.batch_gpu,
-        "run.seed": options.seed,
-        "run.amp": options.amp,
-        "run.compile": options.compile,
-        "run.autotune": options.autotune,
-        "run.cuda_graph": options.cuda_graph,
-        "run.graph_steps": options.graph_steps,
-        "run.deterministic": options.deterministic,
-        "run.device": options.device,
-        "run.tick_kimg": options.tick,
-        "run.tensorboard": options.tensorboard,
-        "run.metrics": options.metrics,
-        "run.features": options.features,
-    }
 
 
 def run_name(config: Config) -> str:
@@ -266,50 +250,51 @@ _TRAIN_EXAMPLES = """examples:
 
 
 def _add_train(command: argparse.ArgumentParser) -> None:
-    what = command.add_argument_group("what is trained")
-    what.add_argument("--preset", metavar="NAME", help=f"{', '.join(presets.PRESETS)} (default: dcgan)")
-    what.add_argument("--data", metavar="NAME|PATH", help="fashion-mnist-10k, mnist, fashion-mnist, cifar10, or a folder, zip, idx, npy, npz"
-                      " (default: fashion-mnist-10k, which is embedded)")  # fmt: skip
-    what.add_argument("--resolution", type=int, metavar="PIXELS", help="side of the images (default: the data's, at most 64)")
-    what.add_argument("--skip-bad", action="store_true", default=None, help="leave out files that are no images, and list them")
-    what.add_argument("--mirror", action=argparse.BooleanOptionalAction, help="show images left to right reversed at random (default: off)")
-    what.add_argument("--cond", action=argparse.BooleanOptionalAction, help="train by the class labels of the data: folders or labels in an npz"
-                      " (default: the preset's)")  # fmt: skip
-    what.add_argument("--augment", choices=("none", "diff", "ada"), help="let D see every image changed at random: DiffAugment, or ADA, which adapts"
-                      " to D (default: the preset's)")  # fmt: skip
-    length = command.add_argument_group("how long (one of them; default: the preset's)")
-    length.add_argument("--kimg", type=float, metavar="N", help="thousands of real images")
-    length.add_argument("--epochs", type=float, metavar="N", help="passes over the data")
-    length.add_argument("--steps", type=int, metavar="N", help="updates of D, a batch each")
-    speed = command.add_argument_group("how fast")
-    speed.add_argument("--amp", action=argparse.BooleanOptionalAction, help="bf16 compute where the chip has it (default: on)")
-    speed.add_argument("--compile", action=argparse.BooleanOptionalAction, help="the whole step as one compiled graph (default: on)")
-    speed.add_argument("--autotune", action=argparse.BooleanOptionalAction, help="on CUDA let the compiler time its kernels: minutes, once, for long"
-                       " runs (default: off)")  # fmt: skip
-    speed.add_argument("--cuda-graph", choices=("auto", "on", "off"), help="on CUDA the whole step as one CUDA graph; on = or end with the reason"
-                       " (default: auto)")  # fmt: skip
-    speed.add_argument("--graph-steps", type=int, metavar="K", help="steps in one launch of the CUDA graph (default: measured)")
-    speed.add_argument("--data-backend", choices=("auto", "resident", "stream", "dali"), help="where images are kept: on the device, in host memory,"
-                       " or decoded by DALI as they are needed (default: auto, by their size)")  # fmt: skip
-    speed.add_argument("--batch-size", type=int, metavar="N", help="images a step (default: the preset's)")
-    speed.add_argument("--batch-gpu", type=int, metavar="N", help="images at a time, where a batch needs too much memory (default: all at once)")
-    speed.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 (default: cuda where there is one)")
-    run = command.add_argument_group("the run")
+    groups = {heading: command.add_argument_group(heading) for heading in (WHAT, LENGTH, SPEED, RUN)}
+    names = ", ".join(presets.PRESETS)
+    groups[WHAT].add_argument("--preset", metavar="NAME", help=f"recipe: {names} (default: dcgan)")
+    for key, option in OPTIONS.items():
+        if option.flag:
+            _add_flag(groups[option.group], key, option)
+    run = groups[RUN]
     run.add_argument("--out", metavar="FOLDER", help="the run folder (default: runs/NNNNN-PRESET-DATA)")
-    run.add_argument("--resume", metavar="FOLDER", help="go on with an interrupted run, to the bit (on a GPU where it is"
-                     " deterministic); with --kimg, a longer one")  # fmt: skip
-    run.add_argument("--deterministic", action=argparse.BooleanOptionalAction, help="the same bits in every run on the"
-                     " same kind of device: no algorithm is chosen by its speed (default: off)")  # fmt: skip
-    run.add_argument("--seed", type=int, metavar="N", help="of initial weights, z and the order of the data (default: 0)")
-    run.add_argument("--tick", type=float, metavar="KIMG", help="interval of the statistics (default: a hundredth of the run)")
-    run.add_argument("--metrics", metavar="LIST", help="measure G on the way and keep the best snapshot, for example fid5k,pr5k (default: none);"
-                     " fastgan eval --help lists them")  # fmt: skip
-    run.add_argument("--features", metavar="NAME[=PATH]", help="the network that metrics look through: inception, efficientnet_lite0, classifier"
-                     " (default: inception)")  # fmt: skip
-    run.add_argument("--tensorboard", action="store_true", default=None, help="also write TensorBoard event files")
-    run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any option by its name in --dry-run, for example model.ngf=32")
-    run.add_argument("--dry-run", action="store_true", help="print the whole configuration and stop")
+    run.add_argument(
+        "--resume",
+        metavar="FOLDER",
+        help="go on with an interrupted run, to the bit (on a GPU where it is deterministic); with --kimg, a longer one",
+    )
+    run.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="any option by its name in docs/options.md, for example model.ngf=32",
+    )
+    run.add_argument("--dry-run", action="store_true", help="print the options that would be used, and stop")
+    run.add_argument("--list-presets", action="store_true", help="print every recipe in a line, and stop")
     command.set_defaults(run=train)
+
+
+def _add_flag(group: argparse._ArgumentGroup, key: str, option: Option) -> None:
+    """Add the flag of the option `section.name`; its value is None where it was left out."""
+    kind, _ = kind_of(key)
+    text = f"{option.help}{_default_in_words(key)}"
+    if kind is bool:
+        group.add_argument(option.flag, dest=key, action=argparse.BooleanOptionalAction, help=text)
+    else:
+        choices = option.choices or None
+        group.add_argument(option.flag, dest=key, type=kind, choices=choices, metavar=option.metavar, help=text)
+
+
+def _default_in_words(key: str) -> str:
+    """` (default: ...)`, or nothing where the help says what happens without a value."""
+    values = {value_of(config, key) for config in presets.PRESETS.values()}
+    if key in LENGTHS or values == {None}:
+        return ""
+    if len(values) > 1:
+        return " (default: the preset's)"
+    (value,) = values
+    return f" (default: {in_words(value)})" if value != "" else " (default: none)"
 
 
 _EVAL_EXAMPLES = """examples:

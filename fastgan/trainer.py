@@ -12,19 +12,10 @@ from torch import nn
 
 from fastgan import models, plots
 from fastgan.augment.basic import scale_images
-from fastgan.config import (
-    DENSITIES,
-    AugmentConfig,
-    Config,
-    DataConfig,
-    LossConfig,
-    ModelConfig,
-    OptimConfig,
-    PenaltyConfig,
-    RunConfig,
-)
+from fastgan.config import DENSITIES, Config
+from fastgan.config.keywords import config_of
 from fastgan.config.validation import validate
-from fastgan.data import open_source
+from fastgan.data import Source, open_source
 from fastgan.device.determinism import refusals_said, settle_algorithms
 from fastgan.device.memory import cuda_oom_as_user_error
 from fastgan.device.precision import choose_precision
@@ -49,28 +40,38 @@ from fastgan.run.recorder import Recorder
 from fastgan.run.sampler import Sampler
 
 
+def completed(config: Config) -> tuple[Config, Source | None]:
+    """Return the configuration with what the data decide, and its data, None for a density.
+
+    Raises UserError for data that cannot be opened, and for what does not go with them.
+    """
+    data = None if config.data.source in DENSITIES else open_source(config.data.source)
+    return validate(fit_to_data(config, data, models.sizes(config.model))), data
+
+
 class Trainer:
-    """Trains a pair of plain nn.Modules: G(z) -> images [N, C, H, W] in [-1, 1] and D(images) -> one logit (or a map of logits) an image.
+    """Trains a pair of plain nn.Modules, G(z) -> images and D(images) -> logits, in place.
 
-    data: a name, a path, an array, a tensor, a torch Dataset or DataLoader (fastgan.data.open_source), or a pair (images, labels), converted to G's
-    size and channels; a 2-D float array or tensor [num, features] is taken as samples of a density. z: float32 [N, z_dim] or [N, z_dim, 1, 1],
-    whichever G takes. c_dim: classes of the data; above 0 the networks are called G(z, c), D(images, c) with c int64 [N] or one-hot float32 [N,
-    c_dim], whichever they take. class_weight: (D's, G's) weight of an auxiliary classifier; D then returns (logits, class_logits).
+    G: z -> images [N, C, H, W] in [-1, 1], flat or shaped. D: images -> one logit, or a map of
+    logits, an image. z: float32 [N, z_dim] or [N, z_dim, 1, 1], whichever G takes. data: a name, a
+    path, an array, a tensor, a torch Dataset or DataLoader (fastgan.data.open_source), or a pair
+    (images, labels), converted to G's size and channels; a 2-D float array or tensor [num, features]
+    holds samples of a density.
 
-    loss: non_saturating | saturating | wasserstein | hinge | least_squares | relativistic. n_critic: updates of D for one of G. gp_weight: WGAN-GP's
-    penalty; r1_gamma, r2_gamma: of D's slope at real and fake images; D_every: penalties in every k-th step alone, k times as strong; clip: WGAN's.
-    lr: of both optimisers, or (lr_G, lr_D). betas: Adam's. ema_kimg: half-life of G's moving average. augment: none | diff | ada.
+    config: a Config or the name of a preset, whose losses, penalties, optimisers and schedules are
+    taken; None = the defaults. z_dim: length of z, None = G's own. out: a run folder to write grids,
+    statistics and resumable snapshots into; None writes nothing. resume: go on from the state in
+    `out`. progress: show a bar.
 
-    amp: bf16 compute where the chip has it. compile: every phase of the step as one graph, used if it agrees with eager. device: None = CUDA if there
-    is one. cuda_graph: auto | on | off: on CUDA the host launches whole steps as one CUDA graph, graph_steps of them at once (None = measured).
-    deterministic: the same bits in every run on the same kind of device and the same versions. Without it that is so on a CPU for operators that were
-    measured there once; on CUDA, algorithms are chosen by their speed, and runs agree up to their roundings. It tells torch so for the whole process,
-    and that stays (determinism.py); it costs speed.
-    batch_gpu: images at a time, where a batch needs too much memory. data_backend: auto | resident (on the device) | stream (from host memory) | dali
-    (decoded as needed). mirror: show images mirrored at random. out: a run folder to write grids, statistics and resumable snapshots into; None
-    writes nothing. resume: go on from the state in `out`. metrics: measured every 25 ticks and at the end, "fid5k,pr5k" (fastgan eval), through the
-    network `features`; their numbers are in the statistics of the tick, and the snapshot that is best by the first one is kept.
-    G and D are trained in place. Raises UserError, in one sentence, for what cannot be trained.
+    options: every option of docs/options.md by its name, as `n_critic=5`, beside the config, and
+    - loss, optimizer, augment, data_backend: loss.name, optim.name, augment.kind, data.backend;
+    - lr: of both optimisers, or (lr_G, lr_D); betas: (beta1, beta2) of Adam;
+    - class_weight: (D's, G's) weight of an auxiliary classifier; D returns (logits, class_logits);
+    - c_dim: above 0 the networks are called G(z, c), D(images, c) with c int64 [N] or one-hot
+      float32 [N, c_dim], whichever they take.
+
+    deterministic=True sets torch's global switches for the whole process (device/determinism.py).
+    Raises UserError, in one sentence, for what cannot be trained.
     """
 
     def __init__(
@@ -78,74 +79,25 @@ class Trainer:
         G: nn.Module,
         D: nn.Module,
         data,
+        config: Config | str | None = None,
         *,
-        loss: str = "non_saturating",
         z_dim: int | None = None,
-        z_distribution: str = "normal",
-        c_dim: int = 0,
-        class_weight: tuple[float, float] = (0.0, 0.0),
-        batch_size: int = 64,
-        batch_gpu: int | None = None,
-        n_critic: int = 1,
-        lr: float | tuple[float, float] = 2e-4,
-        betas: tuple[float, float] = (0.5, 0.999),
-        optimizer: str = "adam",
-        ema_kimg: float | None = None,
-        gp_weight: float = 0.0,
-        r1_gamma: float = 0.0,
-        r2_gamma: float = 0.0,
-        D_every: int = 1,
-        clip: float = 0.0,
-        smooth_real: float = 0.0,
-        smooth_fake: float = 0.0,
-        flip_labels: float = 0.0,
-        instance_noise: float = 0.0,
-        augment: str = "none",
-        fresh_fakes: bool = False,
-        img_low: float = -1.0,
-        amp: bool = True,
-        compile: bool = True,
-        cuda_graph: str = "auto",
-        graph_steps: int | None = None,
-        deterministic: bool = False,
-        data_backend: str = "auto",
-        mirror: bool = False,
-        device: str | None = None,
-        seed: int = 0,
         out: str | Path | None = None,
         resume: bool = False,
-        metrics: str = "",
-        features: str = "inception",
         progress: bool = True,
+        **options,
     ):
-        lr_G, lr_D = _pair("lr", lr) if isinstance(lr, tuple | list) else (lr, lr)
-        beta1, beta2 = _pair("betas", betas)
-        class_D, class_G = _pair("class_weight", class_weight)
-        config = Config(
-            preset="custom",
-            model=ModelConfig("custom", z_dim=z_dim or 1, z_distribution=z_distribution, img_low=img_low, cond=c_dim > 0, c_dim=c_dim),
-            loss=LossConfig(
-                loss, fresh_fakes, n_critic, class_D=class_D, class_G=class_G, smooth_real=smooth_real, smooth_fake=smooth_fake,
-                flip_labels=flip_labels, instance_noise=instance_noise,
-            ),
-            penalty=PenaltyConfig(gp_weight=gp_weight, r1_gamma=r1_gamma, r2_gamma=r2_gamma, D_every=D_every, clip=clip),
-            optim=OptimConfig(optimizer, lr_G, lr_D, beta1, beta2, ema_kimg=ema_kimg),
-            augment=AugmentConfig(augment),
-            data=DataConfig(str(data) if isinstance(data, str | Path) else type(data).__name__, backend=data_backend, mirror=mirror),
-            run=RunConfig(
-                batch_size=batch_size, batch_gpu=batch_gpu, kimg=1, seed=seed, amp=amp, compile=compile, cuda_graph=cuda_graph,
-                graph_steps=graph_steps, deterministic=deterministic, device=None if device is None else str(device),
-                metrics=metrics, features=features,
-            ),
-        )  # fmt: skip
+        if options.get("device") is not None:
+            options["device"] = str(options["device"])
+        source = str(data) if isinstance(data, str | Path) else type(data).__name__
+        config = config_of(config, source, options if z_dim is None else {"z_dim": z_dim, **options})
         self._build(G, D, data, validate(config), z_dim, out, resume, progress)
 
     @classmethod
     def from_config(cls, config: Config, out: str | Path | None = None, resume: bool = False, progress: bool = True) -> "Trainer":
         """The trainer of a preset: networks and data as the configuration names them."""
         trainer = cls.__new__(cls)
-        data = None if config.data.source in DENSITIES else open_source(config.data.source)
-        config = validate(fit_to_data(config, data, models.sizes(config.model)))
+        config, data = completed(config)
         torch.manual_seed(config.run.seed)
         G, D = models.build(config.model)
         trainer._build(G, D, data, config, config.model.z_dim, out, resume, progress)
@@ -389,9 +341,3 @@ class Trainer:
 
 def _has_probabilities(config: Config) -> bool:
     return config.loss.name in CROSS_ENTROPIES
-
-
-def _pair(name: str, values) -> tuple[float, float]:
-    if not isinstance(values, tuple | list) or len(values) != 2:
-        raise UserError(f"{name} is {values!r}; it is a pair of numbers")
-    return tuple(values)

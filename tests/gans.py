@@ -7,8 +7,7 @@ import dataclasses
 import torch
 
 from fastgan import models
-from fastgan.config import Config, presets, replace
-from fastgan.config.validation import USED_BY
+from fastgan.config import Config, is_used, presets, replace
 from fastgan.device.precision import Precision
 from fastgan.engine.engine import Engine, Ladder, Phase, single_phase
 from fastgan.gan.inputs import StepInputs
@@ -64,7 +63,7 @@ def tiny_config(preset: str, **overrides) -> Config:
     small = {
         key: value
         for key, value in small.items()
-        if model.architecture in USED_BY.get(key.removeprefix("model."), (model.architecture,))
+        if is_used(key, model.architecture)
     }
     for key, value in (small | {key.replace("__", "."): value for key, value in overrides.items()}).items():
         config = replace(config, key, value)

@@ -16,10 +16,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import fastgan
-from fastgan import cli
-from fastgan.config import from_dict
+from fastgan import cli, models
+from fastgan.config import OPTIONS, from_dict, is_used, override
 from fastgan.config.presets import PRESETS, preset
 from fastgan.config.validation import validate
+from fastgan.data import open_source
+from fastgan.run.feeds import fit_to_data
 
 FAST = ["--no-compile", "--no-amp"]
 TINY = ["--preset", "mlp", *FAST, "--batch-size", "8", "--set", "G_hidden=8", "--set", "D_hidden=8", "--set", "grid=4"]
@@ -54,18 +56,51 @@ def complaints(said: str) -> list[str]:
     return [line for line in said.splitlines() if not line.startswith("reading ")]
 
 
-def dry_run(capsys, *arguments):
+def configured(*arguments):
+    return cli.configuration(cli._parser().parse_args(["train", *arguments]))
+
+
+def dry_run(capsys, *arguments) -> dict[str, str]:
+    """Option -> value, as the dry run prints them."""
     assert cli.main(["train", "--dry-run", *arguments]) == 0
-    return from_dict(json.loads(capsys.readouterr().out))
+    return dict(line.partition("  #")[0].split(" = ") for line in capsys.readouterr().out.splitlines())
 
 
 # --- options ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_a_dry_run_prints_the_configuration_and_makes_no_folder(capsys, name):
-    assert dry_run(capsys, "--preset", name) == preset(name)
+def test_a_preset_is_what_is_configured(name):
+    assert configured("--preset", name) == preset(name)
+
+
+@pytest.mark.parametrize("name", ["dcgan", "cgan-tiny", "ring8", "stylegan2-tiny", "r3gan-tiny"])
+def test_a_dry_run_prints_what_the_networks_use_and_makes_no_folder(capsys, name):
+    shown = dry_run(capsys, "--preset", name)
+    config = preset(name)
+    for key, value in shown.items():
+        config = override(config, f"{key}={value.strip()}")
+    assert {key for key in OPTIONS if is_used(key, config.model.architecture)} == shown.keys()
+    source = None if name == "ring8" else open_source(config.data.source)
+    assert config == validate(fit_to_data(preset(name), source, models.sizes(config.model)))
     assert not Path("runs").exists()
+
+
+def test_a_dry_run_completes_the_options_from_the_data(capsys):
+    shown = dry_run(capsys, "--preset", "cgan-tiny")
+    assert (shown["model.c_dim"].strip(), shown["model.img_channels"].strip()) == ("10", "1")
+
+
+def test_a_dry_run_refuses_what_the_run_would_refuse(capsys):
+    assert cli.main(["train", "--dry-run", "--data", "nowhere/"]) == 2
+    assert "nowhere" in capsys.readouterr().err
+
+
+def test_every_preset_is_listed_in_a_line(capsys):
+    assert cli.main(["train", "--list-presets"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(PRESETS)
+    assert "wasserstein n_critic=5 gp_weight=10; adam lr=0.0002; batch 64; 32000 kimg" in lines[8]
 
 
 LENGTH_FLAGS = {"--kimg", "--epochs", "--steps"}
@@ -104,21 +139,21 @@ def test_flags_override_set_and_set_overrides_the_preset(data, flags, length):
     assert validate(config) == config
 
 
-def test_switches(capsys):
-    assert dry_run(capsys).run.amp
-    assert not dry_run(capsys, "--no-amp").run.amp
-    assert [dry_run(capsys, *flags).run.deterministic for flags in ((), ("--deterministic",))] == [False, True]
-    assert not dry_run(capsys, "--no-compile").run.compile
-    assert dry_run(capsys, "--set", "run.amp=no", "--amp").run.amp
-    assert not dry_run(capsys).data.skip_bad
-    assert dry_run(capsys, "--skip-bad", "--tensorboard").run.tensorboard
+def test_switches():
+    assert configured().run.amp
+    assert not configured("--no-amp").run.amp
+    assert [configured(*flags).run.deterministic for flags in ((), ("--deterministic",))] == [False, True]
+    assert not configured("--no-compile").run.compile
+    assert configured("--set", "run.amp=no", "--amp").run.amp
+    assert not configured().data.skip_bad
+    assert configured("--skip-bad", "--tensorboard").run.tensorboard
 
 
-def test_a_length_replaces_the_presets(capsys):
+def test_a_length_replaces_the_presets():
     assert preset("mlp").run.epochs == 5
-    assert dry_run(capsys, "--preset", "mlp", "--kimg", "7").run.epochs is None
-    assert dry_run(capsys, "--preset", "mlp", "--set", "kimg=7").run.kimg == 7
-    assert dry_run(capsys, "--preset", "mlp", "--set", "kimg=7", "--steps", "3").run.kimg is None
+    assert configured("--preset", "mlp", "--kimg", "7").run.epochs is None
+    assert configured("--preset", "mlp", "--set", "kimg=7").run.kimg == 7
+    assert configured("--preset", "mlp", "--set", "kimg=7", "--steps", "3").run.kimg is None
 
 
 @pytest.mark.parametrize(
@@ -285,10 +320,10 @@ def test_a_density_ends_in_pictures(capsys):
     ("data", "name"),
     [("mnist", "mnist"), ("photos/", "photos"), ("a b/c.zip", "c.zip"), ("photos/..", "here"), (".", "here")],
 )
-def test_a_run_is_called_by_its_data(capsys, monkeypatch, data, name):
+def test_a_run_is_called_by_its_data(monkeypatch, data, name):
     Path("here").mkdir()
     monkeypatch.chdir("here")
-    assert cli.run_name(dry_run(capsys, "--data", data)) == f"dcgan-{name}"
+    assert cli.run_name(configured("--data", data)) == f"dcgan-{name}"
 
 
 # --- the program as a process -----------------------------------------------------------------------------------------

@@ -136,14 +136,13 @@ def _stand_in_for_graphs() -> None:
 def _small(make_case):
     """The same case with narrow layers, small images and a small batch."""
     from bench.cases import SET_SIZE, Case
-    from fastgan.config import replace
-    from fastgan.config.validation import USED_BY
+    from fastgan.config import is_used, replace
 
     def make(name, batch_size=None, resolution=None, channels=None):
         case = make_case(name, batch_size, resolution, channels)
         config, model = case.config, case.config.model
         for key, value in SMALL_MODEL.items():
-            if getattr(model, key) and model.architecture in USED_BY.get(key, (model.architecture,)):
+            if getattr(model, key) and is_used(f"model.{key}", model.architecture):
                 config = replace(config, f"model.{key}", value)
         return Case(
             replace(config, "run.batch_size", SET_SIZE if model.architecture == "samples" else BATCH_SIZE), case.device

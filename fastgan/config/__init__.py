@@ -1,8 +1,10 @@
 """Options: what there are (schema), which values are allowed (validation), presets, and how they are set (overrides)."""
-from fastgan.config.overrides import LENGTHS, find_key, from_dict, override, replace, to_json, value_of, without_length
+from fastgan.config.overrides import find_key, from_dict, override, replace, to_json, value_of, without_length
 from fastgan.config.schema import (
     DCGAN_RESOLUTIONS,
     DENSITIES,
+    LENGTHS,
+    OPTIONS,
     SECTIONS,
     SET_SIZE,
     AugmentConfig,
@@ -14,10 +16,11 @@ from fastgan.config.schema import (
     OptimConfig,
     PenaltyConfig,
     RunConfig,
+    is_used,
 )
 
 __all__ = [
-    "DCGAN_RESOLUTIONS", "DENSITIES", "LENGTHS", "SECTIONS", "SET_SIZE", "AugmentConfig", "Config", "DataConfig", "LossConfig",
-    "ModelConfig", "OpsConfig", "OptimConfig", "PenaltyConfig", "RunConfig", "find_key", "from_dict", "override", "replace", "to_json",
+    "DCGAN_RESOLUTIONS", "DENSITIES", "LENGTHS", "OPTIONS", "SECTIONS", "SET_SIZE", "AugmentConfig", "Config", "DataConfig", "LossConfig",
+    "ModelConfig", "OpsConfig", "OptimConfig", "PenaltyConfig", "RunConfig", "find_key", "from_dict", "is_used", "override", "replace", "to_json",
     "value_of", "without_length",
 ]  # fmt: skip

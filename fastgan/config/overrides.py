@@ -5,10 +5,9 @@ import json
 import types
 import typing
 
-from fastgan.config.schema import SECTIONS, Config
+from fastgan.config.schema import LENGTHS, OPTIONS, SECTIONS, Config
 from fastgan.errors import UserError
 
-LENGTHS = ("run.epochs", "run.kimg", "run.steps")
 BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 
@@ -28,7 +27,7 @@ def from_dict(options: dict) -> Config:
     config = Config(preset=str(options.get("preset", "dcgan")))
     for section in SECTIONS:
         for name, value in options.get(section, {}).items():
-            config = replace(config, f"{section}.{name}", _checked(value, f"{section}.{name}"))
+            config = replace(config, f"{section}.{name}", checked(value, f"{section}.{name}"))
     return config
 
 
@@ -44,7 +43,8 @@ def override(config: Config, assignment: str) -> Config:
     if not separator:
         raise UserError(f"--set {assignment}: write KEY=VALUE, for example --set model.ngf=32")
     key = ".".join(find_key(key.strip()))
-    return replace(without_length(config) if key in LENGTHS else config, key, _parse(text.strip(), key))
+    value = _parse(text.strip(), key)
+    return replace(without_length(config) if key in LENGTHS and value is not None else config, key, value)
 
 
 def without_length(config: Config) -> Config:
@@ -54,19 +54,18 @@ def without_length(config: Config) -> Config:
 
 def find_key(key: str) -> tuple[str, str]:
     """(section, name) of a key; an unknown one is a UserError that suggests the nearest."""
-    known = [f"{section}.{field_.name}" for section, kind in SECTIONS.items() for field_ in dataclasses.fields(kind)]
-    matches = [full for full in known if full == key or full.split(".")[1] == key]
+    matches = [full for full in OPTIONS if full == key or full.split(".")[1] == key]
     if len(matches) == 1:
         section, name = matches[0].split(".")
         return section, name
     if matches:
         raise UserError(f"the option {key!r} is ambiguous: write one of {', '.join(matches)}")
-    names = {full.split(".")[1]: full for full in known} | {full: full for full in known}
+    names = {full.split(".")[1]: full for full in OPTIONS} | {full: full for full in OPTIONS}
     nearest = difflib.get_close_matches(key, names, n=1, cutoff=0.0)
     raise UserError(f"there is no option {key!r}; the nearest is {names[nearest[0]]!r} (fastgan train --dry-run lists them all)")
 
 
-def _kind(key: str) -> tuple[type, bool]:
+def kind_of(key: str) -> tuple[type, bool]:
     """(type, whether it may be None) of an option; tuple stands for tuple[int, ...]."""
     section, name = key.split(".")
     kind = typing.get_type_hints(SECTIONS[section])[name]
@@ -80,10 +79,10 @@ def _wrong_type(key: str, kind: type, value) -> UserError:
     return UserError(f"{key} takes {wanted}, not {value!r}")
 
 
-def _checked(value, key: str):
+def checked(value, key: str):
     """A value as JSON has it in the type of the option: lists become tuples, whole numbers do for floats, nothing else is converted."""
     section, name = find_key(key)
-    kind, may_be_none = _kind(f"{section}.{name}")
+    kind, may_be_none = kind_of(f"{section}.{name}")
     if value is None and may_be_none:
         return None
     if kind is tuple and isinstance(value, list | tuple) and all(type(width) is int for width in value):
@@ -95,7 +94,7 @@ def _checked(value, key: str):
 
 def _parse(text: str, key: str):
     """`text` of the command line in the type of the option."""
-    kind, may_be_none = _kind(key)
+    kind, may_be_none = kind_of(key)
     if may_be_none and text.lower() in ("none", "null", ""):
         return None
     try:
@@ -110,3 +109,12 @@ def value_of(config: Config, key: str):
     """The value of `section.name`."""
     section, name = key.split(".")
     return getattr(getattr(config, section), name)
+
+
+def in_words(value) -> str:
+    """A value as `--set` takes it."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return "none" if value is None else f"{value:.10g}" if isinstance(value, float) else str(value)

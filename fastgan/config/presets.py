@@ -18,7 +18,16 @@ kimg counts the images that D is shown, so n_critic updates of D for one of G ta
 import dataclasses
 import difflib
 
-from fastgan.config import AugmentConfig, Config, DataConfig, LossConfig, ModelConfig, OptimConfig, PenaltyConfig, RunConfig
+from fastgan.config import (
+    AugmentConfig,
+    Config,
+    DataConfig,
+    LossConfig,
+    ModelConfig,
+    OptimConfig,
+    PenaltyConfig,
+    RunConfig,
+)
 from fastgan.errors import UserError
 
 # fmt: off

@@ -1,174 +1,254 @@
-"""Every option of a run, as frozen dataclasses; validation.py says which values are allowed, overrides.py sets them.
+"""Every option of a run: its type, default, help, allowed values, architectures and flag, in one place.
 
-Every section is flat, so that `--set SECTION.KEY=VALUE` reaches everything and `training_options.json` reads like the command line.
+Validation, the flags of `fastgan train`, --dry-run, the sentences of errors, the arguments of
+Trainer and docs/options.md follow from these fields. A section is flat, so that
+`--set SECTION.NAME=VALUE` reaches everything and `training_options.json` reads like the command line.
 """
 import dataclasses
 from dataclasses import dataclass, field
 
+from fastgan.config.option import (
+    ABOVE_0,
+    ABOVE_0_TO_1,
+    FINITE,
+    FROM_0,
+    FROM_0_BELOW_1,
+    FROM_0_TO_1,
+    SEED,
+    Option,
+    option,
+)
+
 DCGAN_RESOLUTIONS = (16, 32, 64, 128)
-SET_SIZE = 100  # samples that D of the 1-D GAN judges together
+SET_SIZE = 100  # samples that D of the 1-D GAN sees together
 DENSITIES = ("gaussian", "ring8", "grid25")  # sources whose samples are numbers, drawn as they are needed
+NORMS = ("batch", "instance", "layer", "none", "spectral", "weight")
+ACTIVATIONS = ("relu", "leaky_relu", "elu")
+# Architectures by what they have in common.
+PYRAMIDS, PERCEPTRONS = ("dcgan", "conv", "resnet", "resnet-stem", "biggan"), ("mlp", "samples", "points")
+STYLEGAN2, R3GAN, BIGGAN = ("stylegan2",), ("r3gan",), ("biggan",)
+# Headings of the flags of `fastgan train`.
+WHAT, LENGTH, SPEED, RUN = "what is trained", "how long (one of them; default: the preset's)", "how fast", "the run"
 
 
+# fmt: off
 @dataclass(frozen=True)
 class ModelConfig:
     """The two networks. Sizes that a preset does not fix come from the data (None)."""
 
-    architecture: str = "dcgan"  # a name of fastgan/models; samples: a 1-D density | points: a 2-D one | custom: a user's own networks, from Python
-    z_dim: int = 100
-    z_distribution: str = "normal"  # normal: N(0,1) | uniform: U(-1,1) | unit_uniform: U(0,1)
-    img_resolution: int | None = None  # pixels a side; None = the data's, at most the preset's own
-    img_channels: int | None = None  # 1 or 3; None = the data's
-    img_low: float = -1.0  # the value of a black pixel inside the networks, -1 or (mlp without classes, custom) 0; white is 1
-    ngf: int = 64  # dcgan, conv: channels of G's last hidden layer, doubled at every halving; resnet, biggan: of its blocks, see taper
-    ndf: int = 64  # the same of D
-    taper: bool = False  # resnet, biggan: channels are doubled at every halving, up to 16 times; otherwise all blocks have as many
-    G_norm: str = "batch"  # dcgan: batch | instance | layer | none | spectral | weight
-    D_norm: str = "batch"  # dcgan: the same; resnet: all but weight; resnet-stem: all but weight and spectral
-    G_hidden: tuple[int, ...] = (256,)  # mlp, samples, points: hidden widths
-    D_hidden: tuple[int, ...] = (256,)
-    G_activation: str = "relu"  # relu | leaky_relu (slope 0.2) | elu
-    D_activation: str = "relu"
-    init: str = "torch"  # torch: the layers' own | xavier_relu: N(0, 2/fan_in), zero biases
-    cond: bool = False  # train by class labels, which the data must have
-    c_dim: int = 0  # classes; filled in from the data
-    conditioning: str = "projection"  # how D and G are told the class: concat (dcgan, mlp) | projection | classifier (resnet)
-    attention: int = 0  # biggan: the resolution that has self-attention; 0 = none
-    shared_dim: int = 0  # biggan: width of the one class embedding that conditions every block, beside its own part of z; 0 = a table a block
-    w_dim: int = 512  # stylegan2: width of a style
-    mapping_layers: int = 8  # stylegan2: from z to styles
-    channel_base: int = 16384  # stylegan2: a layer of R x R pixels has channel_base / R channels
-    channel_max: int = 512  # stylegan2: at most
-    style_mixing: float = 0.9  # stylegan2: share of the images whose finer layers take their styles from another z
-    mbstd_group: int = 4  # stylegan2: images that D compares with each other
-    D_skips: bool = True  # stylegan2: D's blocks are residual
-    widths: tuple[int, ...] = ()  # r3gan: channels of the stages, from 4x4 pixels up
-    cardinalities: tuple[int, ...] = ()  # r3gan: groups of their 3x3 convolutions
-    blocks: tuple[int, ...] = ()  # r3gan: blocks of each stage
-    width: float = 1.0  # lightweight: times the channels of the paper
+    architecture: str = option("dcgan",
+        "networks by name; samples: for a 1-D density; points: for a 2-D one; custom: a user's own, from Python",
+        choices=("dcgan", "mlp", "samples", "points", "resnet", "resnet-stem", "conv", "biggan", "stylegan2",
+            "lightweight", "r3gan", "custom"))
+    z_dim: int = option(100, "length of z", ABOVE_0)
+    z_distribution: str = option("normal", "of z: N(0,1), U(-1,1) or U(0,1)",
+        choices=("normal", "uniform", "unit_uniform"))
+    img_resolution: int | None = option(None, "side of the images in pixels; none = the data's, at most 64", ABOVE_0,
+        flag="--resolution", group=WHAT, metavar="PIXELS")
+    img_channels: int | None = option(None, "channels of the images; none = the data's", choices=(None, 1, 3))
+    img_low: float = option(-1.0,
+        "value of a black pixel inside the networks; white is 1; 0 for mlp without classes, and custom",
+        choices=(-1, 0))
+    ngf: int = option(64,
+        "channels of G's last hidden layer, doubled at every halving (dcgan, conv), or of its blocks (see taper)",
+        ABOVE_0, used_by=PYRAMIDS)
+    ndf: int = option(64, "the same of D", ABOVE_0, used_by=PYRAMIDS)
+    taper: bool = option(False,
+        "double the channels at every halving, up to 16 times, instead of the same in all blocks",
+        used_by=("resnet", "biggan"))
+    G_norm: str = option("batch", "normalisation of G", choices=NORMS, used_by=("dcgan",))
+    D_norm: str = option("batch",
+        "normalisation of D; of resnet all but weight, of resnet-stem all but weight and spectral", choices=NORMS,
+        used_by=("dcgan", "resnet", "resnet-stem"))
+    G_hidden: tuple[int, ...] = option((256,), "widths of G's hidden layers", ABOVE_0, used_by=PERCEPTRONS)
+    D_hidden: tuple[int, ...] = option((256,), "widths of D's hidden layers", ABOVE_0, used_by=PERCEPTRONS)
+    G_activation: str = option("relu", "between G's layers; the slope of leaky_relu is 0.2", choices=ACTIVATIONS,
+        used_by=PERCEPTRONS)
+    D_activation: str = option("relu", "between D's layers", choices=ACTIVATIONS, used_by=PERCEPTRONS)
+    init: str = option("torch", "initial weights: the layers' own, or N(0, 2 / fan_in) and zero biases",
+        choices=("torch", "xavier_relu"), used_by=("mlp",))
+    cond: bool = option(False, "train by the class labels of the data: folders, or labels in an npz", flag="--cond",
+        group=WHAT)
+    c_dim: int = option(0, "number of classes; filled in from the data", FROM_0)
+    conditioning: str = option("projection",
+        "how G and D take the class: concat for dcgan and mlp, classifier for resnet",
+        choices=("concat", "projection", "classifier"))
+    attention: int = option(0, "resolution with self-attention; 0 = none", FROM_0, used_by=BIGGAN)
+    shared_dim: int = option(0,
+        "width of the class embedding that conditions every block beside its part of z; 0 = a table a block", FROM_0,
+        used_by=BIGGAN)
+    w_dim: int = option(512, "width of a style", ABOVE_0, used_by=STYLEGAN2)
+    mapping_layers: int = option(8, "layers from z to styles", ABOVE_0, used_by=STYLEGAN2)
+    channel_base: int = option(16384, "a layer of R x R pixels has channel_base / R channels", ABOVE_0,
+        used_by=STYLEGAN2)
+    channel_max: int = option(512, "most channels of a layer", ABOVE_0, used_by=STYLEGAN2)
+    style_mixing: float = option(0.9, "share of the images whose finer layers take their styles from another z",
+        FROM_0_TO_1, used_by=STYLEGAN2)
+    mbstd_group: int = option(4, "images that D compares with each other", ABOVE_0, used_by=STYLEGAN2)
+    D_skips: bool = option(True, "residual blocks in D", used_by=STYLEGAN2)
+    widths: tuple[int, ...] = option((), "channels of the stages, from 4x4 pixels up", ABOVE_0, used_by=R3GAN)
+    cardinalities: tuple[int, ...] = option((), "groups of the stages' 3x3 convolutions", ABOVE_0, used_by=R3GAN)
+    blocks: tuple[int, ...] = option((), "blocks of the stages", ABOVE_0, used_by=R3GAN)
+    width: float = option(1.0, "times the channels of the paper", ABOVE_0, used_by=("lightweight",))
 
 
 @dataclass(frozen=True)
 class LossConfig:
-    """What D and G minimise, how often, and the tricks on D's targets and inputs."""
+    """Losses of D and G, how often each is minimised, and changes to D's targets and inputs."""
 
-    name: str = "non_saturating"  # non_saturating | saturating | wasserstein | hinge | least_squares | relativistic
-    fresh_fakes: bool = False  # draw a new z for the G step instead of reusing the D step's fakes
-    n_critic: int = 1  # updates of D for one of G
-    n_critic_intro: int = 0  # the same at the very beginning, for so many updates of G; see intro_updates
-    intro_updates: int = 0  # updates of G that are preceded by n_critic_intro updates of D each
-    hinge_margin: float = 1.0  # below 1: the margin of every image is drawn from U(hinge_margin, 1)
-    class_D: float = 0.0  # weight of the auxiliary classifier's cross-entropy in D's loss (real images), and below in G's
-    class_G: float = 0.0
-    reconstruction: float = 0.0  # weight of D's reconstruction of real images, for a D that has decoders
-    smooth_real: float = 0.0  # one-sided label smoothing: the target of real images is 1 - smooth_real
-    smooth_fake: float = 0.0  # with it, two-sided: the target of fake images is smooth_fake
-    flip_labels: float = 0.0  # probability that D is told the wrong label of an image
-    instance_noise: float = 0.0  # standard deviation of the Gaussian noise on D's inputs
-    instance_noise_kimg: float = 0.0  # the noise falls linearly to 0 over so many kimg; 0 = it stays
+    name: str = option("non_saturating", "adversarial loss",
+        choices=("non_saturating", "saturating", "wasserstein", "hinge", "least_squares", "relativistic"))
+    fresh_fakes: bool = option(False, "draw a new z for G's update instead of reusing the fakes of D's")
+    n_critic: int = option(1, "updates of D for one of G", ABOVE_0)
+    n_critic_intro: int = option(0, "the same for the first intro_updates updates of G", FROM_0)
+    intro_updates: int = option(0, "updates of G that take n_critic_intro updates of D each", FROM_0)
+    hinge_margin: float = option(1.0, "below 1: the margin of every image is drawn from U(hinge_margin, 1)",
+        FROM_0_TO_1)
+    class_D: float = option(0.0, "weight of the auxiliary classifier's cross-entropy in D's loss (real images)", FROM_0)
+    class_G: float = option(0.0, "the same in G's loss (fakes)", FROM_0)
+    reconstruction: float = option(0.0, "weight of D's reconstruction of real images, for a D with decoders", FROM_0)
+    smooth_real: float = option(0.0, "one-sided label smoothing: the target of real images is 1 - smooth_real",
+        FROM_0_TO_1)
+    smooth_fake: float = option(0.0, "two-sided label smoothing: the target of fakes is smooth_fake", FROM_0_TO_1)
+    flip_labels: float = option(0.0, "probability that D is given the wrong label of an image", FROM_0_TO_1)
+    instance_noise: float = option(0.0, "standard deviation of the Gaussian noise on D's inputs", FROM_0)
+    instance_noise_kimg: float = option(0.0, "kimg in which the noise falls linearly to 0; 0 = it stays", FROM_0)
 
 
 @dataclass(frozen=True)
 class PenaltyConfig:
-    """What keeps the slopes of D and G in bounds. 0 = not used."""
+    """Penalties of D and G, and weight clipping. 0 = not used."""
 
-    gp_weight: float = 0.0  # (|grad D| - 1)^2 between real and fake images: WGAN-GP's is 10
-    r1_gamma: float = 0.0  # gamma / 2 |grad D|^2 at real images
-    r2_gamma: float = 0.0  # gamma / 2 |grad D|^2 at fake images
-    gamma_end: float = 1.0  # both gammas go to so many times themselves while optim.decay_kimg are shown
-    D_every: int = 1  # 1 = in every update of D; k = in an update of its own after every k-th one, k times as strong
-    pl_weight: float = 0.0  # path length of G, for a G with `mapping` and `synthesis`: StyleGAN2's is 2
-    pl_decay: float = 0.01  # share of the present path lengths in their running mean
-    pl_batch: float = 0.5  # share of the batch, or of batch_gpu, that path lengths are taken of
-    G_every: int = 4  # as D_every, for the path length
-    clip: float = 0.0  # D's weights are clipped to [-clip, clip] before every update: WGAN's is 0.01
-    orthogonal: float = 0.0  # off-diagonal products of the filters of G: BigGAN's is 1e-4
+    gp_weight: float = option(0.0, "weight of (|grad D| - 1)^2 between real and fake images: WGAN-GP's is 10", FROM_0)
+    r1_gamma: float = option(0.0, "gamma of gamma / 2 |grad D|^2 at real images", FROM_0)
+    r2_gamma: float = option(0.0, "gamma of gamma / 2 |grad D|^2 at fake images", FROM_0)
+    gamma_end: float = option(1.0, "final multiplier of r1_gamma and r2_gamma, annealed over optim.decay_kimg", FROM_0)
+    D_every: int = option(1, "k > 1: D's penalties have an update of their own after every k-th one, k times as strong",
+        ABOVE_0)
+    pl_weight: float = option(0.0, "weight of G's path length: StyleGAN2's is 2", FROM_0)
+    pl_decay: float = option(0.01, "share of the present path lengths in their running mean", ABOVE_0_TO_1)
+    pl_batch: float = option(0.5, "share of the batch, or of batch_gpu, that path lengths are taken of", ABOVE_0_TO_1)
+    G_every: int = option(4, "updates of G between two of its path length, which is that many times as strong", ABOVE_0)
+    clip: float = option(0.0, "clip D's weights to [-clip, clip] before every update: WGAN's is 0.01", FROM_0)
+    orthogonal: float = option(0.0, "weight of the off-diagonal products of G's filters: BigGAN's is 1e-4", FROM_0)
 
 
 @dataclass(frozen=True)
 class OptimConfig:
     """The two optimisers, their schedules, and the moving average of G."""
 
-    name: str = "adam"  # adam | rmsprop
-    lr_G: float = 2e-4
-    lr_D: float = 2e-4
-    beta1: float = 0.5
-    beta2: float = 0.999  # rmsprop: its smoothing constant
-    eps: float = 1e-8
-    beta2_end: float | None = None  # adam: beta2 goes there while decay_kimg are shown
-    decay: str = "none"  # how lr goes to lr_end times itself: none | linear | cosine
-    decay_kimg: float = 0.0  # while so many thousand images are shown
-    lr_end: float = 0.0
-    warmup_kimg: float = 0.0  # lr rises linearly from 0
-    ema_kimg: float | None = None  # half-life of the moving average of G; None = no average, samples come from G itself
-    ema_start_kimg: float | None = None  # the half-life goes from here to ema_kimg while decay_kimg are shown
-    ema_share: float | None = None  # the half-life is at most this share of what was shown so far: StyleGAN2-ADA's is 0.05
+    name: str = option("adam", "optimiser", choices=("adam", "rmsprop"))
+    lr_G: float = option(2e-4, "learning rate of G", ABOVE_0)
+    lr_D: float = option(2e-4, "learning rate of D", ABOVE_0)
+    beta1: float = option(0.5, "Adam's beta1", FROM_0_BELOW_1)
+    beta2: float = option(0.999, "Adam's beta2, or the smoothing constant of rmsprop", FROM_0_BELOW_1)
+    eps: float = option(1e-8, "epsilon of the optimiser", ABOVE_0)
+    beta2_end: float | None = option(None, "final beta2, reached over decay_kimg; none = it stays", FROM_0_BELOW_1)
+    decay: str = option("none", "course of lr to lr_end times itself", choices=("none", "linear", "cosine"))
+    decay_kimg: float = option(0.0, "kimg of the decay", FROM_0)
+    lr_end: float = option(0.0, "final multiplier of lr", FROM_0)
+    warmup_kimg: float = option(0.0, "kimg in which lr rises linearly from 0", FROM_0)
+    ema_kimg: float | None = option(None,
+        "half-life of G's moving average in kimg; none = no average, samples come from G", ABOVE_0)
+    ema_start_kimg: float | None = option(None,
+        "half-life at the start, annealed to ema_kimg over decay_kimg; none = ema_kimg", FROM_0)
+    ema_share: float | None = option(None,
+        "most of the half-life as a share of the images shown so far: StyleGAN2-ADA's is 0.05", ABOVE_0)
 
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """What is done at random to every image that D sees, real and fake, so that few images last longer."""
+    """Augmentation of every image that D sees, real and fake."""
 
-    kind: str = "none"  # none | diff: DiffAugment, always | ada: with probability p, which adapts itself
-    policy: str | None = None  # diff: of colour, translation, cutout; ada: of blit, geometry, colour, cutout; None = all of them
-    p: float = 0.0  # ada: the probability to begin with
-    p_end: float | None = None  # ada: p goes there while optim.decay_kimg are shown, instead of adapting itself
-    target: float = 0.6  # ada: mean sign of D's logits of real images, which p is moved to keep; 0 = p stays as it is
-    ada_kimg: float = 500.0  # ada: thousands of images in which p moves by at most 1
+    kind: str = option("none", "augment what D sees: DiffAugment, or ADA, which adapts to D",
+        choices=("none", "diff", "ada"), flag="--augment", group=WHAT)
+    policy: str | None = option(None,
+        "transforms by commas; diff: colour, translation, cutout; ada: blit, geometry, colour, cutout; none = all")
+    p: float = option(0.0, "ada: initial probability of a transform", FROM_0_TO_1)
+    p_end: float | None = option(None, "ada: final probability, annealed over optim.decay_kimg instead of adapting",
+        FROM_0_TO_1)
+    target: float = option(0.6, "ada: mean sign of D's logits of real images that p keeps; 0 = p stays", FROM_0_TO_1)
+    ada_kimg: float = option(500.0, "ada: kimg in which p moves by at most 1", ABOVE_0)
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Where real images come from."""
+    """Real images."""
 
-    source: str = "fashion-mnist-10k"  # a name, or the path of a folder, zip, idx, npy or npz; "gaussian": samples of a 1-D density
-    skip_bad: bool = False  # leave out files that are no images, and list them
-    backend: str = "auto"  # resident: the set on the device | stream: from host memory | dali: decoded as they are needed | auto: by size
-    mirror: bool = False  # show every image as it is or left to right reversed, at random
-    random_crop: float = 1.0  # dali: cut a square out of the whole image, at least so large a part of its shorter side; 1 = the centre square
-    mean: float = 4.0  # source "gaussian": the density to learn
-    std: float = 1.25
+    source: str = option("fashion-mnist-10k",
+        "fashion-mnist-10k (embedded), mnist, fashion-mnist, cifar10, stacked-mnist, gaussian, ring8, grid25, or a "
+        "folder, zip, idx, npy, npz or packed file", flag="--data", group=WHAT, metavar="NAME|PATH")
+    skip_bad: bool = option(False, "leave out files that are no images, and list them", flag="--skip-bad", group=WHAT)
+    backend: str = option("auto",
+        "where images are kept: on the device, in host memory, or decoded by DALI as they are needed; auto = by "
+        "their size", choices=("auto", "resident", "stream", "dali"), flag="--data-backend", group=SPEED)
+    mirror: bool = option(False, "mirror images left to right at random", flag="--mirror", group=WHAT)
+    random_crop: float = option(1.0,
+        "dali: crop a random square, at least this share of the shorter side; 1 = the centre square", ABOVE_0_TO_1)
+    mean: float = option(4.0, "mean of the source gaussian", FINITE)
+    std: float = option(1.25, "standard deviation of the source gaussian", ABOVE_0)
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """How long, how fast, and what is written down on the way."""
+    """Length, speed and records of a run."""
 
-    batch_size: int = 64
-    batch_gpu: int | None = None  # images at a time: gradients are added up over a batch; None = all at once
-    epochs: float | None = None  # exactly one of epochs, kimg and steps is given
-    kimg: float | None = None  # thousands of real images shown
-    steps: int | None = None  # updates of D, a batch each
-    seed: int = 0
-    amp: bool = True
-    compile: bool = True
-    autotune: bool = False  # CUDA: let the compiler time its kernels, which takes minutes, once
-    combo_kernels: bool = False  # CUDA: the compiler puts small kernels into one launch
-    cuda_graph: str = "auto"  # the step as a CUDA graph: auto = where it agrees with eager | on: or end with the reason | off
-    graph_steps: int | None = None  # steps in one launch of a CUDA graph; None = measured
-    deterministic: bool = False  # the same bits in every run on the same chip and versions: nothing is chosen by its speed (determinism.py)
-    device: str | None = None  # cpu | cuda | cuda:1 ...; None = cuda where there is one
-    tick_kimg: float | None = None  # interval of the statistics; None = a hundredth of the run
-    image_ticks: int = 5  # a grid of samples every so many ticks
-    snapshot_ticks: int = 25  # weights and resumable state every so many ticks
-    grid: int = 64  # samples in a grid
-    metrics: str = ""  # measured while training, as fastgan eval takes them: fid5k,pr5k; empty = none
-    features: str = "inception"  # the network that metrics look through: inception | efficientnet_lite0 | classifier, or NAME=PATH of its weights
-    metric_ticks: int = 25  # they are measured every so many ticks, and at the end
-    tensorboard: bool = False
+    batch_size: int = option(64, "images a step", ABOVE_0, flag="--batch-size", group=SPEED, metavar="N")
+    batch_gpu: int | None = option(None, "images at a time, where a batch needs too much memory; none = all at once",
+        ABOVE_0, flag="--batch-gpu", group=SPEED, metavar="N")
+    epochs: float | None = option(None, "passes over the data", ABOVE_0, flag="--epochs", group=LENGTH, metavar="N")
+    kimg: float | None = option(None, "thousands of real images shown", ABOVE_0, flag="--kimg", group=LENGTH,
+        metavar="N")
+    steps: int | None = option(None, "updates of D, a batch each", ABOVE_0, flag="--steps", group=LENGTH, metavar="N")
+    seed: int = option(0, "seed of initial weights, z and the order of the data", SEED, flag="--seed", group=RUN,
+        metavar="N")
+    amp: bool = option(True, "bf16 compute where the chip has it", flag="--amp", group=SPEED)
+    compile: bool = option(True, "compile the whole step into one graph", flag="--compile", group=SPEED)
+    autotune: bool = option(False, "CUDA: let the compiler time its kernels, once, for minutes; for long runs",
+        flag="--autotune", group=SPEED)
+    combo_kernels: bool = option(False, "CUDA: let the compiler put small kernels into one launch")
+    cuda_graph: str = option("auto", "CUDA: launch the whole step as one CUDA graph; on = or end with the reason",
+        choices=("auto", "on", "off"), flag="--cuda-graph", group=SPEED)
+    graph_steps: int | None = option(None, "CUDA: steps in one launch of the CUDA graph; none = measured", ABOVE_0,
+        flag="--graph-steps", group=SPEED, metavar="K")
+    deterministic: bool = option(False,
+        "the same bits in every run on the same kind of device: no algorithm is chosen by its speed",
+        flag="--deterministic", group=RUN)
+    device: str | None = option(None, "cpu, cuda, cuda:1; none = cuda where there is one", flag="--device", group=SPEED,
+        metavar="NAME")
+    tick_kimg: float | None = option(None, "kimg between two lines of statistics; none = a hundredth of the run",
+        ABOVE_0, flag="--tick", group=RUN, metavar="KIMG")
+    image_ticks: int = option(5, "ticks between two grids of samples", ABOVE_0)
+    snapshot_ticks: int = option(25, "ticks between two snapshots of the weights and the resumable state", ABOVE_0)
+    grid: int = option(64, "samples in a grid", ABOVE_0)
+    metrics: str = option("",
+        "metrics by commas, measured during training, as fastgan eval takes them, such as fid5k,pr5k; the best "
+        "snapshot is kept", flag="--metrics", group=RUN, metavar="LIST")
+    features: str = option("inception",
+        "feature network of the metrics: inception, efficientnet_lite0, classifier, or NAME=PATH of its weights",
+        flag="--features", group=RUN, metavar="NAME[=PATH]")
+    metric_ticks: int = option(25, "ticks between two measurements of the metrics; another one is taken at the end",
+        ABOVE_0)
+    tensorboard: bool = option(False, "also write TensorBoard event files", flag="--tensorboard", group=RUN)
 
 
 @dataclass(frozen=True)
 class OpsConfig:
-    """Which implementation of each fused operator runs: auto = the fastest one measured here; reference, or a name of `fastgan info --ops`."""
+    """Implementation of each fused operator.
 
-    deconv: str = "auto"
-    leaky_relu_bce: str = "auto"
-    adam_ema: str = "auto"
-    batch_norm: str = "auto"
-    deconv_stats: str = "auto"
+    auto = the fastest one measured here; reference; or another name of `fastgan info --ops`.
+    """
+
+    deconv: str = option("auto", "layers that double or halve an image")
+    leaky_relu_bce: str = option("auto", "the end of D with its cross-entropy")
+    adam_ema: str = option("auto", "Adam with the moving average")
+    batch_norm: str = option("auto", "sums of BatchNorm")
+    deconv_stats: str = option("auto", "deconv with the statistics of the BatchNorm behind it")
+    conv: str = option("auto", "convolutions that a penalty differentiates twice")
+    channel_sums: str = option("auto", "bias gradients")
 
 
+# fmt: on
 @dataclass(frozen=True)
 class Config:
     """A whole run; `fastgan train --dry-run` prints it and the run folder keeps it."""
@@ -185,3 +265,14 @@ class Config:
 
 
 SECTIONS = {section.name: section.default_factory for section in dataclasses.fields(Config) if section.name != "preset"}
+OPTIONS: dict[str, Option] = {
+    f"{section}.{option_field.name}": option_field.metadata["option"]
+    for section, kind in SECTIONS.items()
+    for option_field in dataclasses.fields(kind)
+}
+LENGTHS = ("run.epochs", "run.kimg", "run.steps")
+
+
+def is_used(key: str, architecture: str) -> bool:
+    """Return whether networks of this architecture read the option `section.name`."""
+    return not OPTIONS[key].used_by or architecture in OPTIONS[key].used_by

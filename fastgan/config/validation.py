@@ -1,65 +1,20 @@
 """What a configuration may be: each option by itself, and what does not go together. Every refusal names the option."""
 import dataclasses
-import math
 import re
 
-from fastgan.config import DCGAN_RESOLUTIONS, DENSITIES, LENGTHS, SET_SIZE, Config, ModelConfig, from_dict, value_of
+from fastgan.config.overrides import from_dict, value_of
+from fastgan.config.schema import DCGAN_RESOLUTIONS, DENSITIES, NORMS, OPTIONS, SET_SIZE, Config, ModelConfig, is_used
 from fastgan.errors import UserError
 
 DENSITY_OF = {"samples": ("gaussian",), "points": ("ring8", "grid25")}  # architecture -> the densities that it can learn
-NORMS = ("batch", "instance", "layer", "none", "spectral", "weight")
 # architecture -> the normalisations that its D can have; the others' is a part of the recipe
-D_NORMS = {"dcgan": NORMS, "resnet": ("none", "batch", "instance", "layer", "spectral"), "resnet-stem": ("none", "batch", "instance", "layer")}
-CONDITIONING = {"concat": ("dcgan", "mlp"), "classifier": ("resnet",)}  # which architectures can be told classes otherwise than by projection
-BLOCKS, HIDDEN = ("dcgan", "conv", "resnet", "resnet-stem", "biggan"), ("mlp", "samples", "points")
-USED_BY = {  # which architectures an option of the networks is for; one that would have no effect is refused
-    **dict.fromkeys(("ngf", "ndf"), BLOCKS), "taper": ("resnet", "biggan"), "init": ("mlp",),
-    **dict.fromkeys(("G_hidden", "D_hidden", "G_activation", "D_activation"), HIDDEN),
-    **dict.fromkeys(("attention", "shared_dim"), ("biggan",)), **dict.fromkeys(("widths", "cardinalities", "blocks"), ("r3gan",)),
-    **dict.fromkeys(("w_dim", "mapping_layers", "channel_base", "channel_max", "style_mixing", "mbstd_group", "D_skips"), ("stylegan2",)),
-    "width": ("lightweight",),
-}  # fmt: skip
-CHOICES = {
-    "model.architecture": (
-        "dcgan", "mlp", "samples", "points", "resnet", "resnet-stem", "conv", "biggan", "stylegan2", "lightweight", "r3gan", "custom",
-    ),
-    "model.conditioning": ("concat", "projection", "classifier"),
-    "model.G_norm": NORMS,
-    "model.D_norm": NORMS,
-    "model.z_distribution": ("normal", "uniform", "unit_uniform"),
-    "model.img_channels": (None, 1, 3),
-    "model.img_low": (-1, 0),
-    "model.G_activation": ("relu", "leaky_relu", "elu"),
-    "model.D_activation": ("relu", "leaky_relu", "elu"),
-    "model.init": ("torch", "xavier_relu"),
-    "loss.name": ("non_saturating", "saturating", "wasserstein", "hinge", "least_squares", "relativistic"),
-    "optim.decay": ("none", "linear", "cosine"),
-    "augment.kind": ("none", "diff", "ada"),
-    "optim.name": ("adam", "rmsprop"),
-    "data.backend": ("auto", "resident", "stream", "dali"),
-    "run.cuda_graph": ("auto", "on", "off"),
+D_NORMS = {
+    "dcgan": NORMS,
+    "resnet": ("none", "batch", "instance", "layer", "spectral"),
+    "resnet-stem": ("none", "batch", "instance", "layer"),
 }
-ABOVE_0 = (
-    "model.z_dim", "model.img_resolution", "model.ngf", "model.ndf", "model.w_dim", "model.mapping_layers", "model.channel_base",
-    "model.channel_max", "model.mbstd_group", "model.width", "loss.n_critic", "penalty.D_every", "penalty.G_every", "penalty.pl_decay",
-    "penalty.pl_batch", "optim.lr_G", "optim.lr_D", "optim.eps", "optim.ema_kimg", "optim.ema_share", "augment.ada_kimg", "data.std",
-    "run.batch_size", "run.batch_gpu", "run.graph_steps", *LENGTHS, "run.tick_kimg", "run.image_ticks", "run.snapshot_ticks", "run.grid",
-    "run.metric_ticks",
-)  # fmt: skip
-# At least 0 and below this.
-FROM_0 = {
-    "optim.beta1": 1, "optim.beta2": 1, "optim.beta2_end": 1, "run.seed": 2**32,
-    **dict.fromkeys((
-        "model.c_dim", "model.attention", "model.shared_dim", "loss.n_critic_intro", "loss.intro_updates", "loss.class_D", "loss.class_G",
-        "loss.reconstruction", "loss.instance_noise", "loss.instance_noise_kimg", "penalty.gp_weight", "penalty.r1_gamma", "penalty.r2_gamma",
-        "penalty.gamma_end", "penalty.pl_weight", "penalty.clip", "penalty.orthogonal",
-        "optim.decay_kimg", "optim.lr_end", "optim.warmup_kimg", "optim.ema_start_kimg",
-    ), math.inf),
-}  # fmt: skip
-UP_TO_1 = (
-    "model.style_mixing", "loss.smooth_real", "loss.smooth_fake", "loss.flip_labels", "loss.hinge_margin", "penalty.pl_decay", "penalty.pl_batch",
-    "augment.p", "augment.p_end", "augment.target",
-)  # fmt: skip
+# Architectures that can be told classes otherwise than by projection.
+CONDITIONING = {"concat": ("dcgan", "mlp"), "classifier": ("resnet",)}
 
 
 def validate(config: Config) -> Config:
@@ -67,8 +22,6 @@ def validate(config: Config) -> Config:
     config = from_dict(dataclasses.asdict(config))  # every value has its type, from whichever side it came
     _check_each_option(config)
     model, run = config.model, config.run
-    if not all(width > 0 for width in (*model.G_hidden, *model.D_hidden)):
-        raise UserError("model.G_hidden and model.D_hidden hold widths, which must be above 0")
     check_device(run.device)
     if not config.data.source:
         raise UserError("--data is empty; give the name of a set or the path of images")
@@ -79,8 +32,6 @@ def validate(config: Config) -> Config:
         _check_density(config)
     _check_updates(config)
     _check_conditions(config)
-    if not 0 < config.data.random_crop <= 1:
-        raise UserError(f"data.random_crop is {config.data.random_crop}; it must be above 0 and at most 1")
     if config.data.random_crop < 1 and config.data.backend != "dali":
         raise UserError("data.random_crop cuts squares out of the images at their full size, which only --data-backend dali has")
     return config
@@ -93,28 +44,20 @@ def check_device(name: str | None) -> None:
 
 
 def _check_each_option(config: Config) -> None:
-    for key, allowed in CHOICES.items():
-        if value_of(config, key) not in allowed:
-            raise UserError(f"{key} is {value_of(config, key)!r}; it can be {', '.join(str(choice) for choice in allowed if choice is not None)}")
-    for key in ABOVE_0:
-        if value_of(config, key) is not None and not 0 < value_of(config, key) < math.inf:
-            raise UserError(f"{key} is {value_of(config, key)}; it must be above 0 and finite")
-    for key, end in FROM_0.items():
-        if value_of(config, key) is not None and not 0 <= value_of(config, key) < end:
-            raise UserError(f"{key} is {value_of(config, key)}; it must be at least 0 and {'finite' if end == math.inf else f'below {end}'}")
-    for key in UP_TO_1:
-        if value_of(config, key) is not None and not 0 <= value_of(config, key) <= 1:
-            raise UserError(f"{key} is {value_of(config, key)}; it must lie between 0 and 1")
-    if not math.isfinite(config.data.mean):
-        raise UserError(f"data.mean is {config.data.mean}; it must be finite")
+    for key, option in OPTIONS.items():
+        problem = option.problem(key, value_of(config, key))
+        if problem is not None:
+            raise UserError(problem)
 
 
 def _check_networks(config: Config) -> None:
     """What an architecture cannot be, and what only one of them has."""
     model, architecture = config.model, config.model.architecture
-    for name, known in USED_BY.items():
-        if architecture not in known and getattr(model, name) != getattr(ModelConfig, name):
-            raise UserError(f"model.{name} is for {', '.join(known)}, and has no effect on {architecture}: leave it out")
+    for key, option in OPTIONS.items():
+        name = key.removeprefix("model.")
+        is_left_alone = is_used(key, architecture) or getattr(model, name) == getattr(ModelConfig, name)
+        if not is_left_alone and not key.endswith("_norm"):
+            raise UserError(f"{key} is for {', '.join(option.used_by)}, and has no effect on {architecture}: leave it out")
     if architecture == "dcgan" and model.img_resolution not in (None, *DCGAN_RESOLUTIONS):
         raise UserError(f"--resolution {model.img_resolution} is not one of dcgan's: {', '.join(map(str, DCGAN_RESOLUTIONS))}")
     if model.img_low != -1 and not (architecture == "custom" or (architecture == "mlp" and not model.cond)):
