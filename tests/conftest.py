@@ -7,8 +7,19 @@ from pathlib import Path
 
 import pytest
 
-# Last on the path: `import bench` works, while fastgan stays the installed one where it is installed.
-sys.path.append(str(Path(__file__).parents[1]))
+ROOT = Path(__file__).parents[1]
+IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
+WITHOUT_LIBRARY = "--without-library"
+
+# `python -m pytest` puts the working folder first on the path. The installed package is tested, as `pytest` does; a
+# checkout is where nothing is installed, or where PYTHONPATH names it.
+if str(ROOT) not in os.environ.get("PYTHONPATH", "").split(os.pathsep):
+    sys.path[:] = [folder for folder in sys.path if folder not in ("", str(ROOT))]
+sys.path.append(str(ROOT))  # last: for `import bench`
+
+# Threads of two workers wait for each other's in loops that burn the cores: 20 minutes instead of 5 on two of them.
+if IS_WORKER:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from fastgan.files import cache_folder  # noqa: E402
 
@@ -20,6 +31,22 @@ def pytest_report_header() -> str:
     import fastgan
 
     return f"fastgan: {Path(fastgan.__file__).parent}"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    help = "skip the tests of the library of native kernels where it was not built, instead of an error"
+    parser.addoption(WITHOUT_LIBRARY, action="store_true", help=help)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """End here where tests would be skipped for want of the library and nobody said so."""
+    from fastgan.ops.dispatch.registry import native_problem, turned_off
+
+    if IS_WORKER or session.config.getoption(WITHOUT_LIBRARY) or turned_off():
+        return
+    problem = native_problem("cpu")
+    if problem is not None:
+        pytest.exit(f"{problem}; or skip its tests: pytest {WITHOUT_LIBRARY}", returncode=pytest.ExitCode.USAGE_ERROR)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -90,7 +90,7 @@ def test_the_rhythm_may_take_several_kinds_of_launches():
     assert PhaseSchedule(UPDATE).launches_of(1) == [(("update",),)]
 
 
-@pytest.mark.parametrize("rhythm", [Interval(0), Interval(3, (3,))])
+@pytest.mark.parametrize("interval", [Interval(0), Interval(3, (3,))])
 def test_a_phase_is_due_within_a_period_of_at_least_one_step(interval):
     with pytest.raises(AssertionError):
         PhaseSchedule({"r1": interval})

@@ -251,7 +251,7 @@ def test_an_auxiliary_classifier_gives_a_pair():
 
 
 @pytest.mark.parametrize(
-    ("networks", "words"),
+    ("pair", "words"),
     [
         ({"G": mlp_G()}, "G takes z with classes neither as [N, 6] nor as [N, 6, 1, 1] (is z_dim right?)"),
         ({"D": mlp_D()}, "D does not take G's images [8, 1, 16, 16] and class numbers: "),
@@ -265,9 +265,9 @@ def test_an_auxiliary_classifier_gives_a_pair():
         ({"G": Forward(lambda self, z, c: self.net(z + self.embed(c)), net=mlp_G(), embed=nn.Embedding(2, 6))}, "index out of range"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_trained_by_classes_is_said_in_a_sentence(state, words):
+def test_what_cannot_be_trained_by_classes_is_said_in_a_sentence(pair, words):
     with pytest.raises(UserError) as caught:
-        look_at_classes(**state)
+        look_at_classes(**pair)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
 
