@@ -1,4 +1,6 @@
-"""`python -m bench step --preset NAME ...` measures a training step, `ops` the fused operators,
+"""The command line of bench: `python -m bench COMMAND`.
+
+`python -m bench step --preset NAME ...` measures a training step, `ops` the fused operators,
 `loader` the data; `table FILE` prints kept rows. `quality` trains the presets and measures what
 they learn. `cuda-code` generates and counts CUDA code without a GPU.
 
@@ -18,8 +20,10 @@ from fastgan.errors import DiskError, UserError
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command and return its exit code: 0, 1 for a disk that refuses, 2 for what the user
-    can mend, 130 when interrupted.
+    """Run one command and return its exit code.
+
+    0: done. 1: a file could not be written. 2: an error that the user can correct. 130:
+    interrupted.
     """
     options = _parser().parse_args(arguments)
     options.words = sys.argv[1:] if arguments is None else arguments
@@ -34,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def step(options: argparse.Namespace) -> None:
-    """Measure, show, keep."""
+    """Measure the training step of a preset, show the rows and keep them."""
     from bench.cases import make_case, with_autotune
     from bench.timing import MIN_ROUNDS
 
@@ -62,7 +66,7 @@ def step(options: argparse.Namespace) -> None:
 
 
 def ops(options: argparse.Namespace) -> None:
-    """Measure every implementation of every call, show, keep."""
+    """Measure every implementation of every call, show the rows and keep them."""
     from rich.console import Console
 
     from bench import results
@@ -77,7 +81,7 @@ def ops(options: argparse.Namespace) -> None:
 
 
 def gpu(options: argparse.Namespace) -> int:
-    """Run the stages of a GPU machine, or say what they are, or rehearse them."""
+    """Run the stages of a GPU machine, list them, or rehearse them."""
     from bench.gpu import plan
 
     if options.minutes is not None and not options.minutes > 0:
@@ -95,8 +99,8 @@ def _run_gpu(options: argparse.Namespace, stages: tuple) -> int:
     import torch
 
     if not torch.cuda.is_available():
-        raise UserError("no NVIDIA GPU was found, and everything that this command measures needs one (--plan says what it would run, "
-                        "--rehearse runs it on a CPU)")  # fmt: skip
+        raise UserError("no NVIDIA GPU was found, and everything that this command measures needs one (--plan says "
+                        "what it would run, --rehearse runs it on a CPU)")  # fmt: skip
     from bench.gpu import call, plan
     from bench.gpu.run import Runner, exit_code
 
@@ -123,15 +127,15 @@ def _rehearse_gpu(options: argparse.Namespace, stages: tuple) -> int:
     print(rehearse.left_out(stages) or "all of the stages are rehearsed")
     with call.signals_received() as received, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         environment = call.environment(rehearse.LIMITS.slots, options.cache or Path(folder)) | rehearse.environment()
-        runner = Runner(out, options.minutes or rehearse.MINUTES, received, rehearse.LIMITS, environment=environment, head=rehearse.HEAD,
-                        through=rehearse.THROUGH)  # fmt: skip
+        runner = Runner(out, options.minutes or rehearse.MINUTES, received, rehearse.LIMITS, environment=environment,
+                        head=rehearse.HEAD, through=rehearse.THROUGH)  # fmt: skip
         outcomes = runner.run(rehearse.stages(stages))
     expected = [outcome for outcome in outcomes if outcome.stage != rehearse.PROVOKED]  # it fails, and is meant to
     return exit_code(expected, received)
 
 
 def loader(options: argparse.Namespace) -> None:
-    """Measure sources, feeds and steps with feeds, show, keep."""
+    """Measure sources, feeds and steps with feeds; show the rows and keep them."""
     from bench.timing import MIN_ROUNDS
 
     if options.rounds is not None and options.rounds < MIN_ROUNDS:
@@ -158,14 +162,17 @@ def loader(options: argparse.Namespace) -> None:
 
 
 def quality(options: argparse.Namespace) -> int:
-    """Train, measure, show, keep; or write the page of what was kept."""
+    """Train, measure, show and keep the rows; or write the page of the kept rows."""
     from bench.quality import plan
 
     if (options.table or options.compare_plain) and (options.preset or options.data):
         raise UserError("--table and --compare-plain choose their own presets and data: leave --preset and --data out")
     # A mistake is answered before torch is loaded.
-    cases = [plan.with_asked(plan.COMPARED, options.seeds, options.kimg, options.set)] if options.compare_plain else plan.chosen(
-        options.preset, options.data, options.seeds, options.kimg, options.set)  # fmt: skip
+    cases = (
+        [plan.with_asked(plan.COMPARED, options.seeds, options.kimg, options.set)]
+        if options.compare_plain
+        else plan.chosen(options.preset, options.data, options.seeds, options.kimg, options.set)
+    )
 
     from rich.console import Console
 
@@ -181,7 +188,7 @@ def quality(options: argparse.Namespace) -> int:
 
 
 def cuda_code(options: argparse.Namespace) -> int:
-    """Generate the CUDA code of presets, show what it launches, keep, compare.
+    """Generate the CUDA code of presets; show its launches, keep the rows, compare them.
 
     Returns 1 where some code could not be generated.
     """
@@ -191,8 +198,14 @@ def cuda_code(options: argparse.Namespace) -> int:
 
     check_this_torch()
     before = read_json(options.compare) if options.compare else None
-    chosen = cases.family() if options.family else [
-        cases.make_case(name, options.batch_size, options.resolution, options.augment, options.cond) for name in options.preset]  # fmt: skip
+    chosen = (
+        cases.family()
+        if options.family
+        else [
+            cases.make_case(name, options.batch_size, options.resolution, options.augment, options.cond)
+            for name in options.preset
+        ]
+    )
     chosen = [cases.with_combo_kernels(case) for case in chosen] if options.combo else chosen
 
     from rich.console import Console
@@ -220,7 +233,7 @@ def cuda_code(options: argparse.Namespace) -> int:
 
 
 def _forms(assignments: list[str]) -> dict[str, str]:
-    """op=implementation by op."""
+    """Parse the options op=implementation into a dict of implementations by operator."""
     from fastgan.ops.dispatch.registry import OPS
 
     forms = dict(assignment.partition("=")[::2] for assignment in assignments)
@@ -345,7 +358,8 @@ def _add_gpu(parser: argparse.ArgumentParser) -> None:
         help="the stages of one of the three calls of a machine that is lent for ten minutes a command",
     )
     parser.add_argument("--only", nargs="+", choices=NAMES, metavar="STAGE", help=f"some of: {', '.join(NAMES)}")
-    parser.add_argument("--cache", type=Path, metavar="FOLDER", help="keep what is compiled and found out here, for the next run on the same machine;"
+    parser.add_argument("--cache", type=Path, metavar="FOLDER",
+                        help="keep what is compiled and found out here, for the next run on the same machine;"
                         " compile times are then no measurement")  # fmt: skip
     parser.add_argument(
         "--plan", action="store_true", help="say what would run and how long it may take, and run nothing"

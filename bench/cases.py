@@ -1,5 +1,6 @@
-"""What is measured: a preset at a size and batch size, and the real images that every
-implementation gets.
+"""The measured case: a preset at a size and batch size, and its real images.
+
+Every implementation gets the same images.
 """
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +18,7 @@ from fastgan.gan.phases import batches_per_step
 POOL_BATCHES = 8  # steps that get distinct real images, made beforehand: loading data is not part of a step
 SIZES = {"mlp": (28, 1), "dcgan": (64, 3)}  # (resolution, channels) where none are asked for
 OTHER_SIZE = (32, 1)  # of any other architecture
-SET_SIZE = 100  # the D of the 1-D GAN judges so many samples together
+SET_SIZE = 100  # number of samples that the D of the 1-D GAN sees together
 
 
 @dataclass(frozen=True)
@@ -29,15 +30,17 @@ class Case:
 
     @property
     def images_per_step(self) -> int:
-        """Real images that a step reads: a batch, or two of them where G's loss compares its fakes
-        with real images of its own.
+        """Number of real images that a step reads.
+
+        A batch, or two of them where G's loss compares its fakes with real images of its own.
         """
         return self.config.run.batch_size * batches_per_step(self.config)
 
     @cached_property
     def uint8_batches(self) -> list[torch.Tensor]:
-        """As fastgan's feed gives them: uint8 [N, C, H, W] in channels_last memory, or float32
-        samples [N, 1].
+        """Batches as fastgan's feed gives them.
+
+        uint8 [N, C, H, W] in channels_last memory, or float32 samples [N, 1].
         """
         if self.config.model.architecture == "samples":
             return self._gaussian_batches()
@@ -45,22 +48,21 @@ class Case:
 
     @cached_property
     def images(self) -> torch.Tensor | None:
-        """All of them, uint8 [num, C, H, W] in channels_last memory; None where the data are
-        samples.
-        """
+        """All images, uint8 [num, C, H, W] in channels_last memory; None where data are samples."""
         if self.config.model.architecture == "samples":
             return None
         return self._images().permute(0, 3, 1, 2).to(self.device)
 
     @cached_property
     def float_batches(self) -> list[torch.Tensor]:
-        """The same batches as a tutorial's DataLoader gives them: contiguous float32 in [img_low,
-        1].
+        """The same batches as a tutorial's DataLoader gives them.
+
+        Contiguous float32 in [img_low, 1].
         """
         return [self.as_float(batch) for batch in self.uint8_batches]
 
     def as_float(self, batch: torch.Tensor) -> torch.Tensor:
-        """A batch, uint8 or samples, as a tutorial's DataLoader gives it."""
+        """Convert a batch, uint8 or samples, to the floats that a tutorial's DataLoader gives."""
         low = self.config.model.img_low
         return batch if batch.is_floating_point() else (batch.float() / 255 * (1 - low) + low).contiguous()
 
@@ -71,7 +73,7 @@ class Case:
         return list(samples.split(self.config.run.batch_size))
 
     def _images(self) -> torch.Tensor:
-        """uint8 [num, R, R, C]: the embedded real images at the size of the case."""
+        """Return the embedded real images at the size of the case, uint8 [num, R, R, C]."""
         model = self.config.model
         source = open_source("fashion-mnist-10k")
         images = source.read(source.native_resolution, source.native_channels).images
@@ -83,7 +85,7 @@ class Case:
 def make_case(
     name: str, batch_size: int | None = None, resolution: int | None = None, channels: int | None = None
 ) -> Case:
-    """The case of a preset, on CUDA where there is one.
+    """Return the case of a preset, on CUDA where there is one.
 
     None = the preset's batch size; 28x28x1 for fully connected networks, 64x64x3 for dcgan, 32x32x1
     for others.
@@ -103,11 +105,15 @@ def make_case(
         raise UserError(f"{name} makes samples, not images: leave --resolution and --channels out")
     elif config.run.batch_size % SET_SIZE:
         raise UserError(
-            f"--batch-size {config.run.batch_size}: {name} judges sets of {SET_SIZE} samples, so give a multiple of {SET_SIZE}"
+            f"--batch-size {config.run.batch_size}: {name} judges sets of {SET_SIZE} samples, so give a multiple of "
+            f"{SET_SIZE}"
         )
     return Case(validate(config), torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def with_autotune(case: Case) -> Case:
-    """The same case, but on CUDA the compiler times its kernels, which takes minutes a rung."""
+    """Return the same case with the compiler's autotuning of kernels turned on.
+
+    On CUDA only; it takes minutes a rung.
+    """
     return Case(replace(case.config, "run.autotune", True), case.device)

@@ -1,5 +1,6 @@
-"""`pytest bench/` finds the checkout's `bench`; fastgan stays the installed one where it is
-installed.
+"""Pytest configuration: `pytest bench/` finds the checkout's `bench`.
+
+fastgan stays the installed one where it is installed.
 """
 import sys
 from pathlib import Path

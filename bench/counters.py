@@ -1,7 +1,6 @@
-"""What a step costs beside its time, on CUDA: how often the host launches work and waits for it,
-and the memory that it takes.
+"""Counters of a step on CUDA: launches, waits of the host, and memory.
 
-Everything here runs a call that makes `num_steps` steps a few times, and gives the numbers of one
+Each counter calls a function that makes `num_steps` steps a few times, and gives the numbers of one
 step. Without CUDA nothing is counted: None.
 """
 import warnings
@@ -12,7 +11,7 @@ import torch
 
 NUM_CALLS = 4  # that are counted; the steps must have reached their full speed before
 SYNC_WARNING = "called a synchronizing CUDA operation"  # torch's, in torch.cuda.set_sync_debug_mode("warn")
-# The calls of the host that start work on the device: one kernel, or one graph of any number of kernels.
+# Host calls that start work on the device: one kernel, or one graph of any number of kernels.
 LAUNCHES = (
     "cudaLaunchKernel",
     "cuLaunchKernel",
@@ -25,16 +24,16 @@ LAUNCHES = (
 
 @dataclass(frozen=True)
 class Counters:
-    """What was counted of one step; None where it cannot be."""
+    """The counts of one step; None where they cannot be taken."""
 
     kernel_launches: float | None = None
     host_syncs: float | None = None
 
 
 def count(call: Callable[[], object], num_steps: int, device: torch.device) -> Counters:
-    """Launches and waits of a step.
+    """Count the launches and waits of a step.
 
-    To be called after the timing: a profiler that has run once may slow every later launch down.
+    Call it after the timing: a profiler that has run once may slow down every later launch.
     """
     if device.type != "cuda":
         return Counters()
@@ -43,8 +42,9 @@ def count(call: Callable[[], object], num_steps: int, device: torch.device) -> C
 
 
 def launches(events: Iterable) -> int:
-    """How many of a profiler's events (name, thread, time_range) are launches; one inside another,
-    of the same thread, is the same launch.
+    """Return the number of launches among a profiler's events (name, thread, time_range).
+
+    An event inside another one of the same thread belongs to the same launch.
     """
     num, end_of = 0, {}
     for event in sorted(
@@ -57,7 +57,7 @@ def launches(events: Iterable) -> int:
 
 
 def syncs(caught: Iterable[warnings.WarningMessage]) -> int:
-    """How many of the warnings say that the host waited for the device."""
+    """Return the number of warnings that report a wait of the host for the device."""
     return sum(SYNC_WARNING in str(warning.message) for warning in caught)
 
 
@@ -86,7 +86,7 @@ def _warnings(call: Callable[[], object]) -> list[warnings.WarningMessage]:
 
 
 class MemoryMeter:
-    """The memory that something takes from its building on.
+    """Memory that an implementation takes from its building on.
 
     Make one before it is built; ask `peak_mb` when it runs at full speed.
     """
@@ -96,8 +96,9 @@ class MemoryMeter:
         self._before = _held() if self._on_cuda else (0, 0)
 
     def peak_mb(self, call: Callable[[], object]) -> float | None:
-        """MB (10^6 bytes) at the highest point of a few calls, above what was held before: tensors,
-        and what the pools of CUDA graphs keep.
+        """Return the peak memory of a few calls in MB (10^6 bytes), above what was held before.
+
+        Counted are tensors, and what the pools of CUDA graphs keep.
         """
         if not self._on_cuda:
             return None
@@ -110,16 +111,18 @@ class MemoryMeter:
 
 
 def _held() -> tuple[int, int]:
-    """(bytes of tensors, bytes that the pools of graphs keep for the next replay beyond their
-    tensors).
+    """Return (bytes of tensors, bytes that graph pools keep beyond their tensors).
+
+    The pools of CUDA graphs keep the latter for the next replay.
     """
     torch.cuda.synchronize()
     return torch.cuda.memory_allocated(), idle_in_pools(torch.cuda.memory_snapshot())
 
 
 def idle_in_pools(segments: Iterable[dict]) -> int:
-    """Bytes of an allocator's segments that belong to CUDA graphs and hold no tensor: a replay
-    writes there, and nobody else may.
+    """Return the bytes of segments that belong to CUDA graphs and hold no tensor.
+
+    The segments are those of an allocator. A replay writes there, and nothing else may.
     """
     return sum(
         segment["total_size"] - segment["allocated_size"]

@@ -1,10 +1,12 @@
-"""Turns between the stages of `python -m bench gpu`: while a process holds the turn, no other stage
-computes.
+"""Turns between the stages of `python -m bench gpu`: one stage computes at a time.
 
-The run lends one turn at a time, over a socket whose path is in the environment. Before it lends it, it stops the
-processes of every other stage, so that neither their compilers nor their kernels are beside what is measured:
-host-bound code (eager steps) has the cores, and the device does nothing but what was queued before, which SETTLE_S is
-left for. Where no run lends turns, nothing happens here.
+While a process holds the turn, no other stage computes.
+
+The run lends one turn at a time, over a socket whose path is in the environment. Before it lends a
+turn, it stops the processes of every other stage, so that neither their compilers nor their kernels
+run beside the measurement. Host-bound code (eager steps) has the cores, and the device does nothing
+but what was queued before, which has SETTLE_S seconds to finish. Where no run lends turns, nothing
+happens here.
 """
 
 import contextlib
@@ -22,15 +24,17 @@ _depth = 0  # a turn inside a turn is the same turn
 
 
 def is_lent() -> bool:
-    """Return True where this process is a stage of a run that lends turns, and may so be stopped
-    while others measure.
+    """Return True where this process is a stage of a run that lends turns.
+
+    Such a process may be stopped while others measure.
     """
     return SOCKET in os.environ
 
 
 def note() -> str:
-    """For a row: what its compile time is worth in a run that lends turns; empty where nobody lends
-    any.
+    """Return the note of a row on its compile time in a run that lends turns.
+
+    Empty where nobody lends any.
     """
     return (
         "other stages stood still while it was timed, and compiled while it did: its compile time is no measurement"
@@ -41,7 +45,7 @@ def note() -> str:
 
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
-    """Hold the turn inside; can also decorate a function.
+    """Hold the turn inside the context; can also decorate a function.
 
     Raises ConnectionError where the run that lends turns is gone.
     """
@@ -59,7 +63,10 @@ def alone() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _turn() -> Iterator[None]:
-    """A turn lasts as long as its connection, so that one whose process dies ends with it."""
+    """Hold a connection for as long as the turn lasts.
+
+    The turn of a process that dies ends with its connection.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         try:
             connection.connect(os.environ[SOCKET])
@@ -74,11 +81,12 @@ def _turn() -> Iterator[None]:
 
 
 def guard_timings() -> None:
-    """Let what fastgan and the compiler time on their own take turns: operators, sizes of a launch,
-    configurations of Triton kernels.
+    """Let the timings inside fastgan and the compiler take turns.
 
-    Does nothing where nobody lends turns. Raises AttributeError where one of these functions is not
-    there, for then a choice would be made by times that other stages disturb.
+    These time operators, sizes of a launch and configurations of Triton kernels.
+
+    Does nothing where nobody lends turns. Raises AttributeError where one of these functions does
+    not exist, for then a choice would be made by times that other stages disturb.
     """
     if not is_lent():
         return

@@ -1,5 +1,6 @@
-"""fastgan's own step in the form of the peers: built from the same parts as the trainer builds it,
-without ticks and files.
+"""fastgan's own step in the form of the peers.
+
+It is built from the same parts as the trainer builds it, without ticks and files.
 """
 import math
 
@@ -25,7 +26,7 @@ class FastganLoop:
     reasons: why a rung was left.
 
     images: uint8 [num_images, C, H, W] on the device, which the resident feed shuffles and gathers:
-    part of the step here, where the peers are handed their batches. Of no account where the
+    part of the step here, where the peers are handed their batches. Ignored where the
     configuration's data are samples.
     """
 
@@ -48,24 +49,26 @@ class FastganLoop:
         self.engine = make_engine(config, signature, state, self.feed, generator, self.precision, self.reasons.append)
         self.engine.details = self.tracebacks.append
         phases = self.engine.system.phase_schedule
-        # The number of the next one: a recipe's beginning is left out.
+        # The number of the next step: a recipe's beginning is left out.
         self._step = math.ceil(phases.intro_steps / phases.period) * phases.period
 
     @property
     def steps_per_call(self) -> int:
-        """How many steps `run` makes: whole periods, so that every phase of the rhythm has its
-        share of them.
+        """Number of steps that `run` makes.
+
+        It is a number of whole periods, so that every phase of the rhythm has its share of the
+        steps.
         """
         return math.lcm(self.engine.system.phase_schedule.period, self.engine.rung.steps_per_launch)
 
     def prepare(self) -> Rung:
-        """Climb as the trainer does, before its first step."""
+        """Climb the engine's ladder as the trainer does before its first step."""
         rung = self.engine.prepare()
         evidence.note_refusals(self._config, self.engine, self.reasons, self.tracebacks)
         return rung
 
     def run(self) -> None:
-        """A period, or a launch where that is longer."""
+        """Run a period of steps, or a launch where that is longer."""
         end = self._step + self.steps_per_call
         while self._step < end:
             num = self.engine.steps_at_once(self._step, end - self._step)

@@ -1,5 +1,6 @@
-"""Work and its ceiling: the useful FLOPs of a step, and the rate at which this machine multiplies
-matrices in the same dtype.
+"""Work and its ceiling: the useful FLOPs of a step, and the rate of matrix products.
+
+The rate is that of this machine in the same dtype.
 """
 from collections.abc import Callable
 
@@ -10,8 +11,9 @@ MATMUL_SIZE = {"cpu": 2048, "cuda": 8192}
 
 
 def useful_flops(step: Callable[[], object]) -> int:
-    """FLOPs (2 per multiply-add) of the convolutions and matrix products of one call of an eager
-    step, backward included.
+    """Return the FLOPs (2 per multiply-add) of one call of an eager step, backward included.
+
+    Counted are convolutions and matrix products.
     """
     counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.convolution_backward: _gradient_flops})
     counter.mod_tracker = _NoModules()
@@ -23,15 +25,17 @@ def useful_flops(step: Callable[[], object]) -> int:
 def _gradient_flops(
     dy_shape, x_shape, weight_shape, bias, stride, padding, dilation, transposed, output_padding, groups, mask, **rest
 ) -> int:
-    """Each gradient of a convolution has its products. torch's own count takes the weight gradient
-    of a grouped one for that of a whole one.
+    """Return the FLOPs of the gradients of a convolution, each with its own products.
+
+    torch's own count takes the weight gradient of a grouped convolution for that of a whole one.
     """
     return sum(mask[:2]) * conv_flop_count(x_shape, weight_shape, dy_shape, transposed)
 
 
 class _NoModules:
-    """In place of what tells torch's counter in which module it is: a hook that breaks where an
-    input of a module is differentiated by.
+    """Replacement of the module tracker of torch's counter.
+
+    That one sets a hook that fails where the gradient by an input of a module is taken.
     """
 
     parents = frozenset({"Global"})
@@ -44,7 +48,7 @@ class _NoModules:
 
 
 def matmul(dtype: torch.dtype, device: torch.device) -> tuple[Callable[[], torch.Tensor], int]:
-    """(a square matrix product of random numbers that can be called, its FLOPs)."""
+    """Return (a callable square matrix product of random numbers, its FLOPs)."""
     size = MATMUL_SIZE[device.type]
     generator = torch.Generator(device).manual_seed(0)
     a, b = (torch.randn(size, size, generator=generator, device=device).to(dtype) for _ in range(2))

@@ -1,5 +1,6 @@
-"""The implementations of a case's step, ready to be timed: the two baselines and the rungs of
-fastgan's engine.
+"""The implementations of a case's step, ready to be timed.
+
+They are the two baselines and the rungs of fastgan's engine.
 """
 import contextlib
 import itertools
@@ -33,7 +34,7 @@ class Implementation:
 
     name: str  # plain | accelerated | a rung of the engine: eager, compiled, captured | UNFUSED | SINGLE
     dtype: str  # of the compute: fp32 | tf32 | bf16
-    amp: bool  # whether bf16 was asked for
+    amp: bool  # True where bf16 was requested
     step: Callable[[], object]
     switches: Switches  # under which it runs
     compile_s: float  # seconds until the first step at full speed; 0 where nothing is compiled
@@ -44,14 +45,14 @@ class Implementation:
 
     @property
     def label(self) -> str:
-        """What tells it from the others of a measurement."""
+        """Name of the implementation, unique within a measurement."""
         return f"{self.name} {self.dtype}"
 
 
 def builders(
     case: Case, amp_choices: Collection[bool], names: Collection[str] = NAMES
 ) -> list[Callable[[], Implementation]]:
-    """What builds everything that is to be measured, up to having run.
+    """Return functions that build everything to be measured, up to having run.
 
     `plain` exists once, in fp32; the others for every amp.
     """
@@ -66,8 +67,9 @@ def builders(
 
 
 def possible(names: Collection[str], case: Case, say: Callable[[str], None]) -> tuple[str, ...]:
-    """What can be measured of NAMES on the device of a case; baselines that nobody has written are
-    said. Raises UserError where nothing is left.
+    """Return the members of NAMES that can be measured on the device of a case.
+
+    Baselines that nobody has written are reported. Raises UserError where nothing is left.
     """
     left = tuple(name for name in names if case.device.type == "cuda" or not name.startswith("captured"))
     if not left:
@@ -85,8 +87,9 @@ def possible(names: Collection[str], case: Case, say: Callable[[str], None]) -> 
 
 
 def build_plain(case: Case) -> Implementation:
-    """The loop as people write it, under torch's own settings: on CUDA its convolutions use TF32
-    and its matrix products do not.
+    """Build the loop as people write it, under torch's own settings.
+
+    On CUDA its convolutions use TF32 and its matrix products do not.
 
     Where its networks are fastgan's, they compute with torch's operators.
     """
@@ -104,7 +107,7 @@ def build_plain(case: Case) -> Implementation:
 
 
 def build_accelerated(case: Case, amp: bool) -> Implementation:
-    """The engineer's loop; where compiling it fails, eager with the reason as its note."""
+    """Build the engineer's loop; where compiling it fails, eager with the reason as its note."""
     try:
         return _accelerated(case, amp, compile=True)
     except Exception as error:  # whatever the compiler cannot do: a baseline must not end the measurement
@@ -122,9 +125,9 @@ def _accelerated(case: Case, amp: bool, compile: bool, note: str = "") -> Implem
 
 
 def build_rung(case: Case, amp: bool, name: str) -> Implementation:
-    """fastgan: a rung of RUNGS, or SINGLE.
+    """Build fastgan on a rung of RUNGS, or SINGLE.
 
-    Named by the rung it got, with the reason where that is a lower one.
+    The name is that of the rung it got, with the reason where that is a lower one.
     """
     _start_afresh()
     loop = FastganLoop(rung_config(case.config, amp, name), case.device, case.images)
@@ -133,13 +136,13 @@ def build_rung(case: Case, amp: bool, name: str) -> Implementation:
     got = name if name == SINGLE and rung.name == "captured" else rung.name
     reasons = "; ".join(loop.reasons + [f"{rung.steps_per_launch} steps a launch"] * (got == "captured"))
     return Implementation(
-        got, loop.precision.name, amp, loop.run, present(), rung.build_s, reasons, loop.steps_per_call, rung.steps_per_launch,
-        loop.engine.check_no_recompilation,
+        got, loop.precision.name, amp, loop.run, present(), rung.build_s, reasons, loop.steps_per_call,
+        rung.steps_per_launch, loop.engine.check_no_recompilation,
     )  # fmt: skip
 
 
 def rung_config(config: Config, amp: bool, name: str) -> Config:
-    """The configuration under which the engine climbs to this rung and no higher."""
+    """Return the configuration under which the engine climbs to this rung and no higher."""
     cuda_graph, graph_steps = "auto" if name.startswith("captured") else "off", 1 if name == SINGLE else None
     options = {
         "run.amp": amp,
@@ -153,8 +156,9 @@ def rung_config(config: Config, amp: bool, name: str) -> Config:
 
 
 def build_unfused(case: Case, amp: bool) -> Implementation:
-    """The compiled rung without the fused operators: which of them run is settled when the step is
-    compiled.
+    """Build the compiled rung without the fused operators.
+
+    The choice of operators is settled when the step is compiled.
     """
     autotune.force(dict.fromkeys(registry.OPS, autotune.REFERENCE))
     try:
@@ -166,8 +170,9 @@ def build_unfused(case: Case, amp: bool) -> Implementation:
 
 @contextlib.contextmanager
 def _without_our_operators() -> Iterator[None]:
-    """Inside, fastgan's operators are their references, those of eager code that are never chosen
-    otherwise included.
+    """Replace fastgan's operators by their references inside the context.
+
+    This includes those of eager code that are never chosen otherwise.
     """
     before = os.environ.get("FASTGAN_OPS")
     os.environ["FASTGAN_OPS"] = "reference"
@@ -180,7 +185,10 @@ def _without_our_operators() -> Iterator[None]:
 
 
 def _start_afresh() -> None:
-    """The same state for everybody: torch's own settings, and its random numbers from the start."""
+    """Set the same state for every implementation.
+
+    It consists of torch's own settings, and torch's random numbers from the start.
+    """
     Switches().apply()
     torch.manual_seed(0)
 
@@ -188,7 +196,10 @@ def _start_afresh() -> None:
 def _endless(
     step: Callable[[torch.Tensor], object], batches: list[torch.Tensor], period: int = 1
 ) -> Callable[[], object]:
-    """`step` on one batch after the other, without end: `period` steps a call."""
+    """Return a function that calls `step` on one batch after the other, without end.
+
+    A call makes `period` steps.
+    """
     batch = itertools.cycle(batches)
 
     def call() -> None:

@@ -1,4 +1,7 @@
-"""The stamp of a row: what it was measured on and with which code. No host names."""
+"""The stamp of a row: the machine and the code that it was measured with.
+
+It holds no host names.
+"""
 import functools
 import importlib.metadata
 import os
@@ -17,7 +20,7 @@ FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_tile")  # what decid
 
 @functools.cache
 def stamp() -> dict:
-    """What the numbers depend on.
+    """Return the machine and software properties that the numbers depend on.
 
     cores: those this process may use; threads: torch's; gpu, driver, gpu_limits: None without a
     GPU.
@@ -41,8 +44,11 @@ def stamp() -> dict:
 
 
 def describe(machine: dict) -> str:
-    """A stamp in one line."""
-    cpu = f"{machine['cpu']} ({machine['cores']} cores, {machine['threads']} threads, {' '.join(machine['flags']) or 'no wide instructions'})"
+    """Describe a stamp in one line."""
+    cpu = (
+        f"{machine['cpu']} ({machine['cores']} cores, {machine['threads']} threads, "
+        f"{' '.join(machine['flags']) or 'no wide instructions'})"
+    )
     gpu = f"{machine['gpu']} (driver {machine['driver']}, {machine['gpu_limits']}), " if machine["gpu"] else ""
     software = (
         f"{machine['os']}, Python {machine['python']}, torch {machine['torch']}, triton {machine['triton'] or 'none'}"
@@ -51,8 +57,9 @@ def describe(machine: dict) -> str:
 
 
 def commit() -> str | None:
-    """The commit of the checkout, with "-dirty" where tracked files, results apart, were changed
-    since; None where there is none.
+    """Return the commit of the checkout; None where there is none.
+
+    It ends in "-dirty" where tracked files, results apart, were changed since.
     """
     head = _output("git", "rev-parse", "--short=12", "HEAD")
     if head is None:
@@ -64,9 +71,9 @@ def commit() -> str | None:
 
 
 def busy_note() -> str:
-    """A warning where other processes keep the cores busy, else nothing.
+    """Return a warning where other processes keep the cores busy, else nothing.
 
-    Only true before the measuring itself makes load.
+    It is true only before the measurement itself makes load.
     """
     load, cores = os.getloadavg()[0], os.cpu_count() or 1
     return f"the machine was busy: load {load:.1f} on {cores} cores" if load > 0.5 * cores else ""
@@ -93,7 +100,7 @@ def _system() -> str:
 
 
 def _gpu_driver() -> tuple[str | None, str | None]:
-    """(driver version, power limit and highest SM clock of the first GPU)."""
+    """Return (driver version, power limit and highest SM clock of the first GPU)."""
     line = _output(
         "nvidia-smi", "--id=0", "--format=csv,noheader", "--query-gpu=driver_version,power.limit,clocks.max.sm"
     )
@@ -111,7 +118,7 @@ def _version(package: str) -> str | None:
 
 
 def _output(*command: str) -> str | None:
-    """What a command prints, or None where it does not exist or fails."""
+    """Return the output of a command, None where it does not exist or fails."""
     try:
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):

@@ -1,4 +1,4 @@
-"""What a measurement says on the terminal."""
+"""Terminal report of a measurement."""
 import dataclasses
 
 from rich.console import Console
@@ -9,12 +9,13 @@ from bench.results import Row, cells, markdown_table, shown_columns, significant
 
 
 def show(rows: list[Row], console: Console) -> None:
-    """A table for a person, Markdown for a file or a pipe; then the notes, and what to compare."""
+    """Print a table for a person, Markdown for a file or a pipe; then notes and a comparison."""
     facts = [dataclasses.asdict(row) for row in rows]
     if console.is_terminal:
         _plainly(
             console,
-            f"{subject(facts[0])}, {significant(rows[0].gflop_per_image * 1e3)} MFLOP an image; {describe(rows[0].machine)}",
+            f"{subject(facts[0])}, {significant(rows[0].gflop_per_image * 1e3)} MFLOP an image; "
+            f"{describe(rows[0].machine)}",
         )
         console.print(_table(facts))
     else:
@@ -30,7 +31,7 @@ def show(rows: list[Row], console: Console) -> None:
 
 
 def comparison(rows: list[Row]) -> str:
-    """One sentence: fastgan's fastest rung against both baselines."""
+    """Compare fastgan's fastest rung with both baselines in one sentence."""
     ours = [row for row in rows if row.implementation not in ("plain", "accelerated")]
     if not ours:
         return "No rung of fastgan was measured."

@@ -1,4 +1,4 @@
-"""Rows of measurements: what they hold, where they are kept, and how they become a table."""
+"""Rows of measurements: their columns, their files, and the tables of them."""
 import dataclasses
 import json
 from collections.abc import Callable, Sequence
@@ -49,11 +49,11 @@ class Row:
     torch: str
     machine: dict
     steps_per_launch: int = 1  # of the captured rung
-    # of kernels and graphs by the host, a step; this and what follows None without CUDA and in
-    # older rows
+    # Launches of kernels and graphs by the host, a step; this and the following columns are None
+    # without CUDA and in older rows
     kernel_launches: float | None = None
     host_syncs: float | None = None  # waits of the host for the device, a step
-    # of weights, optimisers, activations and the pools of CUDA graphs while training
+    # Memory of weights, optimisers, activations and the pools of CUDA graphs while training
     peak_memory_mb: float | None = None
 
 
@@ -68,9 +68,9 @@ def append(path: Path, rows: Sequence) -> None:
 
 
 def read(path: Path, kind: type = Row) -> list[dict]:
-    """The rows of a file of JSON lines, oldest first.
+    """Return the rows of a file of JSON lines, oldest first.
 
-    kind: what they are; columns with a default may lack.
+    kind: their class; columns with a default may lack.
 
     Raises UserError for a missing file or a line that is no such row.
     """
@@ -98,8 +98,9 @@ def _row(line: str, where: str, kind: type) -> dict:
 
 
 def markdown_table(rows: list[dict]) -> str:
-    """A Markdown table for every machine and commit; of rows that say the same thing again, the
-    latest.
+    """Return a Markdown table for every machine and commit.
+
+    Of rows for the same measurement, it shows the latest.
     """
     latest = {(_stamp(row), _subject(row)): row for row in rows}
     return stamped_tables(list(latest.values()), shown_columns, cells, num_texts=3)
@@ -111,7 +112,9 @@ def stamped_tables(
     cells: Callable[[dict], list[str]],
     num_texts: int,
 ) -> str:
-    """A Markdown table for every machine and commit, oldest first, with the commands below it.
+    """Return a Markdown table for every machine and commit, oldest first, with its commands.
+
+    The commands are below the table.
 
     columns_of: the heads of a table of some rows. cells: the texts of a row, at least as many.
     num_texts: columns of words; the others are numbers.
@@ -148,15 +151,16 @@ COUNTED_COLUMNS = ("launches", "syncs", "peak MB")
 
 
 def shown_columns(rows: list[dict]) -> tuple[str, ...]:
-    """The heads of a table of these rows: those of what is counted on CUDA only where something was
-    counted.
+    """Return the heads of a table of these rows.
+
+    Those of counts on CUDA appear only where something was counted.
     """
     counted = any(row[key] is not None for row in rows for key in ("kernel_launches", "host_syncs", "peak_memory_mb"))
     return COLUMNS + COUNTED_COLUMNS if counted else COLUMNS
 
 
 def cells(row: dict) -> list[str]:
-    """A row as the texts under COLUMNS and COUNTED_COLUMNS; quartiles in brackets."""
+    """Return a row as the texts under COLUMNS and COUNTED_COLUMNS; quartiles in brackets."""
     compiled = row["compile_s"] > 0
     return [
         subject(row),
@@ -178,21 +182,24 @@ def cells(row: dict) -> list[str]:
 
 
 def subject(row: dict) -> str:
-    """What was trained: `dcgan 64x64x3 batch 64`; `tuned` where the compiler timed its kernels."""
+    """Return the trained case: `dcgan 64x64x3 batch 64`.
+
+    `tuned` is added where the compiler timed its kernels.
+    """
     size = "" if row["resolution"] is None else f" {row['resolution']}x{row['resolution']}x{row['channels']}"
     tuning = " tuned" if TUNED in row["command"] else ""
     return f"{row['preset']}{size} batch {row['batch_size']}{tuning}"
 
 
 def significant(value: float | None) -> str:
-    """Three significant digits, thousands set apart; nothing for None."""
+    """Format three significant digits, thousands set apart; nothing for None."""
     if value is None:
         return ""
     return f"{float(f'{value:.3g}'):,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def with_quartiles(value: float | None, quartiles: tuple[float, float] | None) -> str:
-    """`1.23 (1.2–1.25)`; nothing for None."""
+    """Format `1.23 (1.2–1.25)`; nothing for None."""
     return "" if value is None else f"{significant(value)} ({significant(quartiles[0])}–{significant(quartiles[1])})"
 
 

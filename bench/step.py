@@ -1,5 +1,6 @@
-"""The training step of a preset, every implementation interleaved in one process: from a case to
-rows.
+"""Measurement of a preset's training step, from a case to rows.
+
+Every implementation is interleaved in one process.
 """
 import datetime
 import math
@@ -31,7 +32,7 @@ TORCH_DTYPES = {"bf16": torch.bfloat16, "tf32": torch.float32, "fp32": torch.flo
 
 @dataclass(frozen=True)
 class Measured:
-    """What came out of the rounds."""
+    """Results of the rounds."""
 
     implementations: list[Implementation]
     step_s: dict[str, list[float]]  # seconds per step, by label of an implementation, one number a round
@@ -51,18 +52,18 @@ def measure(
     round_s: float = timing.ROUND_S,
     say: Callable[[str], None] = lambda text: None,
 ) -> list[Row]:
-    """Build, warm up and time every implementation of the case; rounds, seconds and round_s as
-    timing.interleave takes them.
+    """Build, warm up and time every implementation of the case.
+
+    rounds, seconds and round_s as timing.interleave takes them.
 
     dtype: both | bf16 | fp32 (TF32 on CUDA); a UserError where bf16 alone is asked for and the chip
     has none. say: takes lines about the progress.
     """
     busy, names = exclusive.note() or machine.busy_note(), possible(names, case, say)
     amp_choices = usable_amp_choices(dtype, case.device, say)
-    # Graphs of an earlier measurement in this process would count towards the baselines' limit of
-    # recompilations,
+    # Graphs of an earlier measurement in this process would count towards the recompile limit
     torch._dynamo.reset()
-    # and their own 8 are met with two precisions: networks compiled as modules share them
+    # The baselines reach the default, 8, with two precisions: networks compiled as modules share it
     roomy = torch._dynamo.config.patch(recompile_limit=64)
     with roomy, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         if set(names) - {"plain", "eager"}:
@@ -79,8 +80,9 @@ def measure(
 
 
 def usable_amp_choices(dtype: str, device: torch.device, say: Callable[[str], None]) -> list[bool]:
-    """The values of amp that make a difference on this chip: bf16 is left out with the reason, or
-    refused, where the chip has none.
+    """Return the values of amp that make a difference on this chip.
+
+    Where the chip has no bf16, it is left out with the reason, or refused.
     """
     wanted, precision = list(AMP_CHOICES[dtype]), choose_precision(True, device)
     if True not in wanted or precision.compute_dtype == torch.bfloat16:
@@ -95,15 +97,17 @@ def _start_compiler(device: torch.device, folder: str, say: Callable[[str], None
     try:
         with compiler_cache(folder):
             start_compiler(device)
-    except Exception as error:  # each implementation finds its own way to do without, and says so in its row
+    except Exception as error:  # each implementation finds its own way to do without, and its row records that
         say(f"the compiler does not work here: {type(error).__name__}")
 
 
 def _build(
     wanted: list[Callable[[], Implementation]], folder: str, device: torch.device, say: Callable[[str], None]
 ) -> tuple[list[Implementation], dict[str, float | None]]:
-    """Each built with a compiler cache of its own (caches.py), so that nobody profits from what
-    another compiled; and its memory, by label.
+    """Build each implementation with a compiler cache of its own (caches.py).
+
+    So no implementation profits from the code that another compiled. Returns them, and their memory
+    by label.
     """
     built: dict[str, Implementation] = {}
     peak_memory_mb: dict[str, float | None] = {}
@@ -121,7 +125,7 @@ def _build(
 
 
 def _count(implementations: list[Implementation], device: torch.device) -> dict[str, Counters]:
-    """What a step costs beside its time, by label, each under its own switches."""
+    """Return the counters of a step by label, each under its own switches."""
     counters = {}
     for each in implementations:
         each.switches.apply()
@@ -130,7 +134,7 @@ def _count(implementations: list[Implementation], device: torch.device) -> dict[
 
 
 def _time(case: Case, implementations: list[Implementation], rounds: int, seconds: float, round_s: float) -> Measured:
-    """The rounds, with a large matrix product in every dtype among what takes its turn."""
+    """Run the rounds, with a large matrix product in every dtype among the callables."""
     calls = {each.label: each.step for each in implementations}
     switches = {each.label: each.switches for each in implementations}
     flops: dict[str, int] = {}
@@ -146,8 +150,9 @@ def _time(case: Case, implementations: list[Implementation], rounds: int, second
 
 
 def gflop_per_step(case: Case) -> float:
-    """Useful GFLOP of one step, of a period's mean: what fastgan's eager step computes, which
-    wastes no gradients.
+    """Return the useful GFLOP of one step, of a period's mean.
+
+    Counted is fastgan's eager step, which wastes no gradients.
     """
     loop = FastganLoop(rung_config(case.config, False, "eager"), case.device, case.images)
     autotune.force(dict.fromkeys(registry.OPS, autotune.REFERENCE))  # torch counts what it knows
@@ -196,8 +201,9 @@ def _row(case: Case, measured: Measured, each: Implementation, busy: str, shared
 
 
 def _ratio(measured: Measured, each: Implementation, name: str) -> tuple[float, float, float] | None:
-    """Quartiles over the rounds of the speed of `each` over that of the baseline `name`: the plain
-    one, or the accelerated one of the same amp.
+    """Return quartiles over the rounds of the speed of `each` over that of the baseline `name`.
+
+    The baseline is the plain one, or the accelerated one of the same amp.
     """
     others = [
         other for other in measured.implementations if other.name == name and (name == "plain" or other.amp == each.amp)
@@ -209,22 +215,27 @@ def _ratio(measured: Measured, each: Implementation, name: str) -> tuple[float, 
 
 
 def _gain_over_eager(measured: Measured, each: Implementation) -> str:
-    """How much faster the compiled step is than fastgan's own eager one, where both were measured."""
+    """Return the speed of the compiled step over fastgan's own eager one.
+
+    It is given where both were measured.
+    """
     gain = _ratio(measured, each, "eager") if each.name == "compiled" else None
     return "{1:.3f} ({0:.3f}-{2:.3f}) times the eager rung".format(*gain) if gain else ""
 
 
 def _gain_of_fusion(measured: Measured, each: Implementation) -> str:
-    """How much faster the compiled step is than without the fused operators, where both were
-    measured.
+    """Return the speed of the compiled step over the one without the fused operators.
+
+    It is given where both were measured.
     """
     unfused = _ratio(measured, each, UNFUSED) if each.name == "compiled" else None
     return "{1:.3f} ({0:.3f}-{2:.3f}) times the same without fused operators".format(*unfused) if unfused else ""
 
 
 def _paid_after(measured: Measured, each: Implementation, rate: float, batch_size: int) -> int | None:
-    """Images after which a compiled rung has made up for its start against the eager one of the
-    same amp.
+    """Return the images after which a compiled rung has made up for its start.
+
+    It is compared with the eager rung of the same amp.
     """
     eager = [other for other in measured.implementations if other.name == "eager" and other.amp == each.amp]
     if each.name in (*BASELINES, "eager") or not eager:
@@ -233,7 +244,10 @@ def _paid_after(measured: Measured, each: Implementation, rate: float, batch_siz
 
 
 def images_until_paid(compile_s: float, rate: float, eager_rate: float) -> int | None:
-    """Images until compile_s + images / rate falls below images / eager_rate; None = never."""
+    """Return the images until compile_s + images / rate falls below images / eager_rate.
+
+    None = never.
+    """
     return math.ceil(compile_s / (1 / eager_rate - 1 / rate)) if rate > eager_rate else None
 
 
@@ -248,7 +262,8 @@ def _shared_columns(case: Case, dtype: str) -> dict:
         "resolution": model.img_resolution,
         "channels": model.img_channels,
         "batch_size": config.run.batch_size,
-        "command": f"python -m bench step --preset {config.preset} --batch-size {config.run.batch_size}{size} --dtype {dtype}{tuning}",
+        "command": f"python -m bench step --preset {config.preset} --batch-size {config.run.batch_size}{size} --dtype "
+                   f"{dtype}{tuning}",
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "commit": machine.commit(),
         "torch": torch.__version__,

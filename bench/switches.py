@@ -28,7 +28,7 @@ class Switches(NamedTuple):
 
 
 def present() -> Switches:
-    """As they are now."""
+    """Return the present values."""
     cudnn = torch.backends.cudnn
     tf32 = torch.backends.cuda.matmul.allow_tf32, cudnn.allow_tf32
     return Switches(*tf32, cudnn.benchmark, cudnn.deterministic, torch.are_deterministic_algorithms_enabled())

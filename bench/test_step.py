@@ -1,5 +1,6 @@
-"""The cases of `python -m bench step` at small sizes under pytest-benchmark: `pytest bench/ -n 0`. For
-watching a change, not for quoting.
+"""The cases of `python -m bench step` at small sizes under pytest-benchmark: `pytest bench/ -n 0`.
+
+For watching a change, not for quoting.
 """
 import pytest
 

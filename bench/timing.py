@@ -1,5 +1,6 @@
-"""The one timer: several callables in turn, round by round, so that whatever else the machine does
-meets all of them alike.
+"""The one timer: several callables in turn, round by round.
+
+So whatever else the machine does affects all of them alike.
 """
 import contextlib
 import gc
@@ -16,7 +17,7 @@ from bench import exclusive
 
 Call = TypeVar("Call")  # Callable[[], object], or what `seconds_of` takes
 MIN_ROUNDS = 7
-ROUND_S = 0.3  # a round of one callable lasts about so long, and is at least one call
+ROUND_S = 0.3  # a round of one callable lasts about this long, and is at least one call
 
 
 @exclusive.alone()
@@ -28,15 +29,18 @@ def interleave(
     before: Callable[[str], None] = lambda name: None,
     seconds_of: Callable[[Call, int], float] | None = None,
 ) -> tuple[dict[str, list[float]], dict[str, int]]:
-    """(seconds per call of every callable, one number a round; calls in a round of every callable).
+    """Time callables in turn.
+
+    Returns (seconds per call of every callable, one number a round; calls in a round of every
+    callable).
 
     Each round runs every callable for about `round_s` seconds, in an order that is rotated by one
     from round to round. A first round decides how many calls that is, a second one is the warm-up,
     and neither counts. At least `rounds` rounds, and on until `seconds` of them have passed.
     before(name): called ahead of the calls of `name`, outside the measured time. The garbage
     collector stands still meanwhile, and so do the other stages of a run on a GPU machine
-    (exclusive.py); CUDA is waited for. seconds_of(call, num): the seconds of so many calls; None =
-    by the wall clock, with the host's part. With it a call may be anything that it takes.
+    (exclusive.py); CUDA is waited for. seconds_of(call, num): the seconds of num calls; None = by
+    the wall clock, with the host's part. With it a call may be anything that it takes.
     """
     names, seconds_of = list(calls), seconds_of or _seconds_of
     per_call: dict[str, list[float]] = {name: [] for name in names}
@@ -58,7 +62,10 @@ def interleave(
 
 
 def quartiles(values: list[float]) -> tuple[float, float, float]:
-    """(lower quartile, median, upper quartile) by linear interpolation; one value is all three."""
+    """Return (lower quartile, median, upper quartile) by linear interpolation.
+
+    One value is all three.
+    """
     if len(values) == 1:
         return values[0], values[0], values[0]
     lower, median, upper = statistics.quantiles(values, n=4, method="inclusive")
@@ -66,7 +73,7 @@ def quartiles(values: list[float]) -> tuple[float, float, float]:
 
 
 def synchronize() -> None:
-    """Wait until CUDA, where it is in use, has done what it was told."""
+    """Wait until CUDA, where it is in use, has finished its queued work."""
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         torch.cuda.synchronize()
 
@@ -86,8 +93,10 @@ def _seconds_of(call: Callable[[], object], num_calls: int) -> float:
 
 
 def _calls_in_a_round(seconds_of: Callable[[int], float], round_s: float, before: Callable[[], None]) -> int:
-    """How many calls fill a round: doubled until they take a good part of it, for a single one is
-    far too short to be timed.
+    """Return the number of calls that fill a round.
+
+    It is doubled until the calls take a good part of the round, for a single one is far too short
+    to be timed.
     """
     before()
     num_calls = 1

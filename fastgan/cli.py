@@ -1,4 +1,7 @@
-"""The command line: parses, builds a Config, calls one function. `fastgan train | eval | sample | pack | info`."""
+"""The command line: parses, builds a Config, calls one function.
+
+`fastgan train | eval | sample | pack | info`.
+"""
 import argparse
 import os
 import shlex
@@ -21,8 +24,11 @@ EXIT_FAILED, EXIT_USER = 1, 2
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command and return its exit code: 0, 1 for a disk that refuses or a training that diverged, 2 for what the user can mend."""
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))  # a second run starts from what the first one compiled
+    """Run one command and return its exit code: 0, 1 for a disk that refuses or a training that
+    diverged, 2 for what the user can mend.
+    """
+    # a second run starts from what the first one compiled
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
     try:
         options = _parser().parse_args(arguments)
         exit_code = options.run(options)
@@ -39,11 +45,13 @@ def main(arguments: list[str] | None = None) -> int:
         return EXIT_FAILED
 
 
-# --- fastgan train -------------------------------------------------------------------------------------------------------------------------------
+# --- fastgan train ----------------------------------------------------------------------------------------------------
 
 
 def train(options: argparse.Namespace) -> int:
-    """Build the configuration, make or reopen the run folder, and run the loop until it is done or told to stop."""
+    """Build the configuration, make or reopen the run folder, and run the loop until it is done or
+    told to stop.
+    """
     if options.list_presets:
         print("\n".join(f"{name:18}{describe_recipe(config)}" for name, config in presets.PRESETS.items()))
         return 0
@@ -66,7 +74,9 @@ def train(options: argparse.Namespace) -> int:
 
 
 def _show_what_would_run(config: Config) -> int:
-    """Print the options that the networks use, as the data complete them, each as --set takes it, with its help."""
+    """Print the options that the networks use, as the data complete them, each as --set takes it,
+    with its help.
+    """
     from fastgan.trainer import completed
 
     print("\n".join(describe_options(completed(config)[0])))
@@ -74,7 +84,9 @@ def _show_what_would_run(config: Config) -> int:
 
 
 def configuration(options: argparse.Namespace) -> Config:
-    """The preset (or the resumed run's options), then --set, then the flags that were given; each later one wins."""
+    """The preset (or the resumed run's options), then --set, then the flags that were given; each
+    later one wins.
+    """
     if options.resume is not None:
         from fastgan.run.folder import read_options
 
@@ -91,7 +103,10 @@ def configuration(options: argparse.Namespace) -> Config:
         if option.flag and getattr(options, key) is not None:
             config = replace(config, key, getattr(options, key))
     if config.model.architecture == "custom":
-        raise UserError("networks of your own are trained from Python: fastgan.Trainer(G, D, data, out=FOLDER, resume=True) goes on with such a run")
+        raise UserError(
+            "networks of your own are trained from Python: fastgan.Trainer(G, D, data, out=FOLDER, resume=True) goes "
+            "on with such a run"
+        )
     return validate(config)
 
 
@@ -101,7 +116,10 @@ def run_name(config: Config) -> str:
 
 
 class _stopping_on_signals:
-    """Ctrl-C and SIGTERM ask the trainer to save and stop; a second one ends at once. Gives the list of signals received."""
+    """Ctrl-C and SIGTERM ask the trainer to save and stop; a second one ends at once.
+
+    Gives the list of signals received.
+    """
 
     def __init__(self, trainer):
         self.trainer, self.received, self.before = trainer, [], {}
@@ -121,7 +139,7 @@ class _stopping_on_signals:
         self.trainer.request_stop()
 
 
-# --- fastgan pack --------------------------------------------------------------------------------------------------------------------------------
+# --- fastgan pack -----------------------------------------------------------------------------------------------------
 
 
 def pack(options: argparse.Namespace) -> int:
@@ -129,7 +147,9 @@ def pack(options: argparse.Namespace) -> int:
     if options.verify is not None:
         return _verify(options)
     if options.out is None:
-        raise UserError("pack takes the images and the file to make: fastgan pack SRC OUT, or fastgan pack --verify FILE")
+        raise UserError(
+            "pack takes the images and the file to make: fastgan pack SRC OUT, or fastgan pack --verify FILE"
+        )
     import time
 
     from fastgan.data.packing.pack import default_decoder
@@ -143,12 +163,24 @@ def pack(options: argparse.Namespace) -> int:
 
         decode = in_dali(num_threads=options.workers)
         print("DALI decodes (--decoder pillow does without)")
-    packed = pack_images(source, options.out, img_resolution=options.resolution, img_channels=options.channels,
-                         skip_bad=options.skip_bad, num_workers=options.workers, progress=True, decode=decode, decoder=decoder)  # fmt: skip
+    packed = pack_images(
+        source,
+        options.out,
+        img_resolution=options.resolution,
+        img_channels=options.channels,
+        skip_bad=options.skip_bad,
+        num_workers=options.workers,
+        progress=True,
+        decode=decode,
+        decoder=decoder,
+    )
     seconds = time.perf_counter() - started
     num_images, height, width, channels = packed.shape
     num_done = num_images + len(packed.skipped) - packed.num_resumed
-    print(f"wrote {num_images} images of {height}x{width}x{channels} to {options.out} in {seconds:.1f} s, {num_done / seconds:.0f} images/s")
+    print(
+        f"wrote {num_images} images of {height}x{width}x{channels} to {options.out} in {seconds:.1f} s, "
+        f"{num_done / seconds:.0f} images/s"
+    )
     if packed.skipped:
         print("\n".join([f"left out {len(packed.skipped)} files:", *packed.skipped]))
     return 0
@@ -165,7 +197,7 @@ def _verify(options: argparse.Namespace) -> int:
     return 0
 
 
-# --- fastgan sample, eval, info ------------------------------------------------------------------------------------------------------------------
+# --- fastgan sample, eval, info ---------------------------------------------------------------------------------------
 
 
 def sample(options: argparse.Namespace) -> int:
@@ -175,7 +207,16 @@ def sample(options: argparse.Namespace) -> int:
     if options.num < 1:
         raise UserError(f"--num is {options.num}; it must be above 0")
     _check_seed(options.seed)
-    print(snapshots.write_samples(Path(options.snapshot), Path(options.out), options.num, options.seed, options.class_number, options.truncation))
+    print(
+        snapshots.write_samples(
+            Path(options.snapshot),
+            Path(options.out),
+            options.num,
+            options.seed,
+            options.class_number,
+            options.truncation,
+        )
+    )
     return 0
 
 
@@ -186,8 +227,15 @@ def evaluate(options: argparse.Namespace) -> int:
     _check_seed(options.seed)
     if options.batch_size < 1:
         raise UserError(f"--batch-size is {options.batch_size}; it must be above 0")
-    result = evaluation.evaluate_snapshot(Path(options.snapshot), options.metrics, options.data, options.features, options.device,
-                                          options.batch_size, options.seed)  # fmt: skip
+    result = evaluation.evaluate_snapshot(
+        Path(options.snapshot),
+        options.metrics,
+        options.data,
+        options.features,
+        options.device,
+        options.batch_size,
+        options.seed,
+    )
     print(result.to_json() if options.json else result.describe())
     return 0
 
@@ -208,7 +256,7 @@ def show_info(options: argparse.Namespace) -> int:
     return 0
 
 
-# --- the parser ----------------------------------------------------------------------------------------------------------------------------------
+# --- the parser -------------------------------------------------------------------------------------------------------
 
 
 class _Parser(argparse.ArgumentParser):
@@ -222,20 +270,52 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser("fastgan", description="A compiled, measured training engine for generative adversarial networks.")
     parser.add_argument("--version", action="version", version=f"fastgan {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    _add_train(commands.add_parser("train", help="train a GAN", formatter_class=argparse.RawDescriptionHelpFormatter, epilog=_TRAIN_EXAMPLES))
-    _add_pack(commands.add_parser("pack", help="decode a set of images once, into one file that training maps instead of reading"))
+    _add_train(
+        commands.add_parser(
+            "train", help="train a GAN", formatter_class=argparse.RawDescriptionHelpFormatter, epilog=_TRAIN_EXAMPLES
+        )
+    )
+    _add_pack(
+        commands.add_parser(
+            "pack", help="decode a set of images once, into one file that training maps instead of reading"
+        )
+    )
     command = commands.add_parser("sample", help="write a grid of images from a snapshot")
-    command.add_argument("snapshot", metavar="SNAPSHOT", help="a network-snapshot-*.safetensors, or a run folder (its newest one)")
-    command.add_argument("--out", default="samples.png", metavar="PNG", help="the picture to write (default: samples.png)")
+    command.add_argument(
+        "snapshot", metavar="SNAPSHOT", help="a network-snapshot-*.safetensors, or a run folder (its newest one)"
+    )
+    command.add_argument(
+        "--out", default="samples.png", metavar="PNG", help="the picture to write (default: samples.png)"
+    )
     command.add_argument("-n", "--num", type=int, default=64, metavar="N", help="images in the grid (default: 64)")
     command.add_argument("--seed", type=int, default=0, metavar="N", help="of z (default: 0)")
-    command.add_argument("--class", dest="class_number", metavar="C", help="of a conditional G: one class, number or name (default: a class a row)")
-    command.add_argument("--truncation", type=float, metavar="PSI", help="nearer to the average, with less variety: from 1 (none, the default) to 0")
+    command.add_argument(
+        "--class",
+        dest="class_number",
+        metavar="C",
+        help="of a conditional G: one class, number or name (default: a class a row)",
+    )
+    command.add_argument(
+        "--truncation",
+        type=float,
+        metavar="PSI",
+        help="nearer to the average, with less variety: from 1 (none, the default) to 0",
+    )
     command.set_defaults(run=sample)
-    _add_eval(commands.add_parser("eval", help="measure a snapshot: FID and its relatives, modes, class accuracy",
-                                  formatter_class=argparse.RawDescriptionHelpFormatter, epilog=_EVAL_EXAMPLES))  # fmt: skip
+    _add_eval(
+        commands.add_parser(
+            "eval",
+            help="measure a snapshot: FID and its relatives, modes, class accuracy",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            epilog=_EVAL_EXAMPLES,
+        )
+    )
     command = commands.add_parser("info", help="what this machine offers, and what is missing")
-    command.add_argument("--ops", action="store_true", help="the fused operators: what was measured here, and which implementation was chosen")
+    command.add_argument(
+        "--ops",
+        action="store_true",
+        help="the fused operators: what was measured here, and which implementation was chosen",
+    )
     command.add_argument("--json", action="store_true", help="as JSON")
     command.set_defaults(run=show_info)
     return parser
@@ -261,7 +341,8 @@ def _add_train(command: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--resume",
         metavar="FOLDER",
-        help="go on with an interrupted run, to the bit (on a GPU where it is deterministic); with --kimg, a longer one",
+        help="go on with an interrupted run, to the bit (on a GPU where it is deterministic); with --kimg, a longer "
+             "one",
     )
     run.add_argument(
         "--set",
@@ -308,30 +389,58 @@ metrics, each with the number of images to generate:
   pr, dc     precision and recall; density and coverage
   accuracy   share of the images of a conditional G that show the class asked for
   modes      modes of stacked-mnist that are reached, of 1000
-inception and efficientnet_lite0 take the published weights from $FASTGAN_FEATURES, or NAME=PATH; classifier is trained on the labels of the data.
+inception and efficientnet_lite0 take the published weights from $FASTGAN_FEATURES, or NAME=PATH;
+classifier is trained on the labels of the data.
 """
 
 
 def _add_eval(command: argparse.ArgumentParser) -> None:
-    command.add_argument("snapshot", metavar="SNAPSHOT", help="a network-snapshot-*.safetensors, or a run folder (its newest one)")
-    command.add_argument("--data", metavar="NAME|PATH", help="the real images, as --data of fastgan train (default: those it was trained on)")
-    command.add_argument("--metrics", default="fid5k,kid5k,pr5k,dc5k", metavar="LIST", help="separated by commas (default: %(default)s)")
+    command.add_argument(
+        "snapshot", metavar="SNAPSHOT", help="a network-snapshot-*.safetensors, or a run folder (its newest one)"
+    )
+    command.add_argument(
+        "--data",
+        metavar="NAME|PATH",
+        help="the real images, as --data of fastgan train (default: those it was trained on)",
+    )
+    command.add_argument(
+        "--metrics", default="fid5k,kid5k,pr5k,dc5k", metavar="LIST", help="separated by commas (default: %(default)s)"
+    )
     command.add_argument("--features", default="inception", metavar="NAME[=PATH]",
-                         help="the network that looks at images: inception, efficientnet_lite0, classifier (default: inception)")  # fmt: skip
+                         help="the network that looks at images: inception, efficientnet_lite0, classifier (default: "
+                              "inception)")  # fmt: skip
     command.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 (default: cuda where there is one)")
     command.add_argument("--batch-size", type=int, default=64, metavar="N", help="images at a time (default: 64)")
-    command.add_argument("--seed", type=int, default=0, metavar="N", help="of z and of the classes asked for (default: 0)")
+    command.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of z and of the classes asked for (default: 0)"
+    )
     command.add_argument("--json", action="store_true", help="as JSON")
     command.set_defaults(run=evaluate)
 
 
 def _add_pack(command: argparse.ArgumentParser) -> None:
     command.add_argument("source", nargs="?", metavar="SRC", help="whatever --data of fastgan train takes")
-    command.add_argument("out", nargs="?", metavar="OUT", help="the file to make; what an interrupted try has done is kept beside it, and used")
-    command.add_argument("--resolution", type=int, metavar="PIXELS", help="side of the images (default: the shorter side of the first one)")
+    command.add_argument(
+        "out",
+        nargs="?",
+        metavar="OUT",
+        help="the file to make; what an interrupted try has done is kept beside it, and used",
+    )
+    command.add_argument(
+        "--resolution",
+        type=int,
+        metavar="PIXELS",
+        help="side of the images (default: the shorter side of the first one)",
+    )
     command.add_argument("--channels", type=int, choices=(1, 3), help="grey or colour (default: as the first image)")
     command.add_argument("--skip-bad", action="store_true", help="leave out files that are no images, and list them")
-    command.add_argument("--workers", type=int, metavar="N", help="decode so many at a time (default: the number of cores)")
-    command.add_argument("--decoder", choices=("pillow", "dali"), help="who decodes image files (default: dali where there is a GPU and DALI)")
+    command.add_argument(
+        "--workers", type=int, metavar="N", help="decode so many at a time (default: the number of cores)"
+    )
+    command.add_argument(
+        "--decoder",
+        choices=("pillow", "dali"),
+        help="who decodes image files (default: dali where there is a GPU and DALI)",
+    )
     command.add_argument("--verify", metavar="FILE", help="check every byte of a packed file, and pack nothing")
     command.set_defaults(run=pack)

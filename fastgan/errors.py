@@ -1,16 +1,20 @@
-"""The ways a run can end that are nobody's bug: a user's mistake, a disk that refuses, a training
-that diverges.
+"""The errors that end a run without being a bug.
+
+They are a user's mistake, a disk that refuses, and a training that diverges.
 """
 
 
 class UserError(ValueError):
-    """Something the user can mend: one sentence that names the thing and the remedy (exit code 2)."""
+    """A mistake that the user can correct (exit code 2).
+
+    The message is one sentence that names the thing and the remedy.
+    """
 
 
 class DiskError(OSError):
     """A file could not be written: full, read-only or forbidden.
 
-    What was written before is intact (exit code 1).
+    Files written before are intact (exit code 1).
     """
 
 

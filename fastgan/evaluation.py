@@ -1,4 +1,4 @@
-"""A snapshot measured beside real images: `fastgan eval`."""
+"""A snapshot compared with real images: `fastgan eval`."""
 import json
 import math
 from collections.abc import Callable
@@ -22,16 +22,17 @@ from fastgan.run.snapshots import load_generator
 
 @dataclass(frozen=True)
 class Evaluation:
-    """numbers: by their names (Evaluator.evaluate).
+    """The result of an evaluation.
 
-    notes: what a reader of them should know, a sentence each.
+    numbers: by their names (Evaluator.evaluate). notes: facts for the reader of the numbers, a
+    sentence each.
     """
 
     numbers: dict[str, float]
     notes: tuple[str, ...]
 
     def describe(self) -> str:
-        """A line a number, then the notes."""
+        """Return a line for each number, then the notes."""
         width = max(map(len, self.numbers))
         return "\n".join(
             [f"{name:<{width}}  {value:.6g}" for name, value in self.numbers.items()]
@@ -39,8 +40,9 @@ class Evaluation:
         )
 
     def to_json(self) -> str:
-        """{"numbers": {name: number}, "notes": [...]}; a number that is not finite is null, since
-        JSON has none.
+        """Return {"numbers": {name: number}, "notes": [...]} as JSON.
+
+        A number that is not finite is null, since JSON has none.
         """
         numbers = {name: value if math.isfinite(value) else None for name, value in self.numbers.items()}
         return json.dumps({"numbers": numbers, "notes": self.notes}, indent=2)
@@ -60,7 +62,7 @@ def evaluate_snapshot(
 
     metrics, features, batch_size: as Evaluator has them. data: the real images, as fastgan train
     takes them; None = those it was trained on. device: None = cuda where there is one. seed: of z
-    and of the classes. Raises UserError for anything of these that does not fit.
+    and of the classes. Raises UserError where one of these does not fit.
     """
     G, config = load_generator(snapshot)
     if config.data.source in DENSITIES:
@@ -88,11 +90,11 @@ def evaluate_snapshot(
 def image_maker(
     G: torch.nn.Module, config: Config, real: ImageSet, seed: int, device: torch.device
 ) -> Callable[[int], tuple]:
-    """What Evaluator.evaluate calls: uint8 images of G in fp32, whatever mode it is in, and the
-    classes asked for (None where G has none).
+    """Return the `generate` function for Evaluator.evaluate.
 
-    Classes come as often as in the real set, or equally often where it has no labels. The same seed
-    gives the same images, portion by portion.
+    It returns uint8 images of G in fp32, independent of G's mode, and the classes asked for (None
+    where G has none). Classes come as often as in the real set, or equally often where it has no
+    labels. The same seed gives the same images, portion by portion.
     """
     generator, model = torch.Generator().manual_seed(seed), config.model
     c_dim = model.c_dim
@@ -114,8 +116,8 @@ def _device(name: str | None) -> torch.device:
 
 
 def _check_asked(metrics: str, c_dim: int, snapshot: Path) -> None:
-    """What can be said of the metrics before any image is read."""
-    asked = parse(metrics, num_real=2)  # whose number only decides how many are generated
+    """Raise UserError for errors in the metrics that can be found before any image is read."""
+    asked = parse(metrics, num_real=2)  # num_real only sets the number of generated images
     if not c_dim and any(metric.kind == "accuracy" for metric in asked):
         raise UserError(
             f"accuracy is about generators that are asked for a class, and that of {snapshot} is not: leave it out"

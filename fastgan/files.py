@@ -1,6 +1,4 @@
-"""Writing files so that a kill at any moment leaves either the old file or the new one, never a
-torn one.
-"""
+"""Atomic writing of files: a kill at any moment leaves either the old file or the new one."""
 import os
 import tempfile
 from collections.abc import Callable
@@ -10,12 +8,11 @@ from fastgan.errors import DiskError
 
 
 def write_beside_and_rename(path: str | os.PathLike, write: Callable[[Path], None]) -> None:
-    """Call `write` with a temporary path in the folder of `path`, flush it to the disk, then rename
-    it to `path`.
+    """Write a file beside `path`, flush it to the disk, then rename it to `path`.
 
-    The temporary name keeps the suffix of `path`, since image writers choose their format by it.
-    Raises DiskError, naming `path`, when the disk is full, read-only or forbids it; the temporary
-    file is removed.
+    `write` is called with a temporary path in the folder of `path`. The temporary name keeps the
+    suffix of `path`, since image writers choose their format by it. Raises DiskError, naming
+    `path`, when the disk is full, read-only or forbids it; the temporary file is removed.
     """
     path = Path(path)
     beside = None
@@ -36,15 +33,15 @@ def write_beside_and_rename(path: str | os.PathLike, write: Callable[[Path], Non
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
-    """Replace the content of `path` by `text` (UTF-8), beside and renamed."""
+    """Replace the content of `path` by `text` (UTF-8), by writing beside it and renaming."""
     write_beside_and_rename(path, lambda beside: beside.write_text(text, encoding="utf-8"))
 
 
 def cache_folder() -> Path:
-    """The user's cache folder for downloads and compiled code: $FASTGAN_CACHE, else
-    $XDG_CACHE_HOME/fastgan, else ~/.cache/fastgan.
+    """Return the user's cache folder for downloads and compiled code.
 
-    A variable that is set but empty counts as not set.
+    It is $FASTGAN_CACHE, else $XDG_CACHE_HOME/fastgan, else ~/.cache/fastgan. A variable that is
+    set but empty counts as not set.
     """
     own = os.environ.get("FASTGAN_CACHE")
     return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fastgan"

@@ -1,4 +1,4 @@
-"""What this machine offers and what is missing, with how to get it: `fastgan info`."""
+"""`fastgan info`: the features of this machine, and the missing ones with their remedies."""
 import importlib.metadata
 import importlib.util
 import platform
@@ -20,8 +20,10 @@ HOW_TO_GET = {
 
 
 def collect() -> dict:
-    """Everything as JSON-able values: fastgan, python, platform, packages, device, precision,
-    compile, cuda_graph, ops, cache.
+    """Return all facts as values for JSON.
+
+    The keys are fastgan, python, platform, packages, device, precision, compile, cuda_graph, ops
+    and cache.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return {
@@ -39,7 +41,7 @@ def collect() -> dict:
 
 
 def describe(facts: dict) -> str:
-    """The facts as lines for a person, what is missing with its remedy."""
+    """Return the facts as lines for a person, with a remedy for each missing feature."""
     lines = [f"fastgan    {facts['fastgan']}", f"python     {facts['python']} on {facts['platform']}"]
     for name, version in facts["packages"].items():
         lines.append(
@@ -53,21 +55,25 @@ def describe(facts: dict) -> str:
     ]
     for row in facts["ops"]:
         lines.append(
-            f"op         {row['op']}: {row['implementation']} {'is available' if row['available'] else 'is not used: ' + row['reason']}"
+            f"op         {row['op']}: {row['implementation']} "
+            f"{'is available' if row['available'] else 'is not used: ' + row['reason']}"
         )
     return "\n".join([*lines, f"cache      {facts['cache']}"])
 
 
 def collect_ops() -> dict:
-    """Every kind of call that was measured on this machine -> chosen: a name, microseconds: name ->
-    quartiles.
+    """Return every kind of call that was measured on this machine.
+
+    Each has chosen: a name, and microseconds: name -> quartiles.
     """
     return {call: row._asdict() for call, row in autotune.table().items()}
 
 
 def describe_ops(rows: dict) -> str:
-    """A line a kind of call: the medians in microseconds, the chosen one marked, and what could not
-    be timed as usual.
+    """Return a line for each kind of call.
+
+    It has the medians in microseconds, marks the chosen one, and names the ones that could not be
+    timed as usual.
     """
     if not rows:
         return "no operator was measured here yet: training does it once, before its first step"
@@ -88,7 +94,7 @@ def describe_ops(rows: dict) -> str:
 
 def _version(package: str) -> str | None:
     if package == "torch":
-        return torch.__version__  # says which CUDA it was built for; the package of a CUDA build does not
+        return torch.__version__  # names the CUDA it was built for; the package of a CUDA build does not
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -115,11 +121,17 @@ def _device(device: torch.device) -> dict:
 def _cuda_graph(device: torch.device) -> str:
     if device.type != "cuda":
         return "needs an NVIDIA GPU"
-    return "steps are launched as CUDA graphs; like all CUDA parts of this release never run by its makers, and checked beside eager at every start"
+    return (
+        "steps are launched as CUDA graphs; like all CUDA parts of this release never run by its makers, and checked "
+        "beside eager at every start"
+    )
 
 
 def _compiler(device: torch.device) -> str:
-    """Whether the compiled rung can work: Inductor needs a C++ compiler on the CPU, Triton on CUDA."""
+    """Return the state of the compiler that the compiled rung needs.
+
+    Inductor needs a C++ compiler on the CPU, Triton on CUDA.
+    """
     if device.type == "cuda":
         return "Triton is there" if importlib.util.find_spec("triton") else "no Triton: steps run eager"
     from torch._inductor import config

@@ -55,13 +55,13 @@ class Trainer:
     G: z -> images [N, C, H, W] in [-1, 1], flat or shaped. D: images -> one logit, or a map of
     logits, an image. z: float32 [N, z_dim] or [N, z_dim, 1, 1], whichever G takes. data: a name, a
     path, an array, a tensor, a torch Dataset or DataLoader (fastgan.data.open_source), or a pair
-    (images, labels), converted to G's size and channels; a 2-D float array or tensor [num, features]
-    holds samples of a density.
+    (images, labels), converted to G's size and channels; a 2-D float array or tensor [num,
+    features] holds samples of a density.
 
     config: a Config or the name of a preset, whose losses, penalties, optimisers and schedules are
-    taken; None = the defaults. z_dim: length of z, None = G's own. out: a run folder to write grids,
-    statistics and resumable snapshots into; None writes nothing. resume: go on from the state in
-    `out`. progress: show a bar.
+    taken; None = the defaults. z_dim: length of z, None = G's own. out: a run folder to write
+    grids, statistics and resumable snapshots into; None writes nothing. resume: go on from the
+    state in `out`. progress: show a bar.
 
     options: every option of docs/options.md by its name, as `n_critic=5`, beside the config, and
     - loss, optimizer, augment, data_backend: loss.name, optim.name, augment.kind, data.backend;
@@ -94,7 +94,9 @@ class Trainer:
         self._build(G, D, data, validate(config), z_dim, out, resume, progress)
 
     @classmethod
-    def from_config(cls, config: Config, out: str | Path | None = None, resume: bool = False, progress: bool = True) -> "Trainer":
+    def from_config(
+        cls, config: Config, out: str | Path | None = None, resume: bool = False, progress: bool = True
+    ) -> "Trainer":
         """The trainer of a preset: networks and data as the configuration names them."""
         trainer = cls.__new__(cls)
         config, data = completed(config)
@@ -115,19 +117,29 @@ class Trainer:
         self.device = torch.device(run.device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.precision = choose_precision(run.amp, self.device)
         if self.device.type == "cuda" and self.device.index is not None:
-            torch.cuda.set_device(self.device)  # kernels that Triton launches, and figures of memory, mean the current device
+            # Kernels that Triton launches, and figures of memory, mean the current device
+            torch.cuda.set_device(self.device)
         algorithms = filter(None, [settle_algorithms(run.deterministic, self.device)])
         autotune.fix(run.deterministic)
         autotune.force(dataclasses.asdict(config.ops))
         at_once = run.batch_gpu or run.batch_size
-        self.signature = inspect_pair.inspect(G, D, z_dim, at_once, self.device, config.model.c_dim, classifies=config.loss.class_D > 0)
+        self.signature = inspect_pair.inspect(
+            G, D, z_dim, at_once, self.device, config.model.c_dim, classifies=config.loss.class_D > 0
+        )
         if config.loss.flip_labels and self.signature.num_judged != at_once:
-            raise UserError(f"flip_labels is for labels of images, and D gives {self.signature.num_judged} judgements for {at_once} of them")
+            raise UserError(
+                f"flip_labels is for labels of images, and D gives {self.signature.num_judged} judgements for "
+                f"{at_once} of them"
+            )
         self.generator = torch.Generator(self.device).manual_seed(run.seed)
         opened = open_feed(data, self.signature, config, self.generator, progress)
         self.feed, self.real_set = opened.feed, opened.real_set
-        self.state = make_train_state(G, D, config, self.signature.img_shape, self.device, self.signature.one_pass, self.signature.one_hot)
-        self.engine = make_engine(config, self.signature, self.state, self.feed, self.generator, self.precision, self._say)
+        self.state = make_train_state(
+            G, D, config, self.signature.img_shape, self.device, self.signature.one_pass, self.signature.one_hot
+        )
+        self.engine = make_engine(
+            config, self.signature, self.state, self.feed, self.generator, self.precision, self._say
+        )
         img_shape = None if self.real_set is None else self._channels_first(self.real_set.img_shape)
         self.sampler = Sampler(config, self.signature, self.state, self.precision, img_shape)
         samples = partial(self.sampler.samples, seed=run.seed)
@@ -149,29 +161,48 @@ class Trainer:
         self.recorder = None
         if out is not None:
             folder = RunFolder(Path(out), config, resume_nimg=self.nimg if resume else None)
-            self.recorder = Recorder(folder, config, self.state, self.sampler, self._some_real_images(run.grid), self._class_names(), self.nimg)
+            self.recorder = Recorder(
+                folder,
+                config,
+                self.state,
+                self.sampler,
+                self._some_real_images(run.grid),
+                self._class_names(),
+                self.nimg,
+            )
 
-    # --- the public surface ----------------------------------------------------------------------------------------------------------------------
+    # --- the public surface -------------------------------------------------------------------------------------------
 
     def fit(self, *, kimg: float | None = None, epochs: float | None = None, steps: int | None = None) -> dict:
-        """Train until `kimg` thousand images (or epochs, or steps) have been shown since the very start. Returns the statistics of the last tick."""
+        """Train until `kimg` thousand images (or epochs, or steps) have been shown since the very
+        start. Returns the statistics of the last tick.
+        """
         last_tick = deque(self.ticks(kimg=kimg, epochs=epochs, steps=steps), maxlen=1)
         return last_tick[0] if last_tick else {}
 
     def sample(self, num: int, seed: int | None = None, c: torch.Tensor | int | None = None) -> torch.Tensor:
-        """float32 [num, C, H, W] from G_ema (or G, where there is no average), in evaluation mode, on the CPU. seed: None = fresh randomness.
+        """float32 [num, C, H, W] from G_ema (or G, where there is no average), in evaluation mode,
+        on the CPU. seed: None = fresh randomness.
 
         c: one class, or int64 [num]; None = all classes in turn, for a conditional G.
         """
         return self.sampler.samples(num, seed, c).cpu()
 
-    def ticks(self, *, kimg: float | None = None, epochs: float | None = None, steps: int | None = None) -> Iterator[dict]:
-        """Train, and yield the statistics of every tick; leaving the loop early leaves a run that `fit` or `ticks` can go on with."""
+    def ticks(
+        self, *, kimg: float | None = None, epochs: float | None = None, steps: int | None = None
+    ) -> Iterator[dict]:
+        """Train, and yield the statistics of every tick; leaving the loop early leaves a run that
+        `fit` or `ticks` can go on with.
+        """
         run = self.config.run
         total_nimg = self._total_nimg(kimg, epochs, steps)
         tick_nimg = max(run.batch_size, round(1000 * run.tick_kimg) if run.tick_kimg else math.ceil(total_nimg / 100))
 
-        with Progress(total_nimg, self.nimg, enabled=self.show_progress) as progress, cuda_oom_as_user_error(), refusals_said():
+        with (
+            Progress(total_nimg, self.nimg, enabled=self.show_progress) as progress,
+            cuda_oom_as_user_error(),
+            refusals_said(),
+        ):
             # Say what will be done, and write down where it starts.
             self._announce(progress)
             if self.recorder and self.nimg == 0:
@@ -182,7 +213,8 @@ class Trainer:
             stopwatch, whole = Stopwatch(self.nimg), Stopwatch(self.nimg)
 
             while self.nimg < total_nimg and not self.stop_requested:
-                # One launch: real images, fresh noise and the whole update, for as many steps as the rung takes at once.
+                # One launch: real images, fresh noise and the whole update, for as many steps as
+                # the rung takes at once.
                 tick_end = min((self.nimg // tick_nimg + 1) * tick_nimg, total_nimg)
                 with stopwatch.stepping():
                     self._launch(math.ceil((tick_end - self.nimg) / run.batch_size))
@@ -207,12 +239,17 @@ class Trainer:
 
             # The end, or a stop in between: the pictures of the whole run.
             if whole.step_s:
-                self._say(progress, f"measuring took {whole.step_s:.1f} s, {whole.step_s / whole.seconds():.0%} of the time")
+                self._say(
+                    progress, f"measuring took {whole.step_s:.1f} s, {whole.step_s / whole.seconds():.0%} of the time"
+                )
             if self.recorder:
                 self.recorder.end(self.nimg, self.generator)
 
     def request_stop(self) -> None:
-        """Finish the step that is running, write snapshot and state, and leave the loop. For signal handlers."""
+        """Finish the step that is running, write snapshot and state, and leave the loop.
+
+        For signal handlers.
+        """
         self.stop_requested = True
 
     def _total_nimg(self, kimg: float | None, epochs: float | None, steps: int | None) -> int:
@@ -229,13 +266,21 @@ class Trainer:
         if epochs is not None and self.real_set is None:
             raise UserError("an epoch needs a set of images: give kimg or steps for samples of a density")
         batch_size = self.config.run.batch_size
-        nimg = 1000 * kimg if kimg is not None else epochs * self.real_set.num_images if epochs is not None else steps * batch_size
+        nimg = (
+            1000 * kimg
+            if kimg is not None
+            else epochs * self.real_set.num_images
+            if epochs is not None
+            else steps * batch_size
+        )
         return math.ceil(nimg / batch_size) * batch_size
 
-    # --- steps -----------------------------------------------------------------------------------------------------------------------------------
+    # --- steps --------------------------------------------------------------------------------------------------------
 
     def _launch(self, most: int) -> None:
-        """As many steps as the rung takes at once, and at most so many; nothing here waits until the device has nothing left to do."""
+        """As many steps as the rung takes at once, and at most so many; nothing here waits until
+        the device has nothing left to do.
+        """
         first = self.nimg // self.config.run.batch_size
         num_steps = self.engine.steps_at_once(first, most)
         self.feed.reserve(num_steps)
@@ -250,7 +295,10 @@ class Trainer:
         return self.config.data.source in DENSITIES
 
     def _prepare_step(self, progress: Progress, steps_per_tick: int) -> None:
-        """Climb the ladder, once; afterwards the first trained step is still the first. A launch of several steps has to fit into a tick."""
+        """Climb the ladder, once; afterwards the first trained step is still the first.
+
+        A launch of several steps has to fit into a tick.
+        """
         if self.engine.prepared:
             return
         if self.engine.ladder.graph_steps is None:
@@ -259,15 +307,20 @@ class Trainer:
         if self.recorder:
             self.engine.details = self.recorder.say
         self.feed.reserve(self.feed.max_steps or PARITY_STEPS)
-        climbing = progress.busy("compiling the training step and checking it against eager", "compiled and checked the step in {seconds:.1f} s")
+        climbing = progress.busy(
+            "compiling the training step and checking it against eager",
+            "compiled and checked the step in {seconds:.1f} s",
+        )
         with climbing if self.config.run.compile else contextlib.nullcontext():
             rung = self.engine.prepare()
         if self.recorder:
             at_once = f", {rung.steps_per_launch} steps a launch" if rung.name == "captured" else ""
-            self.recorder.say(f"training on {self.device.type} with the {rung.name} step{at_once}, ready in {rung.build_s:.1f} s")
+            self.recorder.say(
+                f"training on {self.device.type} with the {rung.name} step{at_once}, ready in {rung.build_s:.1f} s"
+            )
             self.recorder.say(f"fused operators of the step: {autotune.used()}")
 
-    # --- what a tick says and writes -------------------------------------------------------------------------------------------------------------
+    # --- what a tick says and writes ----------------------------------------------------------------------------------
 
     def _announce(self, progress: Progress) -> None:
         for text in self.notes:
@@ -280,7 +333,10 @@ class Trainer:
             self.recorder.say(text)
 
     def _read_statistics(self, stopwatch: Stopwatch) -> dict:
-        """The means over a tick, its speed, and what signs of trouble go by; the next tick begins. Raises DivergedError if a mean is not finite."""
+        """The means over a tick, its speed, and what signs of trouble go by; the next tick begins.
+
+        Raises DivergedError if a mean is not finite.
+        """
         num_images = self.nimg - stopwatch.start_nimg
         means = self.state.totals.means(self.readout.take())  # waits for the device
         self.state.counters.write()
@@ -299,9 +355,14 @@ class Trainer:
         }
         bad = [name for name, mean in means.items() if not math.isfinite(mean)]
         if bad:
-            raise self._diverged(f"{' and '.join(bad)} became NaN or infinite before {self.nimg / 1000:g} kimg", statistics)
+            raise self._diverged(
+                f"{' and '.join(bad)} became NaN or infinite before {self.nimg / 1000:g} kimg", statistics
+            )
         if self.is_density:
-            statistics |= {f"sample_{name}": value for name, value in plots.moments(self.sample(10_000, seed=self.config.run.seed)).items()}
+            statistics |= {
+                f"sample_{name}": value
+                for name, value in plots.moments(self.sample(10_000, seed=self.config.run.seed)).items()
+            }
         self.last_finite = statistics
         return statistics
 
@@ -315,11 +376,15 @@ class Trainer:
 
     def _diverged(self, what: str, statistics: dict) -> DivergedError:
         """The end of the run: what was last finite, and where the last good snapshot is."""
-        values = ", ".join(f"{name} {self.last_finite[name]:.4g}" for name in ("kimg", *self.state.totals.names) if name in self.last_finite)
+        values = ", ".join(
+            f"{name} {self.last_finite[name]:.4g}"
+            for name in ("kimg", *self.state.totals.names)
+            if name in self.last_finite
+        )
         what = f"{what}; last finite: {values or 'nothing, it was the first tick'}"
         return self.recorder.diverged(what, statistics) if self.recorder else DivergedError(what)
 
-    # --- images ----------------------------------------------------------------------------------------------------------------------------------
+    # --- images -------------------------------------------------------------------------------------------------------
 
     @staticmethod
     def _channels_first(img_shape: tuple[int, int, int]) -> tuple[int, int, int]:

@@ -1,3 +1,4 @@
-"""Triton kernels and their launch functions, nothing else; imported as fastgan.kernels, and only by
-fastgan.ops.
+"""Triton kernels and their launch functions.
+
+Only fastgan.ops imports them, as fastgan.kernels.
 """

@@ -1,9 +1,8 @@
-"""Triton kernel of Adam over a list of tensors, with the moving average of what it updates in the
-same pass over memory.
+"""Triton kernel of Adam over a list of tensors, fused with their exponential moving average.
 
-All tensors go in one launch. Their addresses are arguments of the kernel, not a table in memory:
-there is nothing to copy to the device, so the launch can be recorded in a CUDA graph at any time,
-and gradients may lie elsewhere in every step.
+Both are updated in the same pass over memory. All tensors go in one launch. Their addresses are
+arguments of the kernel, not a table in memory: there is nothing to copy to the device, so the
+launch can be recorded in a CUDA graph at any time, and gradients may lie elsewhere in every step.
 """
 import torch
 import triton
@@ -26,16 +25,16 @@ def _adam_ema_kernel(
     eps,
     NUMELS: tl.constexpr, FIRST: tl.constexpr, ALIGNED: tl.constexpr, LONG: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Each program updates one block of one tensor.
+    """Update one block of one tensor in each program.
 
-    NUMELS: elements of each. FIRST: the program of its first block; one more for the end.
+    NUMELS: elements of each tensor. FIRST: the program of its first block; one more for the end.
     """
     program = tl.program_id(0)
     p, g, m, v = _address(parameters[0]), _address(gradients[0]), _address(exp_avg[0]), _address(exp_avg_sq[0])
     a = p if average is None else _address(average[0])
     first, numel = 0, tl.full((), NUMELS[0], tl.int64)
-    # a few selections of scalars: far less than a body for each tensor, which takes seconds to
-    # compile
+    # A few selections of scalars: far less than a body for each tensor, which takes seconds to
+    # compile.
     for i in tl.static_range(1, len(NUMELS)):
         reached = program >= FIRST[i]
         p, g = tl.where(reached, _address(parameters[i]), p), tl.where(reached, _address(gradients[i]), g)
@@ -61,7 +60,7 @@ def _adam_ema_kernel(
 
 @triton.jit
 def _update(p, g, m, v, a, step_size, beta1, beta2, eps, ema_beta, inside, AVERAGED: tl.constexpr):
-    """One block; p, g, m, v, a: [BLOCK] addresses."""
+    """Update one block; p, g, m, v, a: [BLOCK] addresses."""
     gradient = tl.load(g, inside).to(tl.float32)
     exp_avg = beta1 * tl.load(m, inside) + (1 - beta1) * gradient
     exp_avg_sq = beta2 * tl.load(v, inside) + (1 - beta2) * (gradient * gradient)
@@ -80,8 +79,9 @@ def _address(pointer):
 
 @triton.jit
 def _pointer(address, dtype: tl.constexpr, ALIGNED: tl.constexpr):
-    """The pointer at an address, which is a multiple of 16 bytes where ALIGNED says so: a selection
-    has lost that.
+    """Return the pointer at an address, a multiple of 16 bytes where ALIGNED is true.
+
+    The compiler has lost the alignment of an address that comes out of a selection.
     """
     pointer = address.to(tl.pointer_type(dtype))
     return tl.multiple_of(pointer, 16) if ALIGNED else pointer
@@ -101,12 +101,11 @@ def adam_ema(
     ema_beta: torch.Tensor | None,
     eps: float,
 ) -> None:
-    """fastgan.ops.adam_ema in place; the arguments after gradients are the fields of its AdamState.
+    """Run fastgan.ops.adam_ema in place; arguments after gradients are the fields of its AdamState.
 
-    One launch advances the powers, one updates everything (64 tensors, the next 64 ...).
-
-    The five tensors of a parameter have the same strides, dense; gradients are of one dtype,
-    float32, float16 or bfloat16, all others are float32.
+    One launch advances the powers, one updates everything (64 tensors, the next 64 ...). The five
+    tensors of a parameter have the same strides, dense; gradients are of one dtype, float32,
+    float16 or bfloat16, all others are float32.
     """
     torch._foreach_mul_([beta1_power, beta2_power], [beta1, beta2])
     for i in range(0, len(parameters), MOST_TENSORS):
@@ -124,5 +123,6 @@ def _launch(lists: list[tuple[torch.Tensor, ...]], scalars: tuple) -> None:
     if first[-1]:
         _adam_ema_kernel[(first[-1],)](
             *lists[:4], lists[4] or None, *scalars, NUMELS=tuple(numels), FIRST=tuple(first), BLOCK=BLOCK,
-            ALIGNED=all(tensor.data_ptr() % 16 == 0 for tensors in lists for tensor in tensors), LONG=max(numels) >= LONG_NUMEL,
+            ALIGNED=all(tensor.data_ptr() % 16 == 0 for tensors in lists for tensor in tensors),
+            LONG=max(numels) >= LONG_NUMEL,
         )  # fmt: skip

@@ -1,9 +1,9 @@
-"""Triton kernels of BatchNorm: mean and variance of every channel, and the two sums of its
-gradient, one launch each.
+"""Triton kernels of BatchNorm: channel statistics, and the two sums of the gradient.
 
-x lies in memory as [rows, C]: an image in channels_last, or [N, C]. The batch is `parts` equal
-numbers of rows, each with sums of its own. A program sums a run of rows for some columns and writes
-what it found; whoever of a column's programs comes last (last_program.py) puts all of it together.
+Mean and variance of every channel take one launch, and so do the sums of the gradient. x lies in
+memory as [rows, C]: an image in channels_last, or [N, C]. The batch is `parts` equal numbers of
+rows, each with sums of its own. A program sums a run of rows for some columns and writes its
+partial sums; the last program of a column (last_program.py) combines all of them.
 """
 
 import torch
@@ -15,7 +15,7 @@ from fastgan.kernels import last_program
 TILE = 2048  # elements at a time: 16 a thread, for each of which mean and sum of squares take a register
 COLUMNS = 32  # at most: 64 bytes of a bfloat16 row, two sectors of memory
 PROGRAMS = 528  # wanted: four for each of the 132 multiprocessors of an H100 or H200; more leave more to the last one
-FEWEST_STEPS = 2  # tiles that a program sums at least: what it writes must be little beside what it reads
+FEWEST_STEPS = 2  # tiles that a program sums at least: it must write little beside what it reads
 
 
 @triton.jit
@@ -34,7 +34,7 @@ def _statistics_kernel(
     c = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     run, part = tl.program_id(1), tl.program_id(2)
     lane, first = tl.arange(0, BLOCK_ROWS), run * steps * BLOCK_ROWS
-    # Each lane follows the mean of its own rows (Welford, 1962): no difference of large squares is ever taken.
+    # Each lane updates the mean of its own rows (Welford, 1962): no large squares are subtracted.
     centre, squares = tl.zeros((BLOCK_ROWS, BLOCK), tl.float32), tl.zeros((BLOCK_ROWS, BLOCK), tl.float32)
     for step in range(steps):
         row = first + step * BLOCK_ROWS + lane
@@ -95,7 +95,7 @@ def _gradient_sums_kernel(
     rows, runs, steps, C,
     SLOPE: tl.constexpr, PARTS: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK: tl.constexpr, BLOCK_RUNS: tl.constexpr,
 ):  # fmt: skip
-    """Sum as program (group, run, part), as above."""
+    """Sum as program (group, run, part), as in _statistics_kernel."""
     c = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     run, part = tl.program_id(1), tl.program_id(2)
     lane, first = tl.arange(0, BLOCK_ROWS), run * steps * BLOCK_ROWS
@@ -133,7 +133,7 @@ def _gradient_sums_kernel(
 
 @triton.jit
 def _count(row, rows, BLOCK_ROWS: tl.constexpr, steps):
-    """Return how many of row, row + BLOCK_ROWS ... (steps of them) lie below `rows`, as float32."""
+    """Return the number of row, row + BLOCK_ROWS ... (steps of them) below `rows`, as float32."""
     return tl.minimum(tl.maximum((rows - row + BLOCK_ROWS - 1) // BLOCK_ROWS, 0), steps).to(tl.float32)
 
 
@@ -152,10 +152,9 @@ def statistics(
     eps: float,
     parts: int,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return (mean, 1 / sqrt(variance + eps)) of every channel in each part of the batch, float32
-    [parts, C].
+    """Return (mean, 1 / sqrt(variance + eps)) of every channel and part, float32 [parts, C].
 
-    The running statistics follow, part by part. x: [N, C] or [N, C, H, W] in channels_last, N a
+    The running statistics are updated part by part. x: [N, C] or [N, C, H, W] in channels_last, N a
     multiple of parts, two rows (N * H * W) a part at least; float32, float16 or bfloat16.
     running_mean, running_var: float32 [C], the variance unbiased. tickets: int32 [TICKETS], zeros,
     of launches that come one after the other.
@@ -178,11 +177,12 @@ def gradient_sums(
     tickets: torch.Tensor,
     slope: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return (float32 [2, parts, C]: sums of dz and of dz * normalised x; float32 [2, C]: the same
-    of all parts).
+    """Return the sums of dz and of dz * normalised x, by parts and in total.
 
-    dz is dy through the activation, whose slope below zero is `slope`: 0 for ReLU, 1 for none. dy:
-    like x, in its memory format. weight, bias: float32 [C]. The rest as above.
+    Returns (float32 [2, parts, C], the sums of each part; float32 [2, C], those of all parts). dz
+    is dy through the activation, whose slope below zero is `slope`: 0 for ReLU, 1 for none. dy:
+    like x, in its memory format. weight, bias: float32 [C]. The other arguments are as for
+    `statistics`.
     """
     parts = mean.shape[0]
     grid, sizes, blocks = _plan(x, parts)

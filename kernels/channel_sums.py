@@ -1,9 +1,9 @@
-"""Triton kernel that sums every channel of several tensors in one launch: the bias gradients of a
-network.
+"""Triton kernel of the channel sums of several tensors: the bias gradients of a network.
 
-A tensor lies in memory as [rows, C]: an image in channels_last, or [N, C]. Each has programs in
-proportion to its size, numbered one behind the other. A program sums a run of rows for some columns
-and writes what it found; whoever of a column's programs comes last (last_program.py) adds it up.
+One launch sums every channel of all tensors. A tensor lies in memory as [rows, C]: an image in
+channels_last, or [N, C]. Each has programs in proportion to its size, numbered one behind the
+other. A program sums a run of rows for some columns and writes its partial sums; the last program
+of a column (last_program.py) adds them up.
 """
 
 from collections.abc import Sequence
@@ -18,11 +18,11 @@ from fastgan.kernels import last_program
 TILE = 2048  # elements at a time, 16 a thread
 COLUMNS = 32  # 64 bytes of a bfloat16 row, two sectors of memory
 PROGRAMS = 528  # wanted for all tensors: four for each of the 132 multiprocessors of an H100 or H200
-FEWEST_STEPS = 2  # tiles that a program sums at least: what it writes must be little beside what it reads
+FEWEST_STEPS = 2  # tiles that a program sums at least: it must write little beside what it reads
 
 
 class _Share(NamedTuple):
-    """The part of a launch that one tensor has."""
+    """The part of a launch that belongs to one tensor."""
 
     program: int  # its first
     groups: int  # of columns
@@ -43,7 +43,7 @@ def _channel_sums_kernel(
     sums,  # the results one behind the other, written
     SHARES: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK: tl.constexpr, BLOCK_RUNS: tl.constexpr,
 ):  # fmt: skip
-    """Sum, as a program of the tensor whose share it is in. SHARES: a _Share of each."""
+    """Sum channels of the tensor that the program belongs to. SHARES: a _Share of each tensor."""
     program = tl.program_id(0)
     for i in tl.static_range(len(SHARES)):
         if (program >= SHARES[i][0]) & (program < SHARES[i][0] + SHARES[i][1] * SHARES[i][2]):
@@ -59,8 +59,9 @@ def _sum_run(
     x, partial, tickets, sums, program, groups: tl.constexpr, runs: tl.constexpr, steps: tl.constexpr,
     rows: tl.constexpr, C: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK: tl.constexpr, BLOCK_RUNS: tl.constexpr,
 ):  # fmt: skip
-    """Sum BLOCK columns of `steps` tiles of BLOCK_ROWS rows, and all runs of them as the last
-    program.
+    """Sum BLOCK columns of `steps` tiles of BLOCK_ROWS rows.
+
+    The last program adds up all runs of these columns.
     """
     group, run = program % groups, program // groups
     c = group * BLOCK + tl.arange(0, BLOCK)
@@ -80,13 +81,12 @@ def _sum_run(
 
 
 def channel_sums(tensors: Sequence[torch.Tensor], tickets: torch.Tensor) -> torch.Tensor:
-    """Return the sums of every channel, [C] of each tensor one behind the other, in the dtype of
-    the tensors.
+    """Return the sums of every channel, [C] of each tensor one behind the other.
 
-    tensors: [N, C] contiguous or [N, C, H, W] in channels_last, of one dtype: float32, float16 or
-    bfloat16; fewer than 2^31 elements each. Sums are float32 inside. tickets: int32 [TICKETS],
-    zeros, of launches that come one after the other; all tensors together may have TICKETS groups
-    of COLUMNS channels.
+    The sums have the dtype of the tensors. tensors: [N, C] contiguous or [N, C, H, W] in
+    channels_last, of one dtype: float32, float16 or bfloat16; fewer than 2^31 elements each. Sums
+    are float32 inside. tickets: int32 [TICKETS], zeros, of launches that come one after the other;
+    all tensors together may have TICKETS groups of COLUMNS channels.
     """
     shares = _shares(tensors)
     last = shares[-1]

@@ -1,11 +1,10 @@
-"""Triton kernels of the layer that doubles an image (and halves one): kernel 4, stride 2, padding
-1; csrc/deconv.h has the algebra.
+"""Triton kernels of the layers that double and halve an image: kernel 4, stride 2, padding 1.
 
-Each op is a matrix product whose operands are gathered where they lie: a program makes one tile of
-the result, and steps through what is summed. Images are [N, height, width, channels] in memory,
-weights [C, 4, 4, K]: small [N, h, w, C], big [N, H, W, K] with H = 2h or 2h + 1, W = 2w or 2w + 1.
-bfloat16, float16 and float32, sums in float32. The sizes of a layer are constants of its kernels,
-the batch is not.
+csrc/deconv.h has the algebra. Each op is a matrix product whose operands are gathered from their
+place in memory: a program computes one tile of the result, and steps through the summed dimension.
+Images are [N, height, width, channels] in memory, weights [C, 4, 4, K]: small [N, h, w, C], big
+[N, H, W, K] with H = 2h or 2h + 1, W = 2w or 2w + 1. bfloat16, float16 and float32, sums in
+float32. The sizes of a layer are constants of its kernels, the batch is not.
 """
 import torch
 import triton
@@ -13,7 +12,7 @@ import triton.language as tl
 
 from fastgan.kernels import deconv_tiles
 
-FEWEST_STEPS = 4  # of a part of the pixels: what four steps read is as much as writing and reading the sums of the part
+FEWEST_STEPS = 4  # of a part of the pixels: four steps read as much as writing and reading the sums of the part
 LONG_NUMEL = 2**30  # from here on offsets take 64 bits: half of what 32 hold, for the last tile reaches over the end
 
 
@@ -25,9 +24,10 @@ def _up_kernel(
     big,  # [N, H, W, K], written
     batch, slope,
     C: tl.constexpr, K: tl.constexpr, h: tl.constexpr, w: tl.constexpr, H: tl.constexpr, W: tl.constexpr,
-    ACT: tl.constexpr, PRECISION: tl.constexpr, LONG: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
+    ACT: tl.constexpr, PRECISION: tl.constexpr, LONG: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
 ):  # fmt: skip
-    """big = act(up(small, weight) + bias).
+    """Compute big = act(up(small, weight) + bias).
 
     Rows of a product are pixels (2m + a, 2p + b) of one parity (a, b), which two by two taps reach.
     """
@@ -63,10 +63,13 @@ def _up_narrow_kernel(
     big,  # [N, H, W, K], written
     batch, slope,
     C: tl.constexpr, K: tl.constexpr, h: tl.constexpr, w: tl.constexpr, H: tl.constexpr, W: tl.constexpr,
-    ACT: tl.constexpr, PRECISION: tl.constexpr, LONG: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
+    ACT: tl.constexpr, PRECISION: tl.constexpr, LONG: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
 ):  # fmt: skip
-    """The same for few big channels, the columns of the product being (a, b, k): nine pixels are
-    gathered for all four parities, not 16.
+    """Compute the result of _up_kernel for few big channels.
+
+    The columns of the product are (a, b, k): nine pixels are gathered for all four parities, not
+    16.
     """
     M: tl.constexpr = (H + 1) // 2
     P: tl.constexpr = (W + 1) // 2
@@ -107,11 +110,13 @@ def _down_kernel(
     small,  # [N, h, w, C], written
     batch, slope,
     C: tl.constexpr, K: tl.constexpr, h: tl.constexpr, w: tl.constexpr, H: tl.constexpr, W: tl.constexpr,
-    ACT: tl.constexpr, PRECISION: tl.constexpr, LONG: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
+    ACT: tl.constexpr, PRECISION: tl.constexpr, LONG: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
     FLAT: tl.constexpr, STEPS: tl.constexpr,
 ):  # fmt: skip
-    """small = act(down(big, weight) + bias): rows of the product are pixels of small, and the 16K
-    channels of a window are summed.
+    """Compute small = act(down(big, weight) + bias).
+
+    Rows of the product are pixels of small; it sums over the 16K channels of a window.
     """
     column_tiles: tl.constexpr = (C + COLUMNS - 1) // COLUMNS
     row_tile, column_tile = _grouped(tl.program_id(0), tl.cdiv(batch * h * w, ROWS), column_tiles)
@@ -138,8 +143,10 @@ def _weight_kernel(
     PRECISION: tl.constexpr, LONG: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
     FLAT: tl.constexpr, COLUMN_TILES: tl.constexpr,
 ):  # fmt: skip
-    """One part of weight(small, big): rows of the product are channels of small, columns the 16K of
-    a window, and pixels of small are summed.
+    """Compute one part of weight(small, big).
+
+    Rows of the product are channels of small, columns the 16K channels of a window; it sums over
+    pixels of small.
     """
     row_tiles: tl.constexpr = (C + ROWS - 1) // ROWS
     row_tile, column_tile = _grouped(tl.program_id(0), row_tiles, COLUMN_TILES)
@@ -167,7 +174,7 @@ def _sum_parts_kernel(
     size, parts,
     LONG: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """result = the sum of the parts, always in the same order."""
+    """Compute result = the sum of the parts, always in the same order."""
     column = _span(tl.program_id(0), COLUMNS, LONG)
     total = tl.zeros((ROWS, COLUMNS), tl.float32)
     for step in range(tl.cdiv(parts, ROWS)):
@@ -180,8 +187,10 @@ def _sum_parts_kernel(
 
 @triton.jit
 def _grouped(program, row_tiles, column_tiles):
-    """The tile of a program, (row, column): down each column of eight rows of tiles, so that
-    programs that run at once share operands in L2.
+    """Return the tile (row, column) of a program.
+
+    The order runs down each column of eight rows of tiles, so that programs that run at once share
+    operands in L2.
     """
     first = program // (8 * column_tiles) * 8
     rows = tl.minimum(row_tiles - first, 8)
@@ -190,23 +199,26 @@ def _grouped(program, row_tiles, column_tiles):
 
 @triton.jit
 def _span(tile, SIZE: tl.constexpr, LONG: tl.constexpr):
-    """The positions of a tile. All offsets are made of such, and so take 64 bits where these do."""
+    """Return the positions of a tile, in 64 bits if LONG.
+
+    All offsets are computed from these positions, and so have the same number of bits.
+    """
     return tile * tl.full((), SIZE, tl.int64 if LONG else tl.int32) + tl.arange(0, SIZE)
 
 
 @triton.jit
 def _pixel(index, HEIGHT: tl.constexpr, WIDTH: tl.constexpr):
-    """(image, row, column) of a pixel."""
+    """Return (image, row, column) of a pixel."""
     return index // (HEIGHT * WIDTH), index // WIDTH % HEIGHT, index % WIDTH
 
 
 @triton.jit
 def _window(tile, K: tl.constexpr, W: tl.constexpr, SIZE: tl.constexpr, FLAT: tl.constexpr, LONG: tl.constexpr):
-    """SIZE channels of a 4x4 window: tap row, tap column, offset in big from the window's corner,
-    offset in weight from its row, whether real.
+    """Return the positions of SIZE channels of a 4x4 window.
 
-    FLAT: a tile goes on from one tap to the next. Else it keeps to one, whose row and column are
-    scalars.
+    The result is (tap row, tap column, offset in big from the window's corner, offset in weight
+    from its row, mask of the channels that exist). FLAT: a tile continues from one tap to the next.
+    Else it stays in one tap, whose row and column are scalars.
     """
     if FLAT:
         in_weight = _span(tile, SIZE, LONG)
@@ -221,7 +233,7 @@ def _window(tile, K: tl.constexpr, W: tl.constexpr, SIZE: tl.constexpr, FLAT: tl
 
 @triton.jit
 def _windows(big, n, i, j, ky, kx, in_big, real, batch, K: tl.constexpr, H: tl.constexpr, W: tl.constexpr):
-    """[pixels (n, i, j), channels of a window] out of big, zero outside it."""
+    """Load [pixels (n, i, j), channels of a window] from big, zero outside it."""
     top, left = 2 * i - 1, 2 * j - 1
     y, x = top[:, None] + ky, left[:, None] + kx
     inside = (n < batch)[:, None] & (y >= 0) & (y < H) & (x >= 0) & (x < W)
@@ -237,14 +249,17 @@ def _with_bias(x, bias, channel, CHANNELS: tl.constexpr):
 
 @triton.jit
 def _activated(x, slope, ACT: tl.constexpr):
-    """linear, relu, leaky_relu or tanh, numbered from 0 as in csrc/deconv.h; a NaN stays one."""
+    """Return linear, relu, leaky_relu or tanh of x, as numbered in csrc/deconv.h.
+
+    The numbers begin at 0; a NaN stays a NaN.
+    """
     if ACT == 1:
         x = tl.where(x < 0, 0.0, x)
     elif ACT == 2:
         x = tl.where(x < 0, x * slope, x)
     elif ACT == 3:
-        # no overflow, but 1 - e cancels near zero: there the series, off by 5e-8 of the value at
-        # 0.1
+        # No overflow, but 1 - e cancels near zero: there the series, off by 5e-8 of the value at
+        # 0.1.
         e, xx = tl.exp(-2 * tl.abs(x)), x * x
         far = (1 - e) / (1 + e)
         x = tl.where(xx < 0.01, x * (1 + xx * (-1 / 3 + xx * (2 / 15))), tl.where(x < 0, -far, far))
@@ -260,7 +275,7 @@ def up(
     act: int,
     slope: float,
 ) -> torch.Tensor:
-    """act(up(small, weight) + bias), [N, K, height, width].
+    """Return act(up(small, weight) + bias), [N, K, height, width].
 
     small [N, C, h, w] and weight [C, K, 4, 4], both channels_last; bias [K] or None; all of one
     dtype, on the current device. act: 0 linear, 1 relu, 2 leaky_relu with `slope` below zero, 3
@@ -280,8 +295,9 @@ def up(
 
 
 def down(big: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, act: int, slope: float) -> torch.Tensor:
-    """act(down(big, weight) + bias), [N, C, h, w], for big [N, K, H, W], weight [C, K, 4, 4] and
-    bias [C] or None; the rest as for `up`.
+    """Return act(down(big, weight) + bias), [N, C, h, w].
+
+    big [N, K, H, W], weight [C, K, 4, 4] and bias [C] or None; the other arguments are as for `up`.
     """
     (N, K, H, W), C = big.shape, weight.shape[0]
     small = _empty(big, N, C, H // 2, W // 2)
@@ -297,11 +313,11 @@ def down(big: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, act
 
 
 def weight(small: torch.Tensor, big: torch.Tensor) -> torch.Tensor:
-    """weight(small, big), [C, K, 4, 4], for small [N, C, h, w] and big [N, K, H, W]: of one dtype,
-    channels_last as the result is.
+    """Return weight(small, big), [C, K, 4, 4].
 
-    Where the result has too few tiles for a GPU the pixels are summed in parts, in float32, and
-    those in a second pass, always in the same order: equal inputs give equal bits.
+    small [N, C, h, w] and big [N, K, H, W] are of one dtype and channels_last, as the result is.
+    Where the result has too few tiles for a GPU, the pixels are summed in parts, in float32, and
+    the parts in a second pass, always in the same order: equal inputs give equal bits.
     """
     (N, C, h, w), (K, H, W) = small.shape, big.shape[1:]
     result = _empty(small, C, K, 4, 4)
@@ -315,7 +331,8 @@ def weight(small: torch.Tensor, big: torch.Tensor) -> torch.Tensor:
     sums = result if parts == 1 else torch.empty((parts, result.numel()), dtype=torch.float32, device=small.device)
     _weight_kernel[(tiles, parts)](
         small, big, sums, N, steps,
-        C=C, K=K, h=h, w=w, H=H, W=W, LONG=_is_long(small, big, sums), FLAT=K <= deconv_tiles.FLAT, COLUMN_TILES=column_tiles, **tile,
+        C=C, K=K, h=h, w=w, H=H, W=W, LONG=_is_long(small, big, sums), FLAT=K <= deconv_tiles.FLAT,
+        COLUMN_TILES=column_tiles, **tile,
     )  # fmt: skip
     if parts > 1:
         _sum_parts_kernel[(triton.cdiv(result.numel(), 128),)](
@@ -327,21 +344,19 @@ def weight(small: torch.Tensor, big: torch.Tensor) -> torch.Tensor:
 def _kind_and_tile(
     direction: str, small: torch.Tensor, big: torch.Tensor
 ) -> tuple[deconv_tiles.Kind, dict[str, int | str]]:
-    """Return the kind of a call, and what its launch says of its tiles."""
+    """Return the kind of a call, and the launch options of its tiles."""
     kind = deconv_tiles.kind_of(direction, small.shape, big.shape, small.dtype)
     return kind, deconv_tiles.launch_options(kind, deconv_tiles.tile_of(kind))
 
 
 def _steps_and_parts(steps: int, tiles: int) -> tuple[int, int]:
-    """How many steps a part has and how many parts there are, so that a result of `tiles` tiles
-    fills a GPU once.
-    """
+    """Return (steps in a part, number of parts) so that `tiles` result tiles fill a GPU once."""
     steps_a_part = max(triton.cdiv(steps, max(deconv_tiles.PROGRAMS // tiles, 1)), FEWEST_STEPS)
     return steps_a_part, triton.cdiv(steps, steps_a_part)
 
 
 def _window_tiles(K: int, size: int) -> int:
-    """The tiles of `size` channels that _window cuts a 4x4 window into."""
+    """Return the number of tiles of `size` channels that _window cuts a 4x4 window into."""
     return triton.cdiv(16 * K, size) if K <= deconv_tiles.FLAT else 16 * triton.cdiv(K, size)
 
 

@@ -1,7 +1,7 @@
-"""Which tile the Triton kernels of the deconvolution compute at a time, by kind of product.
+"""Tiles of the Triton kernels of the deconvolution, by kind of product.
 
-The default is made from the counts alone: no GPU has measured it yet. `use` replaces it where
-another was measured to be faster.
+The default is computed from the counts alone: no GPU has measured it yet. `use` replaces it where
+another tile was measured to be faster.
 """
 
 from typing import NamedTuple
@@ -19,12 +19,13 @@ PROGRAMS = 132
 DTYPE_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 KERNELS = {"up": 4, "up_narrow": 1, "down": 1, "down_flat": 1, "weight": 1, "weight_flat": 1}  # products a call
 MOST_SHARED_BYTES = 227 * 1024  # of a block, on sm_90 and sm_100
-MOST_SUMS = 128  # registers of a thread that its sums may take: half of what there are
+MOST_SUMS = 128  # registers of a thread that its sums may take: half of all
 
 
 class Kind(NamedTuple):
-    """One product as the choice sees it: rows x columns of a result, each a sum of `summed`
-    products.
+    """The properties of a product that determine its tile.
+
+    The product is rows x columns of a result, each a sum of `summed` products.
     """
 
     kernel: str  # of KERNELS
@@ -36,7 +37,10 @@ class Kind(NamedTuple):
 
 
 class Tile(NamedTuple):
-    """What a program computes, and how: `depth` of the sum a step, `num_stages` steps under way."""
+    """Size and schedule of the work of a program.
+
+    `depth` of the sum is computed in a step, with `num_stages` steps in flight.
+    """
 
     rows: int
     columns: int
@@ -70,9 +74,9 @@ def tile_of(kind: Kind) -> Tile:
 
 
 def default_tile(kind: Kind) -> Tile:
-    """Return the largest tile that gives the GPU enough programs: it reads the least.
+    """Return the largest tile that gives the GPU enough programs: it reads the least memory.
 
-    `weight` cuts its sum instead.
+    `weight` splits its sum instead.
     """
     widest, columns = _widest(kind), min(_power_of_2(kind.columns), _widest(kind))
     if kind.kernel.startswith("weight"):
@@ -97,9 +101,9 @@ def tiles_to_try(kind: Kind) -> list[Tile]:
 
 
 def use(kind: Kind, tile: Tile) -> str | None:
-    """Run calls of this kind with this tile from now on.
+    """Run calls of this kind with this tile from now on; return None, or the reason why not.
 
-    None, or why they cannot: then nothing changes.
+    Nothing changes where the calls cannot run with it.
     """
     problem = problem_of(kind, tile)
     if problem is None:
@@ -113,7 +117,10 @@ def forget() -> None:
 
 
 def problem_of(kind: Kind, tile: Tile) -> str | None:
-    """Say why a kernel cannot compute such a tile, or return None: then it gives the right result."""
+    """Return the reason why a kernel cannot compute such a tile, or None.
+
+    With None the kernel gives the right result.
+    """
     if kind.kernel not in KERNELS or kind.dtype not in DTYPE_BYTES or kind.precision not in ("ieee", "tf32"):
         return "there is no such kind of call"
     sizes_exist = all(16 <= size <= 256 and size & (size - 1) == 0 for size in tile[:3])
@@ -129,7 +136,7 @@ def problem_of(kind: Kind, tile: Tile) -> str | None:
 
 
 def launch_options(kind: Kind, tile: Tile) -> dict[str, int | str]:
-    """Return what a launch says of its tiles."""
+    """Return the launch options of a tile."""
     return {
         "ROWS": tile.rows, "COLUMNS": tile.columns, "DEPTH": tile.depth, "PRECISION": kind.precision,
         "num_warps": tile.num_warps, "num_stages": tile.num_stages,
@@ -140,8 +147,8 @@ def _tile(kind: Kind, rows: int, columns: int) -> Tile:
     # Three stages of the largest fill 96 KB of shared memory: every GPU since sm_80 has 99.
     deepest = 16 if kind.dtype == "float32" and kind.precision == "ieee" else 128 // DTYPE_BYTES[kind.dtype]
     depth = next((d for d in (64, 32) if d <= deepest and kind.summed % d == 0), min(deepest, _power_of_2(kind.summed)))
-    # The loop over nine operands is unrolled: three stages would hold 27 in shared memory, and four warps spill the
-    # float32 ones.
+    # The loop over nine operands is unrolled: three stages would hold 27 in shared memory, and four
+    # warps spill the float32 ones.
     if kind.kernel == "up_narrow":
         return Tile(rows, columns, depth, 8, 1)
     return Tile(rows, columns, depth, 8 if rows * columns > 128 * 64 else 4, 3)
@@ -158,6 +165,6 @@ def _power_of_2(size: int) -> int:
 
 
 def _precision(dtype: torch.dtype) -> str:
-    # Read at each launch: a program may set it at any time. It says nothing of 16-bit products.
+    # Read at each launch: a program may set it at any time. It does not affect 16-bit products.
     exact = dtype == torch.float32 and torch.backends.cuda.matmul.fp32_precision != "tf32"
     return "ieee" if exact else "tf32"

@@ -1,8 +1,8 @@
-"""How the last program of a launch is found, which puts together what all of them wrote.
+"""Detection of the last program of a launch, which combines the results of all programs.
 
-Programs count themselves at a ticket, an int32 that is zero before and after: the last one leaves
-it so, as a replayed CUDA graph needs it. Results are put together in the same order whoever that
-is.
+Programs count themselves at a ticket, an int32 that is zero before and after: the last one resets
+it, as a replayed CUDA graph needs it. Results are combined in the same order whichever program is
+the last.
 """
 
 import triton
@@ -15,8 +15,9 @@ CACHED = tl.constexpr(".cg")  # other programs wrote it: read it from where all 
 
 @triton.jit
 def is_last(ticket, num):
-    """Return true in the last of the `num` programs that come here: all have written, the ticket is
-    at zero.
+    """Return true in the last of the `num` programs that call this.
+
+    All programs have then written their results, and the ticket is zero again.
     """
     tl.debug_barrier()  # all threads have written
     last = tl.atomic_add(ticket, 1, sem="acq_rel") == num - 1
@@ -27,6 +28,6 @@ def is_last(ticket, num):
 
 @triton.jit
 def runs_at(start, runs, c, C, BLOCK_RUNS: tl.constexpr):
-    """Return (numbers of BLOCK_RUNS runs, where their columns c lie, which of them there are)."""
+    """Return (numbers of BLOCK_RUNS runs, addresses of their columns c, mask of existing ones)."""
     run = start + tl.arange(0, BLOCK_RUNS)
     return run, run[:, None] * C + c[None, :], (run < runs)[:, None] & (c < C)[None, :]

@@ -1,34 +1,36 @@
-"""Triton kernels of a discriminator's end and its loss; csrc/leaky_relu_bce.h has the formulas.
+"""Triton kernels of a discriminator's last layer and its loss.
 
-float32, bfloat16 and float16 features, sums in float32; a weight that is None stands for features
-that are the logits. Forward, a program makes a few logits; backward, it makes some columns of dx
-and of dweight for a run of rows, always in the same order.
+csrc/leaky_relu_bce.h has the formulas. float32, bfloat16 and float16 features, sums in float32; a
+weight that is None stands for features that are the logits. Forward, a program computes a few
+logits; backward, it computes some columns of dx and of dweight for a run of rows, always in the
+same order.
 """
 import torch
 import triton
 import triton.language as tl
 
 TILE = 1024  # features of a row at a time at most; the fewer there are, the more rows
-# of a backward program: 128 bytes of a bfloat16 row, and 128 programs for the 8192 features of a
-# DCGAN, one a multiprocessor
+# Of a backward program: 128 bytes of a bfloat16 row, and 128 programs for the 8192 features of a
+# DCGAN, one a multiprocessor.
 COLUMNS = 64
 ROWS = 32  # of a backward tile
 # Tiles of rows that a program sums at least before the rows are split among more: partial sums cost
-# another launch
+# another launch.
 FEWEST_STEPS = 8
 PROGRAMS = 512  # that are plenty: four for each of the 132 multiprocessors of an H100 or H200
 
 
 @triton.jit
 def _activate(v, SLOPE: tl.constexpr):
-    """A NaN comes out and is seen; ReLU makes 0 of -infinity."""
+    """Return leaky_relu(v); a NaN stays a NaN, and ReLU turns -infinity into 0."""
     return tl.where(v < 0, 0.0 if SLOPE == 0 else v * SLOPE, v)
 
 
 @triton.jit
 def _log_of_one_plus(e):
-    """log(1 + e) for e in [0, 1], twice the series of artanh(e / (2 + e)): to 1e-8 of its value,
-    where log(1 + e) would lose a small e.
+    """Return log(1 + e) for e in [0, 1], to 1e-8 of its value.
+
+    It is twice the series of artanh(e / (2 + e)); log(1 + e) would lose a small e.
     """
     s = e / (2 + e)
     q = s * s
@@ -47,7 +49,7 @@ def _forward_kernel(
     rows, target,
     F: tl.constexpr, SLOPE: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Logits and losses of BLOCK_ROWS rows."""
+    """Compute logits and losses of BLOCK_ROWS rows."""
     n = tl.program_id(0).to(tl.int64) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
     total = tl.zeros((BLOCK_ROWS, BLOCK), tl.float32)
     for start in range(0, F, BLOCK):
@@ -80,7 +82,7 @@ def _backward_kernel(
     rows, target, dloss_stride, dlogits_stride, steps,
     F: tl.constexpr, SLOPE: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """BLOCK columns of `steps` tiles of BLOCK_ROWS rows."""
+    """Compute BLOCK columns of `steps` tiles of BLOCK_ROWS rows."""
     f = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     part = tl.program_id(1).to(tl.int64)
     dweight, dbias = tl.zeros((BLOCK_ROWS, BLOCK), tl.float32), tl.zeros((BLOCK_ROWS,), tl.float32)
@@ -89,7 +91,7 @@ def _backward_kernel(
         t = target if targets is None else tl.load(targets + n, n < rows, 0.0)
         logit = tl.load(logits + n, n < rows, 0.0)
         e = tl.exp(-tl.abs(logit))
-        # Sigmoid of |l| and of -|l|: sigmoid(l) - t would lose its digits where D is sure
+        # Sigmoid of |l| and of -|l|: sigmoid(l) - t would lose its digits for large logits.
         likely, unlikely = 1 / (1 + e), e / (1 + e)
         g = tl.where(logit < 0, (1 - t) * unlikely - t * likely, (1 - t) * likely - t * unlikely)
         g = tl.zeros_like(g) if dloss is None else g * tl.load(dloss + n * dloss_stride, n < rows, 0.0)
@@ -120,7 +122,7 @@ def forward(
     target: float,
     slope: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(loss, logits), float32 [rows].
+    """Return (loss, logits), float32 [rows].
 
     x: contiguous [rows, F], or [rows] where weight is None; weight [F], bias [1], targets [rows]:
     float32.
@@ -145,8 +147,9 @@ def gradients(
     needs_dx: bool,
     needs_dparameters: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(dx like x, float32 [F + 1]: dweight and then dbias), each with no elements where it is not
-    needed. dloss, dlogits: float32 [rows].
+    """Return (dx, dparameters): dx like x, and float32 [F + 1], dweight and then dbias.
+
+    Each has no elements where it is not needed. dloss, dlogits: float32 [rows].
     """
     rows, F = x.shape[0], x.numel() // x.shape[0]
     block = min(triton.next_power_of_2(F), COLUMNS)

@@ -1,5 +1,6 @@
-"""Checks that several tests share: closeness judged by a higher precision, and gradients of both
-orders.
+"""Checks that several tests share.
+
+They are closeness to a reference of higher precision, and gradients of both orders.
 """
 from collections.abc import Callable, Sequence
 
@@ -9,10 +10,11 @@ import torch
 def assert_close_to_truth(
     ours: torch.Tensor, reference: torch.Tensor, truth_fp64: torch.Tensor, atol: float | None = None
 ) -> None:
-    """Our largest error is at most twice that of the reference in the same dtype, plus `atol`.
+    """Assert that our largest error is at most twice that of the reference, plus `atol`.
 
-    `truth_fp64` is the same computation in float64. `atol` defaults to one rounding step at the
-    magnitude of the truth, for a reference that happens to be exact.
+    The reference has the same dtype. `truth_fp64` is the same computation in float64. `atol`
+    defaults to one rounding step at the magnitude of the truth, for a reference that happens to be
+    exact.
     """
     assert truth_fp64.dtype == torch.float64, f"the truth must be float64, not {truth_fp64.dtype}"
     assert ours.dtype == reference.dtype, f"ours is {ours.dtype}, the reference {reference.dtype}"
@@ -28,8 +30,9 @@ def assert_close_to_truth(
 
 
 def check_gradients(function: Callable, inputs: Sequence[torch.Tensor]) -> None:
-    """First and second derivatives of `function(*inputs)` against finite differences; the inputs
-    are made float64 leaves here.
+    """Check first and second derivatives of `function(*inputs)` against finite differences.
+
+    The inputs are made float64 leaves here.
     """
     leaves = tuple(x.detach().double().requires_grad_() for x in inputs)
     torch.autograd.gradcheck(function, leaves)

@@ -1,5 +1,6 @@
-"""What every test relies on: GPU tests are skipped where there is none, and no test touches the
-user's cache of data.
+"""Settings for every test.
+
+GPU tests are skipped where there is no GPU, and no test touches the user's cache of data.
 """
 import os
 import sys
@@ -17,13 +18,13 @@ if str(ROOT) not in os.environ.get("PYTHONPATH", "").split(os.pathsep):
     sys.path[:] = [folder for folder in sys.path if folder not in ("", str(ROOT))]
 sys.path.append(str(ROOT))  # last: for `import bench`
 
-# Threads of two workers wait for each other's in loops that burn the cores: 20 minutes instead of 5 on two of them.
+# Threads of two workers wait for each other's in loops that burn the cores: three times as long on two of them.
 if IS_WORKER:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from fastgan.files import cache_folder  # noqa: E402
 
-# Compiled code is worth keeping from one run of the tests to the next; read by torch, here and in subprocesses.
+# Compiled code is kept between runs of the tests; read by torch, here and in subprocesses.
 os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
 
 
@@ -60,8 +61,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):
-    """A cache folder for this run of the tests alone: downloads and measurements neither come from
-    the user's nor go there.
+    """Use a cache folder for this run of the tests alone.
+
+    Downloads and measurements neither come from the user's cache nor go there.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FASTGAN_CACHE", str(tmp_path_factory.mktemp("cache")))

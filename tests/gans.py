@@ -1,5 +1,6 @@
-"""Small systems for the tests of step, engine and trainer: every preset's kind at a size that runs
-in milliseconds.
+"""Small systems for the tests of step, engine and trainer.
+
+They have every preset's kind at a size that runs in milliseconds.
 """
 import contextlib
 import dataclasses
@@ -19,7 +20,7 @@ CPU = torch.device("cpu")
 FP32 = Precision("cpu", torch.float32, "test")
 COMPILED = Ladder()
 
-# dcgan at 16x16: G has a projection and 2 deconvolutions, D has 2 strided convolutions and its
+# `dcgan` at 16x16: G has a projection and 2 deconvolutions, D has 2 strided convolutions and its
 # head. G runs forward once, D twice: for real and fake images at once, and in G's step. D's weight
 # gradients come from its own step alone, which needs none for its images; G's step goes through all
 # of D, and not to z.
@@ -31,18 +32,20 @@ NO_WASTE = {
 }
 
 
-# The presets whose step is one phase of two networks without labels or penalties: what the step was first built for.
+# The presets whose step is one phase of two networks without labels or penalties.
 PLAIN = ("mlp", "mlp-tf", "mlp-mnist", "gaussian1d", "dcgan")
 
 SMALL = {
-    "model.ngf": 8, "model.ndf": 8, "model.img_resolution": 16, "model.img_channels": 1, "model.w_dim": 16, "model.channel_base": 128,
+    "model.ngf": 8, "model.ndf": 8, "model.img_resolution": 16, "model.img_channels": 1, "model.w_dim": 16,
+    "model.channel_base": 128,
     "model.channel_max": 16, "model.mapping_layers": 2, "model.width": 0.03, "run.batch_size": 8, "run.batch_gpu": None,
 }  # fmt: skip
 
 
 def tiny_config(preset: str, **overrides) -> Config:
-    """A preset with narrow layers on 16x16 images, of 3 classes where it takes any; overrides:
-    section__key=value.
+    """Return a preset with narrow layers on 16x16 images, of 3 classes where it takes any.
+
+    overrides: section__key=value.
     """
     config, small = presets.preset(preset), dict(SMALL)
     model = config.model
@@ -80,7 +83,7 @@ def tiny_networks(config: Config, seed: int = 0) -> TrainState:
 
 
 def random_inputs(config: Config, seed: int | torch.Generator = 0) -> StepInputs:
-    """Inputs as the trainer draws them. seed: of fresh numbers, or what they are drawn from."""
+    """Return inputs as the trainer draws them. seed: of fresh numbers, or a source of them."""
     generator = seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)
     num, model = config.run.batch_size, config.model
     if model.architecture in ("samples", "points"):
@@ -97,7 +100,7 @@ def random_inputs(config: Config, seed: int | torch.Generator = 0) -> StepInputs
 def make_engine(
     config: Config, state: TrainState, precision: Precision = FP32, ladder: Ladder = COMPILED, graphs=None, report=None
 ) -> Engine:
-    """An engine whose inputs are random, the same for every engine of the configuration."""
+    """Return an engine whose inputs are random, the same for every engine of the configuration."""
     generator = torch.Generator().manual_seed(7)
 
     def step(inputs):

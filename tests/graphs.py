@@ -1,4 +1,4 @@
-"""Graphs of aten operations, as a pass of the compiler meets them."""
+"""Graphs of aten operations, as a pass of the compiler receives them."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,7 +9,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 
 def graph_of(function: Callable, inputs: Sequence[torch.Tensor], device: str) -> GraphModule:
-    """The graph of aten operations, its tensors said to be on `device`."""
+    """Return the graph of aten operations, with its tensors declared on `device`."""
     graph = make_fx(function)(*inputs)
     mode = FakeTensorMode()
     for node in graph.graph.nodes:

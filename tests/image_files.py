@@ -1,4 +1,4 @@
-"""Image files of every kind that is told apart, made with Pillow."""
+"""Image files of every kind that the code distinguishes, made with Pillow."""
 import io
 import struct
 import zlib
@@ -10,14 +10,14 @@ ORIENTATION = 0x0112
 
 
 def picture(height: int = 23, width: int = 37, mode: str = "RGB", seed: int = 0) -> Image.Image:
-    """A picture with shades, edges and strong colours."""
+    """Return a picture with shades, edges and strong colours."""
     rng = np.random.default_rng(seed)
     coarse = Image.fromarray(rng.integers(0, 256, (5, 7, 3), dtype=np.uint8))
     return coarse.resize((width, height), Image.Resampling.BICUBIC).convert(mode)
 
 
 def encoded(image: Image.Image, kind: str = "PNG", orientation: int | None = None, **options) -> bytes:
-    """The bytes of a file."""
+    """Return the bytes of an image file."""
     if orientation is not None:
         options["exif"] = Image.Exif()
         options["exif"][ORIENTATION] = orientation
@@ -33,7 +33,7 @@ def translucent(mode: str = "RGBA") -> Image.Image:
 
 
 def deep_colour_png() -> bytes:
-    """16 bits a channel, which Pillow cannot write: its rows are packed here."""
+    """Return a PNG of 16 bits a channel, which Pillow cannot write: its rows are packed here."""
     pixels = np.random.default_rng(2).integers(0, 65536, (23, 37, 3)).astype(">u2")
     rows = b"".join(b"\0" + row.tobytes() for row in pixels)
     header = struct.pack(">IIBBBBB", 37, 23, 16, 2, 0, 0, 0)
@@ -41,7 +41,7 @@ def deep_colour_png() -> bytes:
 
 
 def late_orientation_png() -> bytes:
-    """Its orientation stands behind the pixels."""
+    """Return a PNG whose orientation follows the pixels."""
     whole = encoded(picture())
     exif = Image.Exif()
     exif[ORIENTATION] = 6
@@ -53,7 +53,7 @@ def _chunk(name: bytes, data: bytes) -> bytes:
 
 
 def xmp_orientation_jpeg() -> bytes:
-    """Turned by XMP, where Pillow looks and DALI does not."""
+    """Return a JPEG turned by XMP, which Pillow reads and DALI does not."""
     return encoded(picture(), "JPEG", xmp=b'<x:xmpmeta><rdf tiff:Orientation="6"/></x:xmpmeta>')
 
 

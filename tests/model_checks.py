@@ -1,5 +1,6 @@
-"""What every model must do: gradients for all parameters, a penalty on D that is right, and a
-penalised step as one graph.
+"""Checks for every model.
+
+Gradients for all parameters, a correct penalty on D, and a penalised step as one graph.
 """
 import copy
 
@@ -8,7 +9,7 @@ from torch import nn
 
 
 def first_of(logits: torch.Tensor | tuple[torch.Tensor, ...]) -> torch.Tensor:
-    """D's logits, with class logits beside them or alone."""
+    """Return D's logits, from an output with class logits or without."""
     return logits[0] if isinstance(logits, tuple) else logits
 
 
@@ -26,9 +27,9 @@ def check_gradients_reach_every_parameter(G: nn.Module, D: nn.Module, z: torch.T
 
 
 def check_penalty(D: nn.Module, img: torch.Tensor, c: torch.Tensor | None) -> None:
-    """The penalty's gradient for the weights, in float64, against a difference of the penalty along
-    a random direction. D: in evaluation mode here.
+    """Compare the penalty's gradient for the weights, in float64, with a finite difference.
 
+    The difference is that of the penalty along a random direction. D: in evaluation mode here.
     Spectral norms are brought to their fixed point before, where the gradient that leaves the
     iteration out is the whole gradient.
     """
@@ -63,8 +64,9 @@ def check_penalty(D: nn.Module, img: torch.Tensor, c: torch.Tensor | None) -> No
 
 
 def check_one_graph(D: nn.Module, img: torch.Tensor, c: torch.Tensor | None) -> None:
-    """Gradients of a loss with a penalty, traced without a break, equal eager ones; buffers move
-    alike.
+    """Check a loss with a penalty, traced without a break, against eager mode.
+
+    The gradients are equal, and the buffers move alike.
     """
     twin = copy.deepcopy(D)
     grad_probe = torch.zeros_like(img, requires_grad=True)

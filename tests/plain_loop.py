@@ -1,6 +1,6 @@
 """A GAN's training as a tutorial writes it: loops, backward(), torch.optim and `if`s.
 
-What the phases of the step are held to.
+The phases of the step are compared with it.
 
 Losses and penalties are written out here from the papers, in passes of their own, and nothing is
 taken from fastgan but the random numbers and the augmentations, which have tests of their own.
@@ -26,11 +26,11 @@ CPU = torch.device("cpu")
 FP32 = Precision("cpu", torch.float32, "test")
 Z_DIM, C_DIM, RESOLUTION, BATCH_SIZE, NUM_IMAGES = 5, 3, 16, 4, 44
 
-# --- tiny networks, smooth, so that rounding stays rounding -----------------------------------------------------------
+# --- tiny networks, smooth, so that rounding errors stay small ------------------------------------
 
 
 class G(nn.Module):
-    """[N, 5] -> [N, 1, 16, 16]. classes: none | numbers | one_hot."""
+    """A generator, [N, 5] -> [N, 1, 16, 16]. classes: none | numbers | one_hot."""
 
     def __init__(self, classes: str = "none", norm: bool = False):
         super().__init__()
@@ -73,7 +73,7 @@ class StyleG(nn.Module):
 
 
 class D(nn.Module):
-    """[N, 1, 16, 16] -> [N] logits, or a map of 2 x 2.
+    """A discriminator, [N, 1, 16, 16] -> [N] logits, or a map of 2 x 2.
 
     classes: none | numbers | one_hot (projections) | classifier (a pair of outputs).
     """
@@ -81,11 +81,12 @@ class D(nn.Module):
     def __init__(self, classes: str = "none", norm: bool = False, is_map: bool = False):
         super().__init__()
         self.classes, self.is_map = classes, is_map
-        # a bias would move by rounding alone
+        # A bias would move by rounding alone
         self.down, self.again = nn.Conv2d(1, 4, 4, 2, 1), nn.Conv2d(4, 4, 4, 2, 1, bias=not norm)
         self.norm = nn.BatchNorm2d(4) if norm else nn.Identity()
         self.last = nn.Conv2d(4, 1, 2, 2) if is_map else nn.Linear(64, 1)
-        self.embed = {"numbers": nn.Embedding, "one_hot": nn.Linear, "classifier": lambda num, width: nn.Linear(width, num)}.get(
+        self.embed = {"numbers": nn.Embedding, "one_hot": nn.Linear,
+                      "classifier": lambda num, width: nn.Linear(width, num)}.get(
             classes, lambda *widths: None)(C_DIM, 64)  # fmt: skip
 
     def forward(self, img, c=None):
@@ -107,7 +108,7 @@ class FlatD(nn.Sequential):
 
 
 class ReconstructingD(nn.Module):
-    """A D that also makes its image again."""
+    """A D that also reconstructs its image."""
 
     def __init__(self):
         super().__init__()
@@ -121,16 +122,17 @@ class ReconstructingD(nn.Module):
         return self.last(h), (self.decoder(h) - img.flatten(1)).square().mean(1)
 
 
-# --- both ways to train them ------------------------------------------------------------------------------------------
+# --- both ways to train them ----------------------------------------------------------------------
 
 
 def config_of(**overrides) -> Config:
-    """overrides: section__key=value.
+    """Return a configuration. overrides: section__key=value.
 
     Adam's eps is large, so that a gradient twice as large is no longer the same step.
     """
     config = Config()
-    base = {"model__architecture": "custom", "model__z_dim": Z_DIM, "run__batch_size": BATCH_SIZE, "optim__lr_G": 1e-2, "optim__lr_D": 2e-2,
+    base = {"model__architecture": "custom", "model__z_dim": Z_DIM, "run__batch_size": BATCH_SIZE,
+            "optim__lr_G": 1e-2, "optim__lr_D": 2e-2,
             "optim__beta2": 0.9, "optim__eps": 1e-2, "run__compile": False}  # fmt: skip
     for key, value in (base | overrides).items():
         config = replace(config, key.replace("__", "."), value)
@@ -180,8 +182,9 @@ class Ours:
 
 
 class ProductAdam:
-    """Adam whose bias is corrected by the product of the betas so far: what the weights of a mean
-    with changing betas add up to.
+    """Adam whose bias is corrected by the product of the betas so far.
+
+    The sum of the weights of a mean with changing betas is 1 minus that product.
     """
 
     def __init__(self, parameters, lr, betas, eps):
@@ -208,7 +211,7 @@ class ProductAdam:
 
 
 class Plain:
-    """The loop. one_hot: how classes are told."""
+    """The plain loop. one_hot: the form in which the networks get the classes."""
 
     def __init__(
         self, config: Config, G: nn.Module, D: nn.Module, source: build_engine.InputSource, one_hot: bool = False
@@ -273,7 +276,7 @@ class Plain:
         return self.G(z, *self._condition(labels))
 
     def _judge(self, img, labels):
-        """(logits [N, L], class logits)"""
+        """Return (logits [N, L], class logits)."""
         output = self.D(img, *self._condition(labels))
         logits, class_logits = output if isinstance(output, tuple) else (output, None)
         return logits.reshape(len(logits), -1), class_logits
@@ -287,7 +290,7 @@ class Plain:
         return self._seen(img, numbers, 0, 0)
 
     def _seen(self, img, numbers, augment_index, noise_index):
-        """What D sees of an image."""
+        """Return an image as D sees it."""
         if numbers.augment is not None:
             kind, policy = self.config.augment.kind, self.config.augment.policy
             policy = (
@@ -343,7 +346,7 @@ class Plain:
         )
 
     def _penalty(self, real_img, fake_img, labels, numbers):
-        """The sum of D's penalties, each from a pass of its own."""
+        """Return the sum of D's penalties, each from a pass of its own."""
         penalty, total = self.config.penalty, 0.0
         for name, weight, img in (
             ("r1_penalty", penalty.r1_gamma / 2, real_img),
@@ -427,7 +430,7 @@ class Plain:
         )
         self._see(path_length=lengths.mean())
 
-    # --- what changes by itself
+    # --- values that follow a schedule
 
     def _progress(self):
         optim = self.config.optim
@@ -464,7 +467,7 @@ class Plain:
 
 
 def twins(config: Config, make_G, make_D, reports: list | None = None) -> tuple[Ours, Plain]:
-    """The same networks, images and random numbers for both."""
+    """Return the engine and the loop with the same networks, images and random numbers."""
     torch.manual_seed(17)
     ours = Ours(config, make_G(), make_D(), reports)
     G, D = copy.deepcopy(ours.state.G), copy.deepcopy(ours.state.D)
@@ -474,8 +477,10 @@ def twins(config: Config, make_G, make_D, reports: list | None = None) -> tuple[
 
 
 def assert_agree(ours: Ours, plain: Plain, rtol: float = 1e-5, atol: float = 1e-7) -> None:
-    """Weights, statistics of BatchNorm, the average, the optimisers' moments and the means of all
-    statistics.
+    """Assert that the engine and the loop agree.
+
+    Compared are weights, statistics of BatchNorm, the average, the optimisers' moments and the
+    means of all statistics.
     """
     pairs = [("G", ours.state.G, plain.G), ("D", ours.state.D, plain.D)]
     if plain.config.optim.ema_kimg is not None:
@@ -497,7 +502,7 @@ def assert_agree(ours: Ours, plain: Plain, rtol: float = 1e-5, atol: float = 1e-
 
 
 def _assert_near(ours, theirs, rtol, atol, what):
-    """In norm: single elements may have cancelled to nothing."""
+    """Assert closeness in norm: single elements may have cancelled to nothing."""
     difference, size = (ours.double() - theirs.double()).norm().item(), theirs.double().norm().item()
     assert difference <= rtol * size + atol * math.sqrt(ours.numel()), (
         f"{what} is off by {difference:.2g} of {size:.2g}"

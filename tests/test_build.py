@@ -1,4 +1,4 @@
-"""What `pip install .` makes of the checkout, on a machine with a C++ compiler and on one without."""
+"""The result of `pip install .` on a machine with a C++ compiler and on one without."""
 import importlib.util
 import os
 import shutil

@@ -11,8 +11,22 @@ from fastgan import cli
 from fastgan.data import open_source
 from fastgan.data.packing.pack import default_decoder
 
-TINY = ["--preset", "mlp", "--no-compile", "--no-amp", "--steps", "4", "--batch-size", "4", "--set", "G_hidden=8", "--set", "D_hidden=8",
-        "--set", "grid=4"]  # fmt: skip
+TINY = [
+    "--preset",
+    "mlp",
+    "--no-compile",
+    "--no-amp",
+    "--steps",
+    "4",
+    "--batch-size",
+    "4",
+    "--set",
+    "G_hidden=8",
+    "--set",
+    "D_hidden=8",
+    "--set",
+    "grid=4",
+]
 
 
 @pytest.fixture(autouse=True)

@@ -29,7 +29,7 @@ def saved(folder, name: str):
 
 @pytest.fixture
 def small_data(tmp_path):
-    """A folder-free labelled set: 40 images of two classes in an npz."""
+    """Make a labelled set without a folder: 40 images of two classes in an npz."""
     import numpy as np
 
     pixels = np.random.default_rng(0).integers(0, 256, (40, 16, 16), np.uint8)
@@ -43,7 +43,8 @@ def test_a_snapshot_is_measured(tmp_path, small_data, name):
     result = evaluate_snapshot(
         path, "fid20,kid20,pr20,dc20", small_data, "classifier", "cpu", batch_size=8, progress=False
     )
-    assert list(result.numbers) == ["fd_classifier_20", "kd_classifier_20", "precision_classifier_20", "recall_classifier_20",
+    assert list(result.numbers) == ["fd_classifier_20", "kd_classifier_20", "precision_classifier_20",
+                                    "recall_classifier_20",
                                     "density_classifier_20", "coverage_classifier_20"]  # fmt: skip
     assert all(value == value for value in result.numbers.values())
     assert "singular" in result.describe()

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and where the cache is."""
+"""Files that are whole or absent, and the place of the cache."""
 import errno
 import os
 import signal

@@ -1,5 +1,6 @@
-"""The architecture, read from the imports: which room of the package may import which, and what has
-one home.
+"""The architecture, read from the imports.
+
+Each room of the package may import certain others, and certain calls belong in one module alone.
 """
 import ast
 from collections.abc import Iterator
@@ -13,7 +14,8 @@ import fastgan
 ROOT = Path(fastgan.__file__).parent
 MOST_MODULES = 12  # of a folder, its __init__ among them
 
-# A room, a folder or a file on top, and the rooms that it imports; they stand above it. All may import `errors`.
+# A room, a folder or a file on top, and the rooms that it imports; they stand above it. All may
+# import `errors`.
 BASE = ("errors", "files", "device", "config")
 OPS = ("ops", "ops.dispatch", "ops.deconv")
 DATA = ("data", "data.sources", "data.packing", "data.feeds", "data.dali")
@@ -55,7 +57,7 @@ FOLDERS = sorted({path.parent for path in FILES})
 
 
 def name_of(path: Path) -> str:
-    """`gan.step` of gan/step.py, `gan` of gan/__init__.py."""
+    """Return `gan.step` for gan/step.py, `gan` for gan/__init__.py."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
 
@@ -64,15 +66,16 @@ MODULES = {name_of(path): path for path in FILES}
 
 
 def room_of(name: str) -> str:
-    """The room of a module: the longest name of a room that begins its own."""
+    """Return the room of a module: the longest name of a room that begins the module's own name."""
     while name not in ROOMS and "." in name:
         name = name.rpartition(".")[0]
     return name
 
 
 def imported_names(path: Path) -> Iterator[str]:
-    """Full names that a file imports anywhere, inside functions too: of modules, or of what is in
-    them.
+    """Return the full names that a file imports anywhere, inside functions too.
+
+    They are names of modules, or of objects in them.
     """
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -83,16 +86,18 @@ def imported_names(path: Path) -> Iterator[str]:
 
 
 def imported_modules(path: Path) -> set[str]:
-    """The modules of the package that a file imports, without `fastgan.`; `fastgan.__version__` is
-    of none.
+    """Return the modules of the package that a file imports, without `fastgan.`.
+
+    `fastgan.__version__` belongs to none.
     """
     names = {name.removeprefix("fastgan.") for name in imported_names(path) if name.startswith("fastgan.")}
     return {name if name in MODULES else name.rpartition(".")[0] for name in names} & MODULES.keys()
 
 
 def dotted_names(path: Path) -> set[str]:
-    """Every attribute access of a file as written, `torch.cuda.graph`; what is not a plain name in
-    front becomes `?`.
+    """Return every attribute access of a file as written, `torch.cuda.graph`.
+
+    A start that is not a plain name becomes `?`.
     """
     return {
         _dotted(node)
@@ -122,7 +127,7 @@ def test_a_module_imports_the_rooms_that_its_own_may_import(path):
 
 
 def test_no_modules_import_each_other_in_a_circle():
-    # What a package's __init__ only loads on demand is no import.
+    # A module that a package's __init__ loads on demand does not count as an import.
     imports = {name: imported_modules(path) - {name} for name, path in MODULES.items()}
     try:
         TopologicalSorter(imports).prepare()

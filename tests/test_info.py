@@ -1,4 +1,4 @@
-"""What the machine offers, and what is missing."""
+"""The features of the machine, and the missing ones."""
 import json
 
 import pytest

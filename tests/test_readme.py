@@ -1,4 +1,4 @@
-"""What the README says can be done is done."""
+"""The commands and examples of the README work."""
 import re
 import shlex
 import subprocess
@@ -21,7 +21,7 @@ def test_the_first_command_is_the_main_job_and_the_second_the_tests():
 
 @pytest.mark.slow
 def test_the_main_job_runs(tmp_path):
-    """The README's first command, for 20 steps instead of the whole run."""
+    """The README's first command runs, with 20 steps instead of the whole run."""
     command = re.search(r"fastgan (train --amp --compile)", TEXT)[1]
     arguments = [*shlex.split(command), "--steps", "20", "--out", str(tmp_path / "run")]
     done = subprocess.run([sys.executable, "-m", "fastgan", *arguments], capture_output=True, text=True)
@@ -48,7 +48,7 @@ def test_every_metric_of_the_readme_is_known():
 
 
 def test_the_python_example_runs(tmp_path, monkeypatch, capsys):
-    """The example, with a short run and no compiling in the place of its own."""
+    """The example runs, with a short run and no compiling in the place of its own."""
     code = re.search(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)[1]
     code = code.replace("compile=True", "compile=False")
     code, changed = re.subn(r"kimg=\d+", "kimg=0.2", code)

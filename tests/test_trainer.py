@@ -34,9 +34,15 @@ def conv_pair():
     """The DCGAN example's habits: z as [N, z, 1, 1], logits as [N, 1, 1, 1]."""
     torch.manual_seed(0)
     G = nn.Sequential(
-        nn.ConvTranspose2d(6, 8, 4), nn.BatchNorm2d(8), nn.ReLU(), nn.ConvTranspose2d(8, 8, 4, 2, 1), nn.BatchNorm2d(8), nn.ReLU(),
-        nn.ConvTranspose2d(8, 3, 4, 2, 1), nn.Tanh(),
-    )  # fmt: skip
+        nn.ConvTranspose2d(6, 8, 4),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.ConvTranspose2d(8, 8, 4, 2, 1),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.ConvTranspose2d(8, 3, 4, 2, 1),
+        nn.Tanh(),
+    )
     D = nn.Sequential(
         nn.Conv2d(3, 8, 4, 2, 1),
         nn.LeakyReLU(0.2),

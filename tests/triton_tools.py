@@ -1,7 +1,7 @@
-"""Triton kernels tested without a GPU: compiled for GPUs that are not there, and run by Triton's
-interpreter in a process of its own.
+"""Tools to test Triton kernels without a GPU.
 
-Everything here skips the test, with the reason, where triton is not installed.
+The kernels are compiled for GPUs that are not there, and run by Triton's interpreter in a process
+of its own. Everything here skips the test, with the reason, where triton is not installed.
 """
 import atexit
 import contextlib
@@ -34,12 +34,12 @@ def compile_for(
     num_warps: int = 4,
     num_stages: int = 3,
 ):
-    """`kernel` compiled for one of CAPABILITIES: `.asm["ptx"]` is its PTX, `.asm["cubin"]` its
-    machine code, `.metadata.shared` in bytes.
+    """Return `kernel` compiled for one of CAPABILITIES.
 
-    signature: parameter -> type as Triton writes it ("*bf16", "i32", "fp32"); a ":16" behind it
-    promises a multiple of 16 (in bytes for a pointer), without which no load is a wide one.
-    constants: parameter -> value, for all others.
+    `.asm["ptx"]` is its PTX, `.asm["cubin"]` its machine code, `.metadata.shared` its shared memory
+    in bytes. signature: parameter -> type as Triton writes it ("*bf16", "i32", "fp32"); a ":16"
+    behind it promises a multiple of 16 (in bytes for a pointer), without which no load is a wide
+    one. constants: parameter -> value, for all others.
     """
     triton = pytest.importorskip("triton", reason="triton is not installed")
     from triton.backends.compiler import GPUTarget
@@ -61,11 +61,11 @@ def compile_for(
 
 
 def compile_launches(launch: Callable[[], object], capability: int) -> list:
-    """What `launch()` launches, compiled for one of CAPABILITIES and not launched: one compiled
-    kernel a launch, as compile_for gives it.
+    """Return the kernels that `launch()` launches, compiled for one of CAPABILITIES.
 
-    This compiles the very constants, types and alignments that `launch` chooses. Its tensors may be
-    on any device, best on "meta".
+    None is launched. There is one compiled kernel a launch, as compile_for returns it. This
+    compiles the very constants, types and alignments that `launch` chooses. Its tensors may be on
+    any device, best on "meta".
     """
     pytest.importorskip("triton", reason="triton is not installed")
     from triton.backends.compiler import GPUTarget
@@ -94,13 +94,13 @@ def compile_launches(launch: Callable[[], object], capability: int) -> list:
 
 
 def run_interpreted(check: str | Callable, *args) -> None:
-    """Runs `check(*args)`, or a script given by its path in the repository, where Triton's kernels
-    are interpreted on CPU tensors.
+    """Run a check where Triton's kernels are interpreted on CPU tensors.
 
-    check: a function at the top level of a file that can be imported by itself. args: anything that
-    can be pickled. The test fails with the traceback from there, and skips where the check skips.
-    All tests of a run share one process: only the first pays for its imports, and a check must
-    leave nothing behind. A plain `assert` there says no more than its message.
+    It is `check(*args)`, or a script given by its path in the repository. check: a function at the
+    top level of a file that can be imported by itself. args: anything that can be pickled. The test
+    fails with the traceback from there, and skips where the check skips. All tests of a run share
+    one process: only the first pays for its imports, and a check must leave nothing behind. A plain
+    `assert` there shows only its message.
     """
     pytest.importorskip("triton", reason="triton is not installed")
     file, function = (
@@ -115,13 +115,14 @@ def run_interpreted(check: str | Callable, *args) -> None:
 
 
 def _fused_multiply_add():
-    # The default up to Triton 3.9, which warns where nobody says so.
+    # The default up to Triton 3.9, which warns where it is not set.
     return mock.patch.dict(os.environ, TRITON_DEFAULT_FP_FUSION="1")
 
 
 class _Interpreter:
-    """The other process: takes (file, function or None, args), answers (passed | skipped | failed,
-    text).
+    """The other process.
+
+    It takes (file, function or None, args) and answers (passed | skipped | failed, text).
     """
 
     def __init__(self) -> None:
@@ -172,7 +173,9 @@ def _answer_requests(connection: Connection) -> None:
 
 
 def _mend_bfloat16() -> None:
-    """Triton's interpreter multiplies the bits of bfloat16 matrices as integers, and rounds to
+    """Correct the interpreter's products of bfloat16 matrices and its rounding.
+
+    Triton's interpreter multiplies the bits of bfloat16 matrices as integers, and rounds to
     bfloat16 towards zero: no GPU does.
     """
     import numpy as np
@@ -197,8 +200,10 @@ def _mend_bfloat16() -> None:
 
 
 def _mend_bounds_of_loops() -> None:
-    """The interpreter of Triton 3.6 makes a number of an array with int(), which NumPy 2.4 and
-    newer refuse for one of one element.
+    """Correct the interpreter's bounds of loops.
+
+    The interpreter of Triton 3.6 makes a number of an array with int(), which NumPy 2.4 and newer
+    refuse for one of one element.
     """
     from triton.runtime import interpreter
 

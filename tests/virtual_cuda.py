@@ -1,5 +1,6 @@
-"""A CUDA device whose time, like the host's, is a number: work waits in a queue, and the host is as
-slow as a test says.
+"""A CUDA device whose time, like the host's, is a number.
+
+Work waits in a queue, and the host is as slow as a test defines.
 """
 import torch
 
@@ -7,8 +8,9 @@ CYCLES_PER_SECOND, LAUNCH_S = 1.5e9, 5e-6
 
 
 class VirtualCuda:
-    """Puts itself in the place of torch.cuda's events, sleep and synchronisation, of CUDA graphs,
-    and of the clock that timing.py reads.
+    """A replacement for torch.cuda's events, sleep and synchronisation, and for CUDA graphs.
+
+    It also replaces the clock that timing.py reads.
     """
 
     def __init__(self, monkeypatch, timing):
@@ -42,8 +44,9 @@ class VirtualCuda:
         timing._cycles_per_second.cache_clear()
 
     def launch(self, seconds: float, host_s: float = LAUNCH_S) -> None:
-        """What an operator does: the host is busy for host_s, the device for `seconds` as soon as
-        it comes to it.
+        """Launch an operator.
+
+        The host is busy for host_s, the device for `seconds` as soon as it comes to it.
         """
         self.host_s += host_s
         if self.recording is not None:
@@ -52,7 +55,7 @@ class VirtualCuda:
             self.idle_from_s = max(self.idle_from_s, self.host_s) + seconds
 
     def wait(self) -> None:
-        """What makes the host wait, which no recording allows."""
+        """Make the host wait, which is forbidden while a graph is recorded."""
         if self.recording is not None:
             raise RuntimeError("operation not permitted when stream is capturing\nsecond line")
         self.host_s = max(self.host_s, self.idle_from_s)

@@ -1,3 +1,4 @@
-"""The CUDA code of a preset's phases, made without a GPU, counted and compiled to machine code:
-`bench cuda-code`.
+"""The CUDA code of a preset's phases, generated without a GPU: `bench cuda-code`.
+
+The code is counted and compiled to machine code.
 """

@@ -1,4 +1,4 @@
-"""The cases that CUDA code is generated of: presets at a size, augmented or conditional."""
+"""Cases whose CUDA code is generated: presets at a size, augmented or conditional."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -24,13 +24,13 @@ PRESET_SIZES = {
     "stylegan2-tiny": (32, 3),
     "dcgan-tiny": (32, 1),
 }
-MOST_IMAGES = 256  # at once, of a preset that does not say how many
+MOST_IMAGES = 256  # at once, of a preset without a number of its own
 HOST_IMAGES = {"biggan-128": 16, "r3gan": 32, "r3gan-cifar": 64}  # networks are looked at on the host, in 24 GB here
 
 
 @dataclass(frozen=True)
 class CodeCase:
-    """A complete configuration. words: how it differs from its preset, for a table."""
+    """A complete configuration. words: its difference from the preset, for a table."""
 
     config: Config
     words: str = ""
@@ -39,8 +39,9 @@ class CodeCase:
 def make_case(
     name: str, batch_size: int | None = None, resolution: int | None = None, augment: str = "none", cond: bool = False
 ) -> CodeCase:
-    """The case of a preset: all of its batch at once, with `diff` or `ada` augmentation, or its
-    conditional form.
+    """Return the case of a preset with all of its batch at once.
+
+    It has `diff` or `ada` augmentation, or is the conditional form.
 
     None = the preset's own number. Raises UserError for what cannot be trained.
     """
@@ -63,14 +64,15 @@ def make_case(
 
 
 def _nearest(config: Config, resolution: int) -> int:
-    """The size itself, or the largest that the networks can have below it."""
+    """Return the size itself, or the largest one below it that the networks support."""
     known = sizes(config.model)
     return resolution if known is None or resolution in known else max(size for size in known if size <= resolution)
 
 
 def family() -> list[CodeCase]:
-    """Every preset at its own size, and the augmentations and the conditional form of those that
-    represent a kind.
+    """Return every preset at its own size, and variants of the presets that represent a kind.
+
+    The variants are the augmentations and the conditional form.
     """
     from fastgan.config.presets import PRESETS
 
@@ -84,7 +86,7 @@ def family() -> list[CodeCase]:
 
 
 def with_combo_kernels(case: CodeCase) -> CodeCase:
-    """The same, small kernels put into one launch."""
+    """Return the same case with small kernels combined into one launch."""
     return dataclasses.replace(
         case, config=replace(case.config, "run.combo_kernels", True), words=f"{case.words} combo".strip()
     )

@@ -1,4 +1,4 @@
-"""An H200 that is only described: torch compiles for it on a machine that has none.
+"""A described H200: torch compiles for it on a machine that has none.
 
 Inside `described_gpu()` Inductor and Triton are told what `cuda:0` is, and fake tensors may be on
 it. Nothing can run there. `cuda_graph_code` takes a graph through autograd and Inductor up to the
@@ -33,8 +33,9 @@ HOW_TO = "make an environment that can: bash bench/cuda_code/environment.sh FOLD
 
 
 def check_this_torch() -> None:
-    """Raise UserError, with the way to mend it, where this torch cannot generate CUDA code without
-    a GPU.
+    """Raise UserError where this torch cannot generate CUDA code without a GPU.
+
+    The error names the way to correct it.
     """
     if torch.version.cuda is None:
         raise UserError(f"torch {torch.__version__} is a CPU build, which generates no CUDA code; {HOW_TO}")
@@ -52,7 +53,7 @@ def check_this_torch() -> None:
 
 @contextlib.contextmanager
 def described_gpu() -> Iterator[None]:
-    """Inside, torch's compiler finds an H200.
+    """Let torch's compiler find an H200 inside the context.
 
     Raises UserError as check_this_torch does, or for a missing private part.
     """
@@ -115,7 +116,7 @@ def _replace(stack: contextlib.ExitStack) -> None:
 
 
 def _driver() -> object:
-    """Answer what Triton asks of a device."""
+    """Answer Triton's queries about a device."""
     from triton.backends.compiler import GPUTarget
 
     most, processors = PROPERTIES.shared_memory_per_block_optin, PROPERTIES.multi_processor_count
@@ -130,7 +131,7 @@ def _driver() -> object:
 
 
 def _forget_the_absence(stack: contextlib.ExitStack) -> None:
-    """Answers that torch has kept, on both sides of the description."""
+    """Clear torch's cached answers about devices; called on both sides of the description."""
     import torch.utils._triton
 
     kept = [each for each in vars(torch.utils._triton).values() if hasattr(each, "cache_clear")]
@@ -154,11 +155,11 @@ class Code(NamedTuple):
 
 
 class _Reached(BaseException):
-    """Inductor is where it was to be stopped."""
+    """Raised where Inductor was to be stopped."""
 
 
 def cuda_graph_code(graph: torch.fx.GraphModule, inputs: list, options: dict) -> Code:
-    """Dynamo's `graph`, traced on the CPU, as Inductor would compile it for the described GPU.
+    """Compile Dynamo's `graph`, traced on the CPU, as Inductor would for the described GPU.
 
     options: Inductor's.
 
@@ -173,7 +174,7 @@ def cuda_graph_code(graph: torch.fx.GraphModule, inputs: list, options: dict) ->
 
 
 def _aten(graph: torch.fx.GraphModule, inputs: list, options: dict) -> tuple[torch.fx.GraphModule, list, dict]:
-    """(the graph of aten operations, its inputs, Inductor's other arguments)."""
+    """Return (the graph of aten operations, its inputs, Inductor's other arguments)."""
     from torch._inductor.compile_fx import compile_fx
 
     reached: list[tuple] = []
@@ -227,7 +228,7 @@ def _like(tensor: torch.Tensor, mode: object) -> torch.Tensor:
 
 
 def _exchange_devices(graph: torch.fx.GraphModule) -> None:
-    """cuda:0 wherever an operation names the CPU, in place."""
+    """Put cuda:0 wherever an operation names the CPU, in place."""
 
     def exchanged(argument: object) -> object:
         is_cpu = isinstance(argument, torch.device) and argument.type == "cpu"
@@ -243,7 +244,7 @@ def _exchange_devices(graph: torch.fx.GraphModule) -> None:
 
 
 def _bytes_of(lowering: object) -> dict[str, int]:
-    """Of all that has one layout, in the order of the program."""
+    """Return the bytes of every buffer that has one layout, in the order of the program."""
     sizes = {}
     for name, buffer in (*lowering.graph_inputs.items(), *lowering.name_to_buffer.items()):
         while not hasattr(buffer, "layout") and hasattr(buffer, "data"):  # boxes around an input
@@ -258,8 +259,9 @@ def _bytes_of(lowering: object) -> dict[str, int]:
 
 
 def machine_codes(source: str, name: str, file: Path) -> list[tuple[bytes, str, int]]:
-    """(machine code, PTX, bytes of shared memory) of a Triton kernel of Inductor's, for each
-    configuration of its first run.
+    """Compile a Triton kernel of Inductor's, for each configuration of its first run.
+
+    Returns (machine code, PTX, bytes of shared memory) of each.
 
     source: the module that Inductor wrote for the kernel `name`, written into `file`. Raises what
     Triton raises.

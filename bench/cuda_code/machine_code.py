@@ -1,4 +1,4 @@
-"""Kernels of generated code as machine code: what each takes of the chip."""
+"""Machine code of generated kernels: registers, memory and spills of each."""
 
 import functools
 import hashlib
@@ -14,7 +14,7 @@ from fastgan.errors import UserError
 
 
 class Usage(NamedTuple):
-    """Of one kernel, the most of the configurations that it would start with."""
+    """Resources of one kernel, the largest over the configurations of its first run."""
 
     registers: int  # a thread
     shared_bytes: int  # a block
@@ -47,7 +47,7 @@ def _usage(code: bytes, ptx: str, shared: int) -> Usage:
 
 
 def _spilled_bytes(ptx: str) -> int:
-    """Of a kernel that has memory of its own: what the assembler says of it.
+    """Return the spilled bytes that the assembler reports for a kernel with local memory.
 
     The rest is indexed, such as the 48 bytes in which CUDA's cosine reduces large arguments.
     """
@@ -62,7 +62,7 @@ def _spilled_bytes(ptx: str) -> int:
 
 @functools.cache
 def _tool(name: str) -> str:
-    """The one that Triton brings along."""
+    """Return the path of the tool that Triton ships."""
     import triton
 
     path = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / name

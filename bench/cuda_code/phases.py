@@ -1,4 +1,7 @@
-"""The phases of a preset as graphs of Dynamo's, traced on the CPU as the compiled rung traces them."""
+"""The phases of a preset as graphs of Dynamo's, traced on the CPU.
+
+They are traced as the compiled rung traces them.
+"""
 
 import contextlib
 import tempfile
@@ -33,12 +36,12 @@ class Traced(NamedTuple):
 
 
 class _Traced(BaseException):
-    """Dynamo has come to its end."""
+    """Raised where Dynamo has finished the graph."""
 
 
 @contextlib.contextmanager
 def traced_phases(config: Config, forms: dict[str, str]) -> Iterator[list[Traced]]:
-    """Every phase of a configuration, in bf16 whatever the chip.
+    """Yield every phase of a configuration, in bf16 whatever the chip.
 
     forms: the implementation of operators by name, of the others ASSUMED. The choice stays forced
     while the phases are used, for autograd's part of the tracing comes later.
@@ -72,12 +75,12 @@ def _traced(phase: Phase) -> tuple[torch.fx.GraphModule, list]:
 
 
 def _no_table(device_type: str) -> dict:
-    """The table of choices of a machine that has measured nothing."""
+    """Return the table of choices of a machine that has measured nothing."""
     return {}
 
 
 def _no_problem(op: str, implementation: str, device_type: str) -> None:
-    """The kernels cannot be checked here."""
+    """Return None as the verdict of every check: the kernels cannot be checked here."""
 
 
 def _bf16(amp: bool, device: torch.device) -> Precision:
@@ -85,7 +88,7 @@ def _bf16(amp: bool, device: torch.device) -> Precision:
 
 
 def _with_data(config: Config, folder: Path) -> Config:
-    """The configuration with random images of its size and with classes, on the CPU."""
+    """Return the configuration with random images of its size and with classes, on the CPU."""
     config = replace(config, "run.device", "cpu")
     if config.data.source in DENSITIES:
         return config

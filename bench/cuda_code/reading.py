@@ -1,4 +1,4 @@
-"""Launches of generated code and the bytes that each moves, read off the text."""
+"""Launches of generated code and the bytes that each moves, read from the text."""
 
 import ast
 import re
@@ -31,7 +31,7 @@ class Launch(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """All of call()."""
+    """The launches and bytes of all of call()."""
 
     launches: list[Launch]
     library: list[tuple[str, str]]  # (name, one of LIBRARY_KINDS); one launch each, for what is inside cannot be seen
@@ -39,7 +39,10 @@ class Reading(NamedTuple):
 
 
 def read(text: str, bytes_of: dict[str, int]) -> Reading:
-    """text: the code of Inductor. bytes_of: every buffer and input of it by name."""
+    """Read the launches and their bytes from generated code.
+
+    text: the code of Inductor. bytes_of: the bytes of every buffer and input by name.
+    """
     kernels = {match[1]: match[2] for match in DEFINITION.finditer(text)}
     body = text[text.index("def call(") :]
     launches, library, source_nodes = [], [], ""
@@ -77,8 +80,10 @@ def _library_kind(name: str) -> str:
 
 
 def _kind(name: str, kernel: str, source_nodes: str) -> str:
-    """By the operations that the compiler has put into a kernel, which its name lists; by the types
-    of a list's items.
+    """Return the kind of a kernel.
+
+    It follows from the operations that the compiler has put into the kernel, which its name lists,
+    and from the types of a list's items.
     """
     is_reduction = name.startswith(("triton_red_", "triton_per_"))
     if name.startswith("triton_for_"):
@@ -95,8 +100,9 @@ def _kind(name: str, kernel: str, source_nodes: str) -> str:
 
 
 def _only_casts(kernel: str) -> bool:
-    """Return true for a kernel over a list that reads float32 and writes a lower precision,
-    changing nothing in place.
+    """Return True for a kernel over a list that only casts float32 to a lower precision.
+
+    Such a kernel changes nothing in place.
     """
     types = {name: kind for name, kind in _types(kernel).items() if kind.startswith("*")}
     written = {kind for name, kind in types.items() if name.startswith("out_ptr")}
@@ -107,8 +113,10 @@ def _only_casts(kernel: str) -> bool:
 
 
 def _bytes_of_launch(kernel: str, arguments: list[str], bytes_of: dict[str, int]) -> int:
-    """Of every pointer what the kernel can reach of its buffer: read, written, or both where it
-    works in place.
+    """Return the bytes that a kernel can reach through its pointers.
+
+    Counted is the part of its buffer that the kernel can reach through each pointer: read, written,
+    or both where it works in place.
 
     A kernel reads no more of a buffer than its loads times its elements: gathering a batch does not
     read the data set.
@@ -128,13 +136,16 @@ def _bytes_of_launch(kernel: str, arguments: list[str], bytes_of: dict[str, int]
 
 
 def _types(kernel: str) -> dict[str, str]:
-    """The parameters of a kernel and their types."""
+    """Return the parameters of a kernel and their types."""
     signature = re.search(r"'signature': (\{.*?\})", kernel)
     return ast.literal_eval(signature[1])
 
 
 def _elements(kernel: str) -> int:
-    """Of the space that a kernel goes over; 0 for several in one, each of which has its own."""
+    """Return the elements of the space that a kernel iterates over.
+
+    0 for several kernels in one, each of which has a space of its own.
+    """
     if "num_xblocks_0" in kernel or "num_kernels" in kernel:
         return 0
     product = 1
@@ -153,7 +164,7 @@ def _bytes_of_argument(argument: str, item: int, bytes_of: dict[str, int]) -> in
 
 
 def _arguments(text: str) -> Iterator[str]:
-    """The arguments of a call, split at commas outside of parentheses."""
+    """Split the arguments of a call at the commas outside of parentheses."""
     depth, argument = 0, ""
     for character in text:
         depth += (character in "([") - (character in ")]")

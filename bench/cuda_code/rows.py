@@ -1,6 +1,4 @@
-"""Rows of generated code: what they hold, the modelled time, and how they become a table or a
-comparison.
-"""
+"""Rows of generated code: their columns, the modelled time, tables and comparisons."""
 
 import json
 from dataclasses import dataclass
@@ -30,7 +28,7 @@ class CodeRow:
     phase: str
     batch_size: int
     resolution: int | None
-    words: str  # how the case differs from its preset
+    words: str  # difference of the case from its preset
     triton_launches: int
     library_launches: int
     triton_bytes: int
@@ -42,7 +40,7 @@ class CodeRow:
     kernels: int  # different ones
     registers: int | None  # the most that a thread of one takes
     shared_bytes: int | None  # the most that a block of one takes
-    problem: str | None  # why there is no code, or no machine code
+    problem: str | None  # reason why there is no code, or no machine code
     forms: dict  # the implementations of operators that were taken
     command: str
     date: str
@@ -52,12 +50,12 @@ class CodeRow:
 
 
 def modelled_us(launch_bytes: list[int]) -> float:
-    """Microseconds of launches one after the other."""
+    """Return the modelled microseconds of launches that run one after the other."""
     return sum(max(LEAST_US, LAUNCH_US + 1e6 * each / BANDWIDTH) for each in launch_bytes)
 
 
 def markdown_table(rows: list[dict]) -> str:
-    """A Markdown table for every torch and commit, with the model in words."""
+    """Return a Markdown table for every torch and commit, with the model in words."""
     model = (
         f"modelled: {LAUNCH_US} us a launch and {BANDWIDTH / 1e12} TB/s, at least {LEAST_US} us; nothing ran on a GPU"
     )
@@ -71,7 +69,7 @@ def markdown_table(rows: list[dict]) -> str:
 
 
 def cells(row: dict) -> list[str]:
-    """A row as the texts under COLUMNS."""
+    """Return a row as the texts under COLUMNS."""
     if row["problem"] and not row["triton_launches"]:
         return [_subject(row), row["phase"], row["problem"], *[""] * (len(COLUMNS) - 3)]
     shared = None if row["shared_bytes"] is None else row["shared_bytes"] / 1024
@@ -81,8 +79,9 @@ def cells(row: dict) -> list[str]:
 
 
 def compare(rows: list[dict], before: list[dict]) -> str:
-    """Each phase beside the same one in `before`: launches, bytes and modelled time, with their
-    ratio.
+    """Compare each phase with the same one in `before`.
+
+    Compared are launches, bytes and modelled time, with their ratio.
     """
     known = {_key(row): row for row in before}
     lines = ["| preset | phase | launches | MB | modelled us |", "| - | - | -: | -: | -: |"]
@@ -104,9 +103,9 @@ def compare(rows: list[dict], before: list[dict]) -> str:
 
 
 def read_json(path: Path) -> list[dict]:
-    """The rows of a file that --json has written.
+    """Read the rows of a file that --json has written.
 
-    Raises UserError for a missing file and for anything else.
+    Raises UserError for a missing file and for any other content.
     """
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))

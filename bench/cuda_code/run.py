@@ -24,7 +24,7 @@ from fastgan.files import write_text
 
 @dataclass(frozen=True)
 class Settings:
-    """The choices of a command: forms, machine code, where the code is kept."""
+    """The options of the command: forms, machine code, the folder where the code is kept."""
 
     forms: dict[str, str]  # implementations of operators beside those that are assumed
     command: str
@@ -33,7 +33,10 @@ class Settings:
 
 
 def rows_of(case: CodeCase, settings: Settings, say: Callable[[str], None]) -> Iterator[CodeRow]:
-    """A row for every phase of a case; one whose code cannot be generated says why."""
+    """Return a row for every phase of a case.
+
+    The row of a phase whose code cannot be generated holds the reason.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the compiler's, of a device that is not there
         with traced_phases(case.config, settings.forms) as phases:

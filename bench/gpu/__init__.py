@@ -1,3 +1,4 @@
-"""Everything that a machine with an NVIDIA GPU can show, in one command with a deadline: `python -m
-bench gpu`.
+"""All measurements of a machine with an NVIDIA GPU: `python -m bench gpu`.
+
+They run in one command with a deadline.
 """

@@ -1,5 +1,6 @@
-"""All evidence of a run in one file of a bounded size: what is least important is left out first,
-and what was left out is said.
+"""All evidence of a run in one file of a bounded size.
+
+The least important files are left out first, and the archive lists the omitted files.
 """
 
 import io
@@ -17,8 +18,10 @@ ORDER = ("refusals.jsonl", "said.txt", ".jsonl", ".md", ".json", "ncu.csv", ".tx
 
 
 def write(out: Path, work: Path, findings: Path, limit: int = LIMIT) -> str:
-    """Pack the files of `out`, then what fastgan found out about operators, in the folder
-    `findings`, then the files of `work`, by importance.
+    """Pack the evidence of a run by importance.
+
+    First the files of `out`, then what fastgan found out about operators, in the folder `findings`,
+    then the files of `work`.
 
     Returns a sentence about the archive in `out`, and raises nothing: it is the last thing that a
     run does.
@@ -32,7 +35,7 @@ def write(out: Path, work: Path, findings: Path, limit: int = LIMIT) -> str:
 
 
 def _members(out: Path, work: Path, findings: Path) -> list[tuple[str, Path]]:
-    """(name in the archive, file), the most important first."""
+    """Return pairs (name in the archive, file), the most important first."""
     of_run = [(path.name, path) for path in sorted(out.glob("*")) if path.is_file() and path.name != NAME]
     found = [(f"findings/{path.name}", path) for path in sorted(findings.glob("*.json"))]
     of_stages = [(f"stages/{path.relative_to(work)}", path) for path in sorted(work.rglob("*")) if path.is_file()]
@@ -40,7 +43,7 @@ def _members(out: Path, work: Path, findings: Path) -> list[tuple[str, Path]]:
 
 
 def _importance(path: Path) -> int:
-    """The place in ORDER; the smaller, the more important."""
+    """Return the place in ORDER; the smaller, the more important."""
     return next(
         (number for number, ending in enumerate(ORDER) if path.name.endswith(ending) and _is_of_its_kind(path, ending)),
         len(ORDER),
@@ -52,7 +55,7 @@ def _is_of_its_kind(path: Path, ending: str) -> bool:
 
 
 def _write(path: Path, members: list[tuple[str, Path]], limit: int) -> tuple[int, list[str], int]:
-    """(files that are in it, names of those that are not, bytes)."""
+    """Write the archive; return (files in it, names of the files left out, bytes)."""
     chosen, left_out, room = [], [], limit - 64 * 1024  # what names the files that were left out needs room too
     for name, file in members:
         content = file.read_bytes()

@@ -1,5 +1,6 @@
-"""Finds what a refused rung is refused for: `python -m bench.gpu.bisect --case JSON --rung captured
---rows FILE`.
+"""Bisection of a refused rung: find the part of the step that it is refused for.
+
+`python -m bench.gpu.bisect --case JSON --rung captured --rows FILE`
 
 Each variant (variants.py) is a process of its own with a deadline, so that one that crashes or
 hangs is an outcome as well. What is smaller than a step comes first, and ends the search where it
@@ -37,8 +38,9 @@ CASE = ("preset", "batch_size", "resolution", "channels", "amp")  # the columns 
 
 
 def stage_for(refusal: dict, refused_in: Stage, num_before: int) -> Stage | None:
-    """The stage that looks for what refused a rung, from the row of the refusal; None where no rung
-    was refused, or enough was looked for.
+    """Return the stage that bisects a refused rung, from the row of the refusal.
+
+    None where no rung was refused, or enough bisections have run.
 
     refused_in: the stage in whose environment the search goes on.
     """
@@ -56,13 +58,14 @@ def stage_for(refusal: dict, refused_in: Stage, num_before: int) -> Stage | None
         ROWS,
     )
     shows = f"why the {rung} step of {refusal['preset']} was refused"
-    return Stage(f"{PREFIX}{num_before + 1}", arguments, EXPECTED_S, BUDGET_S, RESULTS, shows, memory_gb=AT_ONCE * 10, slots=3,
-                 environment=refused_in.environment)  # fmt: skip
+    return Stage(f"{PREFIX}{num_before + 1}", arguments, EXPECTED_S, BUDGET_S, RESULTS, shows, memory_gb=AT_ONCE * 10,
+                 slots=3, environment=refused_in.environment)  # fmt: skip
 
 
 def bisect(case: dict, rung: str, path: Path) -> dict:
-    """Try the variants; a row for each as soon as its round is over, and the row of the culprit,
-    which is returned.
+    """Try the variants and return the row of the culprit.
+
+    A row for each variant is written as soon as its round is over, and then the row of the culprit.
     """
     # First what is smaller than a step, and needs no compiler.
     found = _try_all([DRAW, READ] if rung == "captured" else [], case, rung, path)
@@ -78,8 +81,9 @@ def bisect(case: dict, rung: str, path: Path) -> dict:
 
 
 def more_variants(found: dict[str, dict]) -> list[str]:
-    """Name the variants that are worth trying after whole steps: every operator, every compiler
-    option, or none.
+    """Return the variants that are worth trying after whole steps.
+
+    These are every operator, every compiler option, or none.
     """
     if found[AS_REFUSED]["works"] or not found.get(EAGER_STEP, {"works": True})["works"]:
         return []
@@ -88,8 +92,9 @@ def more_variants(found: dict[str, dict]) -> list[str]:
 
 
 def culprit(found: dict[str, dict]) -> tuple[str, str]:
-    """(the variant whose reason tells most, or nothing; the first culprit in words), from the
-    outcomes by variant, in the order of the trial.
+    """Return (the variant whose reason is the most informative, the first culprit in words).
+
+    The variant may be empty. Both follow from the outcomes by variant, in the order of the trial.
     """
     wrong = [name for name, outcome in found.items() if not outcome["works"]]
     part = next((name for name in SMALLER if name in wrong), None)
@@ -111,7 +116,7 @@ def culprit(found: dict[str, dict]) -> tuple[str, str]:
 
 
 def _try_all(variants: list[str], case: dict, rung: str, path: Path) -> dict[str, dict]:
-    """The outcomes in the order of the variants, AT_ONCE processes at a time."""
+    """Return the outcomes in the order of the variants, AT_ONCE processes at a time."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
         outcomes = list(pool.map(lambda variant: try_one(variant, case, rung), variants))
     found = dict(zip(variants, outcomes, strict=True))
@@ -124,8 +129,9 @@ def _try_all(variants: list[str], case: dict, rung: str, path: Path) -> dict[str
 
 
 def try_one(variant: str, case: dict, rung: str, seconds: float = VARIANT_S) -> dict:
-    """The outcome of a variant in a process of its own, of this process group, so that it stands
-    still and ends with the stage.
+    """Return the outcome of a variant in a process of its own.
+
+    The process is in this process group, so that it stands still and ends with the stage.
     """
     with tempfile.TemporaryDirectory() as folder:
         path, said = Path(folder, "rows.jsonl"), Path(folder, "said.txt")
@@ -154,9 +160,10 @@ def try_one(variant: str, case: dict, rung: str, seconds: float = VARIANT_S) -> 
 
 
 def _wait(process: subprocess.Popen, seconds: float) -> str:
-    """How a process ended, in words; what takes more than so many seconds is ended.
+    """Wait for a process and return its ending in words.
 
-    Time in which nothing here ran does not count.
+    A process that takes more than the given number of seconds is ended. Time in which no process of
+    this stage ran does not count.
     """
     spent = 0.0
     while process.poll() is None and spent < seconds:
@@ -171,7 +178,7 @@ def _wait(process: subprocess.Popen, seconds: float) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """0 where a culprit, or none, was found."""
+    """Run the bisection; 0 where a culprit, or none, was found."""
     parser = argparse.ArgumentParser("python -m bench.gpu.bisect")
     parser.add_argument(
         "--case", type=json.loads, required=True, metavar="JSON", help=f"an object with {', '.join(CASE)}"

@@ -1,6 +1,4 @@
-"""The surroundings of a run: where it writes, what the machine gives, what its stages are told, and
-the signals that end it.
-"""
+"""The surroundings of a run: its folder, the machine's limits, environment and signals."""
 
 import contextlib
 import datetime
@@ -17,11 +15,14 @@ from bench.gpu.stage import Limits, cores
 from fastgan.errors import UserError
 
 RESULTS_FOLDER = machine.ROOT / "bench" / "results"
-CORES_A_SLOT = 3  # a stage that compiles keeps about so many busy
+CORES_A_SLOT = 3  # a stage that compiles keeps about this number busy
 
 
 def default_out(is_rehearsal: bool = False) -> Path:
-    """A folder of its own for every run: beside the other results, but a rehearsal's elsewhere."""
+    """Return a folder of its own for every run.
+
+    It lies beside the other results; that of a rehearsal elsewhere.
+    """
     name = f"{datetime.datetime.now():%Y%m%d-%H%M%S}"
     return Path(tempfile.gettempdir(), f"fastgan-rehearsal-{name}") if is_rehearsal else RESULTS_FOLDER / f"gpu-{name}"
 
@@ -35,12 +36,12 @@ def refuse_results(out: Path) -> None:
 
 
 def limits() -> Limits:
-    """The places of the plan, fewer on few cores, and the memory of the first GPU."""
+    """Return the places of the plan, fewer on few cores, and the memory of the first GPU."""
     return Limits(max(1, min(SLOTS, cores() // CORES_A_SLOT)), MEMORY_SHARE * (memory_gb() or UNKNOWN_MEMORY_GB))
 
 
 def memory_gb() -> float | None:
-    """Of the first GPU, in all; None where nvidia-smi does not say."""
+    """Return the total memory of the first GPU; None where nvidia-smi does not report it."""
     command = ("nvidia-smi", "--id=0", "--format=csv,noheader,nounits", "--query-gpu=memory.total")
     try:
         return (
@@ -51,8 +52,10 @@ def memory_gb() -> float | None:
 
 
 def environment(slots: int, cache: Path | None) -> dict[str, str]:
-    """For every stage: its share of the cores for compiling, and the caches of Inductor, Triton and
-    fastgan in one folder, where there is one.
+    """Return the environment variables of every stage.
+
+    They hold its share of the cores for compiling, and the caches of Inductor, Triton and fastgan
+    in one folder, where there is one.
     """
     shared = {"TORCHINDUCTOR_COMPILE_THREADS": str(max(1, cores() // slots))}
     if cache is None:
@@ -63,7 +66,10 @@ def environment(slots: int, cache: Path | None) -> dict[str, str]:
 
 @contextlib.contextmanager
 def signals_received() -> Iterator[list[int]]:
-    """A list to which the first Ctrl-C or SIGTERM adds its number, instead of ending the process."""
+    """Return a list to which the first Ctrl-C or SIGTERM appends its number.
+
+    The signal does not end the process.
+    """
     received: list[int] = []
     before = {
         number: signal.signal(number, lambda number, frame: received.append(number))

@@ -1,9 +1,10 @@
-"""Every implementation of every fused operator against float64: `python -m bench.gpu.checks --rows
-FILE`.
+"""Every implementation of every fused operator against float64.
+
+`python -m bench.gpu.checks --rows FILE`
 
 Each check has a process of its own, all at once. The verdicts are kept where fastgan looks for
-them, as soon as they are known, so that everything that runs afterwards on this machine does
-without what is wrong, and without checking again.
+them, as soon as they are known, so that everything that runs afterwards on this machine avoids what
+is wrong, without checking again.
 """
 import argparse
 import sys
@@ -19,8 +20,10 @@ CHECK_S = 60.0  # a check with everything that it compiles
 
 
 def check_all(device_type: str, path: Path, seconds: float = CHECK_S) -> list[dict]:
-    """A row for every implementation for tensors of this device type, written as soon as its
-    verdict is known; problem is None where it is right.
+    """Check every implementation for tensors of this device type and return the rows.
+
+    A row is written as soon as its verdict is known; problem is None where the implementation is
+    right.
     """
     every = [
         (op, implementation)
@@ -66,7 +69,7 @@ def _row(op: str, implementation: str, device_type: str, missing: str | None, se
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """0 where everything that there is is right, else 1."""
+    """Run all checks; 0 where every implementation is right, else 1."""
     parser = argparse.ArgumentParser("python -m bench.gpu.checks")
     parser.add_argument("--rows", type=Path, metavar="FILE")
     parser.add_argument("--device", default="cuda")

@@ -1,5 +1,6 @@
-"""A subprocess that can be stopped, resumed and ended with all that it started, and that takes
-nothing with it when it hangs or crashes.
+"""A subprocess that can be stopped, resumed and ended with all that it started.
+
+Nothing else fails when it hangs or crashes.
 """
 import contextlib
 import os
@@ -19,8 +20,10 @@ POLL_S = 0.02
 
 
 class Ending(NamedTuple):
-    """How a child ended: code its exit code, None where it had to be stopped; reason in words,
-    empty where it ended well.
+    """The end of a child.
+
+    code: its exit code, None where it had to be stopped. reason: in words, empty where it ended
+    well.
     """
 
     code: int | None
@@ -47,9 +50,9 @@ class Child:
         return self._process.pid
 
     def ending(self) -> Ending | None:
-        """How it ended, None while it runs.
+        """Return the ending, None while the child runs.
 
-        Whatever it left behind, which would disturb the next one, is ended.
+        Processes that it left behind, which would disturb the next one, are ended.
         """
         if self._process.poll() is None:
             return None
@@ -57,13 +60,13 @@ class Child:
         return Ending(self._process.returncode, _how_it_ended(self._process.returncode))
 
     def pause(self) -> None:
-        """Stop all its processes where they are. What it has queued on a device is still done."""
+        """Stop all its processes where they are. Work that is queued on a device is still done."""
         if not self.is_paused:
             self.signal(signal.SIGSTOP)
             self.is_paused = True
 
     def resume(self) -> None:
-        """Let them go on."""
+        """Let its processes continue."""
         if self.is_paused:
             self.signal(signal.SIGCONT)
             self.is_paused = False
@@ -75,7 +78,7 @@ class Child:
 
 
 def end(children: Iterable[Child]) -> None:
-    """End them all at once: politely, then by force, then leave alone what hangs in the driver."""
+    """End all children at once: politely, then by force; then abandon what hangs in the driver."""
     children = list(children)
     for number in (signal.SIGTERM, signal.SIGKILL):
         for child in children:
@@ -89,7 +92,7 @@ def end(children: Iterable[Child]) -> None:
 
 
 def _environment(own: Mapping[str, str]) -> dict[str, str]:
-    """Output that is not held back, and the checkout first on the path."""
+    """Return an environment with unbuffered output and the checkout first on the path."""
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     return {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": path, **own}
 

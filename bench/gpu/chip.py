@@ -1,5 +1,6 @@
-"""The machine and its ceilings: `python -m bench.gpu.chip --rows FILE`: versions, clocks, what was
-built, copy bandwidth, matrix rates.
+"""The machine and its ceilings: `python -m bench.gpu.chip --rows FILE`.
+
+Recorded are versions, clocks, what was built, copy bandwidth and matrix rates.
 """
 import argparse
 import re
@@ -27,8 +28,9 @@ BUSY_CALLS = 800
 
 
 def measure(device: torch.device) -> dict:
-    """Rates of a large copy (read and written) and of large matrix products, medians over rounds in
-    which they take turns; clocks idle and busy.
+    """Measure the rates of a large copy (read and written) and of large matrix products.
+
+    The rates are medians over rounds in which they take turns. The clocks are read idle and busy.
     """
     idle = clocks()
     product = {name: matmul(dtype, device) for name, dtype in DTYPES.items()}
@@ -48,14 +50,15 @@ def measure(device: torch.device) -> dict:
 
 
 def clocks() -> dict | None:
-    """What nvidia-smi reads now, by the name of its query; None where there is none."""
+    """Return the current readings of nvidia-smi by the name of the query; None without it."""
     output = _output("nvidia-smi", "--id=0", "--format=csv,noheader", f"--query-gpu={QUERY}")
     return dict(zip(QUERY.split(","), (part.strip() for part in output.split(",")), strict=False)) if output else None
 
 
 def architectures(library: Path) -> list[str] | None:
-    """What the library has machine code for, sm_90, and what it leaves to the driver's compiler,
-    sm_90 ptx; None without cuobjdump or library.
+    """Return the GPU architectures in the library; None without cuobjdump or library.
+
+    `sm_90` stands for machine code, `sm_90 ptx` for code that is left to the driver's compiler.
     """
     elf, ptx = (_output("cuobjdump", option, str(library)) for option in ("--list-elf", "--list-ptx"))
     if elf is None:
@@ -67,7 +70,7 @@ def architectures(library: Path) -> list[str] | None:
 
 
 def _clocks_under_load(product) -> dict | None:
-    """Read while the chip works on what was launched before."""
+    """Read the clocks while the chip works on what was launched before."""
     for _ in range(BUSY_CALLS):
         product()
     found = clocks()
@@ -83,7 +86,7 @@ def _output(*command: str) -> str | None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """A row `machine` at once, a row `chip` with the rates."""
+    """Write a row `machine` at once, then a row `chip` with the rates."""
     parser = argparse.ArgumentParser("python -m bench.gpu.chip")
     parser.add_argument("--rows", type=Path, required=True, metavar="FILE")
     options = parser.parse_args(arguments)

@@ -1,7 +1,8 @@
-"""Times the fused operators on the calls of some steps: `python -m bench.gpu.choices --cases
-dcgan:128 mlp:128 --rows FILE`.
+"""Timing of the fused operators on the calls of some steps.
 
-What was found is kept where fastgan looks for it, so that the stages that follow neither time
+`python -m bench.gpu.choices --cases dcgan:128 mlp:128 --rows FILE`
+
+The choices are kept where fastgan looks for them, so that the stages that follow neither time
 operators beside others nor do it twice.
 """
 
@@ -20,8 +21,9 @@ from fastgan.ops.dispatch import autotune
 
 
 def measure(preset: str, batch_size: int | None, path: Path) -> list[dict]:
-    """A row for every kind of call of the eager bf16 step of a preset: what was chosen, and the
-    quartiles of each implementation in microseconds.
+    """Return a row for every kind of call of the eager bf16 step of a preset.
+
+    It holds the choice, and the quartiles of each implementation in microseconds.
     """
     case, before = make_case(preset, batch_size), set(autotune.table())
     loop = FastganLoop(rung_config(case.config, True, "eager"), case.device, case.images)
@@ -43,7 +45,7 @@ def measure(preset: str, batch_size: int | None, path: Path) -> list[dict]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """One case after the other."""
+    """Measure one case after the other."""
     parser = argparse.ArgumentParser("python -m bench.gpu.choices")
     parser.add_argument("--cases", nargs="+", required=True, metavar="PRESET:BATCH")
     parser.add_argument("--rows", type=Path, required=True, metavar="FILE")

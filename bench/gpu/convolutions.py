@@ -1,5 +1,6 @@
-"""The work of profiled operator calls: FLOPs (2 per multiply-add) of convolutions and matrix
-products, from the shapes that the profiler recorded.
+"""The work of profiled operator calls: FLOPs (2 per multiply-add).
+
+Counted are convolutions and matrix products, from the shapes that the profiler recorded.
 """
 import math
 from typing import Any
@@ -13,18 +14,23 @@ Shapes = list[list[int]]
 
 
 def flops(op: str, shapes: Shapes, values: list[Any]) -> int | None:
-    """Of one call of an operator; None for one that is neither a convolution nor a matrix product.
-    bias and activation are not counted.
+    """Return the FLOPs of one call of an operator.
 
-    op: as the profiler names it, aten::mm. shapes: of its tensors, [] for what is none. values: of
-    what is no tensor, None for what is one.
+    None for one that is neither a convolution nor a matrix product. bias and activation are not
+    counted.
+
+    op: as the profiler names it, aten::mm. shapes: of its tensors, [] for an argument that is none.
+    values: of the other arguments, None for a tensor.
     """
     name = op.removesuffix("_triton")
     return COUNTS[name](shapes, values) if name in COUNTS else None
 
 
 def _convolution(shapes: Shapes, values: list[Any]) -> int:
-    """input, weight, bias, stride, padding, dilation, transposed, output_padding, groups"""
+    """Count the FLOPs of a convolution.
+
+    Arguments: input, weight, bias, stride, padding, dilation, transposed, output_padding, groups.
+    """
     image, weight = shapes[:2]
     stride, padding, dilation, transposed = values[3:7]
     small = image if transposed else _gathered(image, weight, stride, padding, dilation)
@@ -32,8 +38,10 @@ def _convolution(shapes: Shapes, values: list[Any]) -> int:
 
 
 def _convolution_backward(shapes: Shapes, values: list[Any]) -> int:
-    """grad_output, input, weight, bias_sizes, stride, padding, dilation, transposed,
-    output_padding, groups, output_mask
+    """Count the FLOPs of the gradients of a convolution.
+
+    Arguments: grad_output, input, weight, bias_sizes, stride, padding, dilation, transposed,
+    output_padding, groups, output_mask.
     """
     gradient, image, weight = shapes[:3]
     return sum(values[10][:2]) * _form(image if values[7] else gradient, weight)
@@ -42,7 +50,7 @@ def _convolution_backward(shapes: Shapes, values: list[Any]) -> int:
 def _gathered(
     image: list[int], weight: list[int], stride: list[int], padding: list[int], dilation: list[int]
 ) -> list[int]:
-    """The shape that a convolution makes of an image."""
+    """Return the shape that a convolution makes of an image."""
     sizes = zip(image[2:], weight[2:], stride, padding, dilation, strict=True)
     return [
         image[0],
@@ -56,28 +64,28 @@ def _form(small: list[int], weight: list[int]) -> int:
 
 
 def _deconv_up(shapes: Shapes, values: list[Any]) -> int:
-    """small, weight"""
+    """Count the FLOPs of the direction up; arguments: small, weight."""
     return _form(shapes[0], shapes[1])
 
 
 def _deconv_down(shapes: Shapes, values: list[Any]) -> int:
-    """big, weight"""
+    """Count the FLOPs of the direction down; arguments: big, weight."""
     (num, _, height, width), weight = shapes[:2]
     return _form([num, weight[0], height // 2, width // 2], weight)
 
 
 def _deconv_weight(shapes: Shapes, values: list[Any]) -> int:
-    """small, big"""
+    """Count the FLOPs of the weight gradient; arguments: small, big."""
     return _form(shapes[0], [shapes[0][1], shapes[1][1], 4, 4])
 
 
 def _product(shapes: Shapes, values: list[Any]) -> int:
-    """[..., N, K], [..., K, M]"""
+    """Count the FLOPs of a matrix product; arguments: [..., N, K], [..., K, M]."""
     return 2 * math.prod(shapes[0]) * shapes[1][-1]
 
 
 def _product_and_sum(shapes: Shapes, values: list[Any]) -> int:
-    """what is added, [N, K], [K, M]"""
+    """Count the FLOPs of a matrix product and a sum; arguments: summand, [N, K], [K, M]."""
     return _product(shapes[1:], values)
 
 

@@ -1,5 +1,6 @@
-"""Evidence that a stage leaves beside its rows, in a folder that the run names in the environment:
-refused rungs, generated code, traces.
+"""Evidence that a stage leaves beside its rows: refused rungs, generated code, traces.
+
+It lies in a folder that the run names in the environment.
 """
 
 import os
@@ -14,35 +15,39 @@ from fastgan.engine.engine import Engine
 
 
 def folder() -> Path | None:
-    """Where the evidence of this process goes, None where nobody collects it."""
+    """Return the folder for the evidence of this process, None where nobody collects it."""
     return Path(os.environ[EVIDENCE]) if EVIDENCE in os.environ else None
 
 
 def note_refusals(config: Config, engine: Engine, reasons: list[str], tracebacks: list[str]) -> None:
-    """Write down that the engine left something, with whole tracebacks: to the log, which is stderr
-    here, and as a row.
+    """Record the rungs that the engine left, with whole tracebacks.
 
-    engine: that has been prepared. reasons, tracebacks: what it gave to `report` and to `details`.
+    They go to the log, which is stderr here, and into a row.
+
+    engine: already prepared. reasons, tracebacks: the arguments that it gave to `report` and to
+    `details`.
     """
     where = folder()
     if where is None or not reasons:
         return
     for text in (*tracebacks, *reasons):
         print(text, file=sys.stderr, flush=True)
-    rows.append(where / REFUSALS, {"kind": "refusal", **case_of(config), "wanted": _highest(engine), "got": engine.rung.name,
-                                   "refused": refused(reasons), "reasons": reasons, "tracebacks": tracebacks})  # fmt: skip
+    rows.append(where / REFUSALS, {"kind": "refusal", **case_of(config), "wanted": _highest(engine),
+                                   "got": engine.rung.name, "refused": refused(reasons), "reasons": reasons,
+                                   "tracebacks": tracebacks})  # fmt: skip
 
 
 def _highest(engine: Engine) -> str:
-    """The rung to which its ladder leads."""
+    """Return the rung to which the engine's ladder leads."""
     if engine.graphs is not None and engine.ladder.cuda_graph != "off":
         return "captured"
     return "compiled" if engine.ladder.compile else "eager"
 
 
 def refused(reasons: list[str]) -> list[str]:
-    """The rungs that the engine's sentences say are not used, the lower first; sizes of a launch
-    and precisions of a penalty are none.
+    """Return the rungs that the engine's sentences report as not used, the lower first.
+
+    Sizes of a launch and precisions of a penalty are none.
     """
     return [
         rung
@@ -64,8 +69,9 @@ def case_of(config: Config) -> dict:
 
 
 def keep_code(cache: Path, name: str) -> int:
-    """Copy the Python and C++ code that Inductor generated into a cache folder to the evidence,
-    under this name. Returns the number of files.
+    """Copy the Python and C++ code that Inductor generated to the evidence, under this name.
+
+    The source is a cache folder. Returns the number of files.
     """
     where = folder()
     if where is None:

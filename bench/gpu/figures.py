@@ -9,7 +9,7 @@ RATES = (("copy_gbytes_per_s", "copy {} GB/s"), ("bf16", "bf16 {}"), ("tf32", "T
 
 
 def figure(file: str, rows: list[dict]) -> str:
-    """Of rows that a stage has added to this file; nothing where there are none."""
+    """Return the figure of the rows that a stage has added to this file; empty without rows."""
     if not rows:
         return ""
     kind = rows[-1].get("kind", "") if file == plan.RESULTS else file
@@ -24,7 +24,7 @@ def _number_of_rows(rows: list[dict]) -> str:
 
 
 def _steps(rows: list[dict]) -> str:
-    """fastgan's fastest rung, beside both baselines."""
+    """Compare fastgan's fastest rung with both baselines."""
     ours = [row for row in rows if row["implementation"] not in ("plain", "accelerated")]
     if not ours:
         return "no rung of fastgan"
@@ -39,7 +39,10 @@ def _steps(rows: list[dict]) -> str:
 
 
 def _ops(rows: list[dict]) -> str:
-    """In how many calls something is faster than the library's operator, and which one how often."""
+    """Count the calls in which an implementation is faster than the library's operator.
+
+    Also count the wins of each implementation.
+    """
     calls = dict.fromkeys((row["op"], row["call"], row["dtype"]) for row in rows)
     best = [
         max(
@@ -53,7 +56,7 @@ def _ops(rows: list[dict]) -> str:
 
 
 def _kernels(rows: list[dict]) -> str:
-    """Kernels and their time in a step of every rung."""
+    """Return the number of kernels and their time in a step of every rung."""
     totals = [row for row in rows if row["kind"] == "total"]
     return "; ".join(
         f"{row['rung']} {row['kernels']:.0f} kernels {significant(row['microseconds'])} us" for row in totals
@@ -77,7 +80,10 @@ def _tests(rows: list[dict]) -> str:
 
 def _job(rows: list[dict]) -> str:
     row = rows[-1]
-    return f"{row['total_s']:.1f} s to the last grid, compiling {row['compile_s'] or 0:.1f} s, {significant(row['imgs_per_sec'])} imgs/sec"
+    return (
+        f"{row['total_s']:.1f} s to the last grid, compiling {row['compile_s'] or 0:.1f} s, "
+        f"{significant(row['imgs_per_sec'])} imgs/sec"
+    )
 
 
 def _smoke(rows: list[dict]) -> str:
@@ -98,7 +104,10 @@ def _choices(rows: list[dict]) -> str:
 
 def _sweep(rows: list[dict]) -> str:
     best = max(rows, key=lambda row: row["imgs_per_sec"])
-    return f"{significant(best['imgs_per_sec'])} imgs/sec with benchmark={best['cudnn_benchmark']} combo={best['combo_kernels']}"
+    return (
+        f"{significant(best['imgs_per_sec'])} imgs/sec with benchmark={best['cudnn_benchmark']} "
+        f"combo={best['combo_kernels']}"
+    )
 
 
 def _culprit(rows: list[dict]) -> str:

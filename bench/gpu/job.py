@@ -1,5 +1,6 @@
-"""`fastgan train` as it is met first, every cache cold, on the clock: `python -m bench.gpu.job
---rows FILE`. A row as in results/main_job.jsonl.
+"""Cold start of `fastgan train`, every cache empty, on the clock.
+
+`python -m bench.gpu.job --rows FILE` writes a row as in bench/results/main_job.jsonl.
 """
 import argparse
 import datetime
@@ -25,7 +26,7 @@ READY = re.compile(r"ready in ([\d.]+) s")  # in the line of log.txt that names 
 
 
 def run_cold(arguments: tuple[str, ...]) -> dict:
-    """Run `fastgan` with these arguments and empty caches; the row.
+    """Run `fastgan` with these arguments and empty caches; return the row.
 
     Raises CalledProcessError where it ends with an error.
     """
@@ -46,8 +47,9 @@ def run_cold(arguments: tuple[str, ...]) -> dict:
 
 
 def row_of(out: Path, arguments: tuple[str, ...], started: float, command_s: float) -> dict:
-    """From the files of a run that began at `started` (seconds since the epoch) and whose command
-    took command_s until it ended.
+    """Return the row of a run, from its files.
+
+    The run began at `started` (seconds since the epoch); its command took command_s until it ended.
     """
     options, log = json.loads((out / "training_options.json").read_text()), (out / "log.txt").read_text()
     ticks = [json.loads(line) for line in (out / "stats.jsonl").read_text().splitlines()]
@@ -78,7 +80,7 @@ def row_of(out: Path, arguments: tuple[str, ...], started: float, command_s: flo
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The embedded default, but for what is set."""
+    """Run the embedded default with the changes that the options set."""
     parser = argparse.ArgumentParser("python -m bench.gpu.job")
     parser.add_argument("--rows", type=Path, required=True, metavar="FILE")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="handed to fastgan")

@@ -1,5 +1,6 @@
-"""Where a step spends its time on the GPU: `python -m bench.gpu.kernels --preset dcgan --batch-size
-128 --rungs eager compiled --rows FILE`.
+"""The time of a step on the GPU by kernel, from the profiler.
+
+`python -m bench.gpu.kernels --preset dcgan --batch-size 128 --rungs eager compiled --rows FILE`
 
 Three kinds of rows for each rung, all per call of its step: `total`, `kernel` (by name) and `call`
 (convolutions and matrix products by shape). A step that is one CUDA graph has no calls: the
@@ -33,8 +34,9 @@ NAME_LENGTH = 110  # of a kernel in the Markdown table; templates have thousands
 
 
 def profile_rung(case, name: str, path: Path) -> None:
-    """Build a rung of fastgan in bf16, profile CALLS calls of its step and add the rows; nothing
-    for a rung that there is not.
+    """Build a rung of fastgan in bf16, profile CALLS calls of its step and add the rows.
+
+    A rung that does not exist adds nothing.
     """
     for build in builders(case, (True,), (name,)):
         with _code_kept(name):
@@ -43,7 +45,7 @@ def profile_rung(case, name: str, path: Path) -> None:
             for _ in range(WARMUP):
                 implementation.step()
             wall_s = _run(implementation.step)
-            # of everything that there is, CUDA above all
+            # Of all activities, CUDA above all
             with profile(record_shapes=True, acc_events=True) as profiled:
                 _run(implementation.step)
         if evidence.folder() is not None:
@@ -66,8 +68,10 @@ def profile_rung(case, name: str, path: Path) -> None:
 
 @contextlib.contextmanager
 def _code_kept(name: str) -> Iterator[None]:
-    """Keep what is compiled inside as evidence, from a cache of its own, so that all of it is
-    generated; do nothing where none is collected.
+    """Keep the code that is compiled inside as evidence.
+
+    It comes from a cache of its own, so that all of it is generated. Nothing happens where no
+    evidence is collected.
     """
     if evidence.folder() is None:
         yield
@@ -81,7 +85,7 @@ def _code_kept(name: str) -> Iterator[None]:
 
 
 def measured_rows(events: Iterable, num_calls: int, wall_us: float) -> list[dict]:
-    """The rows of one rung, the total first, then the longest.
+    """Return the rows of one rung, the total first, then the longest.
 
     events: the profiler's, of num_calls calls; wall_us: a call's, unprofiled.
     """
@@ -109,7 +113,10 @@ def measured_rows(events: Iterable, num_calls: int, wall_us: float) -> list[dict
 
 
 def _calls(events: list, num_calls: int) -> list[dict]:
-    """Convolutions and matrix products by shape, with the time of every kernel that they launched."""
+    """Return convolutions and matrix products by shape, with the time of their kernels.
+
+    The time is that of every kernel that the calls launched.
+    """
     launching = (event for event in events if event.device_type == DeviceType.CPU and event.device_time_total)
     grouped = _grouped((_call_key(event), event.device_time_total) for event in launching)
     return [
@@ -120,7 +127,7 @@ def _calls(events: list, num_calls: int) -> list[dict]:
 
 
 def _call_key(event) -> tuple[str, str, int] | None:
-    """(operator, its shapes, FLOPs of a call); None for an operator that is not counted."""
+    """Return (operator, its shapes, FLOPs of a call); None for an operator that is not counted."""
     count = flops(event.name, event.input_shapes, event.concrete_inputs)
     return (
         None
@@ -141,7 +148,7 @@ def _longest_first(found: list[dict]) -> list[dict]:
 
 
 def _run(step) -> float:
-    """Seconds of CALLS calls."""
+    """Return the seconds of CALLS calls."""
     synchronize()
     started = perf_counter()
     for _ in range(CALLS):
@@ -154,7 +161,7 @@ def _run(step) -> float:
 
 
 def markdown(found: list[dict]) -> str:
-    """Two tables a rung."""
+    """Return two Markdown tables a rung."""
     parts = []
     for rung in dict.fromkeys(row["rung"] for row in found):
         of_rung = [row for row in found if row["rung"] == rung]
@@ -189,7 +196,7 @@ def _call_table(calls: list[dict]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Profile and write; one rung after the other."""
+    """Profile one rung after the other and write the rows."""
     parser = argparse.ArgumentParser("python -m bench.gpu.kernels")
     parser.add_argument("--preset", required=True)
     parser.add_argument("--batch-size", type=int)

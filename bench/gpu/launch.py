@@ -1,5 +1,7 @@
-"""How a stage starts Python: as it is, or, in a rehearsal, through what makes everything small and
-puts a stand-in in the place of CUDA graphs.
+"""Command lines of the Python processes of stages.
+
+A stage starts Python as it is, or, in a rehearsal, through a module that makes everything small and
+replaces CUDA graphs by a stand-in.
 """
 
 import os
@@ -17,5 +19,5 @@ def is_rehearsed() -> bool:
 
 
 def python(*arguments: str) -> list[str]:
-    """The command that runs `python -m MODULE ...` as this process was run."""
+    """Return the command that runs `python -m MODULE ...` as this process was run."""
     return [sys.executable, *(("-m", MODULE) if is_rehearsed() else ()), *arguments]

@@ -1,9 +1,10 @@
-"""The native library of this machine: `python -m bench.gpu.library --rows FILE`. What lies in the
-checkout is used where it fits, else it is built.
+"""The native library of this machine: `python -m bench.gpu.library --rows FILE`.
+
+The library in the checkout is used where it fits, else it is built.
 
 It fits where it loads beside this torch, a kernel of it gives what the reference gives, and it has
-machine code for the device. It is tried in a process of its own. The row says which library is
-used, and why one was built.
+machine code for the device. It is tried in a process of its own. The row records the library that
+is used, and the reason where one was built.
 """
 
 import argparse
@@ -28,8 +29,9 @@ TRY_S, BUILD_S = 90.0, 170.0
 
 
 def settle(device_type: str, path: Path) -> dict:
-    """Decide, build where that is needed, and write the row, which is returned: used is `prebuilt`,
-    `built` or `none`.
+    """Decide on the library, build it where that is needed, and write and return the row.
+
+    used is `prebuilt`, `built` or `none`.
     """
     started = time.perf_counter()
     found = tried(device_type)
@@ -47,7 +49,7 @@ def settle(device_type: str, path: Path) -> dict:
 
 
 def unfit(found: dict) -> str:
-    """Why a library that was tried is not the one for this machine; empty where it is."""
+    """Return the reason why a tried library does not fit this machine; empty where it does."""
     if found["problem"]:
         return found["problem"]
     listed = found["architectures"]
@@ -57,8 +59,9 @@ def unfit(found: dict) -> str:
 
 
 def tried(device_type: str) -> dict:
-    """{problem, wanted, architectures} of the library in the checkout, from a process of its own,
-    which may crash.
+    """Return {problem, wanted, architectures} of the library in the checkout.
+
+    It is loaded in a process of its own, which may crash.
 
     wanted: sm_90 on such a device, None on a CPU. architectures: as cuobjdump lists them, None
     where it is missing.
@@ -80,7 +83,7 @@ def tried(device_type: str) -> dict:
 
 
 def try_here(device_type: str) -> dict:
-    """Return what `tried` gives, in this process."""
+    """Return the result of `tried`, computed in this process."""
     device = torch.device(device_type)
     problem = registry.native_problem(device_type) or bias_act.self_check(device_type, device)
     wanted = "sm_{}{}".format(*torch.cuda.get_device_capability()) if device_type == "cuda" else None
@@ -88,9 +91,9 @@ def try_here(device_type: str) -> dict:
 
 
 def build() -> str:
-    """Build the library into the checkout with what is on PATH.
+    """Build the library into the checkout with the tools on PATH.
 
-    Returns what went wrong, or nothing.
+    Returns the error in words, empty where there was none.
     """
     if shutil.which("cmake") is None:
         return "cmake is not installed"
@@ -113,7 +116,7 @@ def build() -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """0 where there is a library that can be used, else 1."""
+    """Settle the library; 0 where there is one that can be used, else 1."""
     parser = argparse.ArgumentParser("python -m bench.gpu.library")
     parser.add_argument("--rows", type=Path, metavar="FILE")
     parser.add_argument(

@@ -1,7 +1,7 @@
 """Names that both a run and its stages know, in a file that imports nothing."""
 
 RUNGS = ("compiled", "captured")  # that the engine may refuse
-# the folder where a stage leaves what it has beside its rows; unset: nobody collects evidence
+# The folder for the evidence of a stage beside its rows; unset: nobody collects evidence
 EVIDENCE = "FASTGAN_BENCH_EVIDENCE"
 REFUSALS, CODE = "refusals.jsonl", "code"  # in that folder
 

@@ -1,9 +1,10 @@
-"""The longest kernels of a compiled step by the hardware counters: `python -m bench.gpu.ncu
---preset dcgan --batch-size 128 --rows FILE`.
+"""Hardware counters of the longest kernels of a compiled step.
 
-A profile says which kernels are the longest; then Nsight Compute runs the same step once more, from
-the same cache of compiled code, and reads the counters of those alone. The clocks stay as they are.
-A row for each kernel; the whole table is kept as evidence.
+`python -m bench.gpu.ncu --preset dcgan --batch-size 128 --rows FILE`
+
+A profile finds the longest kernels; then Nsight Compute runs the same step once more, from the same
+cache of compiled code, and reads the counters of those alone. The clocks stay as they are. A row
+for each kernel; the whole table is kept as evidence.
 """
 
 import argparse
@@ -38,14 +39,17 @@ COLUMNS = {
 
 
 def compiled_step(preset: str, batch_size: int | None, cache: str) -> Implementation:
-    """The compiled rung in bf16, its code from `cache` where it is there."""
+    """Return the compiled rung in bf16; its code comes from `cache` where it is there."""
     [build] = builders(make_case(preset, batch_size), (True,), ("compiled",))
     with compiler_cache(cache):
         return build()
 
 
 def longest(step: Implementation) -> list[str]:
-    """The names of the longest kernels of a step, as Nsight Compute has them, the longest first."""
+    """Return the names of the longest kernels of a step, the longest first.
+
+    The names are those of Nsight Compute.
+    """
     with profile(acc_events=True) as profiled:
         step.step()
         torch.cuda.synchronize()
@@ -54,22 +58,29 @@ def longest(step: Implementation) -> list[str]:
 
 
 def base_name(name: str) -> str:
-    """A kernel's name without result, namespaces, template and parameters: `Kernel2` of `void
-    cutlass::Kernel2<...>(...)`.
+    """Return a kernel's name without result, namespaces, template and parameters.
+
+    `Kernel2` of `void cutlass::Kernel2<...>(...)`.
     """
     return re.split(r"[<(]", name.removeprefix("void "))[0].split("::")[-1].strip()
 
 
 def command(names: list[str], arguments: list[str]) -> list[str]:
-    """ncu around the step alone: the child turns the profiler on when it is warm."""
+    """Return the command of ncu around the step alone.
+
+    The child turns the profiler on when it is warm.
+    """
     wanted = "regex:^(" + "|".join(map(re.escape, names)) + ")$"
-    return ["ncu", "--csv", "--page", "raw", "--clock-control", "none", "--profile-from-start", "off", "--launch-count", str(LAUNCHES),
-            "--kernel-name-base", "function", "--kernel-name", wanted, "--metrics", ",".join(COLUMNS), sys.executable, *arguments]  # fmt: skip
+    return ["ncu", "--csv", "--page", "raw", "--clock-control", "none", "--profile-from-start", "off", "--launch-count",
+            str(LAUNCHES),
+            "--kernel-name-base", "function", "--kernel-name", wanted, "--metrics", ",".join(COLUMNS), sys.executable,
+            *arguments]  # fmt: skip
 
 
 def parse(table: str) -> list[dict]:
-    """Rows from the CSV that ncu prints between other lines: a header, a line of units, then a line
-    a launch; the longest of each kernel.
+    """Parse rows from the CSV that ncu prints between other lines; keep the longest of each kernel.
+
+    The CSV has a header, a line of units, then a line a launch.
     """
     lines = table.splitlines()
     start = next((number for number, line in enumerate(lines) if line.startswith('"ID"')), None)
@@ -78,7 +89,7 @@ def parse(table: str) -> list[dict]:
     units, *launches = csv.DictReader(io.StringIO("\n".join(lines[start:])))
     found: dict[str, dict] = {}
     for launch in launches:
-        if not launch["ID"].isdigit():  # what the step itself said
+        if not launch["ID"].isdigit():  # output of the step itself
             continue
         row = {"kind": "ncu", "name": launch["Kernel Name"], "unit": units["gpu__time_duration.sum"]}
         row |= {
@@ -101,7 +112,7 @@ def run_one_step(preset: str, batch_size: int | None, cache: str) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """0 where counters were read, else 1."""
+    """Read the counters; 0 where there were some, else 1."""
     parser = argparse.ArgumentParser("python -m bench.gpu.ncu")
     parser.add_argument("--preset", required=True)
     parser.add_argument("--batch-size", type=int)

@@ -1,5 +1,6 @@
-"""A plugin of pytest that writes every test's outcome at once: `pytest -p bench.gpu.outcomes
---outcomes FILE`.
+"""A pytest plugin that writes the outcome of every test at once.
+
+`pytest -p bench.gpu.outcomes --outcomes FILE`
 """
 from pathlib import Path
 
@@ -16,19 +17,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     path = config.getoption("--outcomes")
-    # a worker of pytest-xdist: its reports come to the process that started it
+    # A worker of pytest-xdist: its reports come to the process that started it
     if path is not None and not hasattr(config, "workerinput"):
         config.pluginmanager.register(Outcomes(path))
 
 
 class Outcomes:
-    """Appends to `path` as tests end."""
+    """Writer that appends to `path` as tests end."""
 
     def __init__(self, path: Path):
         self.path = path
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """A row for the test itself, or for the fixture that failed or skipped it."""
+        """Append a row for the test itself, or for the fixture that failed or skipped it."""
         if report.when == "call" or report.outcome != "passed":
             row = {
                 "kind": "test",
@@ -40,7 +41,7 @@ class Outcomes:
 
 
 def _message(report: pytest.TestReport) -> str:
-    """The first line of the error, or why it was skipped."""
+    """Return the first line of the error, or the reason of the skip."""
     lines = [line for line in report.longreprtext.splitlines() if line.strip()]
     errors = [line.removeprefix("E").strip() for line in lines if line.startswith("E  ")]
     return (errors or lines[-1:] or [""])[0][:MESSAGE_LENGTH]

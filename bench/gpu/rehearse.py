@@ -1,9 +1,10 @@
-"""A rehearsal: the stages of a GPU machine, from end to end, on a CPU: `python -m bench gpu
---rehearse`. Nothing that it shows is a measurement.
+"""A rehearsal: the stages of a GPU machine, from end to end, on a CPU.
+
+`python -m bench gpu --rehearse`. No number of a rehearsal is a measurement.
 
 A run starts its stages through this module (THROUGH), which makes everything small and short, puts
 a stand-in in the place of CUDA graphs (stand_in.py), and then runs the module that the stage names.
-What only a GPU can do (counters, sanitizer, tiles) is left out, and that is said.
+Stages that need a GPU (counters, sanitizer, tiles) are left out, and the run lists them.
 """
 
 import dataclasses
@@ -16,7 +17,10 @@ from bench.gpu import plan
 from bench.gpu.launch import MODULE, REHEARSAL
 from bench.gpu.stage import Limits, Stage
 
-HEAD = "REHEARSAL on a CPU, of tiny networks: that the stages run is all that this shows, and no number of it is a measurement"
+HEAD = (
+    "REHEARSAL on a CPU, of tiny networks: that the stages run is all that this shows, and no number of it is a "
+    "measurement"
+)
 MINUTES, BUDGET_S = 240.0, 3600  # compiling double backward passes in C++ takes many minutes on a few slow cores
 LIMITS = Limits(2, 1000.0)
 THROUGH = ("-m", MODULE)
@@ -38,8 +42,10 @@ SMOKE = (
 )
 JOB = ("train", "--preset", "mlp", "--no-amp", "--no-compile", "--steps", "2", "--device", "cpu")
 SMALL_MODEL = {
-    "img_resolution": 16, "img_channels": 1, "G_hidden": (16,), "D_hidden": (16,), "ngf": 8, "ndf": 8, "w_dim": 16, "channel_base": 128,
-    "channel_max": 16, "mapping_layers": 2, "widths": (16, 16, 8), "cardinalities": (2, 2, 2), "blocks": (1, 1, 1), "width": 0.03,
+    "img_resolution": 16, "img_channels": 1, "G_hidden": (16,), "D_hidden": (16,), "ngf": 8, "ndf": 8, "w_dim": 16,
+    "channel_base": 128,
+    "channel_max": 16, "mapping_layers": 2, "widths": (16, 16, 8), "cardinalities": (2, 2, 2), "blocks": (1, 1, 1),
+    "width": 0.03,
 }  # fmt: skip
 BATCH_SIZE = 8
 LOADER_PLAN = {
@@ -54,10 +60,12 @@ LOADER_PLAN = {
 
 
 def stages(chosen: Sequence[Stage]) -> tuple[Stage, ...]:
-    """The same stages as a rehearsal runs them, and before the others one whose rung is refused on
-    purpose, so that it is bisected.
+    """Return the stages as a rehearsal runs them.
+
+    Before them stands one whose rung is refused on purpose, so that it is bisected.
     """
-    provoked = Stage(PROVOKED, SMOKE, 1, BUDGET_S, plan.RESULTS, "what happens where a rung is refused: it cannot record how z is drawn",
+    provoked = Stage(PROVOKED, SMOKE, 1, BUDGET_S, plan.RESULTS,
+                     "what happens where a rung is refused: it cannot record how z is drawn",
                      environment=((REFUSED, DRAWS), ("FASTGAN_OPS", "reference")))  # fmt: skip
     possible = [stage for stage in (provoked, *chosen) if stage.name not in NEEDS_A_GPU]
     return tuple(dataclasses.replace(stage, expected_s=1, budget_s=BUDGET_S) for stage in possible)
@@ -78,7 +86,7 @@ def environment() -> dict[str, str]:
 
 
 def main(arguments: list[str]) -> int:
-    """`-m MODULE ...`: run its main on a machine made small."""
+    """Run the main of `-m MODULE ...` on a machine made small."""
     module, rest = arguments[1], arguments[2:]
     if module == "bench.gpu.bisect":  # it starts processes and computes nothing
         return importlib.import_module(module).main(rest)
@@ -93,7 +101,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _arguments(module: str, arguments: list[str]) -> list[str]:
-    """For a CPU, whose chip may not have bf16."""
+    """Return the arguments for a CPU, whose chip may not have bf16."""
     import torch
 
     from fastgan.device.precision import choose_precision
@@ -105,8 +113,9 @@ def _arguments(module: str, arguments: list[str]) -> list[str]:
 
 
 def make_small() -> None:
-    """Replace what decides about sizes, rounds and CUDA graphs, before the modules that use it are
-    imported.
+    """Replace the functions that decide on sizes, rounds and CUDA graphs.
+
+    Call it before the modules that use them are imported.
     """
     from bench import cases, flops, implementations, timing
     from bench.gpu import chip, job
@@ -134,7 +143,7 @@ def _stand_in_for_graphs() -> None:
 
 
 def _small(make_case):
-    """The same case with narrow layers, small images and a small batch."""
+    """Return the same case with narrow layers, small images and a small batch."""
     from bench.cases import SET_SIZE, Case
     from fastgan.config import is_used, replace
 
@@ -163,7 +172,7 @@ def _with_defaults(kind, defaults: dict):
 
 
 def _with_captured(possible):
-    """The rungs of a case as they are on CUDA."""
+    """Return the rungs of a case as they are on CUDA."""
     import torch
 
     return lambda names, case, say: possible(names, dataclasses.replace(case, device=torch.device("cuda")), say)

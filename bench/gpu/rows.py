@@ -1,5 +1,6 @@
-"""Rows as lines of JSON that survive a kill: every line is written whole, and a torn one is not
-read.
+"""Rows as lines of JSON that survive a kill.
+
+Every line is written whole, and a torn one is not read.
 """
 import json
 from pathlib import Path
@@ -8,12 +9,12 @@ from fastgan.errors import DiskError
 
 
 def append(path: Path, row: dict) -> None:
-    """Add one row, in the file when this returns. Raises DiskError."""
+    """Append one row, which is in the file when this returns. Raises DiskError."""
     append_text(path, json.dumps(row) + "\n")
 
 
 def append_text(path: Path, text: str) -> None:
-    """Add text to the end of a file. Raises DiskError."""
+    """Append text to a file. Raises DiskError."""
     try:
         with open(path, "a", encoding="utf-8") as file:
             file.write(text)
@@ -22,7 +23,7 @@ def append_text(path: Path, text: str) -> None:
 
 
 def since(path: Path, start: int = 0) -> list[dict]:
-    """The rows from byte `start` on, without what a kill has torn."""
+    """Return the rows from byte `start` on, without a row that a kill has torn."""
     if not path.exists():
         return []
     lines = path.read_bytes()[start:].split(b"\n")[:-1]  # the last part is empty, or torn
@@ -30,13 +31,13 @@ def since(path: Path, start: int = 0) -> list[dict]:
 
 
 class Tail:
-    """Gives what is added to a file, whole lines only, each once."""
+    """Reader of the lines that are added to a file, whole lines only, each once."""
 
     def __init__(self, path: Path):
         self.path, self._read = path, 0
 
     def lines(self) -> str:
-        """The lines that are new since the last call; nothing where there is no file."""
+        """Return the lines that are new since the last call; nothing where there is no file."""
         if not self.path.exists():
             return ""
         with open(self.path, "rb") as file:

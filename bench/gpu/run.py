@@ -1,5 +1,6 @@
-"""Runs stages, several at a time, until the time is over, and says what came out: a line a stage, a
-table and an archive at the end.
+"""Runner of stages, several at a time, until the time is over.
+
+It prints a line a stage, and at the end a table; it writes an archive.
 
 Stages compute side by side until one asks for its turn to measure (bench/exclusive.py); the others
 then stand still until it has ended its turn.
@@ -39,7 +40,7 @@ class Outcome:
     state: str  # ok | failed: it ended with an error | cut off: it was ended | skipped
     seconds: float  # in which it could compute
     figure: str  # the most important number of its rows, in words; there may be rows whatever the state
-    reason: str  # why it is not ok
+    reason: str  # reason why it is not ok
     command: str
     date: str
     commit: str | None
@@ -47,8 +48,9 @@ class Outcome:
 
 
 class Runner:
-    """Runs stages with a deadline, `minutes` from its making, into the folder `out`, which it
-    makes. Raises DiskError where that cannot be.
+    """Runs stages with a deadline, `minutes` from its making, into the folder `out`.
+
+    It makes the folder. Raises DiskError where that fails.
 
     received: signals, of which the first ends everything at once. say: takes lines for the
     terminal. environment: what is set for every stage. head: the first line of the table. through:
@@ -82,10 +84,11 @@ class Runner:
             raise DiskError(f"cannot write into {out}: {error.strerror}") from error
 
     def run(self, stages: tuple[Stage, ...]) -> list[Outcome]:
-        """All of them, in their order as far as there is room; one outcome for every stage, and for
-        every bisection that a refused rung asks for.
+        """Run all stages, in their order as far as there is room.
 
-        The table is written and said at the end, and the archive written, whatever the end was.
+        Returns one outcome for every stage, and for every bisection that a refused rung asks for.
+
+        The table is written and printed at the end, and the archive written, whatever the end was.
         """
         with tempfile.TemporaryDirectory(prefix="stages-", ignore_cleanup_errors=True) as folder:
             self._work, self._queue, self._turns = Path(folder), deque(stages), Turns()
@@ -139,8 +142,9 @@ class Runner:
         return f"interrupted by {signal.Signals(self.received[0]).name}" if self.received else ""
 
     def _take_turns(self) -> None:
-        """Lend the turn to who asked first, when all others stand still; let everybody go on when
-        nobody asks.
+        """Lend the turn to the process that asked first, when all others stand still.
+
+        Let all stages continue when nobody asks.
         """
         self._turns.update()
         group = self._turns.next_group()
@@ -170,7 +174,7 @@ class Runner:
             self._finish(each, endings[each.stage.name])
 
     def _too_late(self, each: Running) -> str:
-        """Why a stage that runs is to be ended now; empty where it is not."""
+        """Return the reason why a running stage is to be ended now; empty where it is not."""
         if self.received:
             return self._interrupted()
         return (
@@ -192,7 +196,7 @@ class Runner:
             self._bisect(refusal, each.stage)
 
     def _bisect(self, refusal: dict, refused_in: Stage) -> None:
-        """Put the search for what refused a rung before all that is left, once for every case."""
+        """Put the bisection of a refused rung before all remaining stages, once for every case."""
         stage = bisect.stage_for(refusal, refused_in, len(self._bisected))
         case = (refusal["preset"], refusal["batch_size"], refusal["resolution"], tuple(refusal["refused"]))
         if stage is not None and case not in self._bisected:
@@ -216,7 +220,9 @@ class Runner:
 
 
 def exit_code(outcomes: list[Outcome], received: list[int]) -> int:
-    """0: whatever ran ended well; 1: something did not; 128 and the number of a signal that ended
+    """Return the exit code of a run.
+
+    0: whatever ran ended well. 1: something did not. 128 and the number of a signal: it ended
     everything.
     """
     if received:

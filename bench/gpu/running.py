@@ -1,4 +1,4 @@
-"""A stage at work: its process, its files, and the time in which it could compute."""
+"""A running stage: its process, its files, and the time in which it could compute."""
 
 from pathlib import Path
 
@@ -12,12 +12,13 @@ LOG, STAGE_LOG = "log.txt", "said.txt"
 
 
 class Running:
-    """Started with its making; `start` starts a process. Its files lie in `folder`, and what is
-    added to them goes to the same files in `out`.
+    """A stage that its making starts; `start` starts a process.
+
+    Its files lie in `folder`. Lines that are added to them go to the same files in `out`.
     """
 
-    def __init__(self, stage: Stage, start: type[Child], folder: Path, out: Path, turns: Path, environment: dict[str, str],
-                 through: tuple[str, ...]):  # fmt: skip
+    def __init__(self, stage: Stage, start: type[Child], folder: Path, out: Path, turns: Path,
+                 environment: dict[str, str], through: tuple[str, ...]):  # fmt: skip
         folder.mkdir(parents=True)
         self.stage, self.folder, self.out = stage, folder, out
         self.active_s = 0.0  # in which it was neither waiting for its turn nor standing still
@@ -27,14 +28,14 @@ class Running:
         self.child = start(stage.command(str(folder / stage.rows), through), folder / STAGE_LOG, own)
 
     def collect(self) -> None:
-        """Add what is new among its rows and its words to the files of the run."""
+        """Append the new rows and output of the stage to the files of the run."""
         for tail, file, head in ((self._rows, self.stage.rows, ""), (self._said, LOG, f"---- {self.stage.name}\n")):
             new = tail.lines()
             if new:
                 rows.append_text(self.out / file, head + new)
 
     def found(self) -> list[dict]:
-        """Its rows so far."""
+        """Return the rows of the stage so far."""
         return rows.since(self.folder / self.stage.rows)
 
     def refusals(self) -> list[dict]:
@@ -42,7 +43,7 @@ class Running:
         return rows.since(self.folder / REFUSALS)
 
     def reason(self, ending: Ending) -> str:
-        """Why it did not end well: how it ended, and the last line that it said."""
+        """Return the reason why the stage did not end well: its ending and last output."""
         said = [line for line in self._words().splitlines() if line.strip()]
         return ": ".join(filter(None, (ending.reason, said[-1].strip() if ending.code and said else "")))
 

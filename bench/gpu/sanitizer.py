@@ -1,4 +1,6 @@
-"""Memory errors and races of the native CUDA kernels: `python -m bench.gpu.sanitizer --rows FILE`.
+"""Memory errors and races of the native CUDA kernels, found by compute-sanitizer.
+
+`python -m bench.gpu.sanitizer --rows FILE`
 
 Each tool of compute-sanitizer runs the self-check of each operator, on small inputs of odd sizes,
 in a process of its own, a few at a time. torch's own allocator is turned off meanwhile, so that the
@@ -25,12 +27,12 @@ CHECK = "from fastgan.ops.dispatch import self_checks; self_checks.serve('cuda',
 
 
 def keys() -> list[str]:
-    """Name every operator that has a native CUDA kernel."""
+    """Return the key of every operator that has a native CUDA kernel."""
     return [f"{op} cuda" for op, implementations in registry.OPS.items() if "cuda" in implementations]
 
 
 def command(tool: str, key: str) -> list[str]:
-    """compute-sanitizer around the self-check of `key`."""
+    """Return the command of compute-sanitizer around the self-check of `key`."""
     return [
         "compute-sanitizer",
         "--tool",
@@ -44,12 +46,14 @@ def command(tool: str, key: str) -> list[str]:
 
 
 def check(tool: str, key: str) -> dict:
-    """The row of one tool on one operator: problem is None where it found nothing; errors is None
-    where it did not say.
+    """Return the row of one tool on one operator.
+
+    problem is None where it found nothing; errors is None where it did not report a number.
     """
     row = {"kind": "sanitizer", "tool": tool, "op": key}
     try:
-        ended = subprocess.run(command(tool, key), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+        ended = subprocess.run(command(tool, key), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                               text=True, errors="replace",
                                timeout=CASE_S, env={**os.environ, "PYTORCH_NO_CUDA_MEMORY_CACHING": "1"})  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
         return {**row, "errors": None, "problem": f"it did not end: {type(error).__name__}"}
@@ -59,7 +63,7 @@ def check(tool: str, key: str) -> dict:
 
 
 def verdict(said: str, code: int) -> dict:
-    """{errors, problem} from what the tool said."""
+    """Return {errors, problem} from the output of the tool."""
     summary = FOUND.search(said)
     if summary is None:
         last = next((line.strip() for line in reversed(said.splitlines()) if line.strip()), "nothing")
@@ -69,7 +73,7 @@ def verdict(said: str, code: int) -> dict:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """0 where no tool found anything, else 1."""
+    """Run every tool on every operator; 0 where no tool found anything, else 1."""
     parser = argparse.ArgumentParser("python -m bench.gpu.sanitizer")
     parser.add_argument("--rows", type=Path, required=True, metavar="FILE")
     options = parser.parse_args(arguments)

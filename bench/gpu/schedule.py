@@ -1,5 +1,6 @@
-"""When each stage is expected to end, by running the plan in seconds instead of on a machine: the
-rules are those of run.py.
+"""The expected end of each stage, by running the plan in seconds instead of on a machine.
+
+The rules are those of run.py.
 """
 
 from collections import deque
@@ -18,8 +19,9 @@ class _Running:
 
 
 def expected_ends(stages: tuple[Stage, ...], limits: Limits) -> dict[str, int]:
-    """Seconds from the start of a run to the end of each stage, by name, in the order in which they
-    end. Nothing is skipped or refused.
+    """Return the seconds from the start of a run to the end of each stage, by name.
+
+    They are in the order in which the stages end. No stage is skipped or refused.
     """
     queue, running, ends, now = deque(stages), [], {}, 0
     while queue or running:
@@ -35,7 +37,10 @@ def expected_ends(stages: tuple[Stage, ...], limits: Limits) -> dict[str, int]:
 
 
 def _pass_a_second(running: list[_Running]) -> None:
-    """The first that is ready to measure does, while the others stand still; else all of them work."""
+    """Let a second pass for the stages that may compute.
+
+    The first that is ready to measure does, while the others stand still; else all of them work.
+    """
     ready = [each for each in running if each.work_s <= 0]
     if ready:
         ready[0].timed_s -= 1

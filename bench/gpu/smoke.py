@@ -1,4 +1,5 @@
-"""The first thing that a GPU machine is asked, in seconds: `python -m bench.gpu.smoke --rows FILE`.
+"""First checks of a GPU machine, in seconds: `python -m bench.gpu.smoke --rows FILE`.
+
 A row for every step, with the whole traceback.
 
 From the smallest on: versions, a kernel, a CUDA graph that draws from a registered generator, then
@@ -30,10 +31,7 @@ NUM = 8  # numbers that the smallest graph draws
 
 
 def steps(case: Case) -> dict[str, Callable[[], object]]:
-    """Return the steps by name, the smallest first.
-
-    Each returns what is worth a place in its row.
-    """
+    """Return the steps by name, the smallest first; each returns the details for its row."""
     rungs = {"eager mlp": ("eager", False), "captured mlp": ("captured", False), "compiled mlp": ("compiled", True),
              "compiled and captured mlp": ("captured", True)}  # fmt: skip
     return {
@@ -50,7 +48,10 @@ def versions() -> str:
 
 
 def a_kernel(device: torch.device) -> str:
-    """A product of small whole numbers, which is exact. Raises AssertionError where it is wrong."""
+    """Check a product of small whole numbers, which is exact.
+
+    Raises AssertionError where it is wrong.
+    """
     a = torch.arange(64.0, device=device).reshape(8, 8)
     product = (a @ a).cpu()
     expected = a.cpu() @ a.cpu()
@@ -61,8 +62,9 @@ def a_kernel(device: torch.device) -> str:
 
 
 def a_graph(device: torch.device) -> str:
-    """A recorded draw from a generator of its own gives, replay by replay, what the eager draw
-    gives. Raises AssertionError where it does not.
+    """Check that a recorded draw gives, replay by replay, the numbers of the eager draw.
+
+    It draws from a generator of its own. Raises AssertionError where the numbers differ.
     """
     generator, out = torch.Generator(device).manual_seed(1), torch.zeros(NUM, device=device)
     graphs = build_engine._graphs_of(device, [generator])
@@ -85,9 +87,9 @@ def a_graph(device: torch.device) -> str:
 
 
 def mlp_step(case: Case, rung: str, compile: bool) -> str:
-    """A few steps on a rung.
+    """Run a few steps on a rung.
 
-    Raises RuntimeError, with every traceback of the engine's, where the engine left it.
+    Raises RuntimeError, with every traceback of the engine's, where the engine left the rung.
     """
     config = replace(rung_config(case.config, True, rung), "run.compile", compile)
     loop = FastganLoop(config, case.device, case.images)
@@ -107,9 +109,9 @@ def mlp_step(case: Case, rung: str, compile: bool) -> str:
 
 
 def run(tried: dict[str, Callable[[], object]], path: Path) -> bool:
-    """Try every step; a row and a line for each as soon as it is known.
+    """Try every step; write a row and print a line for each as soon as it is known.
 
-    Returns whether all went well.
+    Returns True where all went well.
     """
     all_well = True
     for name, step in tried.items():
@@ -132,7 +134,7 @@ def run(tried: dict[str, Callable[[], object]], path: Path) -> bool:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """0 where every step went well, else 1."""
+    """Try every step; 0 where all of them went well, else 1."""
     parser = argparse.ArgumentParser("python -m bench.gpu.smoke")
     parser.add_argument("--rows", type=Path, required=True, metavar="FILE")
     parser.add_argument("--only", nargs="+", metavar="STEP", help="some of the steps")

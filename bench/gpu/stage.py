@@ -1,4 +1,4 @@
-"""A stage of a run on a GPU machine, and which stages may run at the same time."""
+"""A stage of a run on a GPU machine, and the stages that may run at the same time."""
 
 import dataclasses
 import importlib.util
@@ -15,13 +15,13 @@ WORKERS = "-n 8"  # stands in a command of pytest for its workers, where pytest-
 
 @dataclass(frozen=True)
 class Stage:
-    """One subprocess.
+    """One subprocess of a run.
 
     A stage is skipped where less than expected_s seconds are left, and ended where it has taken
     budget_s.
 
-    Of both, the time counts in which it may compute: neither what it waits for its turn to measure,
-    nor what it stands still while others measure.
+    Both count the time in which it may compute: neither its wait for a turn to measure, nor the
+    time in which it stands still while others measure.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Stage:
     expected_s: int
     budget_s: int
     rows: str  # the file in the output folder
-    shows: str  # and why it is expected to take so long
+    shows: str  # result of the stage, and the reason for its expected time
     needs: tuple[str, ...] = ()  # modules beside those that fastgan itself imports
     programs: tuple[str, ...] = ()  # on PATH
     is_alone: bool = (
@@ -37,7 +37,7 @@ class Stage:
     )
     timed_s: int = 0  # of expected_s, the seconds in which it holds the turn to measure
     memory_gb: int = 12  # of the GPU, at most
-    slots: int = 1  # how many of the places for stages its work on the CPU takes
+    slots: int = 1  # places for stages that its work on the CPU takes
     environment: tuple[tuple[str, str], ...] = ()
 
     def command(self, rows: str, through: tuple[str, ...] = ()) -> list[str]:
@@ -50,13 +50,14 @@ class Stage:
         return [sys.executable, *through, *(word for group in words for word in group)]
 
     def words(self) -> str:
-        """The command as a person would type it."""
+        """Return the command as a person would type it."""
         words = [part for word in self.arguments for part in (word.split() if word == WORKERS else [word])]
         return shlex.join(["python", *words])
 
     def missing(self) -> str:
-        """Name the modules and programs that it needs and this machine lacks; return an empty
-        string where none is missing.
+        """Name the modules and programs that the stage needs and this machine lacks.
+
+        Returns an empty string where none is missing.
         """
         lacking = [name for name in self.needs if importlib.util.find_spec(name) is None]
         lacking += [name for name in self.programs if shutil.which(name) is None]
@@ -65,7 +66,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Limits:
-    """How much runs at the same time."""
+    """Limits of the stages that run at the same time."""
 
     slots: int  # places for stages: each compiles with cores / slots workers
     memory_gb: float  # of the GPU
@@ -73,7 +74,7 @@ class Limits:
     def fits(self, stage: Stage, running: Iterable[Stage]) -> bool:
         """Return True where a stage may start beside those that run.
 
-        One that asks for more than there is runs alone.
+        A stage that asks for more than there is runs alone.
         """
         running = list(running)
         if not running:
@@ -88,10 +89,10 @@ class Limits:
 
 
 def of_command(name: str, arguments: str, expected_s: int, budget_s: int, rows: str, shows: str, **fields) -> Stage:
-    """A stage of a command line; fields: others of Stage."""
+    """Return a stage of a command line; fields: others of Stage."""
     return dataclasses.replace(Stage(name, tuple(arguments.split()), expected_s, budget_s, rows, shows), **fields)
 
 
 def cores() -> int:
-    """Those that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

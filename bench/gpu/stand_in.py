@@ -1,8 +1,11 @@
-"""A stand-in for CUDA graphs on the CPU: operators are recorded with the very tensors that they
-met, and replayed into the same memory, without Python.
+"""A stand-in for CUDA graphs on the CPU.
+
+Operators are recorded with the very tensors that they met, and replayed into the same memory,
+without Python.
 
 So a number that the host baked in stays what it was, memory that the host exchanged is not seen,
-and what makes the host wait is refused. Tests and rehearsals use it; nothing that is measured does.
+and an operator that makes the host wait is refused. Tests and rehearsals use the stand-in; no
+measurement does.
 """
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -14,11 +17,11 @@ WAITS = {aten._local_scalar_dense.default, aten.lift_fresh.default, aten.nonzero
 
 
 class RecordedGraphs:
-    """Stands in for fastgan.device.cuda_graphs.CudaGraphs.
+    """Replacement of fastgan.device.cuda_graphs.CudaGraphs.
 
     recordings: the operators of each recording.
 
-    refused: names of operators, aten::randn, that a recording breaks off at, to provoke what a
+    refused: names of operators, aten::randn, at which a recording breaks off, to provoke what a
     machine may do.
     """
 
@@ -52,8 +55,9 @@ class RecordedGraphs:
 
 
 class RehearsedGraphs(RecordedGraphs):
-    """The same for steps that may be compiled, whose kernels no recorder of operators sees: those
-    are called again instead.
+    """The same for steps that may be compiled.
+
+    No recorder of operators sees compiled kernels: they are called again instead.
     """
 
     def __init__(self, refused: frozenset[str] = frozenset()):
@@ -78,8 +82,9 @@ _compiled_calls = [0]
 
 
 def noticing(compile_step):
-    """fastgan.engine.engine.compile_step, for RehearsedGraphs: counts the calls of what it
-    compiled.
+    """Return a replacement of fastgan.engine.engine.compile_step for RehearsedGraphs.
+
+    It counts the calls of the functions that it compiled.
     """
 
     def compile_noticed(step, graphs, options):
@@ -110,8 +115,9 @@ class _Recorder(TorchDispatchMode):
 
 
 def _again(function, args, kwargs, outputs) -> None:
-    """The operator once more; what it gives goes where its first results lie, unless it is a view
-    or was changed in place.
+    """Run the operator once more and write the result where the first results lie.
+
+    Nothing is written where the result is a view or was changed in place.
     """
     for old, new in zip(tree_leaves(outputs), tree_leaves(function(*args, **kwargs)), strict=True):
         if isinstance(old, torch.Tensor) and old.untyped_storage().data_ptr() != new.untyped_storage().data_ptr():

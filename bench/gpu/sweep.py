@@ -1,5 +1,6 @@
-"""cudnn.benchmark x combo_kernels for one form of deconv: `python -m bench.gpu.sweep --preset dcgan
---batch-size 128 --deconv cuda --rows FILE`.
+"""Sweep of cudnn.benchmark x combo_kernels for one form of deconv.
+
+`python -m bench.gpu.sweep --preset dcgan --batch-size 128 --deconv cuda --rows FILE`
 
 All four steps take turns in one process, beside a large matrix product that makes the sweeps of
 other forms comparable. A row for each.
@@ -29,29 +30,32 @@ from fastgan.ops.dispatch import autotune
 
 @dataclass(frozen=True)
 class Variant:
-    """One setting."""
+    """One setting of the sweep."""
 
     deconv: str
     cudnn_benchmark: bool
     combo_kernels: bool
 
     def label(self) -> str:
-        """Name it, unlike all others."""
+        """Name of the setting, unique among all settings."""
         return f"deconv={self.deconv} benchmark={self.cudnn_benchmark} combo={self.combo_kernels}"
 
 
 def variants(form: str) -> list[Variant]:
-    """All settings of a form; those of one compiled step follow each other, so that the second
-    takes its code from the cache.
+    """Return all settings of a form.
+
+    Those of one compiled step follow each other, so that the second takes its code from the cache.
     """
     return [Variant(form, benchmark, combo) for combo, benchmark in itertools.product((False, True), (False, True))]
 
 
 def build(case: Case, variant: Variant) -> tuple[FastganLoop, Switches]:
-    """The bf16 step on the highest rung under a setting, and the switches that it runs under.
+    """Build the bf16 step on the highest rung under a setting.
+
+    Returns the step and the switches that it runs under.
 
     Raises RuntimeError where the engine sets cudnn.benchmark on its own while it prepares: the row
-    would say what was not so.
+    would report a setting that was not in force.
     """
     Switches().apply()
     torch.manual_seed(0)
@@ -68,7 +72,7 @@ def build(case: Case, variant: Variant) -> tuple[FastganLoop, Switches]:
 
 
 def measure(case: Case, form: str, path: Path) -> list[dict]:
-    """The rows, written as soon as all rounds are over."""
+    """Measure every setting; the rows are written as soon as all rounds are over."""
     autotune.force({"deconv": form})
     try:
         built = {variant: build(case, variant) for variant in variants(form)}
@@ -94,14 +98,16 @@ def _row(case: Case, variant: Variant, loop: FastganLoop, call_s: list[float], m
     q1, rate, q3 = quartiles([images / seconds for seconds in call_s])
     stamp = {"torch": torch.__version__, "commit": machine.commit(), "gpu": machine.stamp()["gpu"]}
     return {
-        "kind": "sweep", "preset": case.config.preset, "batch_size": case.config.run.batch_size, **dataclasses.asdict(variant), "imgs_per_sec": rate,
+        "kind": "sweep", "preset": case.config.preset, "batch_size": case.config.run.batch_size,
+        **dataclasses.asdict(variant), "imgs_per_sec": rate,
         "imgs_per_sec_quartiles": [q1, q3], "matmul_us": 1e6 * matmul_s, "rung": loop.engine.rung.name,
-        "steps_per_launch": loop.engine.rung.steps_per_launch, "operators": autotune.used(), "note": "; ".join(loop.reasons), **stamp,
+        "steps_per_launch": loop.engine.rung.steps_per_launch, "operators": autotune.used(),
+        "note": "; ".join(loop.reasons), **stamp,
     }  # fmt: skip
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """One form. A form that this machine lacks is a sentence and exit code 2."""
+    """Sweep one form; one that this machine lacks gives a sentence and exit code 2."""
     parser = argparse.ArgumentParser("python -m bench.gpu.sweep")
     parser.add_argument("--preset", required=True)
     parser.add_argument("--batch-size", type=int)

@@ -1,5 +1,6 @@
-"""The end of a run in at most so many lines: what became of every stage, what is wrong, every step
-that was measured.
+"""The summary of a run in at most LINES lines.
+
+It lists the outcome of every stage, every problem, and every step that was measured.
 """
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,14 +31,15 @@ STEP_COLUMNS = (
 
 
 def stage_line(outcome: "Outcome") -> str:
-    """One stage in one line."""
+    """Return the line of one stage."""
     words = "; ".join(filter(None, (outcome.figure, outcome.reason)))
     return _cut(f"{outcome.stage:<16} {outcome.state:<8} {outcome.seconds:>6.1f} s  {words}")
 
 
 def summary(outcomes: list["Outcome"], out: Path, head: str = "") -> str:
-    """The whole run, at most LINES lines, from the outcomes and the rows in the folder; the last
-    line says how to go on. head: the first line.
+    """Summarise the whole run, at most LINES lines, from the outcomes and the rows in the folder.
+
+    The last line is the command that continues the run. head: the first line.
     """
     lines = [head]
     for of_rows, file in (
@@ -48,7 +50,7 @@ def summary(outcomes: list["Outcome"], out: Path, head: str = "") -> str:
     ):
         try:
             lines += of_rows(rows.since(out / file))
-        except Exception as error:  # a table is the last thing that a run says, and must not be what it fails at
+        except Exception as error:  # a table is the last output of a run, and must not be the part that fails
             lines.append(f"no table of {file}: {type(error).__name__} {error}")
     ending = ["", *map(stage_line, outcomes), *_left(outcomes, out)]
     room = LINES - len(ending)
@@ -58,7 +60,7 @@ def summary(outcomes: list["Outcome"], out: Path, head: str = "") -> str:
 
 
 def _step_lines(found: list[dict]) -> list[str]:
-    """A line for every implementation that was measured, and its note where it has one."""
+    """Return a line for every implementation that was measured, and its note where it has one."""
     if not found:
         return []
     table = [STEP_COLUMNS, *(cells[:6] + cells[7:9] + cells[10:] for cells in map(results.cells, found))]
@@ -76,7 +78,7 @@ def _padded(cells, widths: list[int]) -> list[str]:
 
 
 def _kernel_lines(found: list[dict], num: int = 4) -> list[str]:
-    """The longest kernels of every rung."""
+    """Return the longest kernels of every rung."""
     lines = []
     for rung in dict.fromkeys(row["rung"] for row in found):
         longest = sorted(
@@ -90,16 +92,18 @@ def _kernel_lines(found: list[dict], num: int = 4) -> list[str]:
 
 
 def _sweep_lines(found: list[dict]) -> list[str]:
-    """The settings of the sweeps, the fastest first."""
+    """Return the settings of the sweeps, the fastest first."""
     sweeps = sorted((row for row in found if row["kind"] == "sweep"), key=lambda row: -row["imgs_per_sec"])
-    lines = [f"sweep {row['preset']} {row['batch_size']}: {significant(row['imgs_per_sec'])} imgs/sec {row['rung']} deconv={row['deconv']} "
+    lines = [f"sweep {row['preset']} {row['batch_size']}: {significant(row['imgs_per_sec'])} imgs/sec {row['rung']} "
+             f"deconv={row['deconv']} "
              f"benchmark={row['cudnn_benchmark']} combo={row['combo_kernels']}" for row in sweeps]  # fmt: skip
     return [*map(_cut, lines[:SWEEPS]), ""] if lines else []
 
 
 def _problems(found: list[dict]) -> list[str]:
-    """List what was refused, and what failed among the first steps, the checks, the tools and the
-    tests.
+    """List the refusals and the failures.
+
+    The failures are those of the first steps, the checks, the tools and the tests.
     """
     wrong = [
         f"culprit {row['preset']} {row['rung']}: {row['culprit']} ({row['reason'] or 'no reason'})"
@@ -136,7 +140,7 @@ def _of_kind(found: list[dict], kind: str) -> list[dict]:
 
 
 def _left(outcomes: list["Outcome"], out: Path) -> list[str]:
-    """Where everything is, and the command for what has not run to its end."""
+    """Return the folder of the run, and the command for the stages that have not finished."""
     left = [
         outcome.stage
         for outcome in outcomes

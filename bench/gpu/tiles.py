@@ -1,10 +1,11 @@
-"""Time every tile of every deconvolution of a step: `python -m bench.gpu.tiles --rows FILE
-[--batch-size 128]`.
+"""Timing of every tile of every deconvolution of a step.
 
-Each tile takes its turn while a CUDA graph of the call is replayed. What is faster than the default
-beyond the noise is kept where fastgan looks for it (fastgan/ops/dispatch/tiles.py): training on
-this chip uses it from its next start on. The call's own tensors stay in the L2 cache from replay to
-replay, for all tiles alike.
+`python -m bench.gpu.tiles --rows FILE [--batch-size 128]`
+
+Each tile takes its turn while a CUDA graph of the call is replayed. A tile that is faster than the
+default beyond the noise is kept where fastgan looks for it (fastgan/ops/dispatch/tiles.py):
+training on this chip uses it from its next start on. The call's own tensors stay in the L2 cache
+from replay to replay, for all tiles alike.
 """
 
 import argparse
@@ -71,8 +72,7 @@ def calls(preset: str, batch_size: int, dtype: torch.dtype, device: torch.device
 
 
 def sweep(call: Call, tiling: Tiling, timer: Timer) -> list[dict]:
-    """Return a row for every tile of a call, the default's first; keep for this chip what is
-    faster.
+    """Return a row for every tile of a call, the default's first; keep a faster one for this chip.
 
     timer: as fastgan.ops.dispatch.timing.device_seconds. A tile that fails, or whose result is not
     that of the default, has a `problem` and no time. The kernels are left with the default.
@@ -99,15 +99,16 @@ def sweep(call: Call, tiling: Tiling, timer: Timer) -> list[dict]:
 
 
 def _problem_of(tiling: Tiling, kind, tile, run: Callable[[], torch.Tensor], expected: torch.Tensor) -> str | None:
-    """Say why this tile cannot be timed, or return None: it cannot run, or differs by more than the
-    order of sums.
+    """Return the reason why this tile cannot be timed, or None.
+
+    It cannot run, or its result differs by more than the order of sums.
     """
     problem = tiling.use(kind, tile)
     if problem is not None:
         return problem
     try:
         error = (run().double() - expected.double()).abs().max().item()
-    except Exception as failure:  # what a compiler or a launch may say: a reason to go without this tile
+    except Exception as failure:  # any error of a compiler or a launch: a reason to go without this tile
         return f"{type(failure).__name__}: {str(failure).strip()[:200]}"
     allowed = max(torch.finfo(expected.dtype).eps, SUM_ERROR) * expected.abs().max().item()
     return (
@@ -119,8 +120,9 @@ def _problem_of(tiling: Tiling, kind, tile, run: Callable[[], torch.Tensor], exp
 def _timed(
     tiling: Tiling, kind, right: list, run: Callable[[], object], timer: Timer, device_type: str
 ) -> dict[tuple, list[float]]:
-    """Return the seconds a call of each tile, one number a round, in an order that is rotated from
-    round to round.
+    """Return the seconds a call of each tile, one number a round.
+
+    The tiles run in an order that is rotated from round to round.
     """
     seconds: dict[tuple, list[float]] = {tile: [] for tile in right}
     if len(right) == 1:  # nothing to choose from
@@ -134,8 +136,9 @@ def _timed(
 
 
 def _winner(default: tuple, seconds: dict[tuple, list[float]]) -> tuple:
-    """Return the tile of the smallest median where it is faster than the default beyond the noise,
-    else the default.
+    """Return the tile of the smallest median where it is faster than the default, else the default.
+
+    Faster means beyond the noise.
     """
     if default not in seconds:  # it gave another result the second time
         return default
@@ -169,8 +172,9 @@ def _row(
 
 
 def available(names: list[str], path: Path) -> list[Tiling]:
-    """Return the kernels of these implementations; one that cannot be used here gets a row with the
-    reason.
+    """Return the kernels of these implementations.
+
+    An implementation that cannot be used here gets a row with the reason.
     """
     found = []
     for name in names:

@@ -1,5 +1,6 @@
-"""The other side of bench/exclusive.py: lends one turn at a time, in the order in which processes
-ask.
+"""The lending side of bench/exclusive.py.
+
+It lends one turn at a time, in the order in which processes ask.
 """
 
 import contextlib
@@ -12,17 +13,19 @@ from bench.exclusive import GRANTED
 
 
 class Turn:
-    """A process's request for a turn: the connection that it keeps while it measures, and its
-    process group, which says whose stage it is.
+    """A process's request for a turn.
+
+    It is the connection that the process keeps while it measures, and its process group, which
+    identifies its stage.
     """
 
     def __init__(self, connection: socket.socket):
         self.connection = connection
-        self.group: int | None = None  # until it has said so
+        self.group: int | None = None  # until the process has sent it
         self._said = b""
 
     def read(self) -> bool:
-        """Take what came. Returns False where the process has ended its turn, or has ended."""
+        """Read the data that came. Return False where the process or its turn has ended."""
         try:
             said = self.connection.recv(64)
         except BlockingIOError:
@@ -35,7 +38,7 @@ class Turn:
         return bool(said)
 
     def grant(self) -> None:
-        """Say that it may begin; one that is gone is noticed at the next read."""
+        """Tell the process that it may begin; one that is gone is noticed at the next read."""
         with contextlib.suppress(OSError):
             self.connection.sendall(GRANTED)
 
@@ -57,7 +60,7 @@ class Turns:
         self.waiting: deque[Turn] = deque()
 
     def update(self) -> None:
-        """Notice who asks and who has ended. Never waits."""
+        """Notice new requests and ended ones. Never waits."""
         with contextlib.suppress(BlockingIOError):
             while True:
                 connection, _ = self._listening.accept()
@@ -72,11 +75,11 @@ class Turns:
             self.holder = None
 
     def groups_waiting(self) -> set[int]:
-        """The process groups that ask for a turn."""
+        """Return the process groups that ask for a turn."""
         return {turn.group for turn in self.waiting if turn.group is not None}
 
     def next_group(self) -> int | None:
-        """Whose turn it is now: of the first that asks, where nobody holds one."""
+        """Return the group whose turn it is now: the first that asks, where nobody holds a turn."""
         if self.holder is not None or not self.waiting:
             return None
         return self.waiting[0].group
@@ -87,7 +90,7 @@ class Turns:
         self.holder.grant()
 
     def close(self) -> None:
-        """Whoever waits is told by the end of its connection."""
+        """Close all connections, whose end tells the waiting processes."""
         for turn in (*self.waiting, *([self.holder] if self.holder else [])):
             turn.connection.close()
         self._listening.close()

@@ -1,5 +1,6 @@
-"""The parts of a step that may be what a rung is refused for, each tried by itself: `python -m
-bench.gpu.variants --variant NAME ...`.
+"""The parts of a step that a rung may be refused for, each tried by itself.
+
+`python -m bench.gpu.variants --variant NAME ...`
 
 A variant works where the engine does not refuse the rung, or, for what is smaller than a step,
 where its replays give what eager gives.
@@ -27,8 +28,9 @@ REFERENCES = dict.fromkeys(registry.OPS, autotune.REFERENCE)
 
 
 def of_operators(device_type: str) -> list[str]:
-    """Every implementation of every operator that can run on the device, forced beside the references of all others:
-    deconv=triton.
+    """Return every implementation of every operator that can run on the device: deconv=triton.
+
+    Each is forced beside the references of all other operators.
     """
     return [
         f"{op}={name}"
@@ -39,8 +41,9 @@ def of_operators(device_type: str) -> list[str]:
 
 
 def run(case: Case, rung: str, variant: str) -> dict:
-    """The outcome of a variant, {works, reason, traceback}: reason is one sentence, both are empty
-    where it works.
+    """Return the outcome of a variant, {works, reason, traceback}.
+
+    reason is one sentence; reason and traceback are empty where the variant works.
 
     Of a whole step also {operators, options}: the variants that there are of this case beyond it.
     """
@@ -58,7 +61,7 @@ def run(case: Case, rung: str, variant: str) -> dict:
 
 
 def _run(case: Case, rung: str, variant: str, more: dict[str, list[str]]) -> tuple[str, list[str]]:
-    """(why the rung is refused under this variant, or nothing; tracebacks)."""
+    """Return (the reason why the rung is refused under this variant, or nothing; tracebacks)."""
     forced = {} if variant == AS_REFUSED else dict(REFERENCES)
     if "=" in variant:
         op, _, implementation = variant.partition("=")
@@ -88,7 +91,10 @@ def _leave_away(loop: FastganLoop, option: str) -> None:
 
 
 def _recorded_part(loop: FastganLoop, reads: bool) -> str:
-    """Record what a step does before it computes; how its replay differs from eager, or nothing."""
+    """Record the part of a step before its computation; return how its replay differs from eager.
+
+    Empty where it does not differ.
+    """
     system, graphs, feed = loop.engine.system, loop.engine.graphs, loop.feed
     feed.reserve(8)  # those of the warm-up, of the recording, and of what is compared
     found: list[torch.Tensor] = []
@@ -117,8 +123,9 @@ def _recording(loop: FastganLoop, part: Call) -> Call:
 def _second_of(
     loop: FastganLoop, first: Call, call: Call, results: Callable[[], list[torch.Tensor]]
 ) -> list[torch.Tensor]:
-    """Return what a call gives after a first one, so that neither numbers nor images are those that
-    were recorded. All is left as it was.
+    """Return the result of a call after a first one.
+
+    So neither numbers nor images are those that were recorded. All state is left as it was.
     """
     with loop.engine._trials.undone():
         first()
@@ -144,7 +151,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def case_from(words: dict) -> Case:
-    """The case that was refused."""
+    """Return the case that was refused."""
     case = make_case(words["preset"], words["batch_size"], words["resolution"], words["channels"])
     return Case(configured(case.config, "run.amp", words["amp"]), case.device)
 

@@ -1,3 +1,4 @@
-"""Where the images come from: reading sources, feeding batches, and what a training step waits for
-them: `python -m bench loader`.
+"""Measurements of the data path: `python -m bench loader`.
+
+Reading sources, feeding batches, and the time that a training step waits for them.
 """

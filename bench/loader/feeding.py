@@ -1,5 +1,6 @@
-"""Batches as floats in [-1, 1] on the device, from the backends of fastgan and from the DataLoader
-of the tutorials.
+"""Batches as floats in [-1, 1] on the device.
+
+They come from the backends of fastgan and from the DataLoader of the tutorials.
 """
 import itertools
 import statistics
@@ -20,14 +21,14 @@ from fastgan.augment.basic import scale_images
 from fastgan.data import Feed
 
 SIZE = (64, 3, 64)  # (resolution, channels, batch size)
-# Batches that the ring of a feed has ready, two workers of a DataLoader have 4; so many are taken
-# before a round begins
+# Batches that are taken before a round begins: the ring of a feed has this number ready, two
+# workers of a DataLoader have 4
 AHEAD = 16
 DATALOADER = "DataLoader"
 
 
 def measure(folder: Path, device: torch.device, compile: bool, plan: Plan, say: Callable[[str], None]) -> list[dict]:
-    """Columns of every feed and of every DataLoader, on the same set."""
+    """Return columns of every feed and of every DataLoader, on the same set."""
     resolution, channels, batch_size = SIZE
     note = machine.busy_note()
     images = embedded_images(plan.num_images, resolution, channels)
@@ -49,8 +50,9 @@ def measure(folder: Path, device: torch.device, compile: bool, plan: Plan, say: 
 
 
 def normalised(feed: Feed, compile: bool) -> Callable[[], torch.Tensor]:
-    """What gives a feed's next batch as float32 [batch_size, C, H, W] in [-1, 1], in channels_last
-    memory. compile: as one graph, where it can be.
+    """Return a function that gives a feed's next batch as floats in [-1, 1].
+
+    float32 [batch_size, C, H, W], in channels_last memory. compile: as one graph, where it can be.
     """
 
     def read() -> torch.Tensor:
@@ -68,7 +70,7 @@ def normalised(feed: Feed, compile: bool) -> Callable[[], torch.Tensor]:
 
 
 def _empty_queue(call: Callable[[], object]) -> None:
-    """What was fetched beside the others' rounds must not count in this one."""
+    """Take the queued batches: those fetched during other rounds must not count in this one."""
     for _ in range(AHEAD):
         call()
 
@@ -85,6 +87,7 @@ def _all_columns(
         ratios = {"ratio_to_dataloader": ratio, "ratio_to_dataloader_quartiles": (q1, q3)}
         rows.append(columns("feed", name, SIZE, plan.num_images, seconds, SIZE[2], note) | {"rung": rung} | ratios)
         say(
-            f"feed {name} {rung}: {significant(rows[-1]['imgs_per_sec'])} images/s, {significant(ratio)} times the fastest DataLoader"
+            f"feed {name} {rung}: {significant(rows[-1]['imgs_per_sec'])} images/s, {significant(ratio)} times the "
+            f"fastest DataLoader"
         )
     return rows

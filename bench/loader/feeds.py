@@ -1,5 +1,7 @@
-"""What steps take their batches from: the backends of fastgan, the DataLoader of the tutorials, and
-one batch that is always there.
+"""Feeds of training steps.
+
+They are the backends of fastgan, the DataLoader of the tutorials, and one batch that is always
+there.
 """
 import importlib.util
 from collections.abc import Iterator
@@ -15,7 +17,7 @@ from fastgan.data.feeds.stream import StreamFeed
 def open_feeds(
     images: torch.Tensor, folders: dict[str, Path], batch_size: int, device: torch.device
 ) -> dict[str, Feed]:
-    """Every backend of fastgan on a set, by name; DALI's only where it is installed.
+    """Open every backend of fastgan on a set, by name; DALI's only where it is installed.
 
     images: uint8 [num_images, H, W, C] in host memory. folders: of the same images in files, by
     their kind.
@@ -31,19 +33,20 @@ def open_feeds(
 
 
 def has_dali() -> bool:
-    """Whether DALI is installed."""
+    """Return True where DALI is installed."""
     return importlib.util.find_spec("nvidia") is not None and importlib.util.find_spec("nvidia.dali") is not None
 
 
 def works_beside(name: str, device: torch.device) -> bool:
-    """Whether a feed of that name fetches ahead while steps run; the others do all of their work
-    between two steps, or within them.
+    """Return True for the name of a feed that fetches ahead while steps run.
+
+    The others do all of their work between two steps, or within them.
     """
     return name != "resident" and not (name == "stream" and device.type == "cpu")
 
 
 class ConstantFeed(Feed):
-    """One batch, again and again: a step that never waits for data.
+    """A feed of one batch, again and again: a step that never waits for data.
 
     img: [batch_size, C, H, W] on the device.
     """
@@ -69,8 +72,9 @@ class ConstantFeed(Feed):
 
 
 class LoaderFeed(Feed):
-    """The float batches of a DataLoader in the place of a feed: the next one is copied to where the
-    step reads it.
+    """The float batches of a DataLoader in the place of a feed.
+
+    The next batch is copied to where the step reads it.
 
     batches: an endless iterator, such as bench.peers.dataloader makes.
     """

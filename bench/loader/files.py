@@ -15,7 +15,7 @@ JPEG_QUALITY = 90
 
 
 def embedded_images(num_images: int, resolution: int, channels: int) -> torch.Tensor:
-    """uint8 [num_images, R, R, C], at most 10 000: the embedded set, scaled up.
+    """Return uint8 [num_images, R, R, C], at most 10 000: the embedded set, scaled up.
 
     The channels of a colour image are three different pictures: three equal ones would be easier
     for a codec than any photograph.
@@ -42,7 +42,7 @@ def write_folder(images: torch.Tensor, folder: Path, suffix: str) -> Path:
 def write_sources(images: torch.Tensor, folder: Path) -> dict[str, Path | str]:
     """Write uint8 images [num_images, H, W, C] in every kind of file.
 
-    Returns what `open_source` takes by its name in a row, the embedded set too.
+    Returns arguments of `open_source` by the names that rows use, the embedded set included.
     """
     png, jpeg = (write_folder(images, folder / suffix, suffix) for suffix in ("png", "jpeg"))
     with zipfile.ZipFile(folder / "images.zip", "w") as archive:  # stored: PNG does not become smaller

@@ -17,8 +17,9 @@ from fastgan.device.precision import choose_precision
 def measure(
     kinds: Collection[str], presets: Collection[str], compile: bool, plan: Plan, say: Callable[[str], None]
 ) -> list[LoaderRow]:
-    """Rows of everything of these kinds: read | pack | feed | step, on CUDA where there is one
-    (reading and packing are the CPU's work).
+    """Return rows of everything of these kinds: read | pack | feed | step.
+
+    On CUDA where there is one (reading and packing are the CPU's work).
 
     presets: of the steps. compile: also the feeds' normalisation compiled, and the step on the
     engine's highest rung; else all of it eager.
@@ -43,7 +44,8 @@ def measure(
 def _shared_columns(kinds: Collection[str], presets: Collection[str], compile: bool, autotune: bool) -> dict:
     chosen = f" --preset {' '.join(presets)}" if "step" in kinds else ""
     return {
-        "command": f"python -m bench loader --only {' '.join(kinds)}{chosen}{' --compile' if compile else ''}{TUNED if autotune else ''}",
+        "command": f"python -m bench loader --only "
+                   f"{' '.join(kinds)}{chosen}{' --compile' if compile else ''}{TUNED if autotune else ''}",
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "commit": machine.commit(),
         "torch": torch.__version__,

@@ -1,5 +1,6 @@
-"""`fastgan pack` as its users run it: a process of its own, from a folder of PNG files to one
-packed file.
+"""`fastgan pack` as its users run it, from a folder of PNG files to one packed file.
+
+It runs in a process of its own.
 """
 import subprocess
 import sys
@@ -17,9 +18,9 @@ SIZE = (64, 3)  # (resolution, channels) of the files
 
 
 def measure(folder: Path, plan: Plan, say: Callable[[str], None]) -> list[dict]:
-    """The columns of packing a folder, the start of Python included.
+    """Return the columns of packing a folder, the start of Python included.
 
-    The files lie in the operating system's cache, after one that does not count.
+    The files lie in the operating system's cache, after a first run that does not count.
     """
     note, images = machine.busy_note(), embedded_images(plan.num_images, *SIZE)
     images = images.repeat(2, 1, 1, 1)[: plan.num_packed]
@@ -32,7 +33,7 @@ def measure(folder: Path, plan: Plan, say: Callable[[str], None]) -> list[dict]:
 
 
 def _pack(files: Path, out: Path) -> float:
-    """Seconds of one run of the command."""
+    """Return the seconds of one run of the command."""
     out.unlink(missing_ok=True)
     started = time.perf_counter()
     subprocess.run(

@@ -1,4 +1,4 @@
-"""How much is measured, and what the columns of a row have in common."""
+"""Sizes and times of the measurement, and the common columns of its rows."""
 from dataclasses import dataclass
 
 from bench import timing
@@ -9,17 +9,17 @@ from bench.timing import quartiles
 class Plan:
     """Sizes and times; tests take less of everything."""
 
-    rounds: int = timing.MIN_ROUNDS  # at least so many
+    rounds: int = timing.MIN_ROUNDS  # at least
     num_images: int = 10_000  # of the set that feeds shuffle: the embedded one, whole
     num_packed: int = 12_000  # of the files that are packed
     num_read: int = 2_000  # of the files that sources read: a pass takes a fraction of a second
     round_s: float = timing.ROUND_S  # of one source or feed
-    # of a step with a feed that does nothing beside it: short, since the difference to look for is
+    # Of a step with a feed that does nothing beside it: short, since the difference to look for is
     # tiny
     step_round_s: float = 0.05
-    step_s: float = 20.0  # and for so long, in as many rounds as it takes
-    autotune: bool = False  # whether the compiler times its kernels for a step on CUDA
-    # of a step beside which workers fetch ahead: long, so that what was fetched beforehand counts
+    step_s: float = 20.0  # at least, in as many rounds as it takes
+    autotune: bool = False  # True: the compiler times its kernels for a step on CUDA
+    # Of a step beside which workers fetch ahead: long, so that what was fetched beforehand counts
     # for little
     busy_round_s: float = 1.5
 
@@ -33,7 +33,7 @@ def columns(
     images_per_call: int,
     note: str,
 ) -> dict:
-    """The columns that every row has; the others are there as None.
+    """Return the columns that every row has; the others are there as None.
 
     size: (resolution, channels, batch size). call_s: seconds a call, by round.
     """

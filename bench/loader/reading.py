@@ -1,4 +1,4 @@
-"""Every kind of source, read whole into the uint8 array that training takes its batches from."""
+"""Sources of every kind, read whole into the uint8 array that training takes its batches from."""
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ SIZE = (64, 3)  # (resolution, channels) of the files
 
 
 def measure(folder: Path, plan: Plan, say: Callable[[str], None]) -> list[dict]:
-    """Columns of every source.
+    """Return the columns of every source.
 
     The files lie in the operating system's cache: this is the time of decoding, not that of a disk.
     """

@@ -1,4 +1,4 @@
-"""Rows of measured loaders: what they hold, and how they become a table."""
+"""Rows of measured loaders: their columns, and the table of them."""
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,12 +10,13 @@ COLUMNS = ("measured", "images", "imgs/sec", "x DataLoader", "stall %", "alone %
 
 @dataclass(frozen=True)
 class LoaderRow:
-    """One source that is read or packed, one feed that gives batches, or one training step with a
-    feed. Medians over the rounds.
+    """One source that is read or packed, one feed, or one training step with a feed.
+
+    Numbers are medians over the rounds.
     """
 
-    # read: a source into memory | pack: into a packed file | feed: batches as floats in [-1, 1] on
-    # the device | step: training steps
+    # `read`: a source into memory | `pack`: into a packed file | `feed`: batches as floats in
+    # [-1, 1] on the device | `step`: training steps
     kind: str
     name: str  # of the source or the feed
     rung: str  # eager | compiled: the normalisation of a feed's batches, or the training step; nothing for sources
@@ -27,14 +28,14 @@ class LoaderRow:
     num_images: int  # of the set
     imgs_per_sec: float
     imgs_per_sec_quartiles: tuple[float, float]
-    # of a feed: median over the rounds of the time of the fastest DataLoader over this one's within
+    # Of a feed: median over the rounds of the time of the fastest DataLoader over this one's within
     # a round
     ratio_to_dataloader: float | None
     ratio_to_dataloader_quartiles: tuple[float, float] | None
-    # of a step: 100 * (t - t on one constant batch) / t within a round, the median over the rounds
+    # Of a step: 100 * (t - t on one constant batch) / t within a round, the median over the rounds
     stall_percent: float | None
     stall_percent_quartiles: tuple[float, float] | None
-    # of a step: 100 * the time of the feed's batch without a step / t; exact where a stall drowns
+    # Of a step: 100 * the time of the feed's batch without a step / t; exact where a stall drowns
     # in the noise
     alone_percent: float | None
     rounds: int
@@ -47,12 +48,12 @@ class LoaderRow:
 
 
 def markdown_table(rows: list[dict]) -> str:
-    """A Markdown table for every machine and commit, oldest first."""
+    """Return a Markdown table for every machine and commit, oldest first."""
     return stamped_tables(rows, lambda _: COLUMNS, cells, num_texts=2)
 
 
 def cells(row: dict) -> list[str]:
-    """A row as the texts under COLUMNS; quartiles in brackets."""
+    """Return a row as the texts under COLUMNS; quartiles in brackets."""
     batch = f" batch {row['batch_size']}" if row["batch_size"] else ""
     return [
         " ".join(filter(None, (row["kind"], row["preset"], row["dtype"], row["name"], row["rung"]))),

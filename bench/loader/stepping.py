@@ -1,5 +1,6 @@
-"""What a training step waits for its data: the step with a feed beside the same step on one batch
-that is always there.
+"""The time that a training step waits for its data.
+
+The step with a feed runs beside the same step on one batch that is always there.
 """
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,15 +27,16 @@ from fastgan.gan.train_state import make_train_state
 from fastgan.nn import inspect_pair
 from fastgan.run.build_engine import make_engine
 
-# of the time that a CPU takes: steps are a hundred times shorter there, and their number is what
-# counts
+# Share of the time that a CPU takes: steps are a hundred times shorter on a GPU, and their number
+# is what counts
 GPU_SHARE = 0.3
 CONSTANT, ALONE = "constant", "alone "
 
 
 def measure(preset: str, folder: Path, compile: bool, plan: Plan, say: Callable[[str], None]) -> list[dict]:
-    """Columns of the step of a preset, at its size in `python -m bench step`, with every feed and
-    with DataLoaders of PNG files.
+    """Return the columns of the step of a preset with every feed and with DataLoaders of PNG files.
+
+    The step has its size in `python -m bench step`.
     """
     case, note = make_case(preset), machine.busy_note()
     case = with_autotune(case) if plan.autotune else case
@@ -85,7 +87,7 @@ class FedSteps:
         self._reasons: list[str] = []
 
     def engine_on(self, feed: Feed) -> Engine:
-        """The engine of the steps that take their images from this feed, ready to run."""
+        """Return the engine of the steps that take their images from this feed, ready to run."""
         feed.reserve(feed.max_steps or PARITY_STEPS)
         engine = make_engine(
             self._config, self._signature, self._networks, feed, self._generator, self._precision, self._reasons.append
@@ -97,9 +99,9 @@ class FedSteps:
     def columns(
         self, feeds: dict[str, Feed], plan: Plan, note: str, say: Callable[[str], None], beside: bool = False
     ) -> list[dict]:
-        """Columns of the step with each feed.
+        """Return the columns of the step with each feed.
 
-        beside: whether the feeds work beside the step; those that do not are timed alone as well.
+        beside: True where the feeds work beside the step; the others are timed alone as well.
         """
         img = next(iter(feeds.values())).next_batch().img
         constant = ConstantFeed(
@@ -137,7 +139,7 @@ class FedSteps:
 
 
 def launching(engine: Engine, feed: Feed) -> Callable[[], None]:
-    """What makes the steps of one launch, as the trainer does."""
+    """Return a function that makes the steps of one launch, as the trainer does."""
 
     def launch() -> None:
         num = engine.rung.steps_per_launch

@@ -1,5 +1,6 @@
-"""What is measured: every call of an operator that the presets make, with every implementation that
-fits and that passed its self-check.
+"""The measured calls of operators: every call that the presets make.
+
+Each has every implementation that fits and that passed its self-check.
 """
 import functools
 import itertools
@@ -26,9 +27,7 @@ HEADS = (("mlp", (256,), 2), ("dcgan", (512, 4, 4), 1))
 
 @dataclass(frozen=True)
 class OpCase:
-    """One kind of call. flop and bytes: the useful ones, everything that goes in and out counted
-    once.
-    """
+    """One kind of call; flop and bytes: the useful ones, every input and output counted once."""
 
     op: str
     call: str  # the shapes and the direction, in words
@@ -39,8 +38,9 @@ class OpCase:
 
 
 def all_cases(names: list[str], batch_size: int, dtypes: list[str], device: torch.device) -> Iterator[OpCase]:
-    """The cases of these operators, one at a time: a case's tensors are gone when the next one is
-    made.
+    """Yield the cases of these operators, one at a time.
+
+    A case's tensors are freed when the next one is made.
     """
     for name in names:
         for dtype in dtypes:
@@ -58,7 +58,7 @@ def _is_trusted(op: str, implementation: str, device: torch.device) -> bool:
 
 
 def head_cases(batch_size: int, dtype: torch.dtype, device: torch.device):
-    """The end of D with its loss, forward and backward."""
+    """Yield the cases of the end of D with its loss, forward and backward."""
     for name, features, times in HEADS:
         shape = (times * batch_size, *features)
         x = torch.randn(shape, device=device).to(dtype).requires_grad_()
@@ -76,7 +76,10 @@ def head_cases(batch_size: int, dtype: torch.dtype, device: torch.device):
 
 
 def adam_cases(batch_size: int, dtype: torch.dtype, device: torch.device):
-    """A step over the parameters of G with its moving average; gradients in the dtype."""
+    """Yield the cases of an Adam step over the parameters of G with its moving average.
+
+    The gradients are in the dtype.
+    """
     for name, resolution, channels in (("mlp", 28, 1), ("dcgan", 64, 3)):
         config = replace(replace(preset(name), "model.img_resolution", resolution), "model.img_channels", channels)
         parameters = [parameter.detach().to(device) for parameter in models.build(config.model)[0].parameters()]
@@ -96,8 +99,9 @@ def adam_cases(batch_size: int, dtype: torch.dtype, device: torch.device):
 
 
 def norm_cases(batch_size: int, dtype: torch.dtype, device: torch.device):
-    """BatchNorm with leaky ReLU, forward and backward: of one batch, and of real and fake images at
-    once.
+    """Yield the cases of BatchNorm with leaky ReLU, forward and backward.
+
+    They are of one batch, and of real and fake images at once.
     """
     for (channels, size), parts in itertools.product(NORMS, (1, 2)):
         shape = (parts * batch_size, channels, size, size)

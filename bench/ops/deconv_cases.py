@@ -1,5 +1,6 @@
-"""The calls of deconv: the layers of DCGAN in all directions, and its last layer with everything
-around it.
+"""The calls of deconv: the layers of DCGAN in all directions.
+
+Its last layer comes with everything around it.
 """
 from collections.abc import Callable, Iterator
 
@@ -16,8 +17,9 @@ Calls = dict[str, Callable[[], object]]
 
 
 def cases(batch_size: int, dtype: torch.dtype, device: torch.device) -> Iterator[tuple[str, int, int, Calls]]:
-    """(call, flop, bytes, candidates) of the layers in the three directions, which are all that
-    forward and backward passes of both networks call.
+    """Yield (call, flop, bytes, candidates) of the layers in the three directions.
+
+    Forward and backward passes of both networks call nothing else.
     """
     for layer in DCGAN_LAYERS:
         small, big, weight = layer_tensors(layer, batch_size, dtype, device)
@@ -36,8 +38,9 @@ def cases(batch_size: int, dtype: torch.dtype, device: torch.device) -> Iterator
 def _last_layer_cases(
     batch_size: int, dtype: torch.dtype, device: torch.device
 ) -> Iterator[tuple[str, int, int, Calls]]:
-    """64 -> 3 channels with bias and tanh, forward and with its backward, beside the library in
-    both memory formats.
+    """Yield the cases of 64 -> 3 channels with bias and tanh, forward and with its backward.
+
+    They run beside the library in both memory formats.
     """
     layer = DCGAN_LAYERS[-1]
     small, big, weight = layer_tensors(layer, batch_size, dtype, device)
@@ -76,7 +79,7 @@ def _run(forward: Callable[[], torch.Tensor], leaves, dbig: torch.Tensor | None)
 def layer_tensors(
     layer, batch_size: int, dtype: torch.dtype, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """small, big and weight in channels_last, as training has them."""
+    """Return small, big and weight in channels_last, as training has them."""
     channels, others, size = layer
     shapes = ((batch_size, channels, size, size), (batch_size, others, 2 * size, 2 * size), (channels, others, 4, 4))
     return tuple(
@@ -85,6 +88,6 @@ def layer_tensors(
 
 
 def describe_layer(layer, batch_size: int) -> str:
-    """A row of DCGAN_LAYERS in words."""
+    """Describe a row of DCGAN_LAYERS in words."""
     channels, others, size = layer
     return f"{channels} -> {others} at {size} -> {2 * size} batch {batch_size}"

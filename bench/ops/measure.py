@@ -1,5 +1,6 @@
-"""From cases to rows: every implementation of a case in turn, beside a large matrix product and a
-large copy, which set the limits.
+"""From cases to rows: every implementation of a case in turn.
+
+They run beside a large matrix product and a large copy, which set the limits.
 
 All are timed as autotune.py times them (fastgan/ops/dispatch/timing.py): on CUDA by the device's
 own time, as a captured step spends it.
@@ -31,7 +32,7 @@ def measure(
     say: Callable[[str], None],
     keep: Callable[[list[OpRow]], None] = lambda rows: None,
 ) -> list[OpRow]:
-    """Rows of every implementation of every call.
+    """Return rows of every implementation of every call.
 
     ops: names in CASES; dtypes: names in DTYPES. Ends with no implementation forced.
 
@@ -119,7 +120,7 @@ def _row(
 
 
 def _copy(device: torch.device) -> tuple[Callable[[], object], int]:
-    """(a copy that can be called, the bytes that it reads and writes)."""
+    """Return (a copy that can be called, the bytes that it reads and writes)."""
     source = torch.zeros(COPY_BYTES[device.type] // 4, device=device)
     target = torch.empty_like(source)
     return lambda: target.copy_(source), 2 * COPY_BYTES[device.type]

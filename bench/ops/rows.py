@@ -1,4 +1,4 @@
-"""Rows of measured operators: what they hold, and how they become a table."""
+"""Rows of measured operators: their columns, and the table of them."""
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ COLUMNS = ("call", "dtype", "implementation", "microseconds", "x reference", "GF
 
 @dataclass(frozen=True)
 class OpRow:
-    """One implementation of one kind of call. Medians over the rounds."""
+    """One implementation of one kind of call. Numbers are medians over the rounds."""
 
     op: str
     call: str
@@ -33,25 +33,26 @@ class OpRow:
     commit: str | None
     torch: str
     machine: dict
-    # how (ops/dispatch/timing.py): wall clock, with the host's part on CUDA, in older rows | graph
-    # replays | queue, and why
+    # Timing method (fastgan/ops/dispatch/timing.py): wall clock, with the host's part on CUDA, in
+    # older rows | graph replays | queue, and the reason
     timed: str = WALL_CLOCK
 
 
 def markdown_table(rows: list[dict]) -> str:
-    """A Markdown table for every machine and commit, oldest first."""
+    """Return a Markdown table for every machine and commit, oldest first."""
     return stamped_tables(rows, _shown_columns, cells, num_texts=3)
 
 
 def _shown_columns(rows: list[dict]) -> tuple[str, ...]:
-    """The heads of a table of these rows: how they were timed only where it was not by the wall
-    clock.
+    """Return the heads of a table of these rows.
+
+    The timing method is shown only where it was not the wall clock.
     """
     return COLUMNS + ("timed by",) if any(row["timed"] != WALL_CLOCK for row in rows) else COLUMNS
 
 
 def cells(row: dict) -> list[str]:
-    """A row as the texts under COLUMNS, and how it was timed; quartiles in brackets."""
+    """Return a row as the texts under COLUMNS, and its timing method; quartiles in brackets."""
     return [
         f"{row['op']} {row['call']}",
         row["dtype"],

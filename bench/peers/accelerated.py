@@ -1,4 +1,6 @@
-"""What a good engineer makes of the tutorial loop in a day: the real competitor.
+"""The accelerated baseline: the tutorial loop after a day of a good engineer's work.
+
+It is the real competitor.
 
 bf16 autocast, channels_last for convolutions, torch.compile of G and D, fused Adam, logits, one
 backward for D, no gradients of D in the G step where autograd can leave them out, nothing read back
@@ -15,7 +17,7 @@ from bench import timing
 from bench.peers import networks
 from fastgan.config import Config
 
-FIRST_STEPS = 2  # networks that are compiled one by one meet everything that they compile within so many
+FIRST_STEPS = 2  # networks that are compiled one by one compile everything within these
 FIRST_GRAPHED_STEPS = 4  # torch.compile warms up, then records its graphs, then replays them
 
 
@@ -23,7 +25,7 @@ class AcceleratedLoop:
     """G, D and their optimisers. draw_z: as in the plain loop.
 
     dtype: of the compute, torch.bfloat16 (autocast) or torch.float32 (on CUDA with TF32). compile:
-    G and D by torch.compile, at their first call. note: what `warm_up` found out about compiling D
+    G and D by torch.compile, at their first call. note: the result of `warm_up` on compiling D
     together with its losses.
     """
 
@@ -48,7 +50,7 @@ class AcceleratedLoop:
         self.note = ""
 
     def warm_up(self, real_img: torch.Tensor) -> float:
-        """The steps until full speed, and the choice between the two ways to compile.
+        """Run the steps until full speed, and choose between the two ways to compile.
 
         Returns the seconds that the chosen one took.
         """
@@ -56,7 +58,7 @@ class AcceleratedLoop:
         return self.try_functions(real_img, warm_up_s) if self.compile else warm_up_s
 
     def step(self, real_img: torch.Tensor) -> None:
-        """One update of D and of G on float real_img [N, ...]."""
+        """Make one update of D and of G on float real_img [N, ...]."""
         real_img = real_img.to(memory_format=self.memory_format)
         if self.functions is None:
             self._step(real_img)
@@ -84,9 +86,9 @@ class AcceleratedLoop:
     def try_functions(self, real_img: torch.Tensor, plain_s: float) -> float:
         """Compile whole functions, and keep them if a step is faster with them.
 
-        plain_s: the seconds that the step without took to be ready.
+        plain_s: the seconds that the step without them took to be ready.
 
-        Returns those of the form that stays. What cannot be compiled is a note.
+        Returns the seconds of the form that stays. A failure of the compiler is a note.
         """
         real_img, functions = (
             real_img.to(memory_format=self.memory_format),
@@ -110,9 +112,9 @@ class AcceleratedLoop:
         return functions_s if gain > 1 else plain_s
 
     def _whole_step(self, real_img: torch.Tensor, functions: "WholeFunctions") -> None:
-        """The same update.
+        """Make the same update with whole functions.
 
-        What the graphs of a step give lives until the next step begins, gradients included, so
+        The results of the graphs of a step live until the next step begins, gradients included, so
         nothing has to be cloned.
         """
         torch.compiler.cudagraph_mark_step_begin()
@@ -134,15 +136,16 @@ class AcceleratedLoop:
         self.optimizer_G.zero_grad(set_to_none=True)
 
     def _forget_gradients(self) -> None:
-        """After a step that broke off."""
+        """Drop the gradients after a step that broke off."""
         self.D.requires_grad_(True)
         self.optimizer_D.zero_grad(set_to_none=True)
         self.optimizer_G.zero_grad(set_to_none=True)
 
 
 class WholeFunctions:
-    """The three forward passes of a step, each compiled with its backward pass; on CUDA in CUDA
-    graphs of torch.compile.
+    """The three forward passes of a step, each compiled with its backward pass.
+
+    On CUDA they run in CUDA graphs of torch.compile.
     """
 
     def __init__(self, G: torch.nn.Module, D: torch.nn.Module, on_cuda: bool):
@@ -158,8 +161,10 @@ class WholeFunctions:
 
 
 def start_compiler(device: torch.device) -> None:
-    """Compile next to nothing, so that what the compiler loads once in a process is charged to
-    nobody's compile time.
+    """Compile a minimal function.
+
+    So the modules that the compiler loads once in a process are charged to no implementation's
+    compile time.
     """
     weight = torch.ones(4, device=device, requires_grad=True)
     torch.compile(torch.exp)(weight).sum().backward()

@@ -1,4 +1,4 @@
-"""Which loops there are to compare a configuration with."""
+"""The baseline loops that a configuration can be compared with."""
 from bench.peers.networks import BUILDERS
 from bench.peers.plain import PlainLoop
 from bench.peers.plain_r3gan import PlainR3gan
@@ -8,8 +8,9 @@ from fastgan.config import Config, LossConfig, PenaltyConfig
 
 
 def plain_loop(config: Config) -> type | None:
-    """The class of the plain loop of a recipe, to be called with a configuration and a device; None
-    where nobody has written it.
+    """Return the class of the plain loop of a recipe; None where nobody has written it.
+
+    It is called with a configuration and a device.
     """
     loss, penalty = config.loss, config.penalty
     if config.model.cond or config.augment.kind != "none":
@@ -24,8 +25,9 @@ def plain_loop(config: Config) -> type | None:
 
 
 def has_accelerated(config: Config) -> bool:
-    """Whether the configuration is a recipe of the tutorials, which the accelerated loop knows as
-    well.
+    """Return True where the configuration is a recipe of the tutorials.
+
+    The accelerated loop implements those as well.
     """
     plain = LossConfig(fresh_fakes=config.loss.fresh_fakes), PenaltyConfig()
     return config.model.architecture in BUILDERS and not config.model.cond and (config.loss, config.penalty) == plain

@@ -1,5 +1,7 @@
-"""How the tutorials feed a GAN: a Dataset that opens one file at a time with Pillow, torchvision's
-ToTensor and Normalize, and torch's DataLoader.
+"""The DataLoader that feeds a GAN in the tutorials.
+
+A Dataset opens one file at a time with Pillow; torchvision's ToTensor and Normalize and torch's
+DataLoader do the rest.
 """
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,8 +37,9 @@ class ImageFiles(Dataset):
 def endless_batches(
     dataset: Dataset, batch_size: int, num_workers: int, device: torch.device
 ) -> Iterator[torch.Tensor]:
-    """Shuffled batches [batch_size, ...] on the device, epoch after epoch, the last incomplete one
-    left out. Workers live as long as the iterator.
+    """Yield shuffled batches [batch_size, ...] on the device, epoch after epoch.
+
+    The last incomplete batch of an epoch is left out. Workers live as long as the iterator.
     """
     on_gpu = device.type == "cuda"
     loader = DataLoader(

@@ -1,16 +1,17 @@
-"""G and D as tutorials write them: nn.Sequential throughout, D ends in nn.Sigmoid (`D[:-1]` gives
-logits). No import of fastgan's models.
+"""G and D as tutorials write them: nn.Sequential throughout.
+
+D ends in nn.Sigmoid (`D[:-1]` gives logits). No import of fastgan's models.
 """
 import torch
 from torch import nn
 
 from fastgan.config import ModelConfig
 
-SET_SIZE = 100  # samples that the D of the 1-D GAN judges together
+SET_SIZE = 100  # samples that the D of the 1-D GAN sees together
 
 
 def build(model: ModelConfig) -> tuple[nn.Sequential, nn.Sequential]:
-    """(G, D) for a preset whose resolution and channels are known.
+    """Return (G, D) for a preset whose resolution and channels are known.
 
     D gives one probability [N] an image, or [N / 100] for sets of samples.
     """
@@ -18,7 +19,7 @@ def build(model: ModelConfig) -> tuple[nn.Sequential, nn.Sequential]:
 
 
 def draw_z(model: ModelConfig, num: int, device: torch.device) -> torch.Tensor:
-    """float32 [num, z_dim], for dcgan [num, z_dim, 1, 1], from torch's global generator."""
+    """Draw float32 [num, z_dim], for dcgan [num, z_dim, 1, 1], from torch's global generator."""
     shape = (num, model.z_dim, 1, 1) if model.architecture == "dcgan" else (num, model.z_dim)
     if model.z_distribution == "normal":
         return torch.randn(shape, device=device)
@@ -48,7 +49,10 @@ def _samples(model: ModelConfig) -> tuple[nn.Sequential, nn.Sequential]:
 
 
 class SetsAndDeviations(nn.Module):
-    """Samples [N, 1] -> [N / 100, 200]: every set of 100, and its squared deviations from its mean."""
+    """Samples [N, 1] -> [N / 100, 200].
+
+    Every set of 100, and its squared deviations from its mean.
+    """
 
     def forward(self, samples: torch.Tensor) -> torch.Tensor:
         sets = samples.view(-1, SET_SIZE)

@@ -1,6 +1,6 @@
-"""What the loops of the newer recipes share, in the form that their repositories have in common.
+"""Common parts of the loops of the newer recipes, in the form that their repositories share.
 
-Their networks are fastgan's own: with the same layers on both sides, what is compared is the step.
+Their networks are fastgan's own: with the same layers on both sides, the step is what is compared.
 """
 import copy
 import math
@@ -20,7 +20,7 @@ class Loop:
     """
 
     def __init__(self, config: Config, device: torch.device, corrections: tuple[float, float] = (1.0, 1.0)):
-        """corrections: of G's and D's Adam, see `adam`."""
+        """Build networks, optimisers and average; corrections: of G's and D's Adam, see `adam`."""
         torch.backends.cudnn.benchmark = True
         self.config, optim = config, config.optim
         self.G, self.D = (network.to(device).train() for network in models.build(config.model))
@@ -38,7 +38,7 @@ class Loop:
         return self.num_steps * self.config.run.batch_size / 1000
 
     def average(self, half_life_kimg: float) -> None:
-        """G_ema follows G: parameters by a loop over them, buffers by copies."""
+        """Let G_ema follow G: parameters by a loop over them, buffers by copies."""
         if self.G_ema is None:
             return
         num_images = self.config.run.batch_size * self.config.loss.n_critic
@@ -51,8 +51,10 @@ class Loop:
 
 
 def adam(network: nn.Module, lr: float, config: Config, correction: float = 1.0) -> torch.optim.Adam:
-    """correction: k / (k + 1) where a penalty has an update of its own after every k, which lr and
-    betas make up for (StyleGAN2, appendix B).
+    """Return the Adam optimiser of a network.
+
+    correction: k / (k + 1) where a penalty has an update of its own after every k, which lr and
+    betas compensate for (StyleGAN2, appendix B).
     """
     optim = config.optim
     betas = optim.beta1**correction, optim.beta2**correction
@@ -60,18 +62,18 @@ def adam(network: nn.Module, lr: float, config: Config, correction: float = 1.0)
 
 
 def requires_grad(network: nn.Module, flag: bool) -> None:
-    """What the repositories do to a whole network before an update."""
+    """Set requires_grad of a whole network, as the repositories do before an update."""
     for parameter in network.parameters():
         parameter.requires_grad = flag
 
 
 def squared_slope(logits: torch.Tensor, img: torch.Tensor) -> torch.Tensor:
-    """Mean over images of |d logit / d image|^2, [], with its graph."""
+    """Return the mean over images of |d logit / d image|^2, [], with its graph."""
     (gradient,) = torch.autograd.grad(logits.sum(), img, create_graph=True)
     return gradient.pow(2).reshape(len(img), -1).sum(1).mean()
 
 
 def cosine(start: float, end: float, kimg: float, over_kimg: float) -> float:
-    """From start to end along half a wave while over_kimg thousand images are shown."""
+    """Return the value between start and end along half a cosine over over_kimg thousand images."""
     progress = 0.5 - 0.5 * math.cos(math.pi * min(1.0, kimg / over_kimg))
     return start + (end - start) * progress

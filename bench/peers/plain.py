@@ -1,5 +1,6 @@
-"""The loop of the tutorials: eager, fp32, NCHW, nn.Sigmoid and BCELoss, label tensors, D's unused
-gradients in the G step, five `.item()` a step.
+"""The loop of the tutorials: eager, fp32, NCHW, nn.Sigmoid and BCELoss, label tensors.
+
+It computes D's unused gradients in the G step, and calls `.item()` five times a step.
 """
 import torch
 from torch import nn
@@ -27,7 +28,7 @@ class PlainLoop:
         self.draw_z = lambda: networks.draw_z(model, config.run.batch_size, device)
 
     def step(self, real_img: torch.Tensor) -> tuple[float, float, float, float, float]:
-        """One update of D and of G on float real_img [N, ...].
+        """Make one update of D and of G on float real_img [N, ...].
 
         Returns (d_loss, g_loss, D(x), D(G(z)) before and after D's update) for the log.
         """

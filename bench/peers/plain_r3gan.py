@@ -1,5 +1,6 @@
-"""R3GAN (Huang et al., 2025, arXiv 2501.05441) as eager PyTorch: fp32, NCHW, R1 and R2 in every
-update of D.
+"""R3GAN (Huang et al., 2025, arXiv 2501.05441) as eager PyTorch: fp32, NCHW.
+
+R1 and R2 are in every update of D.
 """
 import torch
 import torch.nn.functional as F
@@ -8,12 +9,13 @@ from bench.peers.parts import Loop, cosine, requires_grad, squared_slope
 
 
 class PlainR3gan(Loop):
-    """A step is one update of D and one of G, each on real images of its own; learning rates,
-    beta2, gammas and half-life follow half a cosine.
+    """The R3GAN loop: a step is one update of D and one of G, each on real images of its own.
+
+    Learning rates, beta2, gammas and half-life follow half a cosine.
     """
 
     def step(self, real_img: torch.Tensor) -> tuple[float, float, float, float]:
-        """The update on float real_img [2N, C, H, W], one half for D and one for G.
+        """Make the update on float real_img [2N, C, H, W], one half for D and one for G.
 
         Returns (d_loss, R1, R2, g_loss) for the log.
         """

@@ -1,5 +1,6 @@
-"""StyleGAN2 (Karras et al., 2020, arXiv 1912.04958) as its PyTorch repositories write it: eager,
-fp32, NCHW, a backward for each loss and penalty.
+"""StyleGAN2 (Karras et al., 2020, arXiv 1912.04958) as its PyTorch repositories write it.
+
+Eager, fp32, NCHW, a backward for each loss and penalty.
 """
 import torch
 import torch.nn.functional as F
@@ -9,8 +10,10 @@ from fastgan.config import Config, PenaltyConfig
 
 
 class PlainStylegan2(Loop):
-    """A step: one update of D and one of G, R1 of D after every D_every-th, path length of G after
-    every G_every-th, each in an update of its own.
+    """The StyleGAN2 loop: a step is one update of D and one of G.
+
+    R1 of D follows every D_every-th step, path length of G every G_every-th, each in an update of
+    its own.
     """
 
     def __init__(self, config: Config, device: torch.device):
@@ -18,9 +21,9 @@ class PlainStylegan2(Loop):
         self.mean_length = torch.zeros((), device=device)
 
     def step(self, real_img: torch.Tensor) -> tuple[float, ...]:
-        """The update on float real_img [N, C, H, W].
+        """Make the update on float real_img [N, C, H, W].
 
-        Returns d_loss, g_loss and what else was computed, for the log.
+        Returns d_loss, g_loss and the other computed terms, for the log.
         """
         optim, penalty = self.config.optim, self.config.penalty
         logged = [self._update_D(real_img), self._update_G()]
@@ -58,7 +61,7 @@ class PlainStylegan2(Loop):
         logits = self.D(img)
         squared = squared_slope(logits, img)
         self.optimizer_D.zero_grad()
-        # so that every parameter has a gradient
+        # With `0 * logits[0]` every parameter has a gradient
         (penalty.r1_gamma / 2 * squared * penalty.D_every + 0 * logits[0]).backward()
         self.optimizer_D.step()
         return squared.item()
@@ -81,5 +84,5 @@ class PlainStylegan2(Loop):
 
 
 def _corrections(penalty: PenaltyConfig) -> tuple[float, float]:
-    """Of G's and of D's Adam."""
+    """Return the corrections of G's and of D's Adam."""
     return penalty.G_every / (penalty.G_every + 1), penalty.D_every / (penalty.D_every + 1)

@@ -1,5 +1,6 @@
-"""WGAN-GP (Gulrajani et al., 2017, arXiv 1704.00028, algorithm 1) as its PyTorch repositories write
-it: eager, fp32, NCHW, three backwards for D.
+"""WGAN-GP (Gulrajani et al., 2017, arXiv 1704.00028, algorithm 1) as PyTorch repositories write it.
+
+Eager, fp32, NCHW, three backwards for D.
 """
 import torch
 
@@ -7,10 +8,13 @@ from bench.peers.parts import Loop, requires_grad
 
 
 class PlainWganGp(Loop):
-    """A step is one update of the critic; every n_critic-th one is followed by one of G."""
+    """The WGAN-GP loop: a step is one update of the critic; every n_critic-th adds one of G.
+
+    The update of G follows that of the critic.
+    """
 
     def step(self, real_img: torch.Tensor) -> tuple[float, ...]:
-        """One update of D on float real_img [N, C, H, W], and G's where it is due.
+        """Make one update of D on float real_img [N, C, H, W], and G's where it is due.
 
         Returns (d_loss, penalty) and g_loss for the log.
         """
@@ -41,7 +45,7 @@ class PlainWganGp(Loop):
         return loss.item()
 
     def _gradient_penalty(self, real_img: torch.Tensor, fake_img: torch.Tensor) -> torch.Tensor:
-        """The mean of (|slope| - 1)^2 between real and fake images, []."""
+        """Return the mean of (|slope| - 1)^2 between real and fake images, []."""
         share = self.draw_uniform(len(real_img), 1, 1, 1)
         img = ((1 - share) * real_img + share * fake_img).requires_grad_(True)
         logits = self.D(img)

@@ -1,3 +1,4 @@
-"""What the presets learn: each trained from fixed seeds, with a metric over seconds and over images
-(`python -m bench quality`).
+"""Quality of the presets: each trained from fixed seeds (`python -m bench quality`).
+
+A metric is taken over seconds and over images.
 """

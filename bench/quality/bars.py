@@ -1,4 +1,4 @@
-"""What a trained preset has to reach."""
+"""Quality bars: the thresholds that a trained preset has to reach."""
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -7,7 +7,9 @@ MODES = {"ring8": 8, "grid25": 25}
 
 @dataclass(frozen=True)
 class Bar:
-    """text: the bar in words. holds(first, last): whether the numbers at the end are good enough,
+    """A quality bar.
+
+    text: the bar in words. holds(first, last): whether the numbers at the end are good enough,
     beside those of the untrained generator.
     """
 
@@ -22,8 +24,9 @@ GAUSSIAN = Bar(
 
 
 def bar(row: dict) -> Bar | None:
-    """The bar for a row, None where nothing is asked of it: of the plain loss on modes, which is
-    there to be seen losing them, for one.
+    """Return the bar for a row, None where it has none.
+
+    For one, the plain loss on modes has none: it is there to be seen losing them.
     """
     metric, data = row["metric"], row["data"]
     if data == "gaussian":
@@ -47,7 +50,7 @@ def bar(row: dict) -> Bar | None:
 
 
 def reached(rows: Sequence[dict]) -> str:
-    """`yes`, `no` or `2 of 5` seeds; nothing where there is no bar.
+    """Return `yes`, `no` or `2 of 5` seeds; nothing where there is no bar.
 
     rows: of one preset on one data set.
     """
@@ -59,12 +62,15 @@ def reached(rows: Sequence[dict]) -> str:
 
 
 def at(row: dict, point: int) -> dict[str, float]:
-    """The numbers of one point of a row's curve, NaN for what was not finite."""
+    """Return the numbers of one point of a row's curve, NaN for what was not finite."""
     return {name: float("nan") if values[point] is None else values[point] for name, values in row["numbers"].items()}
 
 
 def end(row: dict) -> float:
-    """The metric of a row at the end, a distance: infinite for a training that has diverged."""
+    """Return the metric of a row at the end, a distance.
+
+    It is infinite for a training that has diverged.
+    """
     value = row["numbers"][row["metric"]][-1]
     return float("inf") if value is None or "diverged" in row["note"] else value
 

@@ -1,4 +1,4 @@
-"""fastgan beside the loop of the tutorials after as many images: who makes the better ones?"""
+"""Image quality of fastgan and of the tutorials' loop after the same number of images."""
 import time
 from collections.abc import Iterator, Sequence
 
@@ -16,8 +16,9 @@ from fastgan.run.feeds import fit_to_data
 
 
 def compare(case: Case, note: str = "") -> Iterator[QualityRow]:
-    """Rows of fastgan and of the plain loop, seed by seed in turns: the same preset, data, number
-    of images, and metric.
+    """Return rows of fastgan and of the plain loop, seed by seed in turns.
+
+    Both have the same preset, data, number of images, and metric.
     """
     for seed in range(case.seeds):
         yield train(case, seed, note, again=command(case))
@@ -25,12 +26,12 @@ def compare(case: Case, note: str = "") -> Iterator[QualityRow]:
 
 
 def command(case: Case) -> str:
-    """What compares them again."""
+    """Return the command that repeats the comparison."""
     return f"python -m bench quality {COMPARE} --kimg {case.kimg:g} --seeds {case.seeds}{changed(case)}"
 
 
 def train_plain(case: Case, seed: int, note: str = "") -> QualityRow:
-    """The plain loop: fp32, eager, no moving average of G.
+    """Train by the plain loop: fp32, eager, no moving average of G.
 
     It is measured as fastgan is, in evaluation mode, and its data lie ready as floats.
     """
@@ -53,15 +54,16 @@ def train_plain(case: Case, seed: int, note: str = "") -> QualityRow:
         train_s += time.perf_counter() - started
         curve.add(nimg, train_s, meter.measure(G))
     return QualityRow(
-        **subject(config, real_set.name), seed=seed, implementation="plain", dtype="fp32", rung="", changes=list(case.changes),
-        build_s=0.0, **curve.columns(), metric=next(iter(curve.numbers)), note="; ".join(filter(None, (meter.note, note))),
-        command=command(case), **stamped(),
+        **subject(config, real_set.name), seed=seed, implementation="plain", dtype="fp32", rung="",
+        changes=list(case.changes), build_s=0.0, **curve.columns(), metric=next(iter(curve.numbers)),
+        note="; ".join(filter(None, (meter.note, note))), command=command(case), **stamped(),
     )  # fmt: skip
 
 
 def p_better(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """The probability of ranks as good as these or better, were both alike: the one-sided exact
-    test of Mann and Whitney that `ours` are lower.
+    """Return the probability of ranks as good as these or better, were both alike.
+
+    It is the one-sided exact test of Mann and Whitney that `ours` are lower.
     """
     from scipy.stats import mannwhitneyu
 
@@ -80,7 +82,10 @@ class _TakesVectors(nn.Module):
 
 
 def _points(case: Case, batch_size: int) -> list[int]:
-    """Where the curve is measured, as a Trainer's ticks end: in images, whole batches."""
+    """Return the numbers of images, whole batches, at which the curve is measured.
+
+    They are those of a Trainer's ticks.
+    """
     tick_nimg = round(1000 * case.kimg / case.points)
     return [
         -(-min(number * tick_nimg, round(1000 * case.kimg)) // batch_size) * batch_size
@@ -89,7 +94,10 @@ def _points(case: Case, batch_size: int) -> list[int]:
 
 
 def _batches(images: torch.Tensor, batch_size: int) -> Iterator[torch.Tensor]:
-    """Shuffled epochs; what is less than a batch at the end of one is left out, as drop_last does."""
+    """Yield the batches of shuffled epochs.
+
+    Less than a batch at the end of an epoch is left out, as drop_last does.
+    """
     while True:
         for rows in torch.randperm(len(images), device=images.device).split(batch_size):
             if len(rows) == batch_size:

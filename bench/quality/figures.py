@@ -7,8 +7,9 @@ from fastgan.files import write_beside_and_rename
 
 
 def save_curves(rows: Sequence[dict], metric: str, path: Path, logarithmic: bool) -> None:
-    """PNG of `metric` of the rows over kimg and over seconds; seeds of one preset in one colour,
-    data in the legend where they differ.
+    """Write a PNG of `metric` of the rows over kimg and over seconds.
+
+    Seeds of one preset have one colour; the legend names the data where they differ.
     """
     from matplotlib import colormaps
     from matplotlib.figure import Figure

@@ -1,5 +1,6 @@
-"""What is measured of a generator: moments, modes of a mixture, classes, modes of stacked digits,
-or a Frechet distance.
+"""Metrics of a generator.
+
+They are moments, modes of a mixture, classes, modes of stacked digits, or a Frechet distance.
 """
 import re
 from collections.abc import Callable
@@ -25,9 +26,9 @@ ONE_CLASS = re.compile(r"_class\d+$")
 
 @dataclass(frozen=True)
 class Meter:
-    """measure(G): numbers by their names, the one that a preset is judged by first.
+    """measure(G): numbers by their names, the first one the metric of the preset.
 
-    note: what a reader of them should know.
+    note: a remark for a reader of the numbers.
     """
 
     measure: Callable[[nn.Module], dict[str, float]]
@@ -35,8 +36,9 @@ class Meter:
 
 
 def make_meter(config: Config, real: ImageSet | None, device: torch.device, num_images: str = "2k") -> Meter:
-    """The meter for a complete configuration; G is measured in evaluation mode and fp32, and
-    training's random numbers stay as they are.
+    """Return the meter for a complete configuration.
+
+    G is measured in evaluation mode and fp32, and training's random numbers stay as they are.
 
     real: the set at the size of G's images, None where G makes samples of a density. num_images: of
     a Frechet distance and of the accuracy of classes. Raises UserError where a set has no labels
@@ -78,7 +80,7 @@ def _image_meter(config: Config, real: ImageSet, device: torch.device, num_image
 
 
 def with_worst_class(numbers: dict[str, float]) -> dict[str, float]:
-    """The same numbers with the lowest of the classes, `accuracy2k_worst`, instead of each class."""
+    """Replace the numbers of each class by the lowest of the classes, `accuracy2k_worst`."""
     of_classes = {name: value for name, value in numbers.items() if ONE_CLASS.search(name)}
     others = {name: value for name, value in numbers.items() if name not in of_classes}
     return others | {ONE_CLASS.sub("_worst", name): min(of_classes.values()) for name in list(of_classes)[:1]}

@@ -1,4 +1,4 @@
-"""docs/family.md: what the presets learnt, from the rows that were kept."""
+"""docs/family.md: the results of the presets, from the rows that were kept."""
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +17,14 @@ from fastgan.files import write_text
 PAGE = Path(__file__).parents[2] / "docs" / "family.md"
 HEAD = """# What the presets learn
 
-`python -m bench quality --save` trains each row here from fixed seeds through fastgan's `Trainer`, compiled and in the precision that it chooses;
-`python -m bench quality --table` writes this page from [the rows](../bench/results/quality.jsonl). Seconds are those of training alone: compiling
-(`ready after`) and measuring are apart; the machine is shared, so compare images rather than seconds. Numbers go from the untrained generator to the
-end of the training; of several seeds they are medians, with the least and the greatest in brackets. Nothing was picked: the pictures are of seed 0,
+`python -m bench quality --save` trains each row here from fixed seeds through fastgan's `Trainer`, compiled and in \
+the precision that it chooses;
+`python -m bench quality --table` writes this page from [the rows](../bench/results/quality.jsonl). Seconds are those \
+of training alone: compiling
+(`ready after`) and measuring are apart; the machine is shared, so compare images rather than seconds. Numbers go \
+from the untrained generator to the
+end of the training; of several seeds they are medians, with the least and the greatest in brackets. Nothing was \
+picked: the pictures are of seed 0,
 and of trainings of the same kind the last one counts.
 """
 COLUMNS = ("preset", "data", "numbers", "the bar", "reached", "kimg", "seeds", "training s", "ready after s", "commit")
@@ -30,7 +34,7 @@ COLUMNS = ("preset", "data", "numbers", "the bar", "reached", "kimg", "seeds", "
 class Group:
     """Rows that are measured alike.
 
-    text: what a reader should know of the metric. metrics: that have a picture of curves, with its
+    text: an introduction to the metric. metrics: those that have a picture of curves, with its
     file's name.
     """
 
@@ -45,18 +49,21 @@ GROUPS = (
     Group("A normal distribution", "10 000 samples beside N(4, 1.25), whose skewness and excess kurtosis are 0.",
           lambda row: row["metric"] == "mean"),
     Group("Points in the plane",
-          "10 000 samples: how many modes have one within 3 standard deviations, the share of samples that lie there at all (of true ones 98.9 %), "
+          "10 000 samples: how many modes have one within 3 standard deviations, the share of samples that lie there "
+          "at all (of true ones 98.9 %), "
           "and KL(modes || uniform). The plain loss is there to be seen beside WGAN-GP on the same networks.",
           lambda row: row["metric"] == "modes", ("modes", "high_quality")),
     Group("Stacked digits",
-          "Three grey images are the channels of one, which gives 1000 modes: how many of them 26 000 generated images reach, as a classifier sees "
-          "it.",
+          "Three grey images are the channels of one, which gives 1000 modes: how many of them 26 000 generated "
+          "images reach, as a classifier sees it.",
           lambda row: row["metric"].startswith("modes26k"), ("modes26k",)),
     Group("Classes",
-          "Whether a classifier sees the class that was asked for, in all images and in those of the worst class, and the Frechet distance. In the "
+          "Whether a classifier sees the class that was asked for, in all images and in those of the worst class, and "
+          "the Frechet distance. In the "
           "pictures a row is a class.", lambda row: row["metric"].startswith("accuracy"), ("accuracy2k",)),
     Group("Frechet distances",
-          "Between features of 2000 generated and 2000 real images. The network is not Inception: the numbers compare generators with each other, "
+          "Between features of 2000 generated and 2000 real images. The network is not Inception: the numbers compare "
+          "generators with each other, "
           "not with papers.", lambda row: row["metric"].startswith("fd_"), ("fd_classifier_2k",), logarithmic=True),
 )  # fmt: skip
 
@@ -96,12 +103,12 @@ def _section(group: Group, rows: list[dict], page: Path) -> str:
 
 
 def markdown_table(rows: Sequence[dict]) -> str:
-    """All rows in one table, without pictures."""
+    """Return all rows in one table, without pictures."""
     return "\n".join(_table(COLUMNS, [cells(each) for each in by_subject(latest(rows))], num_texts=5))
 
 
 def by_subject(rows: Sequence[dict]) -> list[list[dict]]:
-    """The seeds of each preset on each data set together."""
+    """Group the seeds of each preset on each data set."""
     subjects: dict[tuple, list[dict]] = {}
     for row in rows:
         subjects.setdefault((row["preset"], row["data"], row["implementation"], str(row["changes"])), []).append(row)
@@ -109,7 +116,7 @@ def by_subject(rows: Sequence[dict]) -> list[list[dict]]:
 
 
 def cells(rows: Sequence[dict]) -> list[str]:
-    """The seeds of a preset on a data set as the texts under COLUMNS."""
+    """Return the seeds of a preset on a data set as the texts under COLUMNS."""
     first = rows[0]
     size = "" if first["resolution"] is None else f" {first['resolution']}x{first['resolution']}x{first['channels']}"
     loop = ["the plain loop"] if first["implementation"] == "plain" else []
@@ -143,8 +150,9 @@ def _spread(rows: Sequence[dict], name: str, point: int) -> str:
 
 
 def _pictures(row: dict, page: Path) -> str:
-    """The pictures of a row that are there, each under what it shows."""
-    kinds = {"": "", "-moments": ": moments over time", "-mixing": ": coarse styles from the left, fine ones from above",
+    """Return the pictures of a row that are there, each under its title."""
+    kinds = {"": "", "-moments": ": moments over time",
+             "-mixing": ": coarse styles from the left, fine ones from above",
              "-truncation": ": truncation, from 0 (top) to none (bottom)"}  # fmt: skip
     found = [
         (stem(row) + suffix, text)
@@ -157,19 +165,28 @@ def _pictures(row: dict, page: Path) -> str:
 
 
 def _beside_plain(rows: list[dict]) -> str:
-    """The comparison with the plain loop; nothing where it was not made."""
+    """Return the comparison with the plain loop; nothing where it was not made."""
     by_loop = {name: [row for row in rows if row["implementation"] == name] for name in ("fastgan", "plain")}
     if not all(by_loop.values()):
         return ""
     metric, first = rows[0]["metric"], rows[0]
     ends = {name: [end(row) for row in of_loop] for name, of_loop in by_loop.items()}
     p = p_better(ends["fastgan"], ends["plain"])
-    table = [[f"{name} {of_loop[0]['dtype']} {of_loop[0]['rung']}", ", ".join(map(significant, sorted(ends[name]))), significant(median(ends[name])),
-              significant(median([row["train_s"][-1] for row in of_loop]))] for name, of_loop in by_loop.items()]  # fmt: skip
+    table = [
+        [
+            f"{name} {of_loop[0]['dtype']} {of_loop[0]['rung']}",
+            ", ".join(map(significant, sorted(ends[name]))),
+            significant(median(ends[name])),
+            significant(median([row["train_s"][-1] for row in of_loop])),
+        ]
+        for name, of_loop in by_loop.items()
+    ]
     return "\n".join([
         "## Beside the loop of the tutorials", "",
-        f"`{first['preset']}` on {first['data']}, {first['resolution']}x{first['resolution']}, batch {first['batch_size']}, after "
-        f"{first['nimg'][-1] / 1000:g} kimg, from seeds that take turns: fastgan with the preset's moving average of G, and the same networks, data "
+        f"`{first['preset']}` on {first['data']}, {first['resolution']}x{first['resolution']}, batch "
+        f"{first['batch_size']}, after "
+        f"{first['nimg'][-1] / 1000:g} kimg, from seeds that take turns: fastgan with the preset's moving average of "
+        f"G, and the same networks, data "
         "and optimisers in bench/peers/plain.py, which has none. Both are measured in evaluation mode.", "",
         *_table(("loop", f"{metric} by seed", "median", "training s"), table, num_texts=2), "",
         f"One-sided exact test of Mann and Whitney that fastgan's distances are lower: p = {p:.2g}.", "",
@@ -177,7 +194,7 @@ def _beside_plain(rows: list[dict]) -> str:
 
 
 def _stamps(rows: Sequence[dict]) -> str:
-    """What was measured on what, and how it is done again."""
+    """Return the machines and code of the rows, and the commands that repeat them."""
     stamps = dict.fromkeys(f"- {describe(row['machine'])}; commit {row['commit'] or 'none'}" for row in rows)
     commands = dict.fromkeys(f"    {row['command']}" for row in rows)
     return "\n".join(["## Measured on", "", *stamps, "", *commands, ""])

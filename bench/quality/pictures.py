@@ -1,4 +1,4 @@
-"""What a trained generator makes, as small pictures: grids, densities, mixed styles and truncation."""
+"""Small pictures of a trained generator: grids, densities, mixed styles and truncation."""
 from pathlib import Path
 
 import torch
@@ -19,15 +19,18 @@ SEED = 7  # of the z of what is not the trainer's own grid
 
 
 def stem(row: dict) -> str:
-    """The name of the pictures of a row, without suffix: `ring8`, `cgan-tiny-mnist`,
-    `sngan-tiny-stacked-mnist`.
+    """Return the name of the pictures of a row, without suffix.
+
+    Examples: `ring8`, `cgan-tiny-mnist`, `sngan-tiny-stacked-mnist`.
     """
     return row["preset"] if row["resolution"] is None else f"{row['preset']}-{row['data'].replace(':', '-')}"
 
 
 def write_pictures(trainer: Trainer, row: QualityRow, folder: Path) -> None:
-    """Write STEM.png, for the 1-D density STEM-moments.png, and for generators that have such a
-    thing STEM-mixing.png and STEM-truncation.png.
+    """Write STEM.png and the further pictures of a generator.
+
+    STEM-moments.png for the 1-D density; STEM-mixing.png and STEM-truncation.png for generators
+    that have styles or truncation.
     """
     name = stem(vars(row))
     if trainer.is_density:
@@ -44,8 +47,10 @@ def write_pictures(trainer: Trainer, row: QualityRow, folder: Path) -> None:
 
 @torch.no_grad()
 def mixed_styles(trainer: Trainer) -> torch.Tensor:
-    """float32 [(COARSE + 1) * (FINE + 1), C, R, R]: the first half of the layers takes the styles
-    of the image at the left, the others those of the image above. The first cell is black.
+    """Return a grid of mixed styles, float32 [(COARSE + 1) * (FINE + 1), C, R, R].
+
+    The first half of the layers takes the styles of the image at the left, the others those of the
+    image above. The first cell is black.
     """
     G, z = trainer.state.G_ema, _draw_z(trainer, COARSE + FINE)
     with evaluating(G):
@@ -58,16 +63,18 @@ def mixed_styles(trainer: Trainer) -> torch.Tensor:
 
 
 def truncated_styles(trainer: Trainer) -> torch.Tensor:
-    """float32 [len(PSIS) * COLUMNS, C, R, R]: the same z in every row, styles from their average
-    (first row) to as they are.
+    """Return a grid of truncated styles, float32 [len(PSIS) * COLUMNS, C, R, R].
+
+    The same z in every row, styles from their average (first row) to as they are.
     """
     G, z = trainer.state.G_ema, _draw_z(trainer, COLUMNS)
     return torch.cat([generate_chunks(Truncated(G, psi), z, trainer.precision.autocast) for psi in PSIS])
 
 
 def truncated_normal(trainer: Trainer) -> torch.Tensor:
-    """float32 [len(PSIS) * COLUMNS, C, R, R], a class a column: z from a normal distribution that
-    is cut off at 2 psi: 0 in the first row.
+    """Return a grid of truncated noise, float32 [len(PSIS) * COLUMNS, C, R, R], a class a column.
+
+    z is from a normal distribution that is cut off at 2 psi: 0 in the first row.
     """
     G, z_dim = trainer.state.G_ema, trainer.config.model.z_dim
     classes = torch.arange(COLUMNS, device=trainer.device) % trainer.config.model.c_dim
@@ -76,8 +83,9 @@ def truncated_normal(trainer: Trainer) -> torch.Tensor:
 
 
 def cut_normal(num: int, z_dim: int, limit: float) -> torch.Tensor:
-    """float32 [num, z_dim] from N(0, 1) without what lies beyond the limit; the same numbers, the
-    nearer together the smaller it is.
+    """Draw float32 [num, z_dim] from N(0, 1) without the numbers beyond the limit.
+
+    The same numbers, the nearer together the smaller the limit is.
     """
     quantiles = torch.rand(num, z_dim, generator=torch.Generator().manual_seed(SEED), dtype=torch.float64)
     beyond = torch.special.ndtr(torch.tensor(-limit, dtype=torch.float64))  # the part of N(0, 1) below -limit
@@ -85,8 +93,9 @@ def cut_normal(num: int, z_dim: int, limit: float) -> torch.Tensor:
 
 
 def shrink(path: Path) -> None:
-    """Make a picture of few colours where the file is larger than MOST_BYTES, which figures bear
-    well.
+    """Reduce a picture to few colours where the file is larger than MOST_BYTES.
+
+    Figures bear that well.
     """
     from PIL import Image
 

@@ -1,4 +1,4 @@
-"""What is trained: which preset on which data, how long, from how many seeds."""
+"""The trainings: presets and their data, lengths and numbers of seeds."""
 import dataclasses
 import math
 from collections.abc import Sequence
@@ -38,12 +38,13 @@ class Case:
 
     @property
     def is_density(self) -> bool:
-        """Whether the data are samples of a density, which belong to the preset."""
+        """True where the data are samples of a density, which belong to the preset."""
         return preset(self.preset).data.source in DENSITIES
 
     def config(self, seed: int) -> Config:
-        """The preset's configuration for this length and these data, with a tick a point of the
-        curve.
+        """Return the preset's configuration for this length and these data.
+
+        It has a tick a point of the curve.
         """
         config = without_length(preset(self.preset))
         values = {
@@ -89,8 +90,9 @@ COMPARED = Case("dcgan-tiny", 100, seeds=5, points=4)  # with the plain loop
 
 def chosen(presets: Sequence[str] = (), data: str | None = None, seeds: int | None = None, kimg: float | None = None,
            changes: Sequence[str] = ()) -> list[Case]:
-    """The cases of these presets, of all where none are named; with seeds, kimg and changes, where
-    given, instead of their own.
+    """Return the cases of these presets, of all where none are named.
+
+    They have seeds, kimg and changes, where given, instead of their own.
 
     data: instead of the embedded set, for every preset that learns images; `stacked:` and a set
     chooses the cases that count modes. A preset named without data runs on its own alone. A preset
@@ -106,9 +108,9 @@ def chosen(presets: Sequence[str] = (), data: str | None = None, seeds: int | No
 
 
 def with_asked(case: Case, seeds: int | None = None, kimg: float | None = None, changes: Sequence[str] = ()) -> Case:
-    """The case with another number of seeds, another length and changes, where they are given.
+    """Return the case with another number of seeds, another length and changes, where given.
 
-    Raises UserError for such as are none.
+    Raises UserError for invalid ones.
     """
     if (seeds is not None and seeds < 1) or (kimg is not None and not 0 < kimg < math.inf):
         raise UserError("--seeds and --kimg are numbers above 0")
@@ -120,7 +122,8 @@ def with_asked(case: Case, seeds: int | None = None, kimg: float | None = None, 
 
 
 def data_name(name: str) -> str:
-    """What a set is called in rows: the name of a source without the suffix of a file,
+    """Return the name of a set in rows: the name of a source without the suffix of a file.
+
     `stacked:mnist` for `stacked:mnist.npz`.
     """
     prefix, base = (STACKED, name.removeprefix(STACKED)) if name.startswith(STACKED) else ("", name)
@@ -128,7 +131,9 @@ def data_name(name: str) -> str:
 
 
 def _of_preset(name: str, data: str | None, every: bool) -> list[Case]:
-    """every: the whole plan is wanted, so presets that the data are not for are left out instead of
+    """Return the cases of one preset.
+
+    every: the whole plan is wanted, so presets that the data are not for are left out instead of
     refused.
     """
     default = Case(name, DEFAULT_KIMG)
@@ -146,5 +151,5 @@ def _of_preset(name: str, data: str | None, every: bool) -> list[Case]:
 
 
 def is_stacked(data: str) -> bool:
-    """Whether these are data of stacked digits."""
+    """Return True where these are data of stacked digits."""
     return data.startswith(STACKED)

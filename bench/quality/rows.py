@@ -1,4 +1,4 @@
-"""Rows of trained presets: what they hold."""
+"""Columns of the rows of trained presets."""
 import datetime
 import math
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ class QualityRow:
     nimg: list[int]  # images shown
     train_s: list[float]  # seconds of training so far, without compiling and measuring
     numbers: dict[str, list[float | None]]  # metrics by name, None = not finite
-    metric: str  # the one of `numbers` that this preset is judged by
+    metric: str  # the one of `numbers` that measures this preset
     note: str
     command: str
     date: str
@@ -51,7 +51,7 @@ class QualityRow:
 
 
 class Curve:
-    """The points of a training, as they come."""
+    """The points of a training, in the order in which they come."""
 
     def __init__(self):
         self.nimg: list[int] = []
@@ -59,30 +59,36 @@ class Curve:
         self.numbers: dict[str, list[float | None]] = {}
 
     def add(self, nimg: int, train_s: float, numbers: dict[str, float]) -> None:
-        """One point more; every point has the same numbers."""
+        """Add a point; every point has the same numbers."""
         self.nimg.append(nimg)
         self.train_s.append(_short(train_s))
         for name, value in numbers.items():
             self.numbers.setdefault(name, []).append(_short(value))
 
     def columns(self) -> dict:
-        """The columns of a row that are the curve."""
+        """Return the columns of a row that are the curve."""
         return {"nimg": self.nimg, "train_s": self.train_s, "numbers": self.numbers}
 
 
 def command(case: Case, data: str) -> str:
-    """What trains a case again. data: the name of its set, since a path means nothing elsewhere."""
+    """Return the command that trains a case again.
+
+    data: the name of its set, since a path means nothing elsewhere.
+    """
     chosen = "" if case.data is None else f" --data {data}"
-    return f"python -m bench quality --preset {case.preset}{chosen} --kimg {case.kimg:g} --seeds {case.seeds}{changed(case)}"
+    return (
+        f"python -m bench quality --preset {case.preset}{chosen} --kimg {case.kimg:g} --seeds "
+        f"{case.seeds}{changed(case)}"
+    )
 
 
 def changed(case: Case) -> str:
-    """The changes as options."""
+    """Return the changes as options."""
     return "".join(f" --set {change}" for change in case.changes)
 
 
 def stamped() -> dict:
-    """The columns that say when, where and with which code."""
+    """Return the columns of the date, the machine and the code."""
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "commit": machine.commit(),
@@ -92,7 +98,7 @@ def stamped() -> dict:
 
 
 def latest(rows: Sequence[dict]) -> list[dict]:
-    """Of rows of the same training, the one that was added last, in the order of the first."""
+    """Return the last added row of each training, in the order of the first ones."""
     def training(row: dict) -> tuple:
         return (
             row["preset"],

@@ -13,8 +13,9 @@ SHOWN_SEED = 0  # whose pictures are kept
 
 
 def by_fastgan(cases: Sequence[Case], path: Path | None, say: Callable[[str], None]) -> int:
-    """Train every case from seeds 0, 1, ... and say what came out; returns the exit code: 1 where
-    one of them diverged.
+    """Train every case from seeds 0, 1, ... and report the results.
+
+    Returns the exit code: 1 where a training diverged.
 
     path: the file that rows are appended to, with pictures into docs/family; None = neither. Raises
     UserError and DiskError.
@@ -29,13 +30,13 @@ def by_fastgan(cases: Sequence[Case], path: Path | None, say: Callable[[str], No
 
 
 def beside_plain(cases: Sequence[Case], path: Path | None, say: Callable[[str], None]) -> int:
-    """The same without pictures, and every training by the loop of the tutorials as well."""
+    """Do the same without pictures, and train by the loop of the tutorials as well."""
     busy = machine.busy_note()
     return keep((row for case in cases for row in compare(case, busy)), path, say)
 
 
 def keep(rows: Iterable[QualityRow], path: Path | None, say: Callable[[str], None]) -> int:
-    """Append rows to the file, if any, as they come, and say each; returns the exit code."""
+    """Append rows to the file, if any, as they come, and print each; return the exit code."""
     has_diverged = False
     for row in rows:
         if path is not None:
@@ -46,9 +47,11 @@ def keep(rows: Iterable[QualityRow], path: Path | None, say: Callable[[str], Non
 
 
 def describe(row: QualityRow) -> str:
-    """A row in one line: what was trained, for how long, and every number from the first point to
-    the last.
+    """Describe a row in one line.
+
+    The line has the subject, the length, and every number from the first point to the last.
     """
     curves = ", ".join(f"{name} {values[0]} -> {values[-1]}" for name, values in row.numbers.items())
-    return (f"{row.preset} on {row.data}, seed {row.seed}, {row.implementation} {row.dtype} {row.rung}: {row.nimg[-1] / 1000:g} kimg in "
-            f"{row.train_s[-1]:.0f} s, ready after {row.build_s:.0f} s: {curves}" + (f" ({row.note})" if row.note else ""))
+    return (f"{row.preset} on {row.data}, seed {row.seed}, {row.implementation} {row.dtype} {row.rung}: "
+            f"{row.nimg[-1] / 1000:g} kimg in {row.train_s[-1]:.0f} s, ready after {row.build_s:.0f} s: "
+            f"{curves}" + (f" ({row.note})" if row.note else ""))

@@ -1,4 +1,4 @@
-"""A preset trained by fastgan from one seed, and measured on the way."""
+"""Training of a preset by fastgan from one seed, with measurements on the way."""
 from pathlib import Path
 
 import torch
@@ -15,11 +15,11 @@ from fastgan.trainer import Trainer
 def train(case: Case, seed: int, note: str = "", pictures: Path | None = None, again: str | None = None) -> QualityRow:
     """Train and measure.
 
-    note: on the machine, for the row. pictures: the folder for pictures of what G makes at the end,
-    None = none. again: the command that does it again, None = the one that trains this case.
+    note: on the machine, for the row. pictures: the folder for pictures of G's images at the end,
+    None = none. again: the command that repeats the training, None = the one that trains this case.
 
     Metrics are taken between the ticks, outside of the time of training. A training that diverges
-    gives a row that ends there, and says so. Raises UserError as Trainer does, DiskError.
+    gives a row that ends there and reports it. Raises UserError as Trainer does, DiskError.
     """
     torch._dynamo.reset()  # graphs of earlier trainings in this process would count as recompilations of this one
     trainer = Trainer.from_config(case.config(seed), progress=False)
@@ -32,7 +32,8 @@ def train(case: Case, seed: int, note: str = "", pictures: Path | None = None, a
         diverged = f"diverged: {error}"
     data = name_of_data(trainer, case)
     row = QualityRow(
-        **subject(trainer.config, data), seed=seed, implementation="fastgan", dtype=trainer.precision.name, rung=trainer.engine.rung.name,
+        **subject(trainer.config, data), seed=seed, implementation="fastgan", dtype=trainer.precision.name,
+        rung=trainer.engine.rung.name,
         changes=list(case.changes), build_s=round(trainer.engine.rung.build_s, 1), **curve.columns(),
         metric=next(iter(curve.numbers)), note="; ".join(filter(None, (diverged, meter.note, note))),
         command=again or command(case, data), **stamped(),
@@ -43,12 +44,12 @@ def train(case: Case, seed: int, note: str = "", pictures: Path | None = None, a
 
 
 def name_of_data(trainer: Trainer, case: Case) -> str:
-    """What the data of a trainer are called in rows."""
+    """Return the name of a trainer's data in rows."""
     return data_name(trainer.real_set.name if trainer.real_set is not None else case.source)
 
 
 def _follow(trainer: Trainer, meter: Meter, curve: Curve) -> None:
-    """A point of the curve a tick."""
+    """Add a point to the curve at every tick."""
     train_s, nimg = 0.0, 0
     for statistics in trainer.ticks():
         train_s += (statistics["nimg"] - nimg) / statistics["imgs_per_sec"]
@@ -57,7 +58,7 @@ def _follow(trainer: Trainer, meter: Meter, curve: Curve) -> None:
 
 
 def subject(config: Config, data: str) -> dict:
-    """The columns that say what was trained."""
+    """Return the columns of the subject: preset, data, size, channels and batch size."""
     model = config.model
     return {"preset": config.preset, "data": data, "resolution": model.img_resolution, "channels": model.img_channels,
             "batch_size": config.run.batch_size}  # fmt: skip

@@ -1,9 +1,9 @@
-"""Adaptive discriminator augmentation, ADA (Karras et al., 2020, arXiv 2006.06676): its transforms
-(appendix B), and how their probability adapts (section 3).
+"""Adaptive discriminator augmentation, ADA (Karras et al., 2020, arXiv 2006.06676).
 
-Every transform happens to an image with probability p, independently. Left out are the paper's
+This module has its transforms (appendix B), and the adaptation of their probability (section 3).
+Every transform is applied to an image with probability p, independently. Left out are the paper's
 filtering in four bands and its noise, which it found of little use. Beyond the edges lie mirror
-images; resample.py says what is done against aliasing.
+images; resample.py describes the antialiasing.
 """
 import torch
 
@@ -15,27 +15,28 @@ from fastgan.augment.resample import pick_pixels, resample
 from fastgan.errors import UserError
 
 NUM_CUTOUT = 3
-# What each takes of an image's random numbers, in the order in which they apply.
+# Name -> number of random numbers an image, in the order in which the groups apply.
 GROUPS = {"blit": NUM_BLIT, "geometry": NUM_GEOMETRY, "colour": NUM_COLOUR, "cutout": NUM_CUTOUT}
 
 
 def num_uniforms(groups: tuple[str, ...]) -> int:
-    """How many random numbers an image takes: K of `ada_augment`. Raises UserError for a group that
-    is none of GROUPS.
+    """Return the number of random numbers an image takes: K of `ada_augment`.
+
+    Raises UserError for a group that is not in GROUPS.
     """
     return sum(GROUPS[name] for name in _chosen(groups))
 
 
 def ada_augment(img: torch.Tensor, uniform: torch.Tensor, p: torch.Tensor, groups: tuple[str, ...]) -> torch.Tensor:
-    """img [N, C, H, W], floating point in [-1, 1], transformed another way for each image; same
-    shape, dtype and memory format.
+    """Transform each image of img [N, C, H, W], floating point in [-1, 1], at random.
 
-    uniform: float32 [N, num_uniforms(groups)], U(0,1). p: float32 [] on the device, the probability
-    of each transform, 0 to 1. groups: names of GROUPS, which apply in the paper's order whatever
-    their order here: blit (mirror, quarter turn, whole pixels), geometry (scale, turn, stretch,
-    parts of pixels), colour (brightness, contrast, luma flip, hue, saturation), cutout. Values may
-    leave [-1, 1], as in the paper. One order of gradient with respect to img (colour and cutout
-    alone: any). Raises UserError for an unknown group.
+    Returns the same shape, dtype and memory format. uniform: float32 [N, num_uniforms(groups)],
+    U(0,1). p: float32 [] on the device, the probability of each transform, 0 to 1. groups: names of
+    GROUPS, which apply in the paper's order whatever their order here: blit (mirror, quarter turn,
+    whole pixels), geometry (scale, turn, stretch, parts of pixels), colour (brightness, contrast,
+    luma flip, hue, saturation), cutout. Values may leave [-1, 1], as in the paper. One order of
+    gradient with respect to img (colour and cutout alone: any). Raises UserError for an unknown
+    group.
     """
     chosen = _chosen(groups)
     columns = dict(zip(chosen, uniform.split([GROUPS[name] for name in chosen], dim=1), strict=True))
@@ -47,7 +48,7 @@ def ada_augment(img: torch.Tensor, uniform: torch.Tensor, p: torch.Tensor, group
 
 
 def _moved(img: torch.Tensor, columns: dict[str, torch.Tensor], p: torch.Tensor) -> torch.Tensor:
-    """The groups blit and geometry, sampled once. Blit alone copies pixels."""
+    """Apply the groups blit and geometry with one sampling. Blit alone copies pixels."""
     height, width = img.shape[2:]
     affine = identity_map(len(img), img.device)
     if "blit" in columns:
@@ -58,7 +59,7 @@ def _moved(img: torch.Tensor, columns: dict[str, torch.Tensor], p: torch.Tensor)
 
 
 def _cutout(img: torch.Tensor, uniform: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
-    """Zeros in a rectangle of half the height and width around any place of the image."""
+    """Set a rectangle of half the height and width, centred anywhere in the image, to zero."""
     whether, row, column = uniform.unbind(1)
     (top, bottom), (left, right) = (
         _half_around(centre, size) for centre, size in ((row, img.shape[2]), (column, img.shape[3]))
@@ -68,8 +69,9 @@ def _cutout(img: torch.Tensor, uniform: torch.Tensor, p: torch.Tensor) -> torch.
 
 
 def _half_around(centre: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Begin and end [N], in pixels, of a piece of half the size around a centre given as a part of
-    the size.
+    """Return begin and end [N], in pixels, of a piece of half the size.
+
+    centre: a part of the size.
     """
     return ((centre - 0.25) * size).round(), ((centre + 0.25) * size).round()
 
@@ -85,12 +87,12 @@ EVERY = 4  # updates between two moves of p
 
 
 class AdaController:
-    """p, the probability of a transform, follows D's overfitting: the mean sign of its logits for
-    real images, which `target` is to be.
+    """The control of p, the probability of a transform, by D's overfitting.
 
-    Everything lives on the device, no host waits for it, and all of it changes in place: p,
-    sign_sum and num, float32 []. p starts at 0 and stays in [0, 1]; it takes ada_kimg thousands of
-    images from one to the other. It moves every `every` updates.
+    The measure of overfitting is the mean sign of D's logits for real images, which p steers
+    towards `target`. Everything lives on the device, no host waits for it, and all of it changes in
+    place: p, sign_sum and num, float32 []. p starts at 0 and stays in [0, 1]; it takes ada_kimg
+    thousands of images from one to the other. It moves every `every` updates.
     """
 
     def __init__(self, device: torch.device | str, target: float = 0.6, ada_kimg: float = 500.0, every: int = EVERY):
@@ -102,7 +104,7 @@ class AdaController:
 
     @torch.no_grad()
     def update(self, real_logits: torch.Tensor) -> None:
-        """Take in D's logits for real images, float [N] or [N, ...], and move p where that is due.
+        """Take in D's logits for real images, float [N] or [N, ...], and move p when it is due.
 
         N is the same in every update.
         """
@@ -115,5 +117,8 @@ class AdaController:
             count.copy_(torch.where(due, 0, count))
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Every tensor that an update changes, by name, for checkpoints and for restoring in place."""
+        """Return every tensor that an update changes, by name.
+
+        It serves checkpoints and restoring in place.
+        """
         return {"p": self.p, "sign_sum": self.sign_sum, "num": self.num}

@@ -1,9 +1,8 @@
-"""The colour transforms of adaptive augmentation (Karras et al., 2020, arXiv 2006.06676, appendix
-B), written from the paper.
+"""The colour transforms of ADA (Karras et al., 2020, arXiv 2006.06676, appendix B).
 
-The paper multiplies 4x4 matrices. All five transforms keep the grey axis (1, 1, 1) and the plane
-across it apart, though: what they make of a pixel's grey is one factor and one summand, what they
-make of its colour is one factor and one turn. That takes no matrices, and is one pass over the
+Written from the paper, which multiplies 4x4 matrices. All five transforms, though, keep the grey
+axis (1, 1, 1) and the plane across it apart: they change a pixel's grey by one factor and one
+summand, and its colour by one factor and one turn. That takes no matrices, and is one pass over the
 image.
 """
 import math
@@ -13,15 +12,15 @@ import torch
 from fastgan.augment.draws import between, normals, per_image
 from fastgan.augment.pixels import in_format_of
 
-NUM_COLOUR = 10  # random numbers an image: for each transform whether, then how
+NUM_COLOUR = 10  # random numbers an image: two for each transform, one of which decides if it is applied
 
 
 def change_colours(img: torch.Tensor, uniform: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
-    """img [N, C, H, W] with brightness, contrast, luma flip, hue and saturation changed, each with
-    probability p; same dtype and memory format.
+    """Change brightness, contrast, luma flip, hue and saturation, each with probability p.
 
-    uniform: float32 [N, NUM_COLOUR], U(0,1). p: float32 []. Grey images keep their grey, and hue is
-    left alone where there are not three channels. Differentiable to any order with respect to img.
+    img: [N, C, H, W]; the result has its dtype and memory format. uniform: float32 [N, NUM_COLOUR],
+    U(0,1). p: float32 []. Grey images stay grey, and hue does not change unless there are three
+    channels. Differentiable to any order with respect to img.
     """
     whether, how = uniform.unflatten(1, (5, 2)).unbind(2)
     brightness, contrast, flip, hue, saturation = (whether < p).unbind(1)
@@ -44,8 +43,9 @@ def change_colours(img: torch.Tensor, uniform: torch.Tensor, p: torch.Tensor) ->
 
 
 def _turned(colour: torch.Tensor, angle: torch.Tensor) -> torch.Tensor:
-    """colour [N, 3, H, W], of mean 0 over the channels, turned by angle [N, 1, 1, 1] around the
-    grey axis; as it is without three channels.
+    """Turn colour [N, 3, H, W] by angle [N, 1, 1, 1] around the grey axis.
+
+    colour has mean 0 over the channels. It is returned unchanged unless it has three channels.
     """
     if colour.shape[1] != 3:
         return colour

@@ -1,5 +1,6 @@
-"""The geometric transforms of adaptive augmentation (Karras et al., 2020, arXiv 2006.06676,
-appendix B), written from the paper: one map an image.
+"""The geometric transforms of ADA (Karras et al., 2020, arXiv 2006.06676, appendix B).
+
+Written from the paper: one map an image.
 """
 import math
 
@@ -8,21 +9,21 @@ import torch
 from fastgan.augment.affine import AffineMap
 from fastgan.augment.draws import between, integers, normals
 
-NUM_BLIT = 7  # random numbers an image: for each transform whether, then how
+NUM_BLIT = 7  # random numbers an image: for each transform one decides if it is applied
 NUM_GEOMETRY = 11
 
 
 def blitted(affine: AffineMap, uniform: torch.Tensor, p: torch.Tensor, height: int, width: int) -> AffineMap:
-    """Then mirrored, turned by quarters and moved by whole pixels up to 1/8 of the size, each with
-    probability p [].
+    """Append mirroring, quarter turns and moves by whole pixels, each with probability p [].
 
-    uniform: float32 [N, NUM_BLIT], U(0,1). Images that are not square are turned by halves only.
+    Moves are up to 1/8 of the size. uniform: float32 [N, NUM_BLIT], U(0,1). Images that are not
+    square are turned by halves only.
     """
     mirror, mirror_u, turn, turn_u, move, right_u, down_u = uniform.unbind(1)
     affine = affine.scaled(torch.where((mirror < p) & (mirror_u < 0.5), -1.0, 1.0), torch.ones_like(mirror))
     quarters = integers(turn_u, 4) if height == width else 2 * integers(turn_u, 2)
     quarters = torch.where(turn < p, quarters, 0)
-    # Exact cosines and sines, as a pixel must come out as it was.
+    # Exact cosines and sines keep the pixels' values.
     affine = affine.turned(
         (quarters == 0).float() - (quarters == 2).float(), (quarters == 1).float() - (quarters == 3).float()
     )
@@ -31,11 +32,10 @@ def blitted(affine: AffineMap, uniform: torch.Tensor, p: torch.Tensor, height: i
 
 
 def deformed(affine: AffineMap, uniform: torch.Tensor, p: torch.Tensor, height: int, width: int) -> AffineMap:
-    """Then scaled, turned, stretched, turned again and moved by parts of pixels, with probability p
-    [] (the two turns together).
+    """Append a scaling, turn, stretch, second turn and move by parts of pixels.
 
-    uniform: float32 [N, NUM_GEOMETRY], U(0,1). Magnitudes: log-normal with 0.2 ln 2 for both
-    scalings, any angle, N(0, 1/8 of the size).
+    Each has probability p [] (the two turns together). uniform: float32 [N, NUM_GEOMETRY], U(0,1).
+    Magnitudes: log-normal with 0.2 ln 2 for both scalings, any angle, N(0, 1/8 of the size).
     """
     scale, scale_n, turn, turn_u, stretch, stretch_n, turn_again, turn_again_u, move, right_n, down_n = uniform.unbind(
         1

@@ -1,9 +1,9 @@
-"""Differentiable augmentation (Zhao et al., 2020, arXiv 2006.10738): D sees all images, real and
-fake, transformed at random.
+"""Differentiable augmentation, DiffAugment (Zhao et al., 2020, arXiv 2006.10738).
 
-Written from the paper. Pure functions of tensors, so that they become part of the compiled step:
-colour is one sum over an image and one pass, translation and cutout are index arithmetic in the
-same pass: 64 images of 64x64x3 take 1.3 ms compiled instead of 4 to 6 ms eager (two cores).
+D sees all images, real and fake, transformed at random. Written from the paper. Pure functions of
+tensors, so that they become part of the compiled step: colour is one sum over an image and one
+pass, translation and cutout are index arithmetic in the same pass. 64 images of 64x64x3 take 1.3 ms
+compiled instead of 4 to 6 ms eager (two cores).
 """
 import torch
 
@@ -13,19 +13,19 @@ from fastgan.errors import UserError
 
 
 def num_uniforms(policy: tuple[str, ...]) -> int:
-    """How many random numbers an image takes: K of `diff_augment`. Raises UserError for a transform
-    that is none of TRANSFORMS.
+    """Return the number of random numbers an image takes: K of `diff_augment`.
+
+    Raises UserError for a transform that is not in TRANSFORMS.
     """
     return sum(TRANSFORMS[name][1] for name in _chosen(policy))
 
 
 def diff_augment(img: torch.Tensor, uniform: torch.Tensor, policy: tuple[str, ...]) -> torch.Tensor:
-    """img [N, C, H, W], floating point in [-1, 1], transformed another way for each image; same
-    shape, dtype and memory format.
+    """Transform each image of img [N, C, H, W], floating point in [-1, 1], at random.
 
-    uniform: float32 [N, num_uniforms(policy)], U(0,1). policy: names of TRANSFORMS, which apply in
-    the paper's order whatever their order here. Differentiable to any order with respect to img.
-    Raises UserError for an unknown name.
+    Returns the same shape, dtype and memory format. uniform: float32 [N, num_uniforms(policy)],
+    U(0,1). policy: names of TRANSFORMS, which apply in the paper's order whatever their order here.
+    Differentiable to any order with respect to img. Raises UserError for an unknown name.
     """
     chosen = _chosen(policy)
     columns = uniform.split([TRANSFORMS[name][1] for name in chosen], dim=1)
@@ -35,8 +35,10 @@ def diff_augment(img: torch.Tensor, uniform: torch.Tensor, policy: tuple[str, ..
 
 
 def _colour(img: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
-    """Brightness by +-1/2, saturation by 0 to 2 around each pixel's mean, contrast by 1/2 to 3/2
-    around the image's, as one formula.
+    """Change brightness, saturation and contrast at random, as one formula.
+
+    Brightness by +-1/2, saturation by 0 to 2 around each pixel's mean, contrast by 1/2 to 3/2
+    around the image's mean.
     """
     brightness, saturation, contrast = (per_image(column) for column in uniform.unbind(1))
     brightness, saturation, contrast = brightness - 0.5, 2 * saturation, contrast + 0.5
@@ -48,7 +50,7 @@ def _colour(img: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
 
 
 def _translation(img: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
-    """Moved by up to 1/8 of the height and of the width, either way; zeros come in."""
+    """Move images by up to 1/8 of the height and of the width, either way; zeros come in."""
     down, right = (_shift(column, size) for column, size in zip(uniform.unbind(1), img.shape[2:], strict=True))
     return translate(img, down, right)
 
@@ -59,8 +61,9 @@ def _shift(uniform: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def _cutout(img: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
-    """Zeros in a rectangle of half the height and half the width, whose centre lies anywhere in the
-    image.
+    """Set a rectangle of half the height and half the width to zero.
+
+    Its centre lies anywhere in the image.
     """
     (top, bottom), (left, right) = (
         _half(column, size) for column, size in zip(uniform.unbind(1), img.shape[2:], strict=True)
@@ -69,7 +72,7 @@ def _cutout(img: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
 
 
 def _half(uniform: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Begin and end [N] of a piece of half the size.
+    """Return begin and end [N] of a piece of half the size.
 
     Its centre is any of the pixels, or any of the lines between them and around.
     """

@@ -1,4 +1,4 @@
-"""The augmentation of a run: which one, how likely, and how it adapts to D."""
+"""The augmentation of a run: its kind, its probability and its adaptation to D."""
 import torch
 
 from fastgan.augment import ada, diff_augment
@@ -7,8 +7,9 @@ from fastgan.config import AugmentConfig
 
 
 class Augmentation:
-    """img [N, C, H, W], uniform [N, num_uniforms] U(0,1) -> img of the same shape: DiffAugment, or
-    ADA with probability `p`, float32 [].
+    """DiffAugment, or ADA with probability `p`, float32 [].
+
+    A call maps img [N, C, H, W] and uniform [N, num_uniforms], U(0,1), to img of the same shape.
     """
 
     def __init__(self, config: AugmentConfig, device: torch.device, num_parts: int = 1):
@@ -26,7 +27,7 @@ class Augmentation:
 
     @property
     def p(self) -> torch.Tensor | None:
-        """The probability of every part, float32 []; None where all are always done."""
+        """The probability of every transform, float32 []; None where all are always applied."""
         return self._controller.p if self._controller else None
 
     def __call__(self, img: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
@@ -35,22 +36,22 @@ class Augmentation:
         return diff_augment.diff_augment(img, uniform, self._policy)
 
     def observed(self, real_logits: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Move p by what D says of real images, [N, L], where it adapts.
+        """Adapt p to D's logits for real images, [N, L], where the augmentation adapts.
 
-        Returns it as a statistic, where there is one.
+        Returns p as a statistic, or nothing where there is no p.
         """
         if self._adapts:
             self._controller.update(real_logits)
         return {"augment_p": self._controller.p.clone()} if self._controller else {}
 
     def state(self) -> dict[str, torch.Tensor]:
-        """What a step changes."""
+        """Return every tensor that a step changes, by name."""
         return self._controller.state() if self._controller else {}
 
 
 def make_augmentation(config: AugmentConfig, device: torch.device, num_parts: int) -> Augmentation | None:
-    """The augmentation that is configured, or None.
+    """Make the configured augmentation, or return None.
 
-    num_parts: that a batch is computed in, each of which is observed by itself.
+    num_parts: number of parts that a batch is computed in, each of which is observed by itself.
     """
     return None if config.kind == "none" else Augmentation(config, device, num_parts)

@@ -1,18 +1,14 @@
-"""Pixels moved and pixels erased, another way for each image: the parts that several augmentations
-share.
-"""
+"""Translation and erasure of pixels, drawn for each image: the parts that augmentations share."""
 import torch
 
 from fastgan.augment.draws import per_image
 
 
 def translate(img: torch.Tensor, down: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """img [N, C, H, W] moved by down and right [N] (int64, whole pixels); zeros come in.
+    """Move img [N, C, H, W] by down and right [N] (int64, whole pixels); zeros come in.
 
-    Differentiable to any order.
-
-    Same dtype and memory format. The gradient is the translation back, a gather: autograd's own
-    would be a scatter with atomic additions.
+    Differentiable to any order. Same dtype and memory format. The gradient is the translation back,
+    a gather: autograd's own would be a scatter with atomic additions.
     """
     return in_format_of(img, _translate(img, down, right))
 
@@ -46,8 +42,9 @@ def _moved(img: torch.Tensor, down: torch.Tensor, right: torch.Tensor) -> torch.
 def cut_out(
     img: torch.Tensor, top: torch.Tensor, bottom: torch.Tensor, left: torch.Tensor, right: torch.Tensor
 ) -> torch.Tensor:
-    """img [N, C, H, W] with zeros where top <= row < bottom and left <= column < right, each [N];
-    same dtype and memory format.
+    """Set img [N, C, H, W] to zero where top <= row < bottom and left <= column < right.
+
+    The bounds are [N] each. Same dtype and memory format.
     """
     row, column = _along(2, img.shape[2], img), _along(3, img.shape[3], img)
     in_rows = (row >= per_image(top)) & (row < per_image(bottom))
@@ -56,11 +53,11 @@ def cut_out(
 
 
 def in_format_of(img: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """`other` in the memory format of img, both [N, C, H, W]; other's sizes may differ."""
+    """Return `other` in the memory format of img, both [N, C, H, W]; other's sizes may differ."""
     channels_last = img.is_contiguous(memory_format=torch.channels_last) and not img.is_contiguous()
     return other.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
 
 def _along(dim: int, size: int, img: torch.Tensor) -> torch.Tensor:
-    """0 to size - 1 along one of four dimensions, on the device of img."""
+    """Return 0 to size - 1 along one of four dimensions, on the device of img."""
     return torch.arange(size, device=img.device).view([-1 if d == dim else 1 for d in range(4)])

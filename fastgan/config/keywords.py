@@ -23,9 +23,10 @@ PAIRS = {
 def config_of(recipe: Config | str | None, source: str, keywords: dict) -> Config:
     """Return the configuration of a run of a user's own networks.
 
-    recipe: a configuration, the name of a preset, or None = the defaults; its networks are left out. source: the data, for
-    the records. keywords: options by name, `name` or, where several sections have it, `section.name`; and those of SINGLE and
-    PAIRS. Raises UserError for an unknown one, and for a value of another type.
+    recipe: a configuration, the name of a preset, or None = the defaults; its networks are left
+    out. source: the data, for the records. keywords: options by name, `name` or, where several
+    sections have it, `section.name`; and those of SINGLE and PAIRS. Raises UserError for an unknown
+    one, and for a value of another type.
     """
     config = _without_networks(preset(recipe) if isinstance(recipe, str) else recipe)
     config = replace(config, "data.source", source)

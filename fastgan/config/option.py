@@ -26,9 +26,10 @@ SEED = Bound(f"be at least 0 and below {2**32}", lambda value: 0 <= value < 2**3
 class Option:
     """Everything that is known of an option beside its name, type and default.
 
-    help: one sentence without a full stop, with the unit. bound: of a number; each of a tuple. choices: allowed values, empty
-    = any. used_by: the architectures that read it, empty = all. flag: of `fastgan train`, "" = none; group: the heading of
-    that flag in --help; metavar: what stands for its value there.
+    help: one sentence without a full stop, with the unit. bound: of a number; each of a tuple.
+    choices: allowed values, empty = any. used_by: the architectures that read it, empty = all.
+    flag: of `fastgan train`, "" = none; group: the heading of that flag in --help; metavar: what
+    stands for its value there.
     """
 
     help: str
@@ -40,9 +41,13 @@ class Option:
     metavar: str | None = None
 
     def problem(self, key: str, value) -> str | None:
-        """Return why a value of the right type is not allowed, as a sentence, or None. None as a value is always allowed."""
+        """Return why a value of the right type is not allowed, as a sentence, or None.
+
+        None as a value is always allowed.
+        """
         if self.choices and value not in self.choices:
-            return f"{key} is {value!r}; it can be {', '.join(str(choice) for choice in self.choices if choice is not None)}"
+            allowed = ", ".join(str(choice) for choice in self.choices if choice is not None)
+            return f"{key} is {value!r}; it can be {allowed}"
         numbers = () if self.bound is None or value is None else value if isinstance(value, tuple) else (value,)
         if not all(self.bound.allows(number) for number in numbers):
             return f"{key} is {', '.join(map(str, numbers))}; it must {self.bound.words}"
@@ -50,5 +55,7 @@ class Option:
 
 
 def option(default, help: str, bound: Bound | None = None, **details):
-    """Return a dataclass field with this default, whose metadata is an Option of the other arguments."""
+    """Return a dataclass field with this default, whose metadata is an Option of the other
+    arguments.
+    """
     return dataclasses.field(default=default, metadata={"option": Option(help, bound, **details)})

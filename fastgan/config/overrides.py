@@ -17,9 +17,12 @@ def to_json(config: Config) -> str:
 
 
 def from_dict(options: dict) -> Config:
-    """The inverse of dataclasses.asdict, also after a way through JSON. What is left out has its default.
+    """The inverse of dataclasses.asdict, also after a way through JSON.
 
-    Raises UserError for what asdict cannot have written: another structure, an unknown key, a value of another type.
+    What is left out has its default.
+
+    Raises UserError for what asdict cannot have written: another structure, an unknown key, a value
+    of another type.
     """
     has_known_keys = isinstance(options, dict) and options.keys() <= {"preset", *SECTIONS}
     if not (has_known_keys and all(isinstance(options.get(section, {}), dict) for section in SECTIONS)):
@@ -38,7 +41,9 @@ def replace(config: Config, key: str, value) -> Config:
 
 
 def override(config: Config, assignment: str) -> Config:
-    """A copy with a command-line `KEY=VALUE` applied; KEY is `section.name`, or `name` where one section alone has it."""
+    """A copy with a command-line `KEY=VALUE` applied; KEY is `section.name`, or `name` where one
+    section alone has it.
+    """
     key, separator, text = assignment.partition("=")
     if not separator:
         raise UserError(f"--set {assignment}: write KEY=VALUE, for example --set model.ngf=32")
@@ -48,7 +53,9 @@ def override(config: Config, assignment: str) -> Config:
 
 
 def without_length(config: Config) -> Config:
-    """A copy that says nothing about the length of the run, before one of the three ways to say it is set."""
+    """A copy that says nothing about the length of the run, before one of the three ways to say it
+    is set.
+    """
     return dataclasses.replace(config, run=dataclasses.replace(config.run, epochs=None, kimg=None, steps=None))
 
 
@@ -62,7 +69,9 @@ def find_key(key: str) -> tuple[str, str]:
         raise UserError(f"the option {key!r} is ambiguous: write one of {', '.join(matches)}")
     names = {full.split(".")[1]: full for full in OPTIONS} | {full: full for full in OPTIONS}
     nearest = difflib.get_close_matches(key, names, n=1, cutoff=0.0)
-    raise UserError(f"there is no option {key!r}; the nearest is {names[nearest[0]]!r} (fastgan train --dry-run lists them all)")
+    raise UserError(
+        f"there is no option {key!r}; the nearest is {names[nearest[0]]!r} (fastgan train --dry-run lists them all)"
+    )
 
 
 def kind_of(key: str) -> tuple[type, bool]:
@@ -75,12 +84,20 @@ def kind_of(key: str) -> tuple[type, bool]:
 
 
 def _wrong_type(key: str, kind: type, value) -> UserError:
-    wanted = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", tuple: "whole numbers separated by commas"}[kind]
+    wanted = {
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        str: "a text",
+        tuple: "whole numbers separated by commas",
+    }[kind]
     return UserError(f"{key} takes {wanted}, not {value!r}")
 
 
 def checked(value, key: str):
-    """A value as JSON has it in the type of the option: lists become tuples, whole numbers do for floats, nothing else is converted."""
+    """A value as JSON has it in the type of the option: lists become tuples, whole numbers do for
+    floats, nothing else is converted.
+    """
     section, name = find_key(key)
     kind, may_be_none = kind_of(f"{section}.{name}")
     if value is None and may_be_none:
@@ -100,7 +117,9 @@ def _parse(text: str, key: str):
     try:
         if kind is bool:
             return BOOLEANS[text.lower()]
-        return tuple(int(part) for part in text.strip("()[]").replace(",", " ").split()) if kind is tuple else kind(text)
+        return (
+            tuple(int(part) for part in text.strip("()[]").replace(",", " ").split()) if kind is tuple else kind(text)
+        )
     except (ValueError, KeyError):
         raise _wrong_type(f"--set {key}", kind, text) from None
 

@@ -35,12 +35,23 @@ def page() -> str:
     lines = [
         "# Options",
         "",
-        "Every option of a run, from `fastgan/config/schema.py`. `--set SECTION.NAME=VALUE` of `fastgan train` sets any of",
-        "them, `NAME=VALUE` where one section alone has the name; some have a flag. `Trainer(G, D, data, NAME=VALUE)` takes",
-        "the same names. The default is the schema's; a preset may have another (`fastgan train --preset NAME --dry-run`).",
+        "Every option of a run, from `fastgan/config/schema.py`. `--set SECTION.NAME=VALUE` of `fastgan train` sets "
+        "any of",
+        "them, `NAME=VALUE` where one section alone has the name; some have a flag. `Trainer(G, D, data, NAME=VALUE)` "
+        "takes",
+        "the same names. The default is the schema's; a preset may have another (`fastgan train --preset NAME "
+        "--dry-run`).",
     ]
     for section, kind in SECTIONS.items():
-        lines += ["", f"## {section}", "", kind.__doc__.split("\n")[0], "", "| option | value | default | |", "| - | - | - | - |"]
+        lines += [
+            "",
+            f"## {section}",
+            "",
+            kind.__doc__.split("\n")[0],
+            "",
+            "| option | value | default | |",
+            "| - | - | - | - |",
+        ]
         lines += [_row(key) for key in OPTIONS if key.startswith(f"{section}.")]
     return "\n".join(lines) + "\n"
 
@@ -53,7 +64,9 @@ def _row(key: str) -> str:
     names = f"`{key.partition('.')[2]}`" + (f"<br>`{option.flag}`" if option.flag else "")
     only = f" ({', '.join(option.used_by)})" if option.used_by else ""
     default = in_words(value_of(Config(), key)) or "empty"
-    return f"| {names} | {allowed}{' or none' if may_be_none else ''} | {default} | {option.help}{only} |".replace("|grad D|", "\\|grad D\\|")
+    return f"| {names} | {allowed}{' or none' if may_be_none else ''} | {default} | {option.help}{only} |".replace(
+        "|grad D|", "\\|grad D\\|"
+    )
 
 
 if __name__ == "__main__":

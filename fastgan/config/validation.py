@@ -1,4 +1,7 @@
-"""What a configuration may be: each option by itself, and what does not go together. Every refusal names the option."""
+"""What a configuration may be: each option by itself, and what does not go together.
+
+Every refusal names the option.
+"""
 import dataclasses
 import re
 
@@ -6,7 +9,8 @@ from fastgan.config.overrides import from_dict, value_of
 from fastgan.config.schema import DCGAN_RESOLUTIONS, DENSITIES, NORMS, OPTIONS, SET_SIZE, Config, ModelConfig, is_used
 from fastgan.errors import UserError
 
-DENSITY_OF = {"samples": ("gaussian",), "points": ("ring8", "grid25")}  # architecture -> the densities that it can learn
+# Architecture -> the densities that it can learn
+DENSITY_OF = {"samples": ("gaussian",), "points": ("ring8", "grid25")}
 # architecture -> the normalisations that its D can have; the others' is a part of the recipe
 D_NORMS = {
     "dcgan": NORMS,
@@ -18,7 +22,10 @@ CONDITIONING = {"concat": ("dcgan", "mlp"), "classifier": ("resnet",)}
 
 
 def validate(config: Config) -> Config:
-    """The same configuration, or a UserError that names the option. What depends on machine or data is checked where these are looked at."""
+    """The same configuration, or a UserError that names the option.
+
+    What depends on machine or data is checked where these are looked at.
+    """
     config = from_dict(dataclasses.asdict(config))  # every value has its type, from whichever side it came
     _check_each_option(config)
     model, run = config.model, config.run
@@ -33,7 +40,9 @@ def validate(config: Config) -> Config:
     _check_updates(config)
     _check_conditions(config)
     if config.data.random_crop < 1 and config.data.backend != "dali":
-        raise UserError("data.random_crop cuts squares out of the images at their full size, which only --data-backend dali has")
+        raise UserError(
+            "data.random_crop cuts squares out of the images at their full size, which only --data-backend dali has"
+        )
     return config
 
 
@@ -57,52 +66,87 @@ def _check_networks(config: Config) -> None:
         name = key.removeprefix("model.")
         is_left_alone = is_used(key, architecture) or getattr(model, name) == getattr(ModelConfig, name)
         if not is_left_alone and not key.endswith("_norm"):
-            raise UserError(f"{key} is for {', '.join(option.used_by)}, and has no effect on {architecture}: leave it out")
+            raise UserError(
+                f"{key} is for {', '.join(option.used_by)}, and has no effect on {architecture}: leave it out"
+            )
     if architecture == "dcgan" and model.img_resolution not in (None, *DCGAN_RESOLUTIONS):
-        raise UserError(f"--resolution {model.img_resolution} is not one of dcgan's: {', '.join(map(str, DCGAN_RESOLUTIONS))}")
+        raise UserError(
+            f"--resolution {model.img_resolution} is not one of dcgan's: {', '.join(map(str, DCGAN_RESOLUTIONS))}"
+        )
     if model.img_low != -1 and not (architecture == "custom" or (architecture == "mlp" and not model.cond)):
-        raise UserError(f"model.img_low must be -1 for {architecture}{' with --cond' if model.cond else ''}, whose G makes images around 0")
+        raise UserError(
+            f"model.img_low must be -1 for {architecture}{' with --cond' if model.cond else ''}, whose G makes images "
+            "around 0"
+        )
     if model.G_norm != "batch" and architecture != "dcgan":
         raise UserError(f"model.G_norm is for dcgan: {architecture} has the normalisation of its recipe, leave it out")
     if architecture in D_NORMS and model.D_norm not in D_NORMS[architecture]:
-        raise UserError(f"model.D_norm is {model.D_norm!r}; that of {architecture} can be {', '.join(D_NORMS[architecture])}")
+        raise UserError(
+            f"model.D_norm is {model.D_norm!r}; that of {architecture} can be {', '.join(D_NORMS[architecture])}"
+        )
     if model.D_norm != "batch" and architecture not in D_NORMS:
-        raise UserError(f"model.D_norm is for {', '.join(D_NORMS)}: {architecture} has the normalisation of its recipe, leave it out")
+        raise UserError(
+            f"model.D_norm is for {', '.join(D_NORMS)}: {architecture} has the normalisation of its recipe, leave it "
+            "out"
+        )
     if model.conditioning != "projection" and architecture not in CONDITIONING[model.conditioning]:
         known = " and ".join(CONDITIONING[model.conditioning])
         raise UserError(f"model.conditioning={model.conditioning} is for {known}, and this is {architecture}")
     if config.penalty.pl_weight and architecture != "stylegan2":
-        raise UserError(f"penalty.pl_weight is the path length of styles, which stylegan2 alone has, and this is {architecture}")
+        raise UserError(
+            f"penalty.pl_weight is the path length of styles, which stylegan2 alone has, and this is {architecture}"
+        )
     if config.loss.reconstruction and architecture != "lightweight":
-        raise UserError(f"loss.reconstruction is for a D with decoders, which lightweight alone has, and this is {architecture}")
+        raise UserError(
+            f"loss.reconstruction is for a D with decoders, which lightweight alone has, and this is {architecture}"
+        )
 
 
 def _check_updates(config: Config) -> None:
     """Losses, penalties, schedules and the parts of a batch."""
     loss, penalty, optim, run = config.loss, config.penalty, config.optim, config.run
     if bool(loss.n_critic_intro) != bool(loss.intro_updates):
-        raise UserError("loss.n_critic_intro and loss.intro_updates belong together: so many updates of D for each of so many updates of G")
+        raise UserError(
+            "loss.n_critic_intro and loss.intro_updates belong together: so many updates of D for each of so many "
+            "updates of G"
+        )
     if run.deterministic and run.autotune:
-        raise UserError("--autotune lets the compiler choose kernels by their speed, which --deterministic forbids: leave one of them out")
+        raise UserError(
+            "--autotune lets the compiler choose kernels by their speed, which --deterministic forbids: leave one of "
+            "them out"
+        )
     if run.batch_gpu is not None and run.batch_size % run.batch_gpu:
         raise UserError(f"--batch-gpu {run.batch_gpu} does not divide --batch-size {run.batch_size}")
     for key in ("penalty.gamma_end", "optim.beta2_end", "optim.ema_start_kimg", "augment.p_end"):
         if value_of(config, key) not in (None, 1.0) and not optim.decay_kimg:
             raise UserError(f"{key} is reached while optim.decay_kimg are shown: say how many")
     if optim.decay != "none" and not optim.decay_kimg:
-        raise UserError(f"optim.decay={optim.decay} needs optim.decay_kimg, the thousands of images over which the learning rate falls")
+        raise UserError(
+            f"optim.decay={optim.decay} needs optim.decay_kimg, the thousands of images over which the learning rate "
+            "falls"
+        )
     if optim.name == "rmsprop" and (optim.beta2_end is not None or _is_lazy(config)):
-        raise UserError("optim.beta2_end and penalties in steps of their own (penalty.D_every, pl_weight) are made for adam, not for rmsprop")
+        raise UserError(
+            "optim.beta2_end and penalties in steps of their own (penalty.D_every, pl_weight) are made for adam, not "
+            "for rmsprop"
+        )
     if (optim.ema_start_kimg is not None or optim.ema_share is not None) and optim.ema_kimg is None:
-        raise UserError("optim.ema_start_kimg and optim.ema_share shape the moving average: give its half-life, optim.ema_kimg")
+        raise UserError(
+            "optim.ema_start_kimg and optim.ema_share shape the moving average: give its half-life, optim.ema_kimg"
+        )
     if loss.name == "relativistic" and (loss.smooth_real or loss.smooth_fake or loss.flip_labels):
         raise UserError("the relativistic loss compares real with fake images and has no labels to smooth or flip")
     if loss.hinge_margin < 1 and loss.name != "hinge":
         raise UserError(f"loss.hinge_margin is for the hinge loss, and this run's is {loss.name}")
     if penalty.D_every > 1 and not (penalty.gp_weight or penalty.r1_gamma or penalty.r2_gamma):
-        raise UserError("penalty.D_every says how often D's penalties are due, and there are none: give gp_weight, r1_gamma or r2_gamma")
+        raise UserError(
+            "penalty.D_every says how often D's penalties are due, and there are none: give gp_weight, r1_gamma or "
+            "r2_gamma"
+        )
     if loss.reconstruction and (penalty.r1_gamma or penalty.r2_gamma) and penalty.D_every == 1:
-        raise UserError("loss.reconstruction and r1_gamma or r2_gamma do not share a pass of D: give penalty.D_every above 1")
+        raise UserError(
+            "loss.reconstruction and r1_gamma or r2_gamma do not share a pass of D: give penalty.D_every above 1"
+        )
 
 
 def _is_lazy(config: Config) -> bool:
@@ -123,21 +167,42 @@ def _check_conditions(config: Config) -> None:
 
 
 def _check_density(config: Config) -> None:
-    """Networks for numbers and densities, which have neither pixels nor epochs nor labels, belong to each other."""
+    """Networks for numbers and densities, which have neither pixels nor epochs nor labels, belong
+    to each other.
+    """
     model, data, run = config.model, config.data, config.run
     if model.architecture not in DENSITY_OF:
-        raise UserError(f"the data {data.source!r} are numbers, not images; take --preset gaussian1d or --preset ring8, or other --data")
+        raise UserError(
+            f"the data {data.source!r} are numbers, not images; take --preset gaussian1d or --preset ring8, or other "
+            "--data"
+        )
     if data.source not in DENSITY_OF[model.architecture]:
         numbers = "the numbers of a Gaussian" if model.architecture == "samples" else "points in the plane"
-        raise UserError(f"{config.preset} learns {numbers} and takes no --data {data.source}; leave it out, or take another --preset")
+        raise UserError(
+            f"{config.preset} learns {numbers} and takes no --data {data.source}; leave it out, or take another "
+            "--preset"
+        )
     if model.architecture == "samples" and run.batch_size % SET_SIZE:
-        raise UserError(f"--batch-size {run.batch_size} is not a multiple of {SET_SIZE}; so many samples are judged together by D of {config.preset}")
+        raise UserError(
+            f"--batch-size {run.batch_size} is not a multiple of {SET_SIZE}; so many samples are judged together by D "
+            f"of {config.preset}"
+        )
     if model.architecture == "samples" and (run.batch_gpu or 0) % SET_SIZE:
-        raise UserError(f"--batch-gpu {run.batch_gpu} is not a multiple of {SET_SIZE}; so many samples are judged together by D of {config.preset}")
+        raise UserError(
+            f"--batch-gpu {run.batch_gpu} is not a multiple of {SET_SIZE}; so many samples are judged together by D of "
+            f"{config.preset}"
+        )
     if run.epochs is not None:
-        raise UserError(f"--epochs needs a set of images, and {config.preset} draws new numbers for ever; give --kimg or --steps")
-    for name, given in (("--resolution", model.img_resolution), ("model.img_channels", model.img_channels), ("--skip-bad", data.skip_bad),
-                        ("--mirror", data.mirror), ("--cond", model.cond),
-                        ("loss.flip_labels", model.architecture == "samples" and config.loss.flip_labels)):  # fmt: skip
+        raise UserError(
+            f"--epochs needs a set of images, and {config.preset} draws new numbers for ever; give --kimg or --steps"
+        )
+    for name, given in (
+        ("--resolution", model.img_resolution),
+        ("model.img_channels", model.img_channels),
+        ("--skip-bad", data.skip_bad),
+        ("--mirror", data.mirror),
+        ("--cond", model.cond),
+        ("loss.flip_labels", model.architecture == "samples" and config.loss.flip_labels),
+    ):
         if given:
             raise UserError(f"{name} is for images, and {config.preset} learns numbers; leave it out")

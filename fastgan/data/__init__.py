@@ -1,8 +1,8 @@
-"""From whatever holds images to uint8 batches on the device: open_source -> Source.read -> ImageSet
--> a feed.
+"""Images of any source as uint8 batches on the device.
 
-The names are loaded on first use, so that what only decodes images (`fastgan pack`, its processes)
-is spared the second that torch takes to load.
+The order of use: open_source -> Source.read -> ImageSet -> a feed. The names are loaded on first
+use, so that code which only decodes images (`fastgan pack` and its processes) does not wait for the
+second that torch takes to load.
 """
 import importlib
 

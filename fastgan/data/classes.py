@@ -1,6 +1,4 @@
-"""The classes of a set: how many there are, what they are called, and whether a network that is
-told them can learn them.
-"""
+"""The classes of a set: their number, their names, and a check that a network can learn them."""
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
@@ -19,12 +17,11 @@ _MOST_NAMED = 5
 
 
 def classes_of(images: Source | RealSet) -> tuple[int, tuple[str, ...] | None]:
-    """(number of classes, the name of each or None) of an opened source, or of a set that was read;
-    decodes nothing.
+    """Return (number of classes, the name of each or None) of an opened source or of a set.
 
-    Without names the classes are the numbers from 0 to the largest label. Raises UserError for a
-    set without labels, and where the labels are not numbered as classes are: there must not be more
-    classes than images.
+    Decodes nothing. Without names the classes are the numbers from 0 to the largest label. Raises
+    UserError for a set without labels, and where the labels are not numbered as classes are: there
+    must not be more classes than images.
     """
     if images.class_names is not None:
         return len(images.class_names), images.class_names
@@ -34,7 +31,8 @@ def classes_of(images: Source | RealSet) -> tuple[int, tuple[str, ...] | None]:
     num_classes = int(labels.max()) + 1
     if num_classes > len(labels):
         raise UserError(
-            f"the labels of {images.name} go up to {num_classes - 1}, and it has {len(labels)} images: number its classes from 0 on"
+            f"the labels of {images.name} go up to {num_classes - 1}, and it has {len(labels)} images: number its "
+            "classes from 0 on"
         )
     return num_classes, None
 
@@ -42,11 +40,11 @@ def classes_of(images: Source | RealSet) -> tuple[int, tuple[str, ...] | None]:
 def check_classes(
     labels: np.ndarray | torch.Tensor | None, class_names: tuple[str, ...] | None, name: str, c_dim: int
 ) -> tuple[str, ...]:
-    """Notes on classes that have too few images to be learnt.
+    """Return notes on classes that have too few images to be learnt.
 
     labels: int64 [num_images], on the CPU. name: of the set. c_dim: the number of classes that the
-    networks know. Raises UserError where there are no labels, a negative one, or one that the
-    networks do not know.
+    networks know. Raises UserError where there are no labels, a negative one, or one at or above
+    c_dim.
     """
     if labels is None:
         raise _no_labels(name)
@@ -56,7 +54,8 @@ def check_classes(
     if len(num_images) > c_dim:
         num_classes = max(len(num_images), len(class_names or ()))
         raise UserError(
-            f"the set {name} has {num_classes} classes, the network {c_dim}: give it {num_classes}, or a set of fewer classes"
+            f"the set {name} has {num_classes} classes, the network {c_dim}: give it {num_classes}, or a set of fewer "
+            "classes"
         )
     shown = [
         str(number) if class_names is None or number >= len(class_names) else class_names[number]
@@ -68,8 +67,8 @@ def check_classes(
 
 
 def _no_labels(name: str) -> UserError:
-    return UserError(f"{name} has no labels, which conditional training needs: give a folder or zip with a folder for each class, an npz with "
-                     "labels, (images, labels), or a set that is known by name")
+    return UserError(f"{name} has no labels, which conditional training needs: give a folder or zip with a folder for "
+                     "each class, an npz with labels, (images, labels), or a set that is known by name")
 
 
 def _listed(names: list[str]) -> str:

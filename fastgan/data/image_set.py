@@ -1,4 +1,4 @@
-"""What reading a source gives: every image of the set, in memory, at one size."""
+"""Every image of a source in memory, at one size: the result of reading it."""
 from __future__ import annotations
 
 import hashlib
@@ -17,8 +17,8 @@ class ImageSet:
     images: uint8 [num_images, H, W, C], contiguous, C = 1 (grey) or 3 (RGB). Those of a packed file
     stay in the file, which is mapped. labels: int64 [num_images], class numbers from 0, or None for
     a set without classes. class_names: the name of each class number, or None where the source
-    gives none. name: what the set is called in logs. skipped: the files that were left out, each
-    with its reason ("cats/7.png: is cut short").
+    gives none. name: the name of the set in logs. skipped: the files that were left out, each with
+    its reason ("cats/7.png: is cut short").
     """
 
     images: torch.Tensor
@@ -37,7 +37,7 @@ class ImageSet:
         return tuple(self.images.shape[1:])
 
     def sample(self, num: int) -> torch.Tensor:
-        """`num` images, or all where there are fewer, spread over the set: uint8 [num, H, W, C]."""
+        """Return `num` images spread over the set, or all of a smaller set: uint8 [n, H, W, C]."""
         return self.images[spread(self.num_images, num)]
 
     @cached_property
@@ -47,8 +47,9 @@ class ImageSet:
 
 
 def spread(num_images: int, num: int) -> list[int]:
-    """The numbers of `num` images, or of all where there are fewer, from the first to the last at
-    equal distances.
+    """Return the numbers of `num` images from the first to the last at equal distances.
+
+    Return those of all images where there are fewer.
     """
     num = min(num, num_images)
     return [index * (num_images - 1) // max(num - 1, 1) for index in range(num)]

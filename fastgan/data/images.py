@@ -1,11 +1,13 @@
-"""One image of any kind to uint8 [img_resolution, img_resolution, img_channels], by one rule.
+"""Conversion of any image to uint8 [img_resolution, img_resolution, img_channels] by one rule.
 
-1. Upright (EXIF orientation), transparent parts over white, 16 bit to 8 by the high byte, any colour model to RGB.
+1. Upright (EXIF orientation), transparent parts over white, 16 bit to 8 by the high byte, any
+   colour model to RGB.
 2. Grey (img_channels = 1) by Pillow's "L"; grey to colour by repeating the channel.
 3. The centre square, of the side of the shorter side. That square is then
    - kept as it is, when its side is img_resolution;
    - resized down with antialiased Lanczos, when it is larger;
-   - framed in black, when its side is at least 3/4 of img_resolution (28 -> 32, as is the habit for MNIST);
+   - framed in black, when its side is at least 3/4 of img_resolution (28 -> 32, as is usual for
+     MNIST);
    - refused, when it is smaller still: enlarging would teach the generator blur.
 """
 import io
@@ -18,10 +20,10 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"})
-# Named one by one, since Pillow's list has formats that start other programs (EPS starts Ghostscript).
+# Named one by one: some of Pillow's formats start other programs (EPS starts Ghostscript).
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 _GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
-# What Pillow's readers raise on bytes that are not what they claim to be.
+# The errors of Pillow's readers on bytes that are not of their format.
 _DECODE_ERRORS = (
     OSError,
     SyntaxError,
@@ -43,7 +45,7 @@ class BadImage(Exception):
 
 
 def open_image(data: bytes) -> Image.Image:
-    """The image in the bytes of a file: header read, pixels not yet decoded. Raises BadImage."""
+    """Return the image in the bytes of a file: header read, pixels not decoded. Raises BadImage."""
     with _pillow_errors():
         image = Image.open(io.BytesIO(data), formats=_FORMATS)
     check_num_pixels(*image.size)
@@ -51,8 +53,9 @@ def open_image(data: bytes) -> Image.Image:
 
 
 def check_num_pixels(width: int, height: int) -> None:
-    """Raise BadImage for an image of more pixels than Pillow takes for safe
-    (Image.MAX_IMAGE_PIXELS, about 89 million).
+    """Raise BadImage for an image of more pixels than Pillow considers safe.
+
+    The limit is Image.MAX_IMAGE_PIXELS, about 89 million.
     """
     if Image.MAX_IMAGE_PIXELS is not None and width * height > Image.MAX_IMAGE_PIXELS:
         raise BadImage(
@@ -61,26 +64,25 @@ def check_num_pixels(width: int, height: int) -> None:
 
 
 def check_file_size(num_bytes: int) -> None:
-    """Raise BadImage for a file larger than the largest image allowed would be without any
-    compression.
-    """
+    """Raise BadImage for a file larger than the largest allowed image without compression."""
     if Image.MAX_IMAGE_PIXELS is not None and num_bytes > 4 * Image.MAX_IMAGE_PIXELS:
         raise BadImage(f"claims {num_bytes} bytes, more than any image that is taken for safe")
 
 
 def native_size(image: Image.Image) -> tuple[int, int]:
-    """(shorter side in pixels, channels: 1 for grey, 3 for anything else) of an image, from its
-    header.
+    """Return (shorter side in pixels, channels) of an image, from its header.
+
+    channels: 1 for grey, 3 for anything else.
     """
     return min(image.size), 1 if image.mode in _GREY_MODES else 3
 
 
 def fit(picture: Image.Image | np.ndarray, img_resolution: int, img_channels: int) -> np.ndarray:
-    """Apply the rule above to one Pillow image, or to a block of them, uint8 [n, h, w, c] with c
-    from 1 (grey) to 4 (RGBA).
+    """Apply the rule above to one Pillow image, or to a block of images.
 
-    Returns uint8 [n, img_resolution, img_resolution, img_channels], n = 1 for a Pillow image; it
-    may be `picture` itself, or read-only. Raises BadImage.
+    A block is uint8 [n, h, w, c] with c from 1 (grey) to 4 (RGBA). Returns uint8
+    [n, img_resolution, img_resolution, img_channels], n = 1 for a Pillow image; it may be `picture`
+    itself, or read-only. Raises BadImage.
     """
     if isinstance(picture, Image.Image):
         return _fit_image(picture, img_resolution, img_channels)[None]
@@ -93,8 +95,10 @@ def fit(picture: Image.Image | np.ndarray, img_resolution: int, img_channels: in
 
 
 def plain(image: Image.Image, img_channels: int) -> Image.Image:
-    """The first two points of the rule: upright, opaque, 8 bit, grey ("L") or "RGB", of the image's
-    own size; it may be `image`. Raises BadImage.
+    """Apply the first two points of the rule, at the image's own size.
+
+    Returns an upright, opaque, 8 bit image, grey ("L") or "RGB"; it may be `image`. Raises
+    BadImage.
     """
     mode = "L" if img_channels == 1 else "RGB"
     with _pillow_errors():
@@ -116,7 +120,7 @@ def _fit_image(image: Image.Image, img_resolution: int, img_channels: int) -> np
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    image.load()  # a PNG may tell its orientation behind the pixels
+    image.load()  # a PNG may have its orientation behind the pixels
     return image if image.getexif().get(ExifTags.Base.Orientation, 1) == 1 else ImageOps.exif_transpose(image)
 
 

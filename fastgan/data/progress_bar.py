@@ -7,8 +7,9 @@ from contextlib import contextmanager
 def progress_bar(
     title: str, total: int | None, shown: bool, in_bytes: bool = False, done: int = 0
 ) -> Iterator[Callable[[int], None]]:
-    """Yield a function that moves the bar on by so many images (or bytes); when not `shown` it does
-    nothing.
+    """Yield a function that moves the bar on by a number of images (or bytes).
+
+    When not `shown` the function does nothing.
     """
     if not shown:
         yield lambda amount: None

@@ -1,5 +1,6 @@
-"""What a run needs to know of its real images beside the feed, whether they were all decoded or
-none of them.
+"""The facts about its real images that a run needs beside the feed.
+
+They are the same for a set that was decoded in advance and for one that was not.
 """
 import contextlib
 from dataclasses import dataclass
@@ -18,15 +19,15 @@ class RealSet(Protocol):
 
     @property
     def name(self) -> str:
-        """What the set is called in logs."""
+        """The name of the set in logs."""
 
     @property
     def num_images(self) -> int:
-        """Without those that were left out."""
+        """The number of images, without those that were left out."""
 
     @property
     def labels(self) -> torch.Tensor | None:
-        """int64 [num_images] on the CPU, class numbers from 0, or None for a set without classes."""
+        """int64 [num_images] on the CPU, class numbers from 0, or None without classes."""
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
@@ -41,7 +42,7 @@ class RealSet(Protocol):
         """The files that were left out, each with its reason."""
 
     def sample(self, num: int) -> torch.Tensor:
-        """`num` images, or all where there are fewer, spread over the set: uint8 [num, H, W, C]."""
+        """Return `num` images spread over the set, or all of a smaller set: uint8 [n, H, W, C]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +68,7 @@ class EncodedSet:
         return self.source.class_names
 
     def sample(self, num: int) -> torch.Tensor:
-        """See RealSet.
+        """Return a sample as RealSet does.
 
         In place of a file that cannot be decoded comes the next one that can, if there is one.
         """

@@ -1,5 +1,6 @@
-"""What all sources of images share: pieces decoded by a few threads, in order, into one uint8
-array.
+"""The common part of all sources of images.
+
+Pieces of a source are decoded by a few threads, in order, into one uint8 array.
 """
 from __future__ import annotations
 
@@ -31,8 +32,8 @@ Item = TypeVar("Item")
 class Piece:
     """A few images of a source (one file, or one block of an array), not yet decoded.
 
-    where: what an error calls it. load: gives a Pillow image or uint8 [num_images, h, w, c]; runs
-    in a thread and may raise BadImage. labels: integers [num_images], or None.
+    where: its name in error messages. load: returns a Pillow image or uint8 [num_images, h, w, c];
+    runs in a thread and may raise BadImage. labels: integers [num_images], or None.
     """
 
     where: str
@@ -42,11 +43,11 @@ class Piece:
 
 
 class Source(ABC):
-    """A set of images that has been looked at but not decoded.
+    """A set of images that has been examined but not decoded.
 
     name: short, for logs. origin: in full, for errors. num_images: as found, bad ones included.
-    class_names: by class number, or None. skipped: what was left out before. remedy: what the user
-    can do about one bad image.
+    class_names: by class number, or None. skipped: files that were left out before. remedy: the
+    user's way to deal with one bad image.
     """
 
     name: str
@@ -68,21 +69,24 @@ class Source(ABC):
 
     @abstractmethod
     def pieces(self) -> Iterator[Piece]:
-        """Every image, in an order that never changes; called after `prepare`."""
+        """Yield every image, in an order that never changes; called after `prepare`."""
 
     @cached_property
     def labels(self) -> np.ndarray | None:
-        """The class numbers of all images as found, int64 [num_images], or None for a set without;
-        called after `prepare`, decodes nothing.
+        """Return the class numbers of all images as found, int64 [num_images], or None.
+
+        None is for a set without classes. Called after `prepare`; decodes nothing.
         """
         return join_labels(self, [piece.labels for piece in self.pieces()])
 
     def prepare(self, progress: bool) -> None:  # noqa: B027  most sources have everything at hand
-        """Bring to this machine what is not there yet."""
+        """Bring files to this machine that are not there yet."""
 
     def fingerprint(self) -> str | None:
-        """A digest that changes with the files of the source: of their sizes and times of change,
-        not of their content. None = there are no files.
+        """Return a digest that changes with the files of the source.
+
+        It is a digest of their sizes and times of change, not of their content. None = there are no
+        files.
         """
         return (
             digest([os.path.realpath(self.origin), self.num_images, file_facts(self.origin)])
@@ -91,12 +95,12 @@ class Source(ABC):
         )
 
     def read(self, img_resolution: int, img_channels: int, skip_bad: bool = False, progress: bool = False) -> ImageSet:
-        """Decode every image to uint8 [img_resolution, img_resolution, img_channels] by the rule of
-        fastgan/data/images.py.
+        """Decode every image to uint8 [img_resolution, img_resolution, img_channels].
 
-        skip_bad: leave out images that cannot be used and list them in `ImageSet.skipped`, instead
-        of stopping at the first. Raises UserError for an image that cannot be used, for fewer than
-        two usable images and for a set beyond the memory.
+        The rule is that of fastgan/data/images.py. skip_bad: leave out images that cannot be used
+        and list them in `ImageSet.skipped`, instead of stopping at the first. Raises UserError for
+        an image that cannot be used, for fewer than two usable images and for a set beyond the
+        memory.
         """
         self.prepare(progress)
         collected = _Collector(self, img_resolution, img_channels)
@@ -123,12 +127,12 @@ def check_size(img_resolution: int, img_channels: int) -> None:
 def check_num_usable(source: Source, num_usable: int, skipped: Sequence[str]) -> None:
     """Raise UserError for a set of which less than two images could be used."""
     if num_usable < 2:
-        raise UserError(f"{source.origin}: only {num_usable} of {source.num_images} images could be used and a set needs 2; "
-                        f"the first that was left out is {skipped[0]}")
+        raise UserError(f"{source.origin}: only {num_usable} of {source.num_images} images could be used and a set "
+                        f"needs 2; the first that was left out is {skipped[0]}")
 
 
 def join_labels(source: Source, labels: Sequence[np.ndarray | None]) -> np.ndarray | None:
-    """The labels of all pieces, int64 [num_images], or None for a set without.
+    """Return the labels of all pieces, int64 [num_images], or None for a set without labels.
 
     Raises UserError where some have none, or a negative one.
     """
@@ -144,12 +148,12 @@ def join_labels(source: Source, labels: Sequence[np.ndarray | None]) -> np.ndarr
 
 
 def digest(facts: object) -> str:
-    """SHA-256 of anything that JSON can hold, in hexadecimal."""
+    """Return the SHA-256 of anything that JSON can hold, in hexadecimal."""
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
 def file_facts(path: str | os.PathLike) -> tuple[int, int] | None:
-    """(size in bytes, time of change in ns) of a file, None where it cannot be looked at."""
+    """Return (size in bytes, time of change in ns) of a file, or None where stat fails."""
     try:
         status = os.stat(path)
     except OSError:
@@ -158,7 +162,10 @@ def file_facts(path: str | os.PathLike) -> tuple[int, int] | None:
 
 
 def _available_memory() -> int:
-    """Bytes that Linux can give without ending processes; elsewhere as many as can be addressed."""
+    """Return the bytes that Linux can give without ending processes.
+
+    Elsewhere, return the number of bytes that can be addressed.
+    """
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:
@@ -174,8 +181,10 @@ class _Collector:
         shape = (source.num_images, img_resolution, img_resolution, img_channels)
         needed, available = math.prod(shape), _available_memory()
         if needed > available:  # Linux would hand it out, and end the process when it is used
-            raise UserError(f"{source.origin} at {shape[1:]} needs {needed / 1e9:.3g} GB of memory, and {available / 1e9:.3g} GB are free: pack it "
-                            "into a file that is read from the disk as it is needed (fastgan pack), lower img_resolution or use fewer images")
+            raise UserError(f"{source.origin} at {shape[1:]} needs {needed / 1e9:.3g} GB of memory, and "
+                            f"{available / 1e9:.3g} GB are free: pack it "
+                            "into a file that is read from the disk as it is needed (fastgan pack), lower "
+                            "img_resolution or use fewer images")
         self._images = np.empty(shape, np.uint8)
         self._source, self._labels, self._skipped, self._num_kept = source, [], [], 0
 
@@ -201,8 +210,8 @@ def image_set(
     name: str,
     skipped: tuple[str, ...],
 ) -> ImageSet:
-    """An ImageSet in the memory of these arrays."""
-    import torch  # here alone, since whoever only decodes does without
+    """Return an ImageSet in the memory of these arrays."""
+    import torch  # here alone, since decoding works without torch
 
     return ImageSet(
         torch.from_numpy(images), None if labels is None else torch.from_numpy(labels), class_names, name, skipped
@@ -214,8 +223,9 @@ def _decode(piece: Piece, img_resolution: int, img_channels: int) -> np.ndarray:
 
 
 def in_order(items: Iterable[Item], work: Callable[[Item], object], num_threads: int) -> Iterator[tuple[Item, Future]]:
-    """Each item with the future of work(item), in the order of `items`; only a few are in memory at
-    a time.
+    """Yield each item with the future of work(item), in the order of `items`.
+
+    Only a few are in memory at a time.
     """
     waiting: deque[tuple[Item, Future]] = deque()
     with ThreadPoolExecutor(num_threads) as pool:

@@ -1,3 +1,1 @@
-"""The device that a run is on: its precision, its choice of algorithms, its memory, its CUDA
-graphs.
-"""
+"""The device of a run: its precision, choice of algorithms, memory and CUDA graphs."""

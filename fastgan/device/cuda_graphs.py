@@ -1,4 +1,4 @@
-"""CUDA graphs: the only recording of them, and what has to be so around it."""
+"""CUDA graphs: the only code that records them, and the state that a recording needs around it."""
 import contextlib
 import gc
 import warnings
@@ -11,7 +11,7 @@ WARM_UP_STEPS = 3  # libraries choose their algorithms and allocate workspaces i
 
 
 class CudaGraphs:
-    """CUDA graphs on one device, in one pool of memory.
+    """CUDA graphs on one device, in one memory pool.
 
     generators: those that recorded work draws from, beside torch's own.
     """
@@ -22,8 +22,8 @@ class CudaGraphs:
         self.pool = torch.cuda.graph_pool_handle()
 
     def warm_up(self, body: Call) -> None:
-        # Dead graphs of autograd keep the leaves' nodes alive, which belong to the stream that the
-        # step ran on before
+        # Dead autograd graphs keep the leaves' nodes alive, which belong to the stream that the
+        # step ran on before.
         gc.collect()
         current = torch.cuda.current_stream(self.device)
         self.stream.wait_stream(current)
@@ -34,8 +34,7 @@ class CudaGraphs:
                 with waiting_forbidden():
                     body()
         finally:
-            # After a step that broke off too: who puts the state back must not overtake the steps
-            # before it
+            # After a failed step too: restoring the state must not overtake the steps before it.
             current.wait_stream(self.stream)
 
     def record(self, body: Call) -> Call:
@@ -43,17 +42,17 @@ class CudaGraphs:
         for generator in self.generators:
             graph.register_generator_state(generator)
         failures: list[BaseException] = []
-        gc.collect()  # nothing that is freed meanwhile may call CUDA
+        gc.collect()  # no object that is freed during the recording may call CUDA
         try:
-            # thread_local: the threads that bring data go on with their own calls of CUDA meanwhile.
+            # thread_local: the threads that load data continue their own CUDA calls meanwhile.
             with _no_garbage_collection(), _own_workspaces(), torch.cuda.stream(self.stream), \
                     torch.cuda.graph(graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"):
                 _remember_failure(body, failures)
         except Exception as error:
             self._renew_generators()
             self._leave_pool()
-            # Ending a broken recording fails as well, and says less. Left in the list it would stay
-            # alive, with all tensors of its frames.
+            # Ending a failed recording fails as well, with a less useful error. Left in the list it
+            # would stay alive, with all tensors of its frames.
             raise failures.pop() if failures else error from None
         return graph.replay
 
@@ -61,16 +60,20 @@ class CudaGraphs:
         torch.cuda.synchronize(self.device)
 
     def _renew_generators(self) -> None:
-        """A recording that broke off leaves its generators waiting for an end that never comes
-        (torch before 2.13); a copy of one does not.
+        """Replace the state of each generator by a copy of it, after a recording that failed.
+
+        A failed recording leaves its generators waiting for an end that never comes (torch before
+        2.13); a copy of the state does not wait.
         """
         for generator in (*self.generators, torch.cuda.default_generators[self._device_index]):
             generator.graphsafe_set_state(generator.clone_state())
 
     def _leave_pool(self) -> None:
-        """A recording that broke off is still at its pool: the allocator would hold back what
-        others free, keep the pool for ever and refuse the next recording into it. Where the
-        recording had come to its end nothing of this is so, and the first call says so by an error.
+        """Detach a failed recording from its memory pool and start a new pool.
+
+        A failed recording still allocates from its pool: the allocator would hold back memory that
+        others free, keep the pool for ever and refuse the next recording into it. If the recording
+        had already ended, the first call raises an error, which is ignored.
         """
         with contextlib.suppress(RuntimeError):
             torch._C._cuda_endAllocateToPool(self._device_index, self.pool)
@@ -84,7 +87,7 @@ class CudaGraphs:
 
 @contextlib.contextmanager
 def waiting_forbidden() -> Iterator[None]:
-    """Inside, whatever makes the host wait for the device raises a RuntimeError.
+    """Raise a RuntimeError for any operation inside that makes the host wait for the device.
 
     Does nothing without CUDA.
     """
@@ -93,7 +96,7 @@ def waiting_forbidden() -> Iterator[None]:
         return
     before = torch.cuda.get_sync_debug_mode()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that the mode does not see everything
+        warnings.simplefilter("ignore")  # a warning that the mode does not detect everything
         torch.cuda.set_sync_debug_mode("error")
     try:
         yield
@@ -114,11 +117,12 @@ def _no_garbage_collection() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _own_workspaces() -> Iterator[None]:
-    """What is recorded inside has cuBLAS's workspaces in its own pool.
+    """Give work that is recorded inside cuBLAS workspaces in the pool of its own graph.
 
-    Else it would write, at every replay, into those that torch keeps for each stream until somebody
-    clears them, and into whatever lies there then. torch.compile(mode="reduce-overhead") clears
-    them all, and this does; what it records itself it guards in the same way.
+    Otherwise every replay would write into the workspaces that torch keeps for each stream until
+    they are cleared, and into any data that lies there by then.
+    torch.compile(mode="reduce-overhead") clears all workspaces, and so does this function; torch
+    protects its own recordings in the same way.
     """
     torch._C._cuda_clearCublasWorkspaces()
     try:

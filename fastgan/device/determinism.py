@@ -1,13 +1,12 @@
-"""Which algorithms torch may take: the fastest, as it measures them, or those alone that give the
-same bits every time.
+"""The algorithms that torch may use: the fastest ones as measured, or deterministic ones only.
 
 The settings are of the whole process, and stay. By default cuDNN times its algorithms on CUDA for
-every kind of call (cudnn.benchmark), and which one wins changes from run to run, and with it the
-last bits. A deterministic run times nothing: it has cuDNN's and torch's deterministic algorithms
-(pytorch.org/docs/stable/notes/randomness.html), by which Inductor abides as well, and instead of
-the fastest of the fused operators the reference, or the one that is forced (choice.fix). The
-kernels of csrc and kernels add nothing atomically: each of them gives the same bits every time, and
-which of them is the fastest is what may change. cuBLAS needs no CUBLAS_WORKSPACE_CONFIG: torch
+every kind of call (cudnn.benchmark). The winner changes from run to run, and with it the last bits
+of the results. A deterministic run times nothing. It uses the deterministic algorithms of cuDNN and
+torch (pytorch.org/docs/stable/notes/randomness.html), which Inductor respects as well, and instead
+of the fastest of the fused operators the reference, or the forced implementation (autotune.fix).
+The kernels of csrc and kernels use no atomic additions: each of them gives the same bits every
+time, and only the choice of the fastest may change. cuBLAS needs no CUBLAS_WORKSPACE_CONFIG: torch
 gives every stream a workspace of its own.
 """
 import contextlib
@@ -21,11 +20,11 @@ _REFUSED = " does not have a deterministic implementation"
 
 
 def settle_algorithms(deterministic: bool, device: torch.device) -> str:
-    """Tell torch what a run on this device may take, and return that as a sentence, empty where
-    there is no choice.
+    """Set the algorithms that a run on this device may use; return the setting as a sentence.
 
-    Has to come before anything runs on the device: cuDNN keeps what it found first for a kind of
-    call. False takes nothing back: a process that was told to be deterministic stays so.
+    The sentence is empty where there is no choice. Call this before anything runs on the device:
+    cuDNN keeps the algorithm that it first found for a kind of call. False undoes nothing: a
+    process that was made deterministic stays deterministic.
     """
     if deterministic:
         _allow_deterministic_alone(device)
@@ -40,7 +39,7 @@ def settle_algorithms(deterministic: bool, device: torch.device) -> str:
 
 def _allow_deterministic_alone(device: torch.device) -> None:
     torch.use_deterministic_algorithms(True)
-    # Else every torch.empty is filled, for programs that read what they have not written.
+    # Else every torch.empty is filled, for programs that read memory that they have not written.
     torch.utils.deterministic.fill_uninitialized_memory = False
     if device.type == "cuda":
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
@@ -48,9 +47,7 @@ def _allow_deterministic_alone(device: torch.device) -> None:
 
 @contextlib.contextmanager
 def refusals_said() -> Iterator[None]:
-    """Inside, an operation that torch refuses because it cannot be deterministic becomes a
-    UserError that names it.
-    """
+    """Turn torch's error for a nondeterministic operation inside into a UserError that names it."""
     try:
         yield
     except RuntimeError as error:

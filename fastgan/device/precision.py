@@ -1,4 +1,4 @@
-"""Which part of a step computes in which precision, decided once and said once."""
+"""The precision of each part of a step, chosen once and reported once."""
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import torch
 
 from fastgan.errors import UserError
 
-# x86: bf16 matrix instructions; without them oneDNN emulates bf16 and is slower than fp32
+# x86: bf16 matrix instructions; without them oneDNN emulates bf16 and is slower than fp32.
 BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
 
 
@@ -17,12 +17,13 @@ class Precision:
     device_type: str
     compute_dtype: torch.dtype
     reason: str  # why this dtype and not the other
-    careful: bool = False  # what is differentiated twice computes in fp32
+    careful: bool = False  # passes that are differentiated twice compute in fp32
 
     def autocast(self, twice: bool = False) -> torch.autocast:
-        """The context in which G and D run. twice: the pass is differentiated twice, for a penalty.
+        """Return the autocast context in which G and D run.
 
-        Weights are cast inside the graph and never cached, which a captured step relies on.
+        twice: the pass is differentiated twice, for a penalty. Weights are cast inside the graph
+        and never cached, which a captured step relies on.
         """
         enabled = self.compute_dtype != torch.float32 and not (twice and self.careful)
         return torch.autocast(
@@ -34,24 +35,22 @@ class Precision:
 
     @property
     def name(self) -> str:
-        """bf16 | tf32 | fp32, as benchmark rows have it."""
+        """bf16 | tf32 | fp32, as used in benchmark rows."""
         if self.compute_dtype == torch.bfloat16:
             return "bf16"
         return "tf32" if self.device_type == "cuda" else "fp32"
 
     def describe(self) -> str:
-        """The table of parts in one line."""
+        """Return the precision of every part, in one line."""
         rest = "TF32 matrix work in fp32 parts" if self.device_type == "cuda" else "fp32 elsewhere"
         parts = "fp32 master weights, BatchNorm statistics, losses and optimiser"
         return f"precision: G and D compute in {self.name} ({self.reason}); {parts}; {rest}"
 
 
 def choose_precision(amp: bool, device: torch.device) -> Precision:
-    """bf16 where it was asked for and the chip has it, else fp32, with the reason.
+    """Return bf16 where it is requested and the chip supports it, else fp32 with the reason.
 
-    On CUDA fp32 matrix work uses TF32.
-
-    Raises UserError for a CUDA device that is not there.
+    On CUDA, fp32 matrix products use TF32. Raises UserError for a CUDA device that does not exist.
     """
     if device.type == "cuda":
         _check_there_is(device)
@@ -68,22 +67,24 @@ def choose_precision(amp: bool, device: torch.device) -> Precision:
 def _check_there_is(device: torch.device) -> None:
     if torch.version.cuda is None:
         raise UserError(
-            f"--device {device} needs CUDA, and this torch {torch.__version__} was built without it; install a CUDA build, or give cpu"
+            f"--device {device} needs CUDA, and this torch {torch.__version__} was built without it; "
+            "install a CUDA build, or give cpu"
         )
     found = torch.cuda.device_count()
     if (device.index or 0) >= found:
         raise UserError(
-            f"--device {device} is not there: torch sees {found} CUDA devices (fastgan info says more); give cpu or another one"
+            f"--device {device} is not there: torch sees {found} CUDA devices (fastgan info says more); "
+            "give cpu or another one"
         )
 
 
 def full_precision(precision: Precision) -> Precision:
-    """The same device in fp32: the truth that a reduced-precision step is compared with."""
+    """Return fp32 on the same device: the reference for a reduced-precision step."""
     return Precision(precision.device_type, torch.float32, "reference")
 
 
 def cpu_flags() -> set[str]:
-    """The instruction sets that Linux reports for the first core; empty elsewhere."""
+    """Return the instruction sets that Linux reports for the first core; empty elsewhere."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""How far the host may be ahead of the device."""
+"""A limit on the number of launches that the host may be ahead of the device."""
 from collections import deque
 
 import torch
@@ -7,11 +7,11 @@ AHEAD = 4  # launches
 
 
 class Throttle:
-    """Keeps the host at most AHEAD launches ahead of the device: a stop is heeded soon, and the bar
-    shows what is done.
+    """Keeps the host at most AHEAD launches ahead of the device.
 
-    The host waits for a launch that is several launches old, so the device never runs out of work.
-    On a CPU there is nothing to wait for.
+    A run then stops soon after a signal, and the progress bar shows completed steps. The host waits
+    for a launch that is several launches old, so the device never runs out of work. On a CPU there
+    is nothing to wait for.
     """
 
     def __init__(self, device: torch.device):
@@ -19,8 +19,8 @@ class Throttle:
         self._events = deque(torch.cuda.Event(blocking=True) for _ in range(AHEAD if on_cuda else 0))
 
     def launched(self) -> None:
-        """To be called after every launch on the current stream."""
+        """Record one launch on the current stream; call this after every launch."""
         if self._events:
             self._events.rotate(-1)
-            self._events[-1].synchronize()  # of the launch AHEAD ago; at once where there was none
+            self._events[-1].synchronize()  # of the launch AHEAD ago; returns at once where there was none
             self._events[-1].record(torch.cuda.current_stream(self._device))

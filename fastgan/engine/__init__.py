@@ -1,1 +1,1 @@
-"""The ladder that runs a step: eager, compiled, captured; each rung checked beside the one below."""
+"""The execution ladder of a step: eager, compiled, captured, each rung checked against eager."""

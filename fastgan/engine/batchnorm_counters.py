@@ -1,9 +1,9 @@
-"""BatchNorm's `num_batches_tracked` without its launches: one tiny kernel a layer and pass, 20 a
-step of a DCGAN, for a number that the host knows.
+"""BatchNorm's `num_batches_tracked`, counted on the host without kernel launches.
 
-A layer with a momentum never reads its counter. While steps run the counters are taken out of the
-layers; how often a step would have raised each of them is found out by watching one, and the
-tensors are brought up to date when somebody may look at them.
+PyTorch launches one tiny kernel a layer and pass, 20 a step of a DCGAN, for a number that the host
+knows. A layer with a momentum never reads its counter. While steps run, the counters are removed
+from the layers. One watched step of each variant shows how often the step would have incremented
+each counter, and the tensors are updated before anybody can read them.
 """
 import contextlib
 from collections import Counter
@@ -15,10 +15,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 class BatchCounters:
-    """The counters of all BatchNorm layers of some networks, but of those without momentum, which
-    average by them.
+    """The counters of all BatchNorm layers with momentum of some networks.
 
-    copies: (network, its average) pairs: the average's counters follow those of the network.
+    Layers without momentum are left out: they average by their counters. copies:
+    (network, its average) pairs; the average's counters follow those of the network.
     """
 
     def __init__(self, state: list[nn.Module], copies: list[tuple[nn.Module, nn.Module]] = ()):
@@ -31,12 +31,12 @@ class BatchCounters:
         self._pending: Counter[Hashable] = Counter()  # variant -> steps that the tensors do not have yet
 
     def copies(self) -> list[torch.Tensor]:
-        """The counters of the averages."""
+        """Return the counters of the averages."""
         return [copy for copy, _ in self._copies]
 
     @contextlib.contextmanager
     def off(self) -> Iterator[None]:
-        """The layers count nothing inside."""
+        """Remove the counters inside, so that the layers count nothing."""
         tensors = [layer.num_batches_tracked for layer in self._layers]
         for layer in self._layers:
             layer.num_batches_tracked = None
@@ -48,8 +48,9 @@ class BatchCounters:
 
     @contextlib.contextmanager
     def watching(self, variant: Hashable, num_steps: int) -> Iterator[None]:
-        """Inside run `num_steps` steps of this variant, in Python: how often each layer is passed
-        in one of them is remembered.
+        """Record how often each layer runs in a step of this variant.
+
+        Run `num_steps` steps of the variant inside, in Python.
         """
         seen: Counter[int] = Counter()
         hooks = [layer.register_forward_pre_hook(_raising(seen, index)) for index, layer in enumerate(self._layers)]
@@ -61,7 +62,7 @@ class BatchCounters:
         self._passes[variant] = Counter({index: passes // num_steps for index, passes in seen.items()})
 
     def add(self, variant: Hashable, num_steps: int = 1) -> None:
-        """`num_steps` steps of this variant were run."""
+        """Count `num_steps` steps of this variant that were run."""
         self._pending[variant] += num_steps
 
     @torch.no_grad()
@@ -81,6 +82,6 @@ def _counts(layer: nn.Module) -> bool:
 
 def _raising(seen: Counter[int], index: int):
     def hook(layer: nn.Module, args: tuple) -> None:
-        seen[index] += layer.training * getattr(layer, "parts", 1)  # layers.BatchNorm2d: as many batches at once
+        seen[index] += layer.training * getattr(layer, "parts", 1)  # layers.BatchNorm2d: that many batches at once
 
     return hook

@@ -1,11 +1,10 @@
-"""Recording whole steps once and replaying them: what is recorded, what is replayed when, and how
-many steps at once.
+"""Recording and replay of whole steps: the captured rung and its number of steps in a launch.
 
 A launch is one or more whole steps (phase_schedule.py): draw the random numbers, gather the images,
-update everything. Nothing is passed from one graph to the next but the state that steps change in
-place, whose memory lies outside of the pool, so all graphs share one pool of memory and may be
-replayed in any order, one after the other. The host's part of a launch is the replay; the Python of
-its K steps runs once, while they are recorded.
+update everything. Graphs share no data but the state that steps change in place, whose memory lies
+outside of the pool. So all graphs share one memory pool and may be replayed in any order, one after
+the other. The host's part of a launch is the replay; the Python of its K steps runs once, during
+the recording.
 """
 import math
 import statistics
@@ -16,34 +15,35 @@ from typing import Protocol
 from fastgan.engine.phase_schedule import Launch, PhaseSchedule, Variant
 
 Call = Callable[[], object]
-SIZES = (1, 4, 16)  # steps in a launch that are tried out
-MAX_LAUNCH_S = 0.25  # a run that is told to stop does so within about so long
-NO_SLOWER = 1.005  # times the fastest: beyond that, more steps in a launch do not pay for the launches that they save
+SIZES = (1, 4, 16)  # steps in a launch, as candidates
+MAX_LAUNCH_S = 0.25  # a run stops within about this time after a signal
+NO_SLOWER = 1.005  # times the fastest: a slower launch of more steps does not pay for the launches that it saves
 ROUNDS, ROUND_S = 5, 0.02
 
 
 class Graphs(Protocol):
-    """What records work on the device and replays it."""
+    """Recorder of device work that can be replayed."""
 
     def warm_up(self, body: Call) -> None:
-        """Run `body` as often as libraries need to settle, where it will be recorded.
+        """Run `body` in the place of the recording, as often as libraries need for their setup.
 
-        Raises where it makes the host wait for the device.
+        Raises an error where `body` makes the host wait for the device.
         """
 
     def record(self, body: Call) -> Call:
-        """What does again on the device, from the memory as it will be then, all that `body` does
-        there.
+        """Return a function that repeats the device work of `body`.
+
+        Each call reads memory as it is at the time of the call.
         """
 
     def synchronize(self) -> None:
-        """Wait until the device has done what was replayed."""
+        """Wait until the device has finished all replayed work."""
 
 
 class CapturedSteps:
-    """Steps of all variants as recordings: single ones, and launches of `size` steps.
+    """Recordings of the steps of all variants: single steps, and launches of `size` steps.
 
-    other: has the single ones already.
+    other: already has the recordings of single steps.
     """
 
     def __init__(
@@ -61,21 +61,21 @@ class CapturedSteps:
                 self._replays[launch] = graphs.record(_one_after_another([steps[variant] for variant in launch]))
 
     def run(self, first: int, num: int) -> None:
-        """The steps first to first + num - 1."""
+        """Run the steps first to first + num - 1."""
         for launch in self._cadence.launches(first, num, self.size):
             self._replays[launch]()
 
     def replay(self, launch: Launch) -> None:
-        """One launch, whatever is due."""
+        """Replay one launch, whether or not it is due."""
         self._replays[launch]()
 
 
 def best_size(candidates: list[CapturedSteps], phase_schedule: PhaseSchedule, synchronize: Call) -> CapturedSteps:
-    """The candidate with the most steps in a launch that is no slower than the fastest and can be
-    stopped in time.
+    """Return the candidate with the most steps in a launch that costs no time.
 
-    candidates: smallest first. Fewer launches leave the host its time, also where the device is
-    busy all the while.
+    It must be no slower than the fastest (NO_SLOWER) and able to stop in time (MAX_LAUNCH_S); else
+    the smallest is returned. candidates: smallest first. Fewer launches save host time, even where
+    the device is always busy.
     """
     seconds = _seconds_per_step(candidates, phase_schedule, synchronize)
     limit = NO_SLOWER * min(seconds.values())
@@ -90,7 +90,7 @@ def best_size(candidates: list[CapturedSteps], phase_schedule: PhaseSchedule, sy
 def _seconds_per_step(
     candidates: list[CapturedSteps], phase_schedule: PhaseSchedule, synchronize: Call
 ) -> dict[int, float]:
-    """Medians over rounds in which the candidates take turns, by size."""
+    """Return the median seconds a step by size, over rounds in which the candidates alternate."""
     first = math.ceil(phase_schedule.intro_steps / phase_schedule.period) * phase_schedule.period
     num = phase_schedule.period * max(candidate.size for candidate in candidates)
     num *= max(1, round(ROUND_S / _seconds(candidates[0], first, num, synchronize)))

@@ -4,16 +4,18 @@ from collections.abc import Callable
 
 import torch
 
-# torch 2.11 cannot compile four of the families for CUDA with these passes: reordering loops asserts on foreach nodes
-# (cgan, biggan, lightweight, r3gan), mixed reductions on shapes of cgan's. dcgan has as many launches without them.
+# Torch 2.11 cannot compile four of the families for CUDA with these passes: reordering loops
+# asserts on foreach nodes (cgan, biggan, lightweight, r3gan), mixed reductions on shapes of cgan's.
+# dcgan has as many launches without them.
 WITHOUT_REORDERING = {"loop_ordering_after_fusion": False, "triton.mix_order_reduction": False}
 
 
 def compiler_options(device_type: str, autotune: bool = False, combo_kernels: bool = False) -> dict:
-    """Inductor's options for a step on `cpu` or `cuda`.
+    """Return Inductor's options for a step on `cpu` or `cuda`.
 
     autotune, combo_kernels: on CUDA, time kernels, put small ones into one launch. Random numbers
-    of the networks' own (dropout) are drawn as eager PyTorch draws them, so that the rungs agree.
+    that the networks draw themselves (dropout) are drawn as eager PyTorch draws them, so that the
+    rungs agree.
     """
     from fastgan.engine.passes import GraphPasses
 
@@ -25,9 +27,9 @@ def compiler_options(device_type: str, autotune: bool = False, combo_kernels: bo
 
 
 def compile_step(step: Callable, graphs: list[torch.fx.GraphModule], options: dict) -> Callable:
-    """`step` as one graph of Inductor's.
+    """Return `step` as one graph compiled by Inductor.
 
-    Every compilation appends its graph to `graphs`: a second one is noticed.
+    Every compilation appends its graph to `graphs`, so that a second one is noticed.
     """
     from torch._inductor.compile_fx import compile_fx
 
@@ -39,18 +41,19 @@ def compile_step(step: Callable, graphs: list[torch.fx.GraphModule], options: di
 
 
 def traced_by(step: Callable, backend: Callable) -> Callable:
-    """`step` as one graph of Dynamo's, compiled by `backend`: (graph, example inputs) -> callable.
+    """Return `step` as one Dynamo graph compiled by `backend`.
 
-    torch.autograd.grad inside the graph needs Dynamo's private setting trace_autograd_ops (torch
-    2.11 to 2.13); tests fail loudly when it changes.
+    backend: (graph, example inputs) -> callable. torch.autograd.grad inside the graph needs
+    Dynamo's private setting trace_autograd_ops (torch 2.11 to 2.13); a test fails when it changes.
     """
     torch._dynamo.config.trace_autograd_ops = True
     return torch.compile(_with_own_code(step), backend=backend, fullgraph=True, dynamic=False)
 
 
 def _with_own_code(step: Callable) -> Callable:
-    """A copy of a function with a code object of its own: Dynamo keeps graphs by it, and engines
-    must not share them.
+    """Return a copy of a function with a code object of its own.
+
+    Dynamo stores graphs by code object, and engines must not share them.
     """
     code = step.__code__.replace()
     return types.FunctionType(code, step.__globals__, step.__name__, step.__defaults__, step.__closure__)

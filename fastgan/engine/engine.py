@@ -1,10 +1,10 @@
-"""The ladder on which a training step runs: eager, compiled, captured.
+"""The execution ladder of a training step: eager, compiled, captured.
 
 A rung is the same step made faster: compiled into one graph of fused kernels, then recorded as a
-CUDA graph that the host launches as a whole. Before a rung is trusted it runs beside the eager one
-(parity.py) and must agree in losses, optimiser moments and in what moved. A rung that fails is left
-for the one below, and the reason is said. compiled.py is the only file that calls torch.compile,
-and cuda_graphs.py the only one that records.
+CUDA graph that the host launches as a whole. Before a rung is used, it runs beside the eager one
+(parity.py) and must agree with it in losses, optimiser moments and the set of tensors that changed.
+A rung that fails this check is dropped for the one below, and the reason is reported. compiled.py
+is the only file that calls torch.compile, and cuda_graphs.py the only one that records CUDA graphs.
 """
 import time
 import traceback
@@ -20,28 +20,29 @@ from fastgan.engine.compiled import compile_step, compiler_options
 from fastgan.engine.parity import PARITY_STEPS, ParityRuns, State, Tolerance
 from fastgan.engine.phase_schedule import Interval, Launch, PhaseSchedule, Variant
 from fastgan.errors import UserError
-from fastgan.ops.dispatch import autotune as choice
+from fastgan.ops.dispatch import autotune
 
 Inputs = tuple
 Step = Callable[[Inputs], object]  # changes the state in place
 
 
 class RecompilationError(RuntimeError):
-    """The compiled step was compiled again after its start-up: a shape, dtype or flag changed
-    during the run.
+    """The compiled step was compiled again after start-up.
+
+    A shape, dtype or flag changed during the run.
     """
 
 
 @dataclass(frozen=True)
 class Ladder:
-    """How high to climb."""
+    """Options of the execution ladder: the highest rung and its settings."""
 
     compile: bool = True
     autotune: bool = False  # CUDA: the compiler times its kernels
     combo_kernels: bool = False  # CUDA: the compiler puts small kernels into one launch
     cuda_graph: str = "auto"  # auto | on: a UserError where it cannot be used | off
     graph_steps: int | None = None  # steps in a launch of the captured rung; None = measured
-    max_graph_steps: int | None = None  # what the feed can have ready at once; None = any number
+    max_graph_steps: int | None = None  # batches that the feed can have ready at once; None = any number
 
 
 @dataclass
@@ -56,9 +57,9 @@ class Rung:
 
 @dataclass
 class Phase:
-    """What becomes one compiled graph.
+    """One part of a step, compiled as one graph.
 
-    draw: gives the inputs, by device work alone. step: the eager code. precise_step: the same in
+    draw: returns the inputs, by device work alone. step: the eager code. precise_step: the same in
     fp32, where `step` computes in a lower precision. careful_step: the same with its penalty in
     fp32, for compilers that cannot differentiate twice in the lower precision.
     """
@@ -71,9 +72,10 @@ class Phase:
 
 @dataclass
 class System:
-    """What is run: phases by name, in the rhythm of `cadence`.
+    """The training step as phases by name, with the state and generators that they use.
 
-    state: what they change, by group, parity.TOTALS among them. generators: what they draw from.
+    state: the tensors that the phases change, by group, parity.TOTALS among them. generators: those
+    that the phases draw from. phase_schedule: the steps in which each phase is due.
     """
 
     phases: Mapping[str, Phase]
@@ -86,7 +88,7 @@ class System:
 def single_phase(
     phase: Phase, state: State, generators: list[torch.Generator], counters: BatchCounters | None = None
 ) -> System:
-    """The system of one phase that is due in every step."""
+    """Return a system of one phase that is due in every step."""
     return System(
         {"update": phase}, state, generators, PhaseSchedule({"update": Interval()}), counters or BatchCounters([])
     )
@@ -95,9 +97,9 @@ def single_phase(
 class Engine:
     """Runs a system on the highest rung that agrees with the eager one.
 
-    graphs: what can record on the device, None where nothing can. report: takes one sentence about
-    what was not used and why. details: an attribute, takes the whole traceback behind such a
-    sentence, before it, where there is one: for a log.
+    graphs: records on the device; None where nothing can. report: takes one sentence for each rung
+    or option that is not used, with the reason. details: an attribute, for a log; takes the whole
+    traceback behind such a sentence, before the sentence, if there is one.
     """
 
     def __init__(
@@ -108,26 +110,26 @@ class Engine:
         self.prepared = False
         self.compiled: list[torch.fx.GraphModule] = []  # graphs that were compiled, for counting and for tests
         self._num_compiled = 0  # of them, those of the start-up
-        # the fastest of each, below the captured rung
+        # The fastest of each, below the captured rung.
         self._steps = {name: phase.step for name, phase in system.phases.items()}
         self._trials = ParityRuns(system.state, system.generators)
         self.rung = Rung("eager", self._run_one_by_one)
 
     def limit_launches(self, num_steps: int) -> None:
-        """Before `prepare`: launches of more than so many steps would never be made."""
+        """Set the most steps that a launch will ever be asked for; call it before `prepare`."""
         most = self.ladder.max_graph_steps
         self.ladder = replace(self.ladder, max_graph_steps=num_steps if most is None else min(most, num_steps))
 
     def prepare(self) -> Rung:
-        """Climb as high as agreement with eager allows. The state is left as it was.
+        """Climb the ladder as high as agreement with eager allows; leave the state unchanged.
 
-        The operators are measured on the calls of the first eager steps, so that what is compiled
-        afterwards contains the fastest.
+        The operators are measured on the calls of the first eager steps, so that the compiled code
+        contains the fastest ones.
         """
         started, captures = time.perf_counter(), self.graphs is not None and self.ladder.cuda_graph != "off"
         sizes = self._launch_sizes() if captures else []
         with self.system.counters.off():
-            with choice.measuring():
+            with autotune.measuring():
                 yardsticks = {name: self._measure_eager(name) for name in self.system.phases}
             if self.ladder.compile and self._compile_all(yardsticks):
                 self.rung = Rung("compiled", self._run_one_by_one, 1, time.perf_counter() - started)
@@ -136,19 +138,20 @@ class Engine:
                 if captured is not None:
                     self.rung = Rung("captured", captured.run, captured.size, time.perf_counter() - started)
         if torch.cuda.is_available():
-            torch.cuda.empty_cache()  # what was tried out needed more than training does
+            torch.cuda.empty_cache()  # the trials needed more memory than training does
         self._num_compiled = len(self.compiled)
         self.prepared = True
         return self.rung
 
     def steps_at_once(self, first: int, most: int) -> int:
-        """How many steps from number `first` on should be run next, at most `most`: a launch of the
-        rung, or what is missing until one can begin.
+        """Return the number of steps to run next, from number `first` on, at most `most`.
+
+        It is a launch of the rung, or the number of steps until a launch can begin.
         """
         return self.system.phase_schedule.at_once(first, most, self.rung.steps_per_launch)
 
     def run(self, first: int, num: int) -> None:
-        """Launch the training steps number first to first + num - 1 on the chosen rung."""
+        """Run the training steps first to first + num - 1 on the chosen rung."""
         with self.system.counters.off():
             self.rung.run(first, num)
         for phase, times in self.system.phase_schedule.count(first, num).items():
@@ -166,7 +169,7 @@ class Engine:
             self._call(self.system.phase_schedule.due(step))
 
     def _call(self, variant: Variant) -> None:
-        """A step on the highest rung below the captured one."""
+        """Run a step on the highest rung below the captured one."""
         for name in variant:
             self._steps[name](self.system.phases[name].draw())
 
@@ -180,7 +183,7 @@ class Engine:
             (phase.precise_step or phase.step)(phase.draw())
 
     def _measure_eager(self, name: str) -> Tolerance:
-        """What the eager phase does, which is what the rungs above are held to."""
+        """Run the eager phase and return the tolerance for the rungs above."""
         with self.system.counters.watching(name, PARITY_STEPS):
             return self._yardstick((name,))
 
@@ -190,12 +193,12 @@ class Engine:
             self._trials, partial(self._call_eager, variant), partial(self._call_precise, variant) if is_lower else None
         )
 
-    # --- the compiled rung --------------------------------------------------------------------------------------------
+    # --- the compiled rung ------------------------------------------------------------------------
 
     def _compile_all(self, yardsticks: dict[str, Tolerance]) -> bool:
-        """Compile every phase that can be; the others stay eager, with the reason.
+        """Compile every phase that can be compiled; the others stay eager, with the reason.
 
-        Returns whether any was.
+        Returns True if any phase was compiled.
         """
         for name in self.system.phases:
             problem = self._compile(name, yardsticks[name])
@@ -206,9 +209,9 @@ class Engine:
         return self._num_compiled > 0
 
     def _compile(self, name: str, tolerance: Tolerance) -> str | None:
-        """Put the compiled phase in the place of the eager one.
+        """Replace the eager phase by the compiled one; return None, or the problem.
 
-        Returns what speaks against it, or None; then everything is as before.
+        Where there is a problem, everything stays as before.
         """
         eager, before = self._steps[name], len(self.compiled)
         problem = self._try_to_compile(name, tolerance)
@@ -226,11 +229,11 @@ class Engine:
             return tolerance.disagreement(partial(self._call, (name,)))
         except torch.OutOfMemoryError:
             raise
-        except Exception as error:  # whatever the compiler cannot do: the reason is reported, the eager rung goes on
+        except Exception as error:  # any compiler error: the reason is reported, the eager rung stays
             return self._in_words(error)
 
     def _compile_carefully(self, name: str, yardsticks: dict[str, Tolerance], problem: str) -> str | None:
-        """The same with the penalty in fp32, on every rung where that can be compiled."""
+        """Compile the phase with its penalty in fp32, for every rung where that succeeds."""
         phase = self.system.phases[name]
         self.system.phases = {**self.system.phases, name: replace(phase, step=phase.careful_step, careful_step=None)}
         self._steps[name] = phase.careful_step
@@ -249,16 +252,18 @@ class Engine:
             "cuda" if "cuda" in device_types else "cpu", self.ladder.autotune, self.ladder.combo_kernels
         )
 
-    # --- the captured rung --------------------------------------------------------------------------------------------
+    # --- the captured rung ------------------------------------------------------------------------
 
     def _capture_or_say_why(self, yardsticks: Mapping[str, Tolerance], sizes: list[int]) -> CapturedSteps | None:
-        """The steps as graphs; None, with the reason, where they cannot be or differ. Raises
-        UserError then if they have to be.
+        """Return the steps as graphs, or None, with a report of the reason.
+
+        None: they cannot be recorded, or differ from eager. Raises UserError in these cases if the
+        user requires graphs.
         """
         try:
             candidates = self._capture(sizes)
             problem = self._disagreement(candidates[0], yardsticks)
-        except Exception as error:  # whatever cannot be recorded: the reason is reported, the rung below goes on
+        except Exception as error:  # any recording error: the reason is reported, the rung below stays
             problem = self._in_words(error)
         if problem and self.ladder.cuda_graph == "on":
             raise UserError(f"--cuda-graph on, but the step cannot be a CUDA graph: {problem}")
@@ -272,9 +277,7 @@ class Engine:
             return best_size(candidates, self.system.phase_schedule, self.graphs.synchronize)
 
     def _capture(self, sizes: list[int]) -> list[CapturedSteps]:
-        """Record what every size of a launch takes, the single steps first; the state is left as it
-        was.
-        """
+        """Record the launches of every size, the single steps first; leave the state unchanged."""
         calls = {variant: partial(self._call, variant) for variant in self.system.phase_schedule.variants()}
         with self._trials.undone():
             for call in calls.values():
@@ -282,8 +285,10 @@ class Engine:
             return self._record(calls, sizes)
 
     def _record(self, calls: Mapping[Variant, Callable[[], None]], sizes: list[int]) -> list[CapturedSteps]:
-        """The recordings; of single steps alone, with the reason, where those of several cannot be
-        made.
+        """Return the recordings of all sizes that can be made.
+
+        Only those of single steps, with a report of the reason, where launches of several steps
+        cannot be recorded.
         """
         candidates: list[CapturedSteps] = []
         for size in sizes:
@@ -294,12 +299,13 @@ class Engine:
                 if not candidates:
                     raise
                 self._say_size_is_not_used(size, self._in_words(error))
-                # All anew: a recording that broke off has parted its generators from the earlier ones.
+                # Record all again: a failed recording has separated its generators from the earlier
+                # ones.
                 return [CapturedSteps(self.graphs, calls, self.system.phase_schedule, 1)]
         return candidates
 
     def _disagreement(self, single: CapturedSteps, yardsticks: Mapping[str, Tolerance]) -> str | None:
-        """What the graphs of single steps do otherwise than the eager steps, in words, or None."""
+        """Return the difference of graphs of single steps from eager steps in words, or None."""
         for variant in self.system.phase_schedule.variants():
             tolerance = yardsticks[variant[0]] if len(variant) == 1 else self._yardstick(variant)
             problem = tolerance.disagreement(partial(single.replay, (variant,)))
@@ -308,9 +314,7 @@ class Engine:
         return None
 
     def _is_like(self, single: CapturedSteps, candidate: CapturedSteps) -> bool:
-        """Whether graphs of several steps do what as many single ones do; what they do otherwise is
-        reported.
-        """
+        """Return True if graphs of several steps agree with single steps, else report it."""
         for launch in filter(lambda launch: len(launch) > 1, self.system.phase_schedule.launches_of(candidate.size)):
             problem = self._difference(single, candidate, launch)
             if problem:
@@ -334,24 +338,27 @@ class Engine:
         self.report(f"{size} steps in one CUDA graph are not used: {problem}")
 
     def _in_words(self, error: Exception) -> str:
-        """Give an error's traceback to `details` as text, which keeps none of its tensors alive;
-        return its first line.
+        """Pass the traceback of an error to `details` as text; return the first line of the error.
+
+        The text keeps none of the error's tensors alive.
         """
         self.details("".join(traceback.format_exception(error)).rstrip())
         return _first_line(error)
 
     def _of(self, *phases: str) -> str:
-        """Which phases are meant, where there are several."""
+        """Return the names of the phases in brackets, empty if the system has only one."""
         return f" ({', '.join(phases)})" if len(self.system.phases) > 1 else ""
 
     def _launch_sizes(self) -> list[int]:
-        """Steps in a launch that are worth recording: single ones for what is left over, then what
-        was asked for or may be faster.
+        """Return the numbers of steps in a launch that are worth recording.
+
+        Single steps for the remainder, then the requested size or the sizes that may be faster.
         """
         wanted, most = self.ladder.graph_steps, self.ladder.max_graph_steps
         if wanted is not None and most is not None and wanted > most:
             raise UserError(
-                f"--graph-steps {wanted} is more than the {most} batches that the data can have ready at once: give fewer"
+                f"--graph-steps {wanted} is more than the {most} batches "
+                "that the data can have ready at once: give fewer"
             )
         return sorted({1, wanted}) if wanted else [size for size in SIZES if most is None or size <= most]
 

@@ -1,11 +1,10 @@
-"""Does a faster way to run a step do what the eager step does? Two steps of each, from the same
-state and random numbers, are compared.
+"""Parity check of a faster way to run a step against the eager step.
 
-A GAN step amplifies rounding: Adam's first step turns a gradient of rounding size into a whole step
-of lr, and the second step sees it. So the yardstick is measured on the system itself. In reduced
-precision it is the eager step's own distance from the fp32 step; in fp32 it is its distance from
-itself when its weights are nudged by a rounding error. The candidate may be a few times as far
-away, and no more.
+The check compares two steps of each, from the same state and random numbers. A GAN step amplifies
+rounding: Adam's first step turns a gradient of rounding size into a whole step of lr, which affects
+the second step. So the tolerance is measured on the system itself. In reduced precision it is the
+eager step's own distance from the fp32 step; in fp32 it is its distance from itself after its
+weights are changed by a rounding error. The candidate may be a few times as far away, and no more.
 """
 import contextlib
 import math
@@ -17,18 +16,19 @@ import torch
 State = dict[str, dict[str, torch.Tensor]]  # group -> name -> tensor that the step changes in place
 
 PARITY_STEPS = 2
-NUDGE = 1e-6  # relative: a few units in the last place, what sums in another order differ by
+NUDGE = 1e-6  # relative: a few units in the last place, the difference of sums in another order
 TOTALS = "totals"  # the group of the state in which a step adds up its losses and logits
-# Times the yardstick, beside a floor for systems that do not amplify. Measured over dcgan at 16 to
-# 64 pixels, the MLPs and gaussian1d, in fp32 and bf16, three seeds each: the compiled step is 0.01
-# to 2.8 times as far away, but for 1e-3 of statistics where the yardstick happens to be tiny.
+# Times the measured tolerance, beside a floor for systems that do not amplify. Measured over dcgan
+# at 16 to 64 pixels, the MLPs and gaussian1d, in fp32 and bf16, three seeds each: the compiled step
+# is 0.01 to 2.8 times as far away, but for 1e-3 of statistics where the tolerance happens to be
+# tiny.
 FACTOR = 3.0
 STATISTICS_FLOOR, MOMENTS_FLOOR, WEIGHTS_FLOOR = 1e-2, 1e-2, 5e-2
 
 
 @dataclass
 class ParityRun:
-    """What some calls of steps did: the change of every tensor of the state, float64."""
+    """The change of every tensor of the state over some calls of steps, float64."""
 
     num_calls: int
     change: State
@@ -40,18 +40,18 @@ class ParityRun:
 
 
 class ParityRuns:
-    """Tries out steps, each time from the present state and the present place of all random
-    numbers, and leaves both as they were.
+    """Trial runs of steps from the present state, which is restored afterwards.
 
-    state: what the steps change, in place. generators: those that they draw from, beside torch's
-    own.
+    Each run starts from the present state and the present positions of all random generators.
+    state: the tensors that the steps change in place. generators: those that the steps draw from,
+    beside torch's own.
     """
 
     def __init__(self, state: State, generators: list[torch.Generator]):
         self.state, self.generators = state, generators
 
     def run(self, call: Callable[[], object], num_calls: int = PARITY_STEPS, nudge: float = 0.0) -> ParityRun:
-        """Call the steps and say what changed.
+        """Call the steps and return the change of the state.
 
         nudge: relative size of a random change of all weights beforehand.
         """
@@ -67,12 +67,12 @@ class ParityRuns:
 
     @contextlib.contextmanager
     def undone(self) -> Iterator[State]:
-        """Whatever is done to the state and to random numbers inside is undone at the end.
+        """Undo every change of the state and of random generators at the end of the block.
 
-        Gives a copy of the state.
+        Yields a copy of the state.
         """
         before, places = snapshot(self.state), [generator.get_state() for generator in self.generators]
-        # of a network's own: dropout is the same in every trial
+        # Random numbers of a network's own: dropout is the same in every trial.
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             torch.manual_seed(0)
             try:
@@ -84,8 +84,7 @@ class ParityRuns:
 
 
 class Tolerance:
-    """What the eager step does from the present state, and how far from it another way to run it
-    may be.
+    """The change that the eager step makes from the present state, and the tolerance around it.
 
     call: makes one eager step. precise_call: the same in fp32, where `call` computes in a lower
     precision.
@@ -103,7 +102,10 @@ class Tolerance:
         self._other: ParityRun | None = None
 
     def disagreement(self, candidate: Callable[[], object]) -> str | None:
-        """What `candidate`, called as often, does otherwise than the eager step, in words, or None."""
+        """Return the difference between `candidate` and the eager step in words, or None.
+
+        `candidate` is called as often as the eager step.
+        """
         ours = self._trials.run(candidate, self._num_calls)
         if self._other is None:  # run when it is first needed: without a rung above eager it never is
             self._other = self._trials.run(
@@ -115,8 +117,9 @@ class Tolerance:
 
 
 def compare(ours: ParityRun, reference: ParityRun, truth: ParityRun) -> str | None:
-    """The first way in which `ours` is further from `truth` than `reference` accounts for, in
-    words, or None.
+    """Return the first difference of `ours` that exceeds the tolerance, in words, or None.
+
+    `ours` may be as far from `truth` as the distance of `reference` accounts for.
     """
     error, tolerance = (_statistics_error(trial, truth) for trial in (ours, reference))
     if not error <= FACTOR * tolerance + STATISTICS_FLOOR:  # `not <=` also catches NaN
@@ -130,12 +133,15 @@ def compare(ours: ParityRun, reference: ParityRun, truth: ParityRun) -> str | No
         error, tolerance = (_relative_error(trial.change[group], changes) for trial in (ours, reference))
         floor = WEIGHTS_FLOOR if group in ("G", "D", "G_ema") else MOMENTS_FLOOR
         if not error <= FACTOR * tolerance + floor:
-            return f"the change of {group} differs from eager by {error:.2g} of its size, where rounding accounts for {tolerance:.2g}"
+            return (
+                f"the change of {group} differs from eager by {error:.2g} of its size, "
+                f"where rounding accounts for {tolerance:.2g}"
+            )
     return None
 
 
 def snapshot(state: State) -> State:
-    """A copy of every tensor of the state."""
+    """Return a copy of every tensor of the state."""
     return {
         group: {name: tensor.detach().clone() for name, tensor in tensors.items()} for group, tensors in state.items()
     }
@@ -143,8 +149,9 @@ def snapshot(state: State) -> State:
 
 @torch.no_grad()
 def restore(state: State, saved: State) -> None:
-    """Put a snapshot back in place: tensors keep their identity and memory, which compiled and
-    captured steps rely on.
+    """Write a snapshot back into the tensors of the state.
+
+    Tensors keep their identity and memory, which compiled and captured steps rely on.
     """
     for group, tensors in state.items():
         for name, tensor in tensors.items():
@@ -159,13 +166,14 @@ def _nudge_weights(state: State, nudge: float) -> None:
 
 
 def _statistics_error(trial: ParityRun, truth: ParityRun) -> float:
-    """The largest error of a statistic, absolute for small ones and relative for large ones."""
+    """Return the largest error of a statistic, absolute for small ones, relative for large ones."""
     return ((trial.statistics - truth.statistics).abs() / (1 + truth.statistics.abs())).max().item()
 
 
 def _relative_error(change: dict, truth: dict) -> float:
-    """|change - truth| / |truth| over all tensors of a group together: gradients of zero, which are
-      all rounding, count for little.
+    """Return |change - truth| / |truth| over all tensors of a group together.
+
+    Gradients of zero, which are all rounding, count for little.
     """
     difference = math.sqrt(sum((change[name] - truth[name]).square().sum().item() for name in truth))
     return difference / (math.sqrt(sum(tensor.square().sum().item() for tensor in truth.values())) + 1e-30)

@@ -1,1 +1,1 @@
-"""The method: losses, penalties, optimisers, and the phases that a step is made of."""
+"""The method: losses, penalties, optimisers, and the phases of a step."""

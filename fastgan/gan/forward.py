@@ -1,5 +1,6 @@
-"""G's images and D's outputs for them in the compute precision; the end of D fused into the
-cross-entropy where it can be.
+"""Forward passes of G and D in the compute precision.
+
+The end of D is fused into the cross-entropy where D ends in a layers.Head.
 """
 from typing import NamedTuple
 
@@ -21,13 +22,13 @@ class DOutput(NamedTuple):
 
     @classmethod
     def of(cls, output: torch.Tensor | tuple[torch.Tensor, torch.Tensor]) -> "DOutput":
-        """What D returned: logits, or (logits, class_logits)."""
+        """Return the outputs for what D returned: logits, or (logits, class_logits)."""
         logits, class_logits = output if isinstance(output, tuple) else (output, None)
         logits = logits.float().reshape(logits.shape[0], -1)
         return cls(logits, None if class_logits is None else class_logits.float())
 
     def halves(self) -> tuple["DOutput", "DOutput"]:
-        """Of two batches that were judged in one pass."""
+        """Split the outputs of one pass over two batches."""
         return tuple(
             DOutput(*parts)
             for parts in zip(*([None, None] if each is None else each.chunk(2) for each in self), strict=True)
@@ -37,9 +38,9 @@ class DOutput(NamedTuple):
 def generate(
     state: TrainState, precision: Precision, z: torch.Tensor, labels: torch.Tensor | None, twice: bool = False
 ) -> torch.Tensor:
-    """G(z), or G(z, c), in the compute precision.
+    """Return G(z), or G(z, c), in the compute precision.
 
-    labels: int64 [N], None for a G without conditions.
+    labels: int64 [N], None for a G without conditions. twice: the pass is differentiated twice.
     """
     with precision.autocast(twice):
         return state.G(z, *state.condition(labels))
@@ -48,13 +49,13 @@ def generate(
 def run_D(
     state: TrainState, precision: Precision, img: torch.Tensor, labels: torch.Tensor | None, twice: bool = False
 ) -> DOutput:
-    """D(img), or D(img, c). twice: the pass is differentiated twice."""
+    """Return D(img), or D(img, c). twice: the pass is differentiated twice."""
     with precision.autocast(twice):
         return DOutput.of(state.D(img, *state.condition(labels)))
 
 
 def run_D_and_reconstruct(state: TrainState, precision: Precision, img: torch.Tensor) -> DOutput:
-    """D's logits of real images, and how well its decoders make these from its features."""
+    """Return D's logits for real images, and the loss of reconstructing them from D's features."""
     with precision.autocast():
         logits, reconstruction_loss = state.D.forward_and_reconstruct(img)
     return DOutput.of(logits)._replace(reconstruction_loss=reconstruction_loss.float())
@@ -63,10 +64,10 @@ def run_D_and_reconstruct(state: TrainState, precision: Precision, img: torch.Te
 def cross_entropy(
     D: nn.Module, precision: Precision, img: torch.Tensor, target: torch.Tensor | float
 ) -> tuple[torch.Tensor, DOutput]:
-    """(cross-entropy with the target, [N, L]; D's outputs) of a D without conditions. target: one
-    number or [N, 1], in [0, 1].
+    """Return (cross-entropy with the target, [N, L]; D's outputs) of a D without conditions.
 
-    A D that ends in a layers.Head computes both in one kernel; any other is simply called.
+    target: one number or [N, 1], in [0, 1]. For a D that ends in a layers.Head one kernel computes
+    both; any other D is called.
     """
     head = getattr(D, "head", None)
     if isinstance(head, Head):
@@ -82,8 +83,9 @@ def cross_entropy(
 def run_D_with_gradient(
     state: TrainState, precision: Precision, img: torch.Tensor, labels: torch.Tensor | None, with_gradient: bool
 ):
-    """(D's outputs, squared norm of the gradient of each image's logits with respect to the image,
-    [N], or None).
+    """Return (D's outputs, squared norm of the gradient of each image's logits, [N], or None).
+
+    The gradient is with respect to the image; with_gradient=False leaves it out.
     """
     if not with_gradient:
         return run_D(state, precision, img, labels), None

@@ -1,9 +1,9 @@
-"""Optimisers and the moving average of G as tensor operations over lists, so that an update is part
-of one compiled or captured graph.
+"""Optimisers and the moving average of G as tensor operations over lists.
 
-torch.optim's `step()` breaks the graph. Whatever changes during training is a 0-D tensor, so that a
-schedule never recompiles. The multi-tensor operations are one kernel a chunk on CUDA and fuse to
-one loop a parameter in the compiled step.
+An update is thereby part of one compiled or captured graph, which torch.optim's `step()` breaks.
+Whatever changes during training is a 0-D tensor, so that a schedule never recompiles. The
+multi-tensor operations are one kernel a chunk on CUDA and fuse to one loop a parameter in the
+compiled step.
 """
 import copy
 
@@ -14,11 +14,10 @@ from fastgan.ops.adam_ema import AdamState, adam_ema, follow
 
 
 class Adam:
-    """Adam (Kingma and Ba, 2014, arXiv 1412.6980, algorithm 1), equal to torch.optim.Adam without
-    weight decay to float rounding.
+    """Adam (Kingma and Ba, 2014, arXiv 1412.6980, algorithm 1).
 
-    parameters: list of float32 tensors, updated in place. lr, beta1, beta2: float32 [] on the
-    parameters' device.
+    Equal to torch.optim.Adam without weight decay to float rounding. parameters: list of float32
+    tensors, updated in place. lr, beta1, beta2: float32 [] on the parameters' device.
     """
 
     def __init__(self, parameters: list[torch.Tensor], lr: float, beta1: float, beta2: float, eps: float):
@@ -26,8 +25,8 @@ class Adam:
         device = self.parameters[0].device
         self.lr, self.beta1, self.beta2 = (torch.tensor(value, device=device) for value in (lr, beta1, beta2))
         self.eps = eps
-        # beta ** num_steps as a running product: a pow would be compiled into the innermost loop,
-        # once for every 16 elements.
+        # A running product for beta ** num_steps: a pow would be compiled into the innermost loop,
+        # once for every 16 elements
         self.beta1_power, self.beta2_power = torch.ones((), device=device), torch.ones((), device=device)
         self.exp_avg = [torch.zeros_like(parameter) for parameter in self.parameters]
         self.exp_avg_sq = [torch.zeros_like(parameter) for parameter in self.parameters]
@@ -35,14 +34,17 @@ class Adam:
         self.ema_beta: torch.Tensor | None = None
 
     def take_average(self, average: list[torch.Tensor], beta: torch.Tensor) -> None:
-        """From now on a step also updates the moving average of the parameters (in their order), in
-        the same pass over memory. beta: float32 [].
+        """Let every later step also update the moving average of the parameters.
+
+        average: in the order of the parameters, updated in the same pass over memory. beta: float32
+        [].
         """
         self.average, self.ema_beta = list(average), beta
 
     def step(self, gradients: list[torch.Tensor], is_extra: bool = False) -> None:
-        """One update in place; gradients: like the parameters, in their order. is_extra: another
-        one in the same step, which the average skips.
+        """Make one update in place. gradients: like the parameters, in their order.
+
+        is_extra: another update in the same step, which the average skips.
         """
         scalars = (
             self.beta1_power,
@@ -59,8 +61,9 @@ class Adam:
         )
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Every tensor that a step changes or reads, by name, for checkpoints and for restoring in
-        place; the average is G_ema's.
+        """Return every tensor that a step changes or reads, by name.
+
+        It serves checkpoints and restoring in place. The average is not in it: it belongs to G_ema.
         """
         moments = {f"exp_avg.{i}": tensor for i, tensor in enumerate(self.exp_avg)}
         moments |= {f"exp_avg_sq.{i}": tensor for i, tensor in enumerate(self.exp_avg_sq)}
@@ -75,11 +78,10 @@ class Adam:
 
 
 class RMSprop:
-    """RMSprop (Tieleman and Hinton, 2012), equal to torch.optim.RMSprop without momentum, not
-    centred, to float rounding.
+    """RMSprop (Tieleman and Hinton, 2012).
 
-    parameters: list of float32 tensors, updated in place. lr, alpha: float32 [] on the parameters'
-    device.
+    Equal to torch.optim.RMSprop without momentum, not centred, to float rounding. parameters: list
+    of float32 tensors, updated in place. lr, alpha: float32 [] on the parameters' device.
     """
 
     def __init__(self, parameters: list[torch.Tensor], lr: float, alpha: float, eps: float):
@@ -91,8 +93,9 @@ class RMSprop:
 
     @torch.no_grad()
     def step(self, gradients: list[torch.Tensor], is_extra: bool = False) -> None:
-        """One update in place; gradients: like the parameters, in their order. is_extra: of no
-        account here.
+        """Make one update in place. gradients: like the parameters, in their order.
+
+        is_extra: ignored here.
         """
         torch._foreach_mul_(self.square_avg, self.alpha)
         torch._foreach_add_(
@@ -105,7 +108,7 @@ class RMSprop:
         torch._foreach_sub_(self.parameters, update)
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Every tensor that a step changes or reads, by name."""
+        """Return every tensor that a step changes or reads, by name."""
         return {f"square_avg.{i}": tensor for i, tensor in enumerate(self.square_avg)} | {
             "lr": self.lr,
             "alpha": self.alpha,
@@ -115,27 +118,28 @@ class RMSprop:
 def make_optimizer(
     name: str, parameters: list[torch.Tensor], lr: float, beta1: float, beta2: float, eps: float
 ) -> Adam | RMSprop:
-    """`adam`, or `rmsprop` whose smoothing constant is beta2."""
+    """Make `adam`, or `rmsprop` whose smoothing constant is beta2."""
     return Adam(parameters, lr, beta1, beta2, eps) if name == "adam" else RMSprop(parameters, lr, beta2, eps)
 
 
 def make_average(G: nn.Module) -> nn.Module:
-    """A copy of G in evaluation mode, for samples; nothing ever asks for its gradients."""
+    """Return a copy of G in evaluation mode, for samples; its gradients are never computed."""
     return copy.deepcopy(G).eval()
 
 
 def beta_for(batch_size: int, ema_kimg: float) -> float:
-    """The decay per step for a half-life in thousands of images: 0.5 ** (batch_size / (1000 *
-    ema_kimg)).
+    """Return the decay per step for a half-life in thousands of images.
+
+        0.5 ** (batch_size / (1000 * ema_kimg))
     """
     return 0.5 ** (batch_size / (1000.0 * ema_kimg))
 
 
 class Average:
-    """The average's update as part of the step: parameters are averaged, buffers (BatchNorm
-    statistics) are copied.
+    """The update of G's moving average, as part of the step.
 
-    left_out: buffers of G_ema that somebody else sees to.
+    Parameters are averaged, buffers (BatchNorm statistics) are copied. left_out: buffers of G_ema
+    that other code updates.
     """
 
     def __init__(self, G: nn.Module, G_ema: nn.Module, beta: float, left_out: list[torch.Tensor] = ()):
@@ -154,8 +158,10 @@ class Average:
         self.beta = torch.tensor(beta, device=self.source[0].device)
 
     def hand_over(self, parameters: list[torch.Tensor]) -> list[torch.Tensor]:
-        """The averages of these parameters of G, in their order, for whoever updates both in one
-        pass; step() leaves them alone from now on.
+        """Hand over the averages of these parameters of G, in their order.
+
+        They are for an optimiser that updates parameters and averages in one pass; step() no longer
+        updates them.
         """
         index = {id(source): i for i, source in enumerate(self.source)}
         taken = [index[id(parameter)] for parameter in parameters]
@@ -166,7 +172,7 @@ class Average:
 
     @torch.no_grad()
     def step(self) -> None:
-        """average = beta * average + (1 - beta) * G, in place, where it was not handed over."""
+        """Set average = beta * average + (1 - beta) * G in place, where it was not handed over."""
         if self.average:
             follow(self.average, self.source, self.beta)
         if self.average_buffers:

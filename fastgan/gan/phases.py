@@ -1,23 +1,27 @@
-"""Which phases a configuration trains in, and in which rhythm."""
+"""The phases of a configuration and their schedule."""
 from fastgan.config import Config
 from fastgan.engine.phase_schedule import Interval, PhaseSchedule
 from fastgan.gan import step
 
 FUNCTIONS = {
-    "update": step.update, "D": step.d_update, "G": step.g_update, "D_penalty": step.d_penalty_update, "G_penalty": step.g_penalty_update,
+    "update": step.update, "D": step.d_update, "G": step.g_update,
+    "D_penalty": step.d_penalty_update, "G_penalty": step.g_penalty_update,
 }  # fmt: skip
 READS_IMAGES = ("update", "D")  # the phases of which every step has one: they move on in the data
 
 
 def phase_schedule_of(config: Config) -> PhaseSchedule:
-    """The rhythm of a run: a step is one update of D on one batch, with what else is due after it."""
+    """Return the phase schedule of a run.
+
+    A step is one update of D on one batch, followed by the other phases that are due after it.
+    """
     loss = config.loss
     intro = _intervals(config, loss.n_critic_intro) if loss.intro_updates else {}
     return PhaseSchedule(_intervals(config, loss.n_critic), (loss.n_critic_intro * loss.intro_updates, intro))
 
 
 def _intervals(config: Config, n_critic: int) -> dict[str, Interval]:
-    """The updates, and behind them the penalties that have updates of their own."""
+    """Return the intervals of the updates, then of the penalties with updates of their own."""
     penalty = config.penalty
     intervals = _updates(n_critic, config.loss.fresh_fakes)
     if penalty.D_every > 1 and (penalty.gp_weight or penalty.r1_gamma or penalty.r2_gamma):
@@ -28,10 +32,10 @@ def _intervals(config: Config, n_critic: int) -> dict[str, Interval]:
 
 
 def _updates(n_critic: int, fresh_fakes: bool) -> dict[str, Interval]:
-    """n_critic updates of D for one of G.
+    """Return the intervals of n_critic updates of D for one of G.
 
-    Where G takes fakes of its own its update is a graph of its own; otherwise it shares D's last
-    ones.
+    A G that uses fresh fakes has an update in a graph of its own; otherwise it shares D's last
+    fakes.
     """
     last = n_critic - 1
     if n_critic == 1:
@@ -42,12 +46,13 @@ def _updates(n_critic: int, fresh_fakes: bool) -> dict[str, Interval]:
 
 
 def phases_of(phase_schedule: PhaseSchedule) -> list[str]:
-    """The phases that occur in a cadence."""
+    """Return the phases that occur in a phase schedule."""
     return list(dict.fromkeys([*phase_schedule.intro_intervals, *phase_schedule.intervals]))
 
 
 def batches_per_step(config: Config) -> int:
-    """Batches that a step reads: one for D, and where G's loss compares its fakes with real images,
-    one for G.
+    """Return the number of batches that a step reads: 2 for the relativistic loss, else 1.
+
+    D reads one; G reads another where its loss compares its fakes with real images.
     """
     return 2 if config.loss.name == "relativistic" else 1

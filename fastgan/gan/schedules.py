@@ -1,5 +1,6 @@
-"""Values that change during training: 0-D tensors that the step itself writes, from the number of
-images shown, so that nothing is compiled again.
+"""Schedules: values that change with the number of images shown.
+
+The step itself writes them into 0-D tensors, so that nothing is compiled again.
 """
 import math
 from dataclasses import dataclass
@@ -9,8 +10,9 @@ import torch
 
 @dataclass(frozen=True)
 class Ramp:
-    """From `start` to `end` while the first `over_kimg` thousand images are shown; afterwards it
-    stays. warmup_kimg: rises linearly from 0 before.
+    """A change from `start` to `end` over the first `over_kimg` thousand images, then constant.
+
+    warmup_kimg: the value is scaled linearly from 0 over the first warmup_kimg thousand images.
     """
 
     start: float
@@ -20,7 +22,7 @@ class Ramp:
     warmup_kimg: float = 0.0
 
     def at(self, nimg: torch.Tensor) -> torch.Tensor:
-        """The value where nimg images have been shown, float32 []. nimg: int64 []."""
+        """Return the value after nimg images, float32 []. nimg: int64 []."""
         kimg = nimg.double() / 1000
         progress = (kimg / self.over_kimg).clamp(max=1) if self.over_kimg else torch.ones_like(kimg)
         if self.shape == "cosine":
@@ -45,7 +47,7 @@ class HalfLife:
     share: float | None = None
 
     def at(self, nimg: torch.Tensor) -> torch.Tensor:
-        """0.5 ** (num_images / half-life), float32 []; 0 for a half-life of 0."""
+        """Return 0.5 ** (num_images / half-life), float32 []; 0 for a half-life of 0."""
         shown = nimg.double() / 1000
         kimg = self.kimg.at(nimg).double() if isinstance(self.kimg, Ramp) else torch.full_like(shown, self.kimg)
         if self.share is not None:
@@ -54,13 +56,13 @@ class HalfLife:
 
 
 class Schedules:
-    """Targets, float32 [], with what they follow."""
+    """Target tensors, float32 [], with their schedules."""
 
     def __init__(self):
         self._followed: list[tuple[torch.Tensor, Ramp | HalfLife]] = []
 
     def add(self, target: torch.Tensor, schedule: Ramp | HalfLife) -> None:
-        """From now on `update` writes the value of `schedule` into target."""
+        """Let every later `update` write the value of `schedule` into target."""
         self._followed.append((target, schedule))
 
     def __len__(self) -> int:
@@ -68,6 +70,6 @@ class Schedules:
 
     @torch.no_grad()
     def update(self, nimg: torch.Tensor) -> None:
-        """Write the values for where nimg images (int64 []) have been shown."""
+        """Write the values after nimg images (int64 []) into their targets."""
         for target, schedule in self._followed:
             target.copy_(schedule.at(nimg))

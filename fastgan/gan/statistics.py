@@ -1,19 +1,19 @@
 """Statistics of the steps: summed on the device, brought to the host once a tick."""
 import torch
 
-# What phases may record. The first four are there in every run.
+# The names that phases may record. The first four are recorded in every run.
 STATISTICS = (
-    "d_loss", "g_loss", "real_logits", "fake_logits", "gradient_penalty", "r1_penalty", "r2_penalty", "path_length", "class_loss", "class_loss_fake",
-    "reconstruction_loss", "augment_p",
+    "d_loss", "g_loss", "real_logits", "fake_logits", "gradient_penalty", "r1_penalty", "r2_penalty", "path_length",
+    "class_loss", "class_loss_fake", "reconstruction_loss", "augment_p",
 )  # fmt: skip
 ALWAYS = STATISTICS[:4]
 
 
 class Totals:
-    """Sums of named values and how often each was recorded: a phase that is due now and then has
-    its own mean.
+    """Sums of named values and the number of times each was recorded.
 
-    tensor: float32 [2 * len(names)], sums first; its memory stays where it is.
+    A phase that is due at an interval thereby has its own mean. tensor: float32 [2 * len(names)],
+    sums first; its memory stays in place.
     """
 
     def __init__(self, names: tuple[str, ...], device: torch.device):
@@ -29,14 +29,15 @@ class Totals:
         self.tensor.add_(torch.stack(sums + counts))
 
     def means(self, read: list[float]) -> dict[str, float]:
-        """Name -> mean, of what was recorded at all. read: what the tensor held."""
+        """Return name -> mean of the names that were recorded. read: the values of the tensor."""
         sums, counts = read[:len(self.names)], read[len(self.names):]
         return {name: total / count for name, total, count in zip(self.names, sums, counts, strict=True) if count}
 
 
 class Readout:
-    """totals: float32 [n], which steps add to; `take` reads them and sets them back to 0. All
-    memory is allocated once.
+    """The readout of totals, float32 [n], to which steps add; `take` reads them and sets them to 0.
+
+    All memory is allocated once.
     """
 
     def __init__(self, totals: torch.Tensor):
@@ -46,7 +47,7 @@ class Readout:
 
     @torch.no_grad()
     def take(self) -> list[float]:
-        """The sums since the last call. Waits until the steps that were launched are done."""
+        """Return the sums since the last call. Waits until the launched steps are done."""
         self._staged.copy_(self._totals)
         self._totals.zero_()
         if self._stream is None:

@@ -1,15 +1,15 @@
 """The GAN update, in phases: plain functions of tensors.
 
 Real images come in as uint8, parameters and optimiser state are updated in place, statistics are
-added to a tensor on the device. Gradients come from torch.autograd.grad, for the parameters that
-are asked for and no others: D's weight gradients are never computed in G's step, G's are never
-computed in D's, and where the recipe reuses its fakes G runs forward once. Penalties are
-differentiated inside the same function. Nothing calls backward() or changes requires_grad, so every
-phase is one graph for the compiler and part of one recording for a CUDA graph.
+added to a tensor on the device. Gradients come from torch.autograd.grad, for the requested
+parameters only: D's weight gradients are never computed in G's step, G's are never computed in D's,
+and where the recipe reuses its fakes G runs forward once. Penalties are differentiated inside the
+same function. Nothing calls backward() or changes requires_grad, so every phase is one graph for
+the compiler and part of one recording for a CUDA graph.
 
-`update` is D's update and then G's; `d_update` and `g_update` are the two of them where one is more
-often due than the other; `d_penalty_update` and `g_penalty_update` are penalties with an update of
-their own, now and then (fastgan/gan/phases.py).
+`update` is D's update and then G's. `d_update` and `g_update` are each of them alone, for recipes
+where they have different intervals. `d_penalty_update` and `g_penalty_update` are updates of
+penalties alone, at an interval (fastgan/gan/phases.py).
 """
 from collections.abc import Callable
 
@@ -30,8 +30,8 @@ Statistics = dict[str, torch.Tensor]  # name -> [], detached
 
 
 def update(state: TrainState, precision: Precision, inputs: StepInputs) -> Statistics:
-    """One update of D, then one of G."""
-    # Fake images, for both steps where the recipe reuses them: G's graph stays for its own step.
+    """Update D once, then G once."""
+    # Both steps share the fake images where the recipe reuses them: G's graph stays for G's step.
     shares_fakes = inputs.fresh_z is None and state.num_parts == 1
     fake_img = generate(state, precision, inputs.z, inputs.labels) if shares_fakes else None
 
@@ -45,19 +45,20 @@ def update(state: TrainState, precision: Precision, inputs: StepInputs) -> Stati
 
 
 def d_update(state: TrainState, precision: Precision, inputs: StepInputs) -> Statistics:
-    """One update of D alone."""
+    """Update D alone once."""
     state.schedules.update(state.nimg)
     return _counted(state, _d_step(state, precision, inputs, None), len(inputs.z))
 
 
 def g_update(state: TrainState, precision: Precision, inputs: StepInputs) -> Statistics:
-    """One update of G alone, on fakes of its own; its images were counted by D's updates."""
+    """Update G alone once, on fakes of its own; D's updates have counted the images."""
     return _counted(state, _g_step(state, precision, inputs, None), 0)
 
 
 def d_penalty_update(state: TrainState, precision: Precision, inputs: StepInputs) -> Statistics:
-    """One update of D by its penalties alone, D_every times as strong (lazy regularisation, arXiv
-    1912.04958, appendix B).
+    """Update D once by its penalties alone, D_every times as strong.
+
+    Lazy regularisation (arXiv 1912.04958, appendix B).
     """
 
     def gradients(part):
@@ -73,10 +74,11 @@ def d_penalty_update(state: TrainState, precision: Precision, inputs: StepInputs
 
 
 def g_penalty_update(state: TrainState, precision: Precision, inputs: StepInputs) -> Statistics:
-    """One update of G by the path length alone, G_every times as strong (Karras et al., 2020, arXiv
-    1912.04958, equation 4).
+    """Update G once by the path length penalty alone, G_every times as strong.
+
+    Karras et al., 2020, arXiv 1912.04958, equation 4.
     """
-    # Images, and how much they move with the styles in a random direction.
+    # The path lengths are the changes of G's images with the styles, in a random direction.
     with precision.autocast(twice=True):
         ws = state.G.mapping(inputs.z, *state.condition(inputs.labels))
         fake_img = state.G.synthesis(ws)
@@ -84,9 +86,11 @@ def g_penalty_update(state: TrainState, precision: Precision, inputs: StepInputs
     (gradient,) = torch.autograd.grad((fake_img.float() * noise).sum(), ws, create_graph=True)
     lengths = penalties.path_lengths(gradient)
 
-    # Everywhere as much as on the average so far.
+    # G is pulled towards equal path lengths: their running mean.
     mean = torch.lerp(state.path_mean, lengths.detach().mean(), state.penalty.pl_decay)
     penalty = state.penalty.pl_weight * (lengths - mean).square().mean()
+
+    # Adam takes an extra step, which the moving average skips.
     state.path_mean.copy_(mean)
     state.optimizer_G.step(gradients_of(state.penalty.G_every * penalty, state.optimizer_G.parameters), is_extra=True)
     return _counted(state, {"path_length": lengths.mean()}, 0)
@@ -96,15 +100,18 @@ def g_penalty_update(state: TrainState, precision: Precision, inputs: StepInputs
 
 
 def _d_step(state: TrainState, precision: Precision, inputs: StepInputs, fake_img: torch.Tensor | None) -> Statistics:
-    """Update D in place. fake_img: made already, or None."""
+    """Update D in place. fake_img: the fakes where they exist already, or None."""
+    # WGAN clips D's weights before every update.
     if state.penalty.clip:
         penalties.clip(state.optimizer_D.parameters, state.penalty.clip)
 
+    # D's gradients are computed for the whole batch or for a part.
     def gradients(part):
         real_img = _real_images(state, part, part.real_img)
         loss, statistics = d_loss(state, precision, part, real_img, _fakes_for_D(state, precision, part, fake_img))
         return gradients_of(loss, state.optimizer_D.parameters), statistics
 
+    # The optimiser updates D in place.
     d_gradients, statistics = _over_parts(state, inputs, gradients)
     state.optimizer_D.step(d_gradients)
     return statistics
@@ -114,19 +121,24 @@ def _d_step(state: TrainState, precision: Precision, inputs: StepInputs, fake_im
 
 
 def _g_step(state: TrainState, precision: Precision, inputs: StepInputs, fake_img: torch.Tensor | None) -> Statistics:
-    """Update G and its moving average in place. fake_img: made already, with its graph, or None."""
+    """Update G and its moving average in place. fake_img: fakes with their graph, or None."""
 
+    # G's gradients are computed for the whole batch or for a part.
     def gradients(part):
+        # The fakes are those of D's step, or new ones.
         if fake_img is not None:
             labels, img = part.labels, _as_D_sees_it(state, fake_img, part, 1, 2)
         else:
             labels = part.labels if part.fresh_z is None or part.g_labels is None else part.g_labels
             img = generate(state, precision, part.z if part.fresh_z is None else part.fresh_z, labels)
             img = _as_D_sees_it(state, img, part, 1 if part.fresh_z is None else 2, 2)
+
+        # The loss compares them with real images where it is relativistic.
         real_img = None if part.g_real_img is None else _real_images(state, part, part.g_real_img)
         loss, statistics = g_loss(state, precision, img, labels, real_img, part.g_labels)
         return gradients_of(loss, state.optimizer_G.parameters), statistics
 
+    # The optimiser updates G in place, and the moving average follows.
     g_gradients, statistics = _over_parts(state, inputs, gradients)
     state.optimizer_G.step(g_gradients)
     if state.average is not None:
@@ -138,7 +150,7 @@ def _g_step(state: TrainState, precision: Precision, inputs: StepInputs, fake_im
 
 
 def _real_images(state: TrainState, inputs: StepInputs, real_img: torch.Tensor) -> torch.Tensor:
-    """Real images in G's shape and range: mirrored, scaled, augmented, with instance noise."""
+    """Return real images in G's shape and range, mirrored, scaled, augmented and with noise."""
     if inputs.mirror is not None:
         real_img = basic.mirror(real_img, inputs.mirror)
     real_img = basic.scale_images(real_img, state.img_low).reshape(-1, *state.img_shape)
@@ -148,7 +160,7 @@ def _real_images(state: TrainState, inputs: StepInputs, real_img: torch.Tensor) 
 def _fakes_for_D(
     state: TrainState, precision: Precision, inputs: StepInputs, fake_img: torch.Tensor | None
 ) -> torch.Tensor:
-    """Fake images without a graph: those that were made already, or new ones."""
+    """Return fake images without a graph: the given ones, or new ones."""
     if fake_img is None:
         with torch.no_grad():
             fake_img = generate(state, precision, inputs.z, inputs.labels)
@@ -158,8 +170,9 @@ def _fakes_for_D(
 def _as_D_sees_it(
     state: TrainState, img: torch.Tensor, inputs: StepInputs, augment_index: int, noise_index: int
 ) -> torch.Tensor:
-    """img augmented, and with its share of the instance noise, which falls linearly to 0 over
-    instance_noise_kimg, or stays.
+    """Return img augmented and with its share of the instance noise.
+
+    The noise falls linearly to 0 over instance_noise_kimg, or stays where that is 0.
     """
     if inputs.augment is not None:
         img = state.augmentation(img, inputs.augment[augment_index])
@@ -175,16 +188,16 @@ def _as_D_sees_it(
 
 
 def gradients_of(loss: torch.Tensor, parameters: list[torch.Tensor]) -> list[torch.Tensor]:
-    """d loss / d parameters, zeros for a parameter that the loss does not reach."""
+    """Return d loss / d parameters, zeros for a parameter that the loss does not reach."""
     return list(torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True))
 
 
 def _over_parts(state: TrainState, inputs: StepInputs, gradients: Callable) -> tuple[list[torch.Tensor], Statistics]:
-    """(gradients, statistics) of a batch: of all of it at once, or means over its parts, of which
-    one at a time needs memory.
+    """Return (gradients, statistics) of a batch, or their means over its parts.
 
-    gradients: StepInputs -> (gradients, statistics); its annotations are here, since the compiler
-    cannot read them on an inner function.
+    Parts are computed one after another, so that only one of them needs memory. gradients:
+    StepInputs -> (gradients, statistics); the types are stated here, since the compiler cannot read
+    annotations of an inner function.
     """
     if state.num_parts == 1:
         return gradients(inputs)
@@ -198,7 +211,10 @@ def _over_parts(state: TrainState, inputs: StepInputs, gradients: Callable) -> t
 
 
 def _counted(state: TrainState, statistics: Statistics, num_images: int) -> Statistics:
-    """The statistics, which stay on the device until the tick, and the images that were shown."""
+    """Add the statistics and the number of images shown to the totals; return the statistics.
+
+    They stay on the device until the tick.
+    """
     statistics = {name: value.detach() for name, value in statistics.items()}
     state.totals.add(statistics)
     if num_images and state.counts_images:

@@ -1,5 +1,6 @@
-"""The train state: both networks, their optimisers, the moving average, the schedules and the
-statistics; made from G, D and a configuration.
+"""The train state, and its construction from G, D and a configuration.
+
+It holds both networks, their optimisers, the moving average, the schedules and the statistics.
 """
 from dataclasses import dataclass, field
 
@@ -17,27 +18,26 @@ from fastgan.gan.statistics import ALWAYS, Totals
 
 @dataclass(frozen=True)
 class TrainState:
-    """What a step reads and updates in place."""
+    """The state that a step reads and updates in place."""
 
     G: nn.Module
     D: nn.Module
-    G_ema: nn.Module  # what samples come from: the moving average of G, or G itself where there is none
+    G_ema: nn.Module  # for samples: the moving average of G, or G itself where there is none
     optimizer_G: Adam | RMSprop
     optimizer_D: Adam | RMSprop
     average: Average | None
-    nimg: torch.Tensor  # int64 []: images shown so far, where something in the step goes by it
+    nimg: torch.Tensor  # int64 []: images shown so far, counted where the step depends on it
     totals: Totals  # of the steps of a tick
     img_shape: tuple[int, ...]  # of one image, as G makes it
     img_low: float = -1.0  # value of a black pixel
-    # D compares no images, but in layers that can be told to keep real and fake apart: they may
-    # share one pass
+    # D compares no images except in layers that can keep real and fake apart: they share one pass
     one_pass: bool = False
     loss: LossConfig = field(default_factory=LossConfig)
     penalty: PenaltyConfig = field(default_factory=PenaltyConfig)
     counters: BatchCounters = field(default_factory=lambda: BatchCounters([]))
     schedules: Schedules = field(default_factory=Schedules)
-    num_parts: int = 1  # a batch is computed in so many parts
-    c_dim: int = 0  # classes; 0 = G and D know of none
+    num_parts: int = 1  # number of parts that a batch is computed in
+    c_dim: int = 0  # number of classes; 0 = unconditional
     one_hot: bool = False  # G and D take classes as float32 [N, c_dim] instead of int64 [N]
     augmentation: Augmentation | None = None
     gammas: tuple[torch.Tensor, torch.Tensor] | None = None  # r1_gamma, r2_gamma as float32 [], where they change
@@ -46,7 +46,7 @@ class TrainState:
 
     @property
     def counts_images(self) -> bool:
-        """Whether something in the step depends on `nimg`."""
+        """True where something in the step depends on `nimg`."""
         return len(self.schedules) > 0 or (self.loss.instance_noise > 0 and self.loss.instance_noise_kimg > 0)
 
     @property
@@ -62,19 +62,17 @@ class TrainState:
         return self.gammas[1] if self.gammas else self.penalty.r2_gamma
 
     def condition(self, labels: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
-        """What G and D are called with beside their first argument. labels: int64 [N]."""
+        """Return the arguments of G and D besides the first one. labels: int64 [N]."""
         if not self.is_conditional:
             return ()
         return (F.one_hot(labels, self.c_dim).float(),) if self.one_hot else (labels,)
 
     def grad_probe(self, num: int) -> torch.Tensor:
-        """Zeros like `num` images that require grad: what penalties are differentiated by
-        (penalties.py).
-        """
+        """Return the gradient probe of `num` images: zeros that require grad (penalties.py)."""
         return self.grad_probes[num]
 
     def tensors(self) -> dict[str, dict[str, torch.Tensor]]:
-        """Every tensor that a step changes: group -> name -> tensor.
+        """Return every tensor that a step changes: group -> name -> tensor.
 
         Groups of parameters are named G, D, G_ema.
         """
@@ -106,10 +104,10 @@ def make_train_state(
     one_pass: bool = False,
     one_hot: bool = False,
 ) -> TrainState:
-    """Networks on `device`: convolution weights in channels_last, optimisers and moving average as
-    configured. G and D are moved in place.
+    """Make the train state of G and D on `device`, as configured; G and D are moved in place.
 
-    img_shape, one_pass, one_hot: as adapt.inspect finds them.
+    Convolution weights are in channels_last. img_shape, one_pass, one_hot: as inspect_pair.inspect
+    finds them.
     """
     optim, penalty, batch_size = config.optim, config.penalty, config.run.batch_size
     for network in (G, D):
@@ -155,11 +153,11 @@ def make_train_state(
 
 
 def _corrections(penalty: PenaltyConfig) -> tuple[float, float]:
-    """c = k / (k + 1) for G and for D, where a penalty has an update of its own after every k; 1
-    where none has.
+    """Return c = k / (k + 1) for G and for D, or 1 for a network without lazy penalties.
 
-    Adam then takes k + 1 steps for k, and its hyperparameters are those of a smaller step: lr * c,
-    beta ** c (Karras et al., 2020, arXiv 1912.04958, appendix B).
+    k is the number of ordinary updates between two updates of a penalty alone. Adam then takes
+    k + 1 steps for k, and its hyperparameters are those of a smaller step: lr * c, beta ** c
+    (Karras et al., 2020, arXiv 1912.04958, appendix B).
     """
     lazy = (
         penalty.G_every if penalty.pl_weight else 0,
@@ -171,8 +169,9 @@ def _corrections(penalty: PenaltyConfig) -> tuple[float, float]:
 def _optimizer_for(
     network: nn.Module, optim: OptimConfig, lr: float, correction: float, average: Average | None = None
 ) -> Adam | RMSprop:
-    """The configured optimiser of what is trained; correction: see above. Adam takes the moving
-    average along, in the same pass over memory.
+    """Make the configured optimiser of the trained parameters. correction: see _corrections.
+
+    Adam updates the moving average in the same pass over memory.
     """
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = make_optimizer(
@@ -190,19 +189,24 @@ def _has_penalty(penalty: PenaltyConfig) -> bool:
 def _probes(
     config: Config, img_shape: tuple[int, ...], num: int, one_pass: bool, device: torch.device
 ) -> dict[int, torch.Tensor]:
-    """Zeros of as many images as penalties are taken of at once, in the memory format of images."""
+    """Make the gradient probes, by number of images, in the memory format of images.
+
+    They cover the numbers of images that penalties are computed for at once.
+    """
     if not _has_penalty(config.penalty):
         return {}
     memory_format = torch.channels_last if len(img_shape) == 3 else torch.contiguous_format
-    return {count: torch.zeros_like(torch.empty(count, *img_shape, device=device), memory_format=memory_format, requires_grad=True)
+    return {count: torch.zeros_like(torch.empty(count, *img_shape, device=device),
+                                    memory_format=memory_format, requires_grad=True)
             for count in ((num, 2 * num) if one_pass else (num,))}  # fmt: skip
 
 
 def _statistics_of(config: Config) -> tuple[str, ...]:
-    """What the steps of this configuration record."""
+    """Return the names of the statistics that the steps of this configuration record."""
     penalty, loss = config.penalty, config.loss
     also = {
-        "gradient_penalty": penalty.gp_weight, "r1_penalty": penalty.r1_gamma, "r2_penalty": penalty.r2_gamma, "path_length": penalty.pl_weight,
+        "gradient_penalty": penalty.gp_weight, "r1_penalty": penalty.r1_gamma, "r2_penalty": penalty.r2_gamma,
+        "path_length": penalty.pl_weight,
         "class_loss": loss.class_D, "class_loss_fake": loss.class_G, "reconstruction_loss": loss.reconstruction,
         "augment_p": config.augment.kind == "ada",
     }  # fmt: skip
@@ -210,7 +214,7 @@ def _statistics_of(config: Config) -> tuple[str, ...]:
 
 
 def _add_schedules(state: TrainState, config: Config, per_update: int) -> None:
-    """What follows the number of images shown."""
+    """Add the schedules of every value that follows the number of images shown."""
     optim, augment = config.optim, config.augment
     shape = "linear" if optim.decay == "none" else optim.decay
     if optim.decay != "none" or optim.warmup_kimg:

@@ -1,5 +1,6 @@
-"""How good the images of a generator are: distances between feature distributions, precision and
-recall, modes, class accuracy.
+"""Metrics of the quality of a generator's images.
+
+They are distances between feature distributions, precision and recall, modes, and class accuracy.
 """
 import importlib
 

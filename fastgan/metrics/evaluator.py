@@ -1,5 +1,6 @@
-"""Metrics of a generator's images beside a set of real ones: what several metrics need of either is
-computed once.
+"""Metrics of a generator's images compared with a set of real ones.
+
+Intermediate results that several metrics need, of either set, are computed once.
 """
 from collections.abc import Callable, Iterable, Iterator
 
@@ -18,14 +19,15 @@ from fastgan.metrics.real_features import RealFeatures
 
 
 class Evaluator:
-    """Measures generators beside a set of real images; made once, used as often as a training
-    likes.
+    """The measurement of generators against a set of real images.
+
+    It is made once, and used as often as a training likes.
 
     real: the set, at the size of the generator's images. metrics:
     `fid5k,kid5k,pr5k,dc5k,accuracy5k,modes26k` (names.parse). features: the network by name
     (features.open_features). batch_size: images that go through the network at once. progress: bars
-    on stderr. notes: what a reader of the numbers should know, a sentence each. num_generated:
-    images that `evaluate` asks a generator for. Raises UserError for metrics and networks that are
+    on stderr. notes: facts for the reader of the numbers, a sentence each. num_generated: images
+    that `evaluate` asks a generator for. Raises UserError for metrics and networks that are
     unknown, weights that are missing, and labels that are.
     """
 
@@ -53,13 +55,14 @@ class Evaluator:
         self.notes = (*self._notes(), *(judge.note for judge in self._judges.values()))
 
     def evaluate(self, generate: Callable[[int], torch.Tensor | tuple[torch.Tensor, torch.Tensor]]) -> dict[str, float]:
-        """The numbers by their names: fid5k, kid5k, precision5k, recall5k, density5k, coverage5k,
-        accuracy5k, accuracy5k_class3, modes26k, modes26k_kl; those of networks other than Inception
-        are called fd_NETWORK_5k, precision_NETWORK_5k and so on.
+        """Return the numbers by their names.
 
-        generate(n): n images, uint8 [n, C, H, W] on any device, or a pair of them and the classes
-        asked for (int64 [n], or None). It is called with batch_size or less until there are
-        num_generated. The first call also computes what the cache does not hold of the real images.
+        The names are fid5k, kid5k, precision5k, recall5k, density5k, coverage5k, accuracy5k,
+        accuracy5k_class3, modes26k, modes26k_kl; those of networks other than Inception are
+        fd_NETWORK_5k, precision_NETWORK_5k and so on. generate(n): n images, uint8 [n, C, H, W] on
+        any device, or a pair of them and the classes asked for (int64 [n], or None). It is called
+        with batch_size or less until there are num_generated. The first call also computes the data
+        of the real images that the cache lacks.
         """
         generated = Generated(self.metrics, self._network, self._judges, self._device)
         with fp32_arithmetic():
@@ -75,8 +78,9 @@ class Evaluator:
         images, asked = answer if isinstance(answer, tuple) else (answer, None)
         height, width, channels = self._real.img_shape
         if images.dtype != torch.uint8 or images.shape != (num, channels, height, width):
-            raise UserError(f"the generator gave {images.dtype} {list(images.shape)} and was asked for uint8 {[num, channels, height, width]}: "
-                            "fastgan.plots.to_uint8 makes uint8 of floats, and the real images must be read at the generator's size")
+            raise UserError(f"the generator gave {images.dtype} {list(images.shape)} and was asked for uint8 "
+                            f"{[num, channels, height, width]}: fastgan.plots.to_uint8 makes uint8 of floats, and the "
+                            "real images must be read at the generator's size")
         return images.to(self._device), asked
 
     def _numbers(self, metric: Metric, generated: Generated) -> dict[str, float]:
@@ -120,7 +124,10 @@ class Evaluator:
             return
         name, num_features = self._network.name, self._network.num_features
         if name != "inception":
-            yield f"{name} is not the Inception network of FID: its numbers compare generators with each other, not with papers"
+            yield (
+                f"{name} is not the Inception network of FID: its numbers compare generators with each other, not with "
+                "papers"
+            )
         for metric in self.metrics:
             if not metric.needs_features:
                 continue
@@ -129,5 +136,5 @@ class Evaluator:
                 yield f"{metric.label(name)} is measured beside all {num_real} real images, fewer than are generated"
             fewest = min(num_real, metric.num)
             if metric.kind == "fid" and fewest <= num_features:
-                yield (f"{metric.label(name)} takes a covariance of {num_features} features from {fewest} images, which is singular: the number is "
-                       "too high, and comparable only with those of as many images")
+                yield (f"{metric.label(name)} takes a covariance of {num_features} features from {fewest} images, "
+                       "which is singular: the number is too high, and comparable only with those of as many images")

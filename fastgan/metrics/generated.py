@@ -1,5 +1,6 @@
-"""What metrics keep of the generated images: running moments, the features of the first ones,
-verdicts; never an image.
+"""The data that metrics keep of the generated images; the images themselves are not kept.
+
+They are running moments, the features of the first images, and verdicts.
 """
 from collections.abc import Mapping, Sequence
 
@@ -12,8 +13,9 @@ from fastgan.metrics.names import Metric, counts
 
 
 class Generated:
-    """Fed by `add`, portion by portion, of which none may reach across a number that a metric asks
-    for (see `portions`).
+    """Data of the generated images, added by `add` portion by portion.
+
+    No portion may extend across a number of images that a metric asks for (see `portions`).
     """
 
     def __init__(
@@ -27,7 +29,7 @@ class Generated:
         self._features, self._verdicts = [], {kind: [] for kind in judges}
 
     def add(self, images: torch.Tensor, asked: torch.Tensor | None) -> None:
-        """images: uint8 [N, C, H, W] on the device.
+        """Add a portion of images, uint8 [N, C, H, W] on the device.
 
         asked: the classes asked for, int64 [N], or None.
         """
@@ -39,14 +41,15 @@ class Generated:
         self._num += len(images)
 
     def features(self, num: int) -> torch.Tensor:
-        """float32 [num, num_features] of the first images; at most as many as kid, pr and dc ask
-        for.
+        """Return the features of the first images, float32 [num, num_features].
+
+        num is at most the number that kid, pr and dc ask for.
         """
         self._features = [torch.cat(self._features)]
         return self._features[0][:num]
 
     def verdicts(self, kind: str, num: int) -> torch.Tensor:
-        """int64 [num, ...] of the first images, by the judge of this kind of metric."""
+        """Return int64 [num, ...] of the first images, by the classifier of this kind of metric."""
         return torch.cat(self._verdicts[kind])[:num]
 
     def _add_features(self, features: torch.Tensor) -> None:
@@ -58,8 +61,9 @@ class Generated:
 
 
 def portions(metrics: Sequence[Metric], batch_size: int) -> list[int]:
-    """Numbers of images to ask a generator for, batch_size or less each, so that every number that
-    a metric asks for is the sum of the first ones.
+    """Return the numbers of images to ask a generator for, batch_size or less each.
+
+    Every number that a metric asks for is the sum of the first ones.
     """
     wanted, done, sizes = counts(metrics, *{metric.kind for metric in metrics}), 0, []
     for num in wanted:

@@ -1,17 +1,17 @@
-"""The kernel distance between two sets of features (KID; Binkowski et al. 2018): the squared
-maximum mean discrepancy with the kernel (x.y/d + 1)^3.
+"""The kernel distance between two sets of features (KID; Binkowski et al. 2018).
 
-The papers average the unbiased estimate over random subsets of 1000. Here every pair of features
-counts once: the same expectation, the smallest variance that an unbiased estimate can have, no
-random numbers, and for 5000 images a sixth of the products of a hundred subsets.
+It is the squared maximum mean discrepancy with the kernel (x.y/d + 1)^3. The papers average the
+unbiased estimate over random subsets of 1000. Here every pair of features counts once: the same
+expectation, the smallest variance that an unbiased estimate can have, no random numbers, and for
+5000 images a sixth of the products of a hundred subsets.
 """
 import torch
 
-_ROWS = 1024  # kernels of so many rows at a time: 20 MB beside 5000 features
+_ROWS = 1024  # rows whose kernels are computed at once: 20 MB beside 5000 features
 
 
 def self_similarity(features: torch.Tensor) -> float:
-    """The mean kernel of two different features of one set, float32 [N, d], N at least 2."""
+    """Return the mean kernel of two different features of one set, float32 [N, d], N >= 2."""
     total, num = 0.0, len(features)
     for start in range(0, num, _ROWS):
         rows = features[start:start + _ROWS]
@@ -22,13 +22,13 @@ def self_similarity(features: torch.Tensor) -> float:
 
 
 def cross_similarity(real: torch.Tensor, fake: torch.Tensor) -> float:
-    """The mean kernel of a feature of each set, float32 [N, d] and [M, d]."""
+    """Return the mean kernel of a feature of each set, float32 [N, d] and [M, d]."""
     total = sum(_kernel(rows, fake).sum(dtype=torch.float64).item() for rows in real.split(_ROWS))
     return total / (len(real) * len(fake))
 
 
 def kernel_distance(real: torch.Tensor, fake: torch.Tensor, real_similarity: float | None = None) -> float:
-    """The unbiased estimate, which may be below 0.
+    """Return the unbiased estimate, which may be below 0.
 
     real_similarity: self_similarity(real), where it is known already.
     """

@@ -1,5 +1,7 @@
-"""Mode collapse in figures: how many modes of a known distribution samples reach, and how evenly;
-whether the class that was asked for comes.
+"""Measures of mode collapse, and class accuracy.
+
+They are the number of modes of a known distribution that samples reach, the evenness of the samples
+over the modes, and the share of samples of the class that was asked for.
 """
 from collections.abc import Callable
 
@@ -11,15 +13,15 @@ NUM_STACKED = 1000  # modes of stacked digits: one digit each in red, green and 
 def mixture_coverage(
     samples: torch.Tensor, centres: torch.Tensor, std: float, min_samples: int = 1
 ) -> dict[str, float]:
-    """How samples [n, d] cover a mixture of equally likely Gaussians around `centres` [m, d], each
-    of standard deviation `std` in every direction.
+    """Measure the coverage of a mixture of equally likely Gaussians by samples [n, d].
 
+    The Gaussians lie around `centres` [m, d], each of standard deviation `std` in every direction.
     The rule of the literature on rings and grids (Srivastava et al. 2017, Lin et al. 2018): a
     sample is of high quality within 3 std of the nearest centre, and a mode counts as covered when
-    at least one such sample is there, or `min_samples` of them. Of true samples in the plane 98.9 %
-    are of high quality. Gives modes (0 to m), high_quality (0 to 1) and kl, KL(samples || uniform)
-    in nats, 0 to log m, for which every sample counts to its nearest mode. Samples that are not
-    finite are of no quality and count to no mode; kl of none is infinite.
+    there is at least one such sample, or `min_samples` of them. Of true samples in the plane 98.9 %
+    are of high quality. Returns modes (0 to m), high_quality (0 to 1) and kl, KL(samples ||
+    uniform) in nats, 0 to log m, for which every sample counts to its nearest mode. Samples that
+    are not finite are not of high quality and count to no mode; kl of none is infinite.
     """
     finite = samples[samples.isfinite().all(1)]
     distances, nearest = torch.cdist(finite.double(), centres.double()).min(1)
@@ -34,7 +36,7 @@ def mixture_coverage(
 
 
 def stacked_digits(images: torch.Tensor, classify: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-    """The modes int64 [N], 100 red + 10 green + blue, of stacked digits uint8 [N, 3, H, W].
+    """Return the modes int64 [N], 100 red + 10 green + blue, of digits uint8 [N, 3, H, W].
 
     classify: of [N, 1, H, W], digits int64 [N].
     """
@@ -43,10 +45,10 @@ def stacked_digits(images: torch.Tensor, classify: Callable[[torch.Tensor], torc
 
 
 def mode_coverage(modes: torch.Tensor, real_share: torch.Tensor) -> dict[str, float]:
-    """How samples that lie in `modes` int64 [N] cover the modes of the real distribution,
-    real_share [m] (Metz et al. 2016).
+    """Measure the coverage of the real distribution's modes (Metz et al. 2016).
 
-    Gives modes, the number of those in which there is a sample, and kl, KL(samples || real) in
+    The samples lie in `modes` int64 [N]; the real distribution has the shares real_share [m].
+    Returns modes, the number of those in which there is a sample, and kl, KL(samples || real) in
     nats: infinite where a sample lies in a mode that the real set has not.
     """
     counts = torch.bincount(modes, minlength=len(real_share))
@@ -54,20 +56,21 @@ def mode_coverage(modes: torch.Tensor, real_share: torch.Tensor) -> dict[str, fl
 
 
 def class_accuracy(asked: torch.Tensor, found: torch.Tensor, num_classes: int) -> tuple[float, torch.Tensor]:
-    """(share of the samples whose class is the one asked for, float64 [num_classes]: the same for
-    each class, NaN for one that was not asked for).
+    """Return (share of the samples whose class is the one asked for, that of each class).
 
-    asked, found: class numbers int64 [N], below num_classes.
+    The second is float64 [num_classes], NaN for a class that was not asked for. asked, found: class
+    numbers int64 [N], below num_classes.
     """
     right = asked == found
-    # Weights instead would not be deterministic on CUDA
+    # A bincount with weights would not be deterministic on CUDA
     num_right = torch.bincount(asked[right], minlength=num_classes)
     return right.double().mean().item(), num_right.double() / torch.bincount(asked, minlength=num_classes)
 
 
 def kl_divergence(counts: torch.Tensor, share: torch.Tensor) -> float:
-    """KL(counts / their sum || share) in nats; infinite without any count, and where there are
-    counts without a share.
+    """Return KL(counts / their sum || share) in nats.
+
+    It is infinite without any count, and where there are counts without a share.
     """
     if counts.sum() == 0:
         return float("inf")

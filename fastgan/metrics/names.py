@@ -1,14 +1,14 @@
-"""The names of metrics: what a user asks for, and what a number is called."""
+"""The names of metrics: those that a user asks for, and those of their numbers."""
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from fastgan.errors import UserError
 
-# Of each kind: how many images are generated where the name does not say, at most as many as there
-# are real ones (modes: whatever their number).
+# Of each kind: the number of generated images where the name has none, at most the number of real
+# ones (modes: without this limit).
 _DEFAULT_NUM = {"fid": 50_000, "kid": 5_000, "pr": 5_000, "dc": 5_000, "accuracy": 5_000, "modes": 26_000}
-_OUTSIDE_FEATURES = ("accuracy", "modes")  # judged by classifiers of their own
+_OUTSIDE_FEATURES = ("accuracy", "modes")  # decided by classifiers of their own
 # FID and KID are distances in Inception's features; in others they are just distances
 _OTHER_NETWORKS = {"fid": "fd", "kid": "kd"}
 _ASKED = re.compile(r"(fid|kid|pr|dc|accuracy|modes)(?:(\d+)(k?)(_full)?)?")
@@ -16,9 +16,10 @@ _ASKED = re.compile(r"(fid|kid|pr|dc|accuracy|modes)(?:(\d+)(k?)(_full)?)?")
 
 @dataclass(frozen=True)
 class Metric:
-    """kind: fid | kid | pr | dc | accuracy | modes.
+    """A metric that was asked for.
 
-    num: generated images. full: beside all real images, else beside as many as are generated.
+    kind: fid | kid | pr | dc | accuracy | modes. num: generated images. full: compared with all
+    real images, else with as many as are generated.
     """
 
     kind: str
@@ -30,11 +31,12 @@ class Metric:
         return self.kind not in _OUTSIDE_FEATURES
 
     def label(self, network: str, prefix: str | None = None) -> str:
-        """What the number is called: `fid5k`, `precision5k`, and with a network other than
-        Inception `fd_NETWORK_5k`, `precision_NETWORK_5k`.
+        """Return the name of the number.
 
-        prefix: instead of the kind, where a kind gives several numbers. Only Inception's distances
-        are comparable with those of papers, so only they have the papers' names.
+        It is `fid5k`, `precision5k`, and with a network other than Inception `fd_NETWORK_5k`,
+        `precision_NETWORK_5k`. prefix: instead of the kind, where a kind gives several numbers.
+        Only Inception's distances are comparable with those of papers, so only they have the
+        papers' names.
         """
         count = short_count(self.num) + ("_full" if self.full else "")
         prefix = prefix or self.kind
@@ -44,12 +46,12 @@ class Metric:
 
 
 def parse(asked: str | Iterable[str], num_real: int) -> tuple[Metric, ...]:
-    """The metrics of `fid5k,kid5k,pr5k,dc5k`: a kind, a number of generated images (5000 or 5k),
-    and `_full`, which only fid knows.
+    """Return the metrics of `fid5k,kid5k,pr5k,dc5k`.
 
+    Each is a kind, a number of generated images (5000 or 5k), and `_full`, which only fid accepts.
     Without a number: fid is the paper's, 50 000 images, or as many as there are real ones where
-    those are fewer, beside all `num_real` real images. Raises UserError for other names and for
-    less than two images.
+    those are fewer, compared with all `num_real` real images. Raises UserError for other names and
+    for less than two images.
     """
     names = [name.strip() for name in (asked.split(",") if isinstance(asked, str) else asked)]
     metrics = [_parse_one(name, num_real) for name in names if name]
@@ -59,24 +61,28 @@ def parse(asked: str | Iterable[str], num_real: int) -> tuple[Metric, ...]:
 
 
 def short_count(num: int) -> str:
-    """5k for 5000, 4803 for 4803."""
+    """Return 5k for 5000, 4803 for 4803."""
     return f"{num // 1000}k" if num % 1000 == 0 else str(num)
 
 
 def is_of_one_class(label: str) -> bool:
-    """Whether a number of this name is about the images of a single class."""
+    """Return True for the name of a number about the images of a single class."""
     return re.search(r"_class\d+$", label) is not None
 
 
 def lower_is_better(label: str) -> bool:
-    """Whether the smaller of two numbers of this name is the better one: of distances, and of KL
-    divergences.
+    """Return True where the smaller of two numbers of this name is the better one.
+
+    These are distances and KL divergences.
     """
     return label.startswith(("fid", "fd_", "kid", "kd_")) or label.endswith("_kl")
 
 
 def counts(metrics: Sequence[Metric], *kinds: str) -> list[int]:
-    """The numbers of generated images that metrics of these kinds ask for, each once, rising."""
+    """Return the numbers of generated images that metrics of these kinds ask for.
+
+    Each comes once, in rising order.
+    """
     return sorted({metric.num for metric in metrics if metric.kind in kinds})
 
 

@@ -1,5 +1,6 @@
-"""How two sets of features cover each other, each seen as balls around its points that reach to the
-k-th nearest neighbour.
+"""The mutual coverage of two sets of features.
+
+Each set is represented by balls around its points that reach to the k-th nearest neighbour.
 
 Precision and recall: Kynkaanniemi et al. 2019, k = 3. Density and coverage: Naeem et al. 2020, k =
 5.
@@ -7,12 +8,13 @@ Precision and recall: Kynkaanniemi et al. 2019, k = 3. Density and coverage: Nae
 import torch
 
 PR_NEIGHBOURS, DC_NEIGHBOURS = 3, 5
-_ROWS = 1024  # distances of so many rows at a time: 20 MB beside 5000 features
+_ROWS = 1024  # rows whose distances are computed at once: 20 MB beside 5000 features
 
 
 def squared_radii(features: torch.Tensor, k: int) -> torch.Tensor:
-    """float32 [N]: the squared distance of each feature of [N, d] to its k-th nearest other one, or
-    to the furthest where there are fewer.
+    """Return the squared distance of each feature of [N, d] to its k-th nearest other one.
+
+    The result is float32 [N]; where there are fewer others it is the distance to the furthest.
     """
     k, radii = min(k, len(features) - 1), []
     for start in range(0, len(features), _ROWS):
@@ -23,7 +25,7 @@ def squared_radii(features: torch.Tensor, k: int) -> torch.Tensor:
 
 
 def precision(real: torch.Tensor, radii: torch.Tensor, fake: torch.Tensor) -> float:
-    """The share of the fake features that lie in a ball around a real one.
+    """Return the share of the fake features that lie in a ball around a real one.
 
     With the roles exchanged: recall.
     """
@@ -32,8 +34,10 @@ def precision(real: torch.Tensor, radii: torch.Tensor, fake: torch.Tensor) -> fl
 
 
 def density_and_coverage(real: torch.Tensor, radii: torch.Tensor, fake: torch.Tensor, k: int) -> tuple[float, float]:
-    """(in how many of the balls around real features a fake one lies, divided by k; the share of
-    these balls in which there is a fake one).
+    """Return (density, coverage).
+
+    Density is the number of balls around real features in which a fake one lies, divided by k.
+    Coverage is the share of these balls in which there is a fake one.
     """
     num_inside, is_covered = 0, torch.zeros_like(radii, dtype=torch.bool)
     for rows in fake.split(_ROWS):
@@ -44,8 +48,10 @@ def density_and_coverage(real: torch.Tensor, radii: torch.Tensor, fake: torch.Te
 
 
 def squared_distances(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """float32 [N, M] of the rows of [N, d] and [M, d], by one product; around the mean of y, since
-    far from 0 the product's rounding would show.
+    """Return the squared distances float32 [N, M] of the rows of [N, d] and [M, d].
+
+    They come from one product, with both sets moved by the mean of y, since far from 0 the
+    product's rounding would show.
     """
     centre = y.mean(0)
     x, y = x - centre, y - centre

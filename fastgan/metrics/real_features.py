@@ -1,5 +1,6 @@
-"""What metrics need to know of the real images, computed once and kept: another run on the same set
-starts from it.
+"""The data of the real images that metrics need, computed once and kept.
+
+Another run on the same set starts from it.
 """
 from collections.abc import Collection, Iterator
 
@@ -16,11 +17,11 @@ _RECIPE = 1  # counts up when the same images and weights give other statistics
 
 
 class RealFeatures:
-    """The features of a set's images in one network, on `device`; what was asked for once stays
-    there.
+    """The features of a set's images in one network, on `device`.
 
-    num: of images, spread over the set; more than there are means all of them. wanted: the nums
-    whose features will be asked for, so that a Gaussian of as many costs no pass of its own.
+    Results that were asked for once stay there. num: of images, spread over the set; more than
+    there are means all of them. wanted: the nums whose features will be asked for, so that a
+    Gaussian of as many costs no pass of its own.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class RealFeatures:
         self._targets, self._features = {}, {}
 
     def target(self, num: int) -> Target:
-        """The Gaussian of the features of `num` images."""
+        """Return the Gaussian of the features of `num` images."""
         num = min(num, self._real.num_images)
         if num not in self._targets:
             kept = cached("moments", self._facts(num), lambda: self._compute_target(num))
@@ -51,7 +52,7 @@ class RealFeatures:
         return self._targets[num]
 
     def features(self, num: int) -> torch.Tensor:
-        """float32 [num, num_features]."""
+        """Return the features, float32 [num, num_features]."""
         num = min(num, self._real.num_images)
         if num not in self._features:
             kept = cached("features", self._facts(num), lambda: {"features": torch.cat(list(self._passes(num)))})
@@ -59,8 +60,12 @@ class RealFeatures:
         return self._features[num]
 
     def _facts(self, num: int) -> dict:
-        """The shape goes in beside the checksum, which is that of the bytes alone."""
-        return {"images": self._real.checksum, "shape": tuple(self._real.images.shape), "num": num, "network": self._network.name,
+        """Return the facts that identify the features.
+
+        The shape is among them beside the checksum, which is that of the bytes alone.
+        """
+        return {"images": self._real.checksum, "shape": tuple(self._real.images.shape), "num": num,
+                "network": self._network.name,
                 "weights": self._network.identity, "recipe": _RECIPE}  # fmt: skip
 
     def _compute_target(self, num: int) -> dict[str, torch.Tensor]:

@@ -14,18 +14,19 @@ POWERS_OF_2 = tuple(2**power for power in range(4, 11))  # 16 to 1024
 
 
 def build(model: ModelConfig) -> Pair:
-    """(G, D) in fp32 on the CPU, initialised from torch's global generator.
+    """Build (G, D) in fp32 on the CPU, initialised from torch's global generator.
 
-    Resolution, channels and number of classes must be known by now.
+    Resolution, channels and number of classes must be known.
 
-    Raises UserError for a resolution that the architecture cannot make, and for classes that it
-    cannot be told.
+    Raises UserError for a resolution that the architecture cannot make, and for classes where it
+    cannot use them.
     """
     builder, knows_classes = BUILDERS[model.architecture]
     allowed = sizes(model)
     if allowed is not None and model.img_resolution not in allowed:
         raise UserError(
-            f"--resolution {model.img_resolution} is not one that {model.architecture} can make: {', '.join(map(str, allowed))}"
+            f"--resolution {model.img_resolution} is not one that {model.architecture} can make: "
+            f"{', '.join(map(str, allowed))}"
         )
     if model.c_dim and not knows_classes:
         raise UserError(
@@ -35,7 +36,7 @@ def build(model: ModelConfig) -> Pair:
 
 
 def sizes(model: ModelConfig) -> tuple[int, ...] | None:
-    """The resolutions that an architecture can have; None = any."""
+    """Return the resolutions that an architecture can have; None = any."""
     if model.architecture in ("mlp", "samples", "points", "custom"):
         return None
     if model.architecture == "dcgan":
@@ -83,7 +84,8 @@ def _resnet(model: ModelConfig) -> Pair:
     G = resnet.Generator(_up_widths(model), model.img_channels, model.z_dim, model.c_dim)
     is_spectral = model.D_norm == "spectral"
     widths, num_down = _down_widths(model)
-    D = resnet.Discriminator(widths, num_down, model.img_channels, model.D_norm, "sum" if is_spectral else "mean", model.c_dim,
+    D = resnet.Discriminator(widths, num_down, model.img_channels, model.D_norm,
+                             "sum" if is_spectral else "mean", model.c_dim,
                              classifier=model.conditioning == "classifier" and model.c_dim > 0)  # fmt: skip
     return G, D
 
@@ -136,14 +138,14 @@ def _r3gan(model: ModelConfig) -> Pair:
 
 
 def _up_widths(model: ModelConfig) -> tuple[int, ...]:
-    """G's: of the 4x4 image and of every block."""
+    """Return G's widths: of the 4x4 image and of every block."""
     if model.taper:
         return tapered_widths(model.img_resolution, model.ngf)
     return flat_widths(model.img_resolution, model.ngf)
 
 
 def _down_widths(model: ModelConfig) -> tuple[tuple[int, ...], int]:
-    """(widths of D's blocks, how many of them halve the image).
+    """Return (widths of D's blocks, number of them that halve the image).
 
     Tapered: down to 4x4 and one more block; otherwise to 8x8 and two more.
     """
@@ -154,9 +156,9 @@ def _down_widths(model: ModelConfig) -> tuple[tuple[int, ...], int]:
     return (model.ndf,) * (num_down + 2), num_down
 
 
-# architecture -> (what builds it, whether it can be told classes)
+# Architecture -> (builder, True if it can be conditional)
 BUILDERS = {
-    "mlp": (_mlp, True), "samples": (_samples, False), "points": (_points, False), "dcgan": (_dcgan, True), "resnet": (_resnet, True),
-    "resnet-stem": (_resnet_stem, False), "conv": (_conv, False), "biggan": (_biggan, True), "stylegan2": (_stylegan2, True),
-    "lightweight": (_lightweight, False), "r3gan": (_r3gan, True),
+    "mlp": (_mlp, True), "samples": (_samples, False), "points": (_points, False), "dcgan": (_dcgan, True),
+    "resnet": (_resnet, True), "resnet-stem": (_resnet_stem, False), "conv": (_conv, False), "biggan": (_biggan, True),
+    "stylegan2": (_stylegan2, True), "lightweight": (_lightweight, False), "r3gan": (_r3gan, True),
 }  # fmt: skip

@@ -1,7 +1,7 @@
-"""BigGAN (Brock et al., 2019, arXiv 1809.11096) for square images of 4 * 2^k pixels, with labels:
-in its form for 128x128 and in that for CIFAR-10.
+"""BigGAN (Brock et al., 2019, arXiv 1809.11096) for square images of 4 * 2^k pixels, with labels.
 
-Truncated z is the caller's: a G of any z takes it.
+In its form for 128x128 and in that for CIFAR-10. G takes any z, so truncation of z is left to the
+caller.
 """
 from collections.abc import Iterable
 
@@ -18,17 +18,16 @@ SPECTRAL_EPS = 1e-6
 
 
 class Generator(nn.Module):
-    """z [N, z_dim], c int64 [N] (None where c_dim is 0) -> images [N, img_channels, R, R] in [-1,
-    1].
+    """z [N, z_dim], c int64 [N] -> images [N, img_channels, R, R] in [-1, 1].
 
-    widths: of the 4x4 image and of what each block makes of it, so R is 4 << (len(widths) - 1);
-    tapered_widths(128, 96) is the paper's. shared_dim: of the one embedding of the class that,
-    beside its own part of z, makes gain and bias in every block's BatchNorm; then z_dim is a
-    multiple of len(widths), as the 4x4 image has its part too. 0: gain and bias are embeddings of
-    the class, and all of z goes into the 4x4 image. attention: the resolution that has
-    self-attention, 0 for none. init: orthogonal | normal (standard deviation 0.02). Every weight
-    but those of embeddings is spectrally normalised. Raises UserError for a z_dim that cannot be
-    cut into parts.
+    c is None where c_dim is 0. widths: of the 4x4 image and of the output of each block, so R is 4
+    << (len(widths) - 1); tapered_widths(128, 96) is the paper's. shared_dim: of the one embedding
+    of the class that, beside its own part of z, makes gain and bias in every block's BatchNorm;
+    then z_dim is a multiple of len(widths), as the 4x4 image has its part too. 0: gain and bias are
+    embeddings of the class, and all of z goes into the 4x4 image. attention: the resolution that
+    has self-attention, 0 for none. init: orthogonal | normal (standard deviation 0.02). Every
+    weight but those of embeddings is spectrally normalised. Raises UserError for a z_dim that
+    cannot be cut into parts.
     """
 
     def __init__(
@@ -44,7 +43,8 @@ class Generator(nn.Module):
         super().__init__()
         if shared_dim and z_dim % len(widths):
             raise UserError(
-                f"z_dim {z_dim} cannot be cut into {len(widths)} equal parts, one for every scale of G: take a multiple of {len(widths)}"
+                f"z_dim {z_dim} cannot be cut into {len(widths)} equal parts, one for every scale of G: take a "
+                f"multiple of {len(widths)}"
             )
         self.num_parts = len(widths) if shared_dim else 1
         part_dim = z_dim // self.num_parts
@@ -73,7 +73,7 @@ class Generator(nn.Module):
         return self.output(x)
 
     def _conditions(self, parts: list[torch.Tensor], c: torch.Tensor | None) -> Iterable[torch.Tensor | None]:
-        """What BatchNorm depends on, block by block."""
+        """Return the condition of BatchNorm for each block."""
         if not parts:
             return [c] * len(self.blocks)
         if self.embed is None:
@@ -83,12 +83,12 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images [N, img_channels, R, R], c int64 [N] (None where c_dim is 0) -> logits [N], by l(h) +
-    <embed(c), h>, h the sum of the last features.
+    """Images [N, img_channels, R, R], c int64 [N] (None where c_dim is 0) -> logits [N].
 
-    widths: of what each block makes; the first num_down of them halve the image. attention: the
-    resolution behind a block that has self-attention, 0 for none. init: as Generator has it. Every
-    weight is spectrally normalised.
+    The logit is l(h) + <embed(c), h>, h the sum of the last features. widths: of the output of each
+    block; the first num_down of them halve the image. attention: the resolution behind a block that
+    has self-attention, 0 for none. init: as for the Generator. Every weight is spectrally
+    normalised.
     """
 
     def __init__(
@@ -117,11 +117,11 @@ class Discriminator(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """[N, C, H, W] -> the same, H and W even: every pixel looks at the 2x2 maxima of all others
-    (Zhang et al., 2019, arXiv 1805.08318).
+    """Self-attention of every pixel to the 2x2 maxima of all others (Zhang et al., 2019).
 
-    `strength` [] starts at 0: the layer as the identity. Matrix products and a softmax, which have
-    gradients of any order; they hold N * H * W * (H * W / 4) numbers in memory.
+    arXiv 1805.08318. [N, C, H, W] -> the same, H and W even. `strength` [] starts at 0: the layer
+    as the identity. Matrix products and a softmax, which have gradients of any order; they hold
+    N * H * W * (H * W / 4) numbers in memory.
     """
 
     def __init__(self, num_channels: int):
@@ -144,8 +144,10 @@ class SelfAttention(nn.Module):
 
 
 def _conditional_norm(c_dim: int, condition_dim: int) -> Norm:
-    """BatchNorm whose gain and bias are linear in a vector of condition_dim, or embeddings of the
-    class where that is 0, or plain without classes; with a ReLU.
+    """Return a maker of BatchNorm with a ReLU, by number of channels.
+
+    Its gain and bias are linear in a vector of condition_dim, or embeddings of the class where that
+    is 0, or plain without classes.
     """
 
     def make(num_channels: int) -> nn.Module:
@@ -161,8 +163,9 @@ def _conditional_norm(c_dim: int, condition_dim: int) -> Norm:
 
 
 def _init(network: nn.Module, init: str) -> None:
-    """Orthogonal weights (Saxe et al., 2014), or normal ones of standard deviation 0.02; zero
-    biases.
+    """Draw orthogonal weights (Saxe et al., 2014), or normal ones of standard deviation 0.02.
+
+    Biases are zero.
     """
     for module in network.modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.Embedding):

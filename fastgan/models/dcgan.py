@@ -1,5 +1,6 @@
-"""DCGAN (Radford et al., 2015, arXiv 1511.06434) for square images of 16, 32, 64 or 128 pixels,
-with labels or without, under any normalisation.
+"""DCGAN (Radford et al., 2015, arXiv 1511.06434) for square images of 16, 32, 64 or 128 pixels.
+
+With labels or without, under any normalisation.
 """
 import math
 
@@ -83,11 +84,11 @@ class Discriminator(nn.Sequential):
 
     @property
     def head(self) -> nn.Module:
-        """What makes logits of features: a Head, except where weights are normalised."""
+        """The layers from features to logits: a Head, except where weights are normalised."""
         return self[-1]
 
     def features(self, img: torch.Tensor) -> torch.Tensor:
-        """Images -> what the head takes, [N, C, 4, 4]."""
+        """Map images to the input of the head, [N, C, 4, 4]."""
         for block in list(self)[:-1]:
             img = block(img)
         return img
@@ -100,8 +101,9 @@ class Discriminator(nn.Sequential):
 
 
 class ConcatGenerator(nn.Module):
-    """A Generator that takes z [N, z_dim] beside an embedding of the class [N, embed_dim] (Mirza
-    and Osindero, 2014, arXiv 1411.1784).
+    """A Generator of z [N, z_dim] beside an embedding of the class [N, embed_dim].
+
+    Mirza and Osindero, 2014, arXiv 1411.1784.
     """
 
     def __init__(
@@ -123,8 +125,9 @@ class ConcatGenerator(nn.Module):
 
 
 class ConcatDiscriminator(nn.Module):
-    """A Discriminator that sees an image and one more channel, which its class has learnt: a plane
-    instead of c_dim constant ones.
+    """A Discriminator of an image and one more channel, a plane learnt for its class.
+
+    One plane stands in for c_dim constant ones.
     """
 
     def __init__(self, img_resolution: int, img_channels: int, ndf: int, c_dim: int, norm: str = "batch"):
@@ -138,8 +141,9 @@ class ConcatDiscriminator(nn.Module):
 
 
 class ProjectionDiscriminator(nn.Module):
-    """A Discriminator whose logit is l(h) + <embed(c), h>, h [N, C] the sum over its last 4x4
-    features.
+    """A Discriminator whose logit is l(h) + <embed(c), h>.
+
+    h [N, C] is the sum over its last 4x4 features.
     """
 
     def __init__(self, img_resolution: int, img_channels: int, ndf: int, c_dim: int, norm: str = "batch"):
@@ -162,13 +166,14 @@ class ProjectionDiscriminator(nn.Module):
 
 
 def _widths(img_resolution: int, base: int) -> list[int]:
-    """Channels from the finest hidden layer to the 4x4 one: base, 2 base, 4 base ..."""
+    """Return the channels from the finest hidden layer to the 4x4 one: base, 2 base, 4 base ..."""
     return [base << level for level in range(int(math.log2(img_resolution)) - 2)]
 
 
 def _norm(name: str, num_channels: int, act: str) -> list[nn.Module]:
-    """The layers of a normalisation, if it has some, and of the activation behind it: of its place,
-    where BatchNorm contains it.
+    """Return the layers of a normalisation, if any, and of the activation after it.
+
+    BatchNorm contains the activation, which is then an Identity in its place.
     """
     if name == "batch":
         norms, behind = [BatchNorm2d(num_channels, act)], nn.Identity
@@ -187,14 +192,15 @@ def _up_block(layer: Projection | Deconv, norm: str, c_dim: int) -> nn.Sequentia
 
 
 def _block(layer: nn.Module, norms: list[nn.Module]) -> nn.Sequential:
-    """A layer with what follows, as one operator where a BatchNorm follows a convolution."""
+    """Join a layer and its norms, as one operator where a BatchNorm follows a convolution."""
     is_one = isinstance(layer, (Deconv, StridedConv)) and norms and type(norms[0]) is BatchNorm2d
     return NormedConv(layer, *norms) if is_one else nn.Sequential(layer, *norms)
 
 
 def _down_blocks(img_resolution: int, img_channels: int, ndf: int, norm: str) -> tuple[list[nn.Sequential], int]:
-    """(convolutions with what follows them, the last without its activation; the channels that they
-    end in).
+    """Return (convolutions with their norms and activations, the last one's channels).
+
+    The last block has no activation.
     """
     widths = _widths(img_resolution, ndf)
     bias = norm in WITHOUT_BIAS
@@ -206,8 +212,9 @@ def _down_blocks(img_resolution: int, img_channels: int, ndf: int, norm: str) ->
 
 
 def _head(layer: nn.Conv2d, norm: str) -> nn.Module:
-    """The last activation and layer: features [N, C, 4, 4] -> logits [N]; a Head where the layer's
-    weight is used as it is.
+    """Return the last activation and layer: features [N, C, 4, 4] -> logits [N].
+
+    It is a Head where the layer's weight is not normalised.
     """
     if norm in OF_WEIGHTS:
         return nn.Sequential(nn.LeakyReLU(SLOPES["leaky_relu"]), layer, nn.Flatten(0))

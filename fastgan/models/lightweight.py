@@ -1,12 +1,13 @@
-"""The light-weight GAN for few images (Liu et al., 2021, arXiv 2101.04775; its authors call it
-FastGAN, which this project is not).
+"""The light-weight GAN for few images (Liu et al., 2021, arXiv 2101.04775).
 
-For images of 16 to 1024 pixels: smaller ones than the paper's 256 leave out the levels that they do
-not reach. Every convolution is divided by its spectral norm, none has a bias. What differs from the
-paper, and why: G gives one image, where the paper's gives a second one of 128 pixels to the second
-discriminator, which here judges a smaller copy of the image itself; reconstructions are compared by
-L1 at the decoders' resolution, not by LPIPS, whose trained VGG does not come with this package;
-each image draws its own quadrant to reconstruct; tanh ends G at every size.
+Its authors call it FastGAN, which this project is not. For images of 16 to 1024 pixels: smaller
+ones than the paper's 256 leave out the levels that they do not reach. Every convolution is divided
+by its spectral norm, none has a bias.
+
+Differences from the paper: G gives one image, where the paper's gives a second one of 128 pixels to
+the second discriminator, which here runs on a smaller copy of the image itself; reconstructions are
+compared by L1 at the decoders' resolution, not by LPIPS, whose trained VGG does not come with this
+package; each image draws its own quadrant to reconstruct; tanh ends G at every size.
 """
 
 import torch
@@ -18,7 +19,7 @@ from fastgan.nn.layers import SLOPES, BatchNorm2d, Projection, dcgan_init
 from fastgan.nn.norms import normalise_weights
 
 SIZES = (16, 32, 64, 128, 256, 512, 1024)
-# Behind the level of that size
+# Channels after the level of each size
 G_CHANNELS = {4: 1024, 8: 512, 16: 256, 32: 128, 64: 128, 128: 64, 256: 32, 512: 16, 1024: 8}
 NOISY_SIZES = (8, 32, 128, 512)  # levels of G with two convolutions and noise; the others have one and none
 G_GATES = {64: 4, 128: 8, 256: 16, 512: 32}  # channels of the level of this size are weighed by the one of that size
@@ -27,20 +28,20 @@ D_GATES = {32: 256, 16: 128, 8: 64}
 SMALL_CHANNELS = {64: 32, 32: 64, 16: 128, 8: 256, 4: 512}  # of the second discriminator
 DECODER_CHANNELS = {8: 256, 16: 128, 32: 64, 64: 64, 128: 32}
 LOGIT_CHANNELS = 1024
-LARGEST_SMALL = 128  # pixels of the copy that the second discriminator judges
+LARGEST_SMALL = 128  # pixels of the copy that the second discriminator runs on
 LARGEST_MAP = 256  # D's first features, whatever the size of the image
 
 
 class Generator(nn.Module):
     """z [N, z_dim] -> images [N, img_channels, R, R] in [-1, 1].
 
-    Levels double the image by nearest neighbours; the fine ones' channels are weighed by gates that
-    look at a level 16 times smaller (skip-layer excitation), which images below 64 pixels do not
-    have. Noise is added while training only, so that a z has one image.
+    Levels double the image by nearest neighbours; gates weigh the channels of the fine levels by
+    the features of a level 16 times smaller (skip-layer excitation), which images below 64 pixels
+    do not have. Noise is added while training only, so that a z has one image.
     """
 
     def __init__(self, img_resolution: int, img_channels: int, z_dim: int = 256, width: float = 1.0):
-        """width: multiplies the numbers of channels.
+        """Build the layers. width: multiplies the numbers of channels.
 
         Raises UserError for a resolution that is not in SIZES.
         """
@@ -67,14 +68,14 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images [N, img_channels, R, R] -> logits [N, L]: a map of 5x5 for the image, and one more for
-    its copy of `small` pixels (1x1 at R = 16).
+    """Images [N, img_channels, R, R] -> logits [N, L].
 
-    small: min(128, R / 2), the resolution of the copy and of all reconstructions.
+    A map of 5x5 for the image, and one more for its copy of `small` pixels (1x1 at R = 16). small:
+    min(128, R / 2), the resolution of the copy and of all reconstructions.
     """
 
     def __init__(self, img_resolution: int, img_channels: int, width: float = 1.0):
-        """width: multiplies the numbers of channels.
+        """Build the layers. width: multiplies the numbers of channels.
 
         Raises UserError for a resolution that is not in SIZES.
         """
@@ -95,7 +96,7 @@ class Discriminator(nn.Module):
             *_normalised(_conv(channels[8], logit_channels, 1)), nn.Conv2d(logit_channels, 1, 4, bias=False)
         )
 
-        small_end = min(8, self.small // 2)  # what the second discriminator shrinks its image to
+        small_end = min(8, self.small // 2)  # size of the second discriminator's last features
         small_channels = [
             _scaled(number, width) for size, number in SMALL_CHANNELS.items() if small_end <= size < self.small
         ]
@@ -112,12 +113,12 @@ class Discriminator(nn.Module):
         return self._logits(self._maps(img)[8], self.small_stem(self._smaller(img)))
 
     def forward_and_reconstruct(self, img: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Real images -> (logits [N, L] as D(img), reconstruction loss [N] in the dtype of the
-        images, to be added to D's loss).
+        """Return (logits [N, L] as D(img), reconstruction loss [N]) for real images.
 
-        The sum of three mean absolute differences, each at most 2: the image from D's 8x8 features,
-        its small copy from those of the second discriminator, and a quadrant, at random for each
-        image, from a quarter of the 16x16 features. Draws from torch's default generator.
+        The loss has the dtype of the images and is to be added to D's loss. It is the sum of three
+        mean absolute differences, each at most 2: the image from D's 8x8 features, its small copy
+        from those of the second discriminator, and a quadrant, at random for each image, from a
+        quarter of the 16x16 features. Draws from torch's default generator.
         """
         maps, small_img = self._maps(img), self._smaller(img)
         small_map = self.small_stem(small_img)
@@ -130,7 +131,7 @@ class Discriminator(nn.Module):
         return self._logits(maps[8], small_map), loss
 
     def _maps(self, img: torch.Tensor) -> dict[int, torch.Tensor]:
-        """D's features by their size, from the stem's down to 8: [N, channels, size, size]."""
+        """Return D's features by size, from the stem's down to 8: [N, channels, size, size]."""
         x = self.stem(img)
         maps = {x.shape[-1]: x}
         for size, level in self.levels.items():
@@ -138,8 +139,9 @@ class Discriminator(nn.Module):
         return maps
 
     def _smaller(self, img: torch.Tensor) -> torch.Tensor:
-        """Any image of at least `small` pixels -> [N, img_channels, small, small], each pixel the
-        mean of its area.
+        """Shrink images of at least `small` pixels to [N, img_channels, small, small].
+
+        Each pixel is the mean of its area.
         """
         return _shrunk(img, img.shape[-1] // self.small)
 
@@ -148,8 +150,9 @@ class Discriminator(nn.Module):
 
 
 class Gate(nn.Module):
-    """Features [N, C, size, size] -> weights in (0, 1), [N, K, 1, 1], for the channels of a level
-    of another size.
+    """Weights in (0, 1), [N, K, 1, 1], for the channels of a level, from another level's features.
+
+    The features are [N, C, size, size].
     """
 
     def __init__(self, fan_in: int, fan_out: int, size: int):
@@ -164,8 +167,9 @@ class Gate(nn.Module):
 
 
 class Noise(nn.Module):
-    """Adds noise N(0, 1) [N, 1, H, W] times a learned number, which starts at 0; nothing in
-    evaluation.
+    """The addition of noise N(0, 1) [N, 1, H, W] times a learned number, which starts at 0.
+
+    Nothing is added in evaluation.
     """
 
     def __init__(self):
@@ -180,8 +184,9 @@ class Noise(nn.Module):
 
 
 class Down(nn.Module):
-    """[N, C, H, W] -> [N, K, H/2, W/2]: the mean of two convolutions and of one 1x1 convolution
-    behind a mean over 2x2.
+    """[N, C, H, W] -> [N, K, H/2, W/2]: the mean of two paths.
+
+    One path has two convolutions, the other a mean over 2x2 and a 1x1 convolution.
     """
 
     def __init__(self, fan_in: int, fan_out: int):
@@ -194,8 +199,9 @@ class Down(nn.Module):
 
 
 def _up(fan_in: int, fan_out: int, is_noisy: bool) -> nn.Sequential:
-    """[N, C, H, W] -> [N, K, 2H, 2W]; every convolution gives the 2K channels that the GLU makes K
-    of.
+    """Make a level of G, [N, C, H, W] -> [N, K, 2H, 2W].
+
+    Every convolution gives 2K channels, which the GLU reduces to K.
     """
     layers = [nn.Upsample(scale_factor=2)]
     for channels in (fan_in, fan_out) if is_noisy else (fan_in,):
@@ -205,7 +211,7 @@ def _up(fan_in: int, fan_out: int, is_noisy: bool) -> nn.Sequential:
 
 
 def _decoder(fan_in: int, size: int, img_resolution: int, img_channels: int, width: float) -> nn.Sequential:
-    """Features [N, C, size, size] -> images of img_resolution in [-1, 1]."""
+    """Make a decoder: features [N, C, size, size] -> images of img_resolution in [-1, 1]."""
     channels = [_scaled(number, width) for to, number in DECODER_CHANNELS.items() if size < to <= img_resolution]
     fan_ins = [fan_in, *channels]
     ups = [_up(*pair, is_noisy=False) for pair in zip(fan_ins[:-1], channels, strict=True)]
@@ -213,7 +219,7 @@ def _decoder(fan_in: int, size: int, img_resolution: int, img_channels: int, wid
 
 
 def _stem(img_resolution: int, img_channels: int, channels: dict[int, int]) -> nn.Sequential:
-    """D's first layers, to features of 256 pixels, or of the image's where it has fewer."""
+    """Make D's first layers, to features of 256 pixels, or of the image's where it has fewer."""
     if img_resolution <= LARGEST_MAP:
         return nn.Sequential(_conv(img_channels, channels[img_resolution], 3), _leaky_relu())
     first = [_halving(img_channels, channels[img_resolution // 2]), _leaky_relu()]
@@ -223,8 +229,9 @@ def _stem(img_resolution: int, img_channels: int, channels: dict[int, int]) -> n
 
 
 def _small_stem(img_channels: int, channels: list[int]) -> nn.Sequential:
-    """All of the second discriminator but its logits: halved to each number of channels, BatchNorm
-    from the second on.
+    """Make all of the second discriminator but its logits.
+
+    Each layer halves the image; BatchNorm from the second layer on.
     """
     layers = [_halving(img_channels, channels[0]), _leaky_relu()]
     for fan_in, fan_out in zip(channels[:-1], channels[1:], strict=True):
@@ -235,13 +242,14 @@ def _small_stem(img_channels: int, channels: list[int]) -> nn.Sequential:
 def _gated(
     gates: nn.ModuleDict, size: int, x: torch.Tensor, maps: dict[int, torch.Tensor], sources: dict[int, int]
 ) -> torch.Tensor:
-    """x of this size, weighed by its gate where there is one."""
+    """Return x of this size, weighed by its gate where there is one."""
     return gates[str(size)](maps[sources[size]]) * x if str(size) in gates else x
 
 
 def _quadrant(x: torch.Tensor, is_top: torch.Tensor, is_left: torch.Tensor) -> torch.Tensor:
-    """[N, C, 2H, 2W] -> [N, C, H, W]: the quarter that the conditions [N, 1, 1, 1] say, image by
-    image.
+    """Return one quarter of each image by the conditions [N, 1, 1, 1].
+
+    [N, C, 2H, 2W] -> [N, C, H, W].
     """
     half = x.shape[2] // 2
     rows = torch.where(is_top, x[:, :, :half], x[:, :, half:])
@@ -249,7 +257,7 @@ def _quadrant(x: torch.Tensor, is_top: torch.Tensor, is_left: torch.Tensor) -> t
 
 
 def _mean_difference(ours: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Mean absolute difference of each image, [N]."""
+    """Return the mean absolute difference of each image, [N]."""
     return (ours.to(target.dtype) - target).abs().mean((1, 2, 3))
 
 
@@ -262,7 +270,7 @@ def _normalised(layer: nn.Conv2d) -> list[nn.Module]:
 
 
 def _conv(fan_in: int, fan_out: int, kernel: int) -> nn.Conv2d:
-    """A convolution that keeps the image's size."""
+    """Make a convolution that keeps the image's size."""
     return nn.Conv2d(fan_in, fan_out, kernel, padding=kernel // 2, bias=False)
 
 

@@ -1,5 +1,6 @@
-"""Fully connected G and D: images (Goodfellow et al., 2014), images by class (Mirza and Osindero,
-2014), samples of a 1-D density, points.
+"""Fully connected G and D: images, images by class, samples of a 1-D density, points.
+
+Images: Goodfellow et al., 2014; by class: Mirza and Osindero, 2014.
 """
 import math
 
@@ -46,7 +47,7 @@ class _Critic(nn.Module):
         return self.layers[-1]
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
-        """[N, widths[0]] -> what the head takes, [N, widths[-1]]."""
+        """Map [N, widths[0]] to the input of the head, [N, widths[-1]]."""
         for layer in list(self.layers)[:-1]:
             x = layer(x)
         return x
@@ -66,10 +67,10 @@ class Discriminator(_Critic):
 
 
 class ConditionalGenerator(nn.Module):
-    """z [N, z_dim], c int64 [N] -> images [N, C, H, W] in [-1, 1]: z beside the class's embedding
-    of c_dim numbers, through linear maps.
+    """z [N, z_dim], c int64 [N] -> images [N, C, H, W] in [-1, 1].
 
-    LeakyReLU 0.2 behind each hidden map, BatchNorm before it from the second on; tanh at the end.
+    Linear maps of z beside the class's embedding of c_dim numbers. LeakyReLU 0.2 behind each hidden
+    map, BatchNorm before it from the second on; tanh at the end.
     """
 
     def __init__(
@@ -90,11 +91,10 @@ class ConditionalGenerator(nn.Module):
 
 
 class ConditionalDiscriminator(nn.Module):
-    """Images [N, C, H, W], c int64 [N] -> logits [N]: the pixels beside the class's embedding of
-    c_dim numbers, through linear maps.
+    """Images [N, C, H, W], c int64 [N] -> logits [N].
 
-    LeakyReLU 0.2 behind each hidden map, dropout of 0.4 before it from the second on; no
-    normalisation.
+    Linear maps of the pixels beside the class's embedding of c_dim numbers. LeakyReLU 0.2 behind
+    each hidden map, dropout of 0.4 before it from the second on; no normalisation.
     """
 
     def __init__(self, img_shape: tuple[int, int, int], c_dim: int, hidden: tuple[int, ...] = (512, 512, 512)):
@@ -125,7 +125,7 @@ class SampleGenerator(nn.Module):
 class SampleDiscriminator(_Critic):
     """Samples [N, 1], N a multiple of 100 -> one logit for every set of 100: [N / 100].
 
-    The set is read beside its squared deviations from its mean, so that its spread is plain to see.
+    The set is read beside its squared deviations from its mean, which show its spread.
     """
 
     def __init__(self, hidden: tuple[int, ...], activation: str):
@@ -149,7 +149,7 @@ class PointGenerator(nn.Module):
 
 
 class PointDiscriminator(_Critic):
-    """Points [N, 2] -> logits [N], each point judged by itself."""
+    """Points [N, 2] -> logits [N], each of its own point alone."""
 
     def __init__(self, hidden: tuple[int, ...], activation: str):
         super().__init__((POINT_DIM, *hidden), activation, "torch")

@@ -1,9 +1,11 @@
-"""R3GAN (Huang et al., 2025, arXiv 2501.05441): residual networks without normalisation or buffers,
-made for R1 and R2 in every step.
+"""R3GAN (Huang et al., 2025, arXiv 2501.05441).
 
-A stage for each resolution from 4x4 on; its width, cardinality (groups of the 3x3 convolutions) and
-number of blocks stand in tuples, the 4x4 stage first, so that the resolution of the images is 4 *
-2^(stages - 1). Convolutions have no bias: biases are part of the activations, `bias_act`.
+Residual networks without normalisation or buffers, made for R1 and R2 in every step.
+
+There is a stage for each resolution from 4x4 on; its width, cardinality (groups of the 3x3
+convolutions) and number of blocks stand in tuples, the 4x4 stage first, so that the resolution of
+the images is 4 * 2^(stages - 1). Convolutions have no bias: biases are part of the activations,
+`bias_act`.
 
 Under autocast the 4x4 stages, the bases and the logits stay in the precision of the parameters, as
 in the paper.
@@ -24,11 +26,10 @@ EXPANSION = 2  # channels inside of a block for each of the stage's
 
 
 class Generator(nn.Module):
-    """z float32 [N, z_dim], and c int64 [N] where c_dim > 0 -> images [N, img_channels, R, R],
-    unbounded (no tanh).
+    """z float32 [N, z_dim] (and c int64 [N] where c_dim > 0) -> images [N, img_channels, R, R].
 
-    A learned 4x4 basis of widths[0] pictures, weighed by a linear map of z and the class's
-    embedding; then stages, each of which doubles the image.
+    Images are unbounded (no tanh). A learned 4x4 basis of widths[0] pictures, weighed by a linear
+    map of z and the class's embedding; then stages, each of which doubles the image.
     """
 
     def __init__(
@@ -41,12 +42,10 @@ class Generator(nn.Module):
         c_dim: int = 0,
         embedding_dim: int = 64,
     ):
-        """widths, cardinalities, blocks: of each stage, 4x4 first.
+        """Build the stages. widths, cardinalities, blocks: of each stage, 4x4 first.
 
-        c_dim: number of classes, 0 = unconditional.
-
-        Raises UserError where the tuples differ in length or a cardinality does not divide the 2 *
-        width channels inside of a block.
+        c_dim: number of classes, 0 = unconditional. Raises UserError where the tuples differ in
+        length or a cardinality does not divide the 2 * width channels inside of a block.
         """
         super().__init__()
         _check_stages(widths, cardinalities, blocks)
@@ -71,12 +70,12 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images [N, img_channels, R, R], and c int64 [N] where c_dim > 0 -> logits [N], in the dtype
-    of the parameters.
+    """Images [N, img_channels, R, R] (and c int64 [N] where c_dim > 0) -> logits [N].
 
-    The generator's stages in reverse, each of which halves the image; each 4x4 channel is weighed
-    by its own learned 4x4 picture to one number. A linear map takes them to the logit, or to
-    embedding_dim features whose product with the class's embedding is the logit.
+    Logits have the dtype of the parameters. The generator's stages in reverse, each of which halves
+    the image; each 4x4 channel is weighed by its own learned 4x4 picture to one number. A linear
+    map takes them to the logit, or to embedding_dim features whose product with the class's
+    embedding is the logit.
     """
 
     def __init__(
@@ -88,7 +87,8 @@ class Discriminator(nn.Module):
         c_dim: int = 0,
         embedding_dim: int = 64,
     ):
-        """Arguments and errors are the generator's: the 4x4 stage stands first here too."""
+        """Build the stages. Arguments and errors are the generator's, the 4x4 stage first here too.
+        """
         super().__init__()
         _check_stages(widths, cardinalities, blocks)
         finest_first = [stage[::-1] for stage in (widths, cardinalities, blocks)]
@@ -112,8 +112,7 @@ class Discriminator(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """[N, width, H, W] -> the same shape: 1x1 to twice the width, grouped 3x3, 1x1 back, added to
-    the input.
+    """1x1 to twice the width, grouped 3x3, 1x1 back, added to the input: [N, width, H, W] -> same.
 
     Fix-up (Zhang et al., 2019): the last convolution starts at 0, the other two from He's normal
     times num_blocks^(-1/4), of the whole network's blocks. A network of any depth starts as its
@@ -138,12 +137,13 @@ class ResidualBlock(nn.Module):
 
 
 def upsample(x: torch.Tensor) -> torch.Tensor:
-    """[N, C, H, W] -> [N, C, 2H, 2W] by bilinear interpolation, zeros outside: every second pixel
-    is x's, those between are means of neighbours.
+    """Upsample [N, C, H, W] to [N, C, 2H, 2W] by bilinear interpolation, zeros outside.
 
-    A depthwise convolution, for on one core of a Zen 4, float32 [32, 96, 16, 16] in channels_last,
-    forward and both orders of gradient take 8.5 ms compiled and 42 ms eager; slices and stacks 13
-    and 39 ms, nearest neighbours and a mean over 2x2 59 and 51 ms.
+    Every second pixel is x's, those between are means of neighbours.
+
+    Computed as a depthwise convolution: on one core of a Zen 4, float32 [32, 96, 16, 16] in
+    channels_last, forward and both orders of gradient take 8.5 ms compiled and 42 ms eager; slices
+    and stacks 13 and 39 ms, nearest neighbours and a mean over 2x2 59 and 51 ms.
     """
     return _depthwise(
         x,
@@ -153,10 +153,10 @@ def upsample(x: torch.Tensor) -> torch.Tensor:
 
 
 def downsample(x: torch.Tensor) -> torch.Tensor:
-    """[N, C, H, W] of even size -> [N, C, H/2, W/2]: every second pixel of x filtered by [1, 2, 1]
-    / 4 in both directions, zeros outside.
+    """Downsample [N, C, H, W] of even size to [N, C, H/2, W/2].
 
-    Measured as above: 1.5 ms compiled and 11 ms eager; slices take 7.5 and 12 ms.
+    Every second pixel of x filtered by [1, 2, 1] / 4 in both directions, zeros outside. Measured as
+    for upsample: 1.5 ms compiled and 11 ms eager; slices take 7.5 and 12 ms.
     """
     return _depthwise(x, 1 / 16, lambda x, weight: F.conv2d(x, weight, stride=2, padding=1, groups=x.shape[1]))
 
@@ -164,9 +164,10 @@ def downsample(x: torch.Tensor) -> torch.Tensor:
 def _depthwise(
     x: torch.Tensor, gain: float, convolve: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 ) -> torch.Tensor:
-    """convolve(x, gain * filter), on the CPU in float32 whatever x is: the library's transposed
-    depthwise convolution takes 6.9 ms in bf16 and 0.4 in float32 for 64 images of 8x16x16, and the
-    gradient of the other one is such a convolution.
+    """Return convolve(x, gain * filter), on the CPU in float32 whatever x is.
+
+    The library's transposed depthwise convolution takes 6.9 ms in bf16 and 0.4 ms in float32 for 64
+    images of 8x16x16, and the gradient of the other one is such a convolution.
     """
     if device_type(x) != "cpu":
         return convolve(x, _triangle(x, gain))
@@ -176,9 +177,11 @@ def _depthwise(
 
 
 def _triangle(x: torch.Tensor, gain: float) -> torch.Tensor:
-    """gain times the outer product of [1, 2, 1] with itself, a depthwise weight [C, 1, 3, 3];
-    computed where x is, for a copy from the host would wait. Contiguous, so that a compiled step
-    has one for all layers of a width (passes/equal_nodes.py): r3gan-tiny 6 launches instead of 15.
+    """Return gain times the outer product of [1, 2, 1] with itself, as a depthwise weight.
+
+    It is [C, 1, 3, 3], computed on the device of x, since a copy from the host would wait. It is
+    contiguous, so that a compiled step has one for all layers of a width (passes/equal_nodes.py):
+    r3gan-tiny 6 launches instead of 15.
     """
     taps = 2 - torch.arange(-1, 2, device=x.device, dtype=x.dtype).abs()
     return (gain * torch.outer(taps, taps)).expand(x.shape[1], 1, 3, 3).contiguous()
@@ -189,7 +192,7 @@ def _blocks(width: int, cardinality: int, number: int, num_blocks: int) -> nn.Se
 
 
 def _transition(fan_in: int, fan_out: int) -> nn.Module:
-    """A 1x1 convolution where the width changes.
+    """Make a 1x1 convolution where the width changes.
 
     It commutes with the resampling, so it stands where the image is small.
     """
@@ -197,8 +200,9 @@ def _transition(fan_in: int, fan_out: int) -> nn.Module:
 
 
 def _conv(fan_in: int, fan_out: int, kernel: int, gain: float = 1.0, groups: int = 1) -> Conv2d:
-    """A convolution that keeps the image's size, from N(0, gain^2 / numbers that an output is the
-    sum of).
+    """Make a convolution that keeps the image's size, with weights from N(0, gain^2 / fan_in).
+
+    fan_in: the number of products that an output is the sum of.
     """
     layer = Conv2d(fan_in, fan_out, kernel, padding=kernel // 2, groups=groups, bias=False)
     nn.init.normal_(layer.weight, std=gain * layer.weight[0].numel() ** -0.5)
@@ -212,8 +216,9 @@ def _linear(fan_in: int, fan_out: int) -> nn.Linear:
 
 
 def _class_embedding(c_dim: int, dim: int, gain: float) -> nn.Embedding:
-    """Class numbers [N] -> [N, dim]: a linear map of one-hot vectors, from N(0, gain^2 / c_dim) as
-    one of c_dim inputs.
+    """Make an embedding, class numbers [N] -> [N, dim], from N(0, gain^2 / c_dim).
+
+    It is a linear map of one-hot vectors, which have c_dim inputs.
     """
     layer = nn.Embedding(c_dim, dim)
     nn.init.normal_(layer.weight, std=gain * c_dim**-0.5)
@@ -223,10 +228,12 @@ def _class_embedding(c_dim: int, dim: int, gain: float) -> nn.Embedding:
 def _check_stages(widths: tuple[int, ...], cardinalities: tuple[int, ...], blocks: tuple[int, ...]) -> None:
     if not len(widths) == len(cardinalities) == len(blocks) > 0:
         raise UserError(
-            f"r3gan: widths, cardinalities and blocks must have a number for every stage, not {widths}, {cardinalities} and {blocks}."
+            f"r3gan: widths, cardinalities and blocks must have a number for every stage, not {widths}, "
+            f"{cardinalities} and {blocks}."
         )
     for width, cardinality in zip(widths, cardinalities, strict=True):
         if EXPANSION * width % cardinality:
             raise UserError(
-                f"r3gan: cardinality {cardinality} must divide {EXPANSION * width}, the channels inside of a block of width {width}."
+                f"r3gan: cardinality {cardinality} must divide {EXPANSION * width}, the channels inside of a "
+                f"block of width {width}."
             )

@@ -1,8 +1,8 @@
-"""Residual blocks that double or halve an image, as WGAN-GP, SNGAN and BigGAN have them (Gulrajani
-et al., 2017; Miyato et al., 2018).
+"""Residual blocks that double or halve an image, as in WGAN-GP, SNGAN and BigGAN.
 
-Every block applies its norms and activations before its convolutions. The 1x1 convolution of a
-shortcut commutes with repeating or averaging pixels, and runs where there are fewer of them.
+Gulrajani et al., 2017; Miyato et al., 2018. Every block applies its norms and activations before
+its convolutions. The 1x1 convolution of a shortcut commutes with repeating or averaging pixels, and
+runs where there are fewer of them.
 """
 import functools
 from collections.abc import Callable
@@ -18,11 +18,11 @@ Norm = Callable[[int], nn.Module]  # channels -> a normalisation of features
 
 
 class UpBlock(nn.Module):
-    """[N, in_channels, H, W] -> [N, out_channels, 2H, 2W]: norm, ReLU, repeated pixels, conv, norm,
-    ReLU, conv, beside a 1x1 conv.
+    """[N, in_channels, H, W] -> [N, out_channels, 2H, 2W].
 
-    norm: makes norm and ReLU together, BatchNorm by default; where it makes a ClassBatchNorm2d,
-    forward takes what that one's gain and bias depend on as well.
+    Norm, ReLU, repeated pixels, conv, norm, ReLU, conv, beside a 1x1 conv. norm: makes norm and
+    ReLU together, BatchNorm by default; where it makes a ClassBatchNorm2d, forward also takes the
+    condition of its gain and bias.
     """
 
     def __init__(self, in_channels: int, out_channels: int, norm: Norm | None = None):
@@ -39,12 +39,11 @@ class UpBlock(nn.Module):
 
 
 class DownBlock(nn.Module):
-    """[N, in_channels, H, W] -> [N, out_channels, H // 2, W // 2], or H x W with down=False: norm,
-    ReLU, conv, norm, ReLU, conv, 2x2 means.
+    """[N, in_channels, H, W] -> [N, out_channels, H // 2, W // 2], or H x W with down=False.
 
-    hidden_channels: between the two convolutions. norm: of features, none by default. first: reads
-    an image, so that no norm and ReLU come before the first convolution. The shortcut has a 1x1
-    convolution where the shape changes.
+    Norm, ReLU, conv, norm, ReLU, conv, 2x2 means. hidden_channels: between the two convolutions.
+    norm: of features, none by default. first: the block reads an image, so that no norm and ReLU
+    come before the first convolution. The shortcut has a 1x1 convolution where the shape changes.
     """
 
     def __init__(
@@ -73,10 +72,10 @@ class DownBlock(nn.Module):
 def down_blocks(
     widths: tuple[int, ...], num_down: int, norm: Norm = nn.Identity, wide: bool = False
 ) -> list[DownBlock]:
-    """Blocks from an image of widths[0] channels through the other widths; the first num_down of
-    them halve it.
+    """Make blocks from an image of widths[0] channels through the other widths.
 
-    wide: channels grow in a block's first convolution, not in its second.
+    The first num_down of them halve the image. wide: channels grow in a block's first convolution,
+    not in its second.
     """
     pairs = enumerate(zip(widths[:-1], widths[1:], strict=True))
     return [
@@ -86,27 +85,30 @@ def down_blocks(
 
 
 def flat_widths(img_resolution: int, width: int) -> tuple[int, ...]:
-    """The same width from 4x4 to the full image, as CIFAR's generators have it: 32, 256 -> (256,
-    256, 256, 256).
+    """Return the same width from 4x4 to the full image, as in the generators for CIFAR-10.
+
+    32, 256 -> (256, 256, 256, 256).
     """
     return (width,) * (img_resolution.bit_length() - 2)
 
 
 def tapered_widths(img_resolution: int, base: int, widest: int = 16) -> tuple[int, ...]:
-    """From 4x4 to the full image: doubled at every halving from `base`, up to widest * base: 64,
-    64, 8 -> (512, 512, 256, 128, 64).
+    """Return widths from 4x4 to the full image, doubled at every halving from `base`.
+
+    They are at most widest * base: 64, 64, 8 -> (512, 512, 256, 128, 64).
     """
     return tuple(base * min(2**level, widest) for level in reversed(range(img_resolution.bit_length() - 2)))
 
 
 def small_image(features: torch.Tensor) -> torch.Tensor:
-    """Features [N, 16 C] as an image [N, C, 4, 4], in channels_last."""
+    """Return features [N, 16 C] as an image [N, C, 4, 4], in channels_last."""
     return features.unflatten(1, (-1, 4, 4)).contiguous(memory_format=torch.channels_last)
 
 
 def xavier_init(network: nn.Module) -> None:
-    """Uniform weights of variance 2 / (fan_in + fan_out), twice that in the 3x3 convolutions of
-    blocks, and zero biases (Gulrajani et al., 2017).
+    """Draw uniform weights of variance 2 / (fan_in + fan_out), and set biases to zero.
+
+    The variance is twice that in the 3x3 convolutions of blocks (Gulrajani et al., 2017).
     """
     blocks = [module for module in network.modules() if isinstance(module, UpBlock | DownBlock)]
     before_or_behind_relu = {conv for block in blocks for conv in (block.conv1, block.conv2)}

@@ -1,6 +1,8 @@
-"""Residual G and D for square images of 4 * 2^k pixels: WGAN-GP's (Gulrajani et al., 2017, arXiv
-1704.00028), SNGAN's (Miyato et al., 2018, arXiv 1802.05957) and its conditional forms, by
-class-conditional BatchNorm with projection (arXiv 1802.05637) or an auxiliary classifier.
+"""Residual G and D for square images of 4 * 2^k pixels.
+
+WGAN-GP's (Gulrajani et al., 2017, arXiv 1704.00028), SNGAN's (Miyato et al., 2018,
+arXiv 1802.05957) and its conditional forms, by class-conditional BatchNorm with projection
+(arXiv 1802.05637) or an auxiliary classifier.
 
 Widths are channels; res_blocks.flat_widths and tapered_widths give those of the papers.
 """
@@ -18,8 +20,8 @@ from fastgan.nn.norms import class_batch_norm, normalisation, normalise_weights
 class Generator(nn.Module):
     """z [N, z_dim] (and c int64 [N] where c_dim > 0) -> images [N, img_channels, R, R] in [-1, 1].
 
-    widths: of the 4x4 image and of what each block makes of it, so R is 4 << (len(widths) - 1).
-    c_dim: the number of classes where BatchNorm in the blocks depends on them.
+    widths: of the 4x4 image and of the output of each block, so R is 4 << (len(widths) - 1). c_dim:
+    the number of classes where BatchNorm in the blocks depends on them.
     """
 
     def __init__(self, widths: tuple[int, ...], img_channels: int = 3, z_dim: int = 128, c_dim: int = 0):
@@ -48,11 +50,11 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """Images [N, img_channels, R, R] -> logits [N].
 
-    widths: of what each block makes; the first num_down of them halve the image. norm: none | layer
-    | spectral (of every weight, no bias at the end). pool: mean | sum of the last features over the
-    pixels is h. c_dim: the number of classes where the logit is l(h) + <embed(c), h>, c int64 [N];
-    with `classifier` the result is (logits l(h) [N], class_logits [N, c_dim]) instead, and c is
-    ignored.
+    widths: of the output of each block; the first num_down of them halve the image. norm: none |
+    layer | spectral (of every weight, no bias at the end). pool: mean | sum of the last features
+    over the pixels is h. c_dim: the number of classes where the logit is l(h) + <embed(c), h>, c
+    int64 [N]; with `classifier` the result is (logits l(h) [N], class_logits [N, c_dim]) instead,
+    and c is ignored.
     """
 
     def __init__(
@@ -85,11 +87,10 @@ class Discriminator(nn.Module):
 
 
 class StemDiscriminator(nn.Module):
-    """Images [N, img_channels, R, R] -> logits [N]: a convolution, halving blocks with layer
-    normalisation, a linear map of the 4x4 features.
+    """Images [N, img_channels, R, R] -> logits [N], WGAN-GP's for 64x64.
 
-    WGAN-GP's for 64x64. widths: of the convolution and of what each block makes, so R is 4 <<
-    (len(widths) - 1).
+    A convolution, halving blocks with layer normalisation, a linear map of the 4x4 features.
+    widths: of the convolution and of the output of each block, so R is 4 << (len(widths) - 1).
     """
 
     def __init__(self, widths: tuple[int, ...], img_channels: int = 3, norm: str = "layer"):
@@ -111,11 +112,11 @@ class StemDiscriminator(nn.Module):
 
 
 class ConvGenerator(nn.Module):
-    """z [N, z_dim] -> images [N, img_channels, R, R] in [-1, 1]: linear to 4x4, then transposed
-    convolutions (5,2,2) with BatchNorm and ReLU.
+    """z [N, z_dim] -> images [N, img_channels, R, R] in [-1, 1].
 
-    What a BatchNorm follows has no bias, unlike the authors': it would be subtracted again, and
-    costs a pass over the image each way.
+    Linear to 4x4, then transposed convolutions (5,2,2) with BatchNorm and ReLU. A layer before a
+    BatchNorm has no bias, unlike the authors': BatchNorm would subtract it, and it costs a pass
+    over the image each way.
     """
 
     def __init__(self, img_resolution: int = 32, img_channels: int = 3, z_dim: int = 128, ngf: int = 64):
@@ -134,8 +135,9 @@ class ConvGenerator(nn.Module):
 
 
 class ConvDiscriminator(nn.Module):
-    """Images [N, img_channels, R, R] -> logits [N]: convolutions (5,2,2) and LeakyReLU 0.2 down to
-    4x4, then a linear map.
+    """Images [N, img_channels, R, R] -> logits [N].
+
+    Convolutions (5,2,2) and LeakyReLU 0.2 down to 4x4, then a linear map.
     """
 
     def __init__(self, img_resolution: int = 32, img_channels: int = 3, ndf: int = 64):
@@ -152,9 +154,10 @@ class ConvDiscriminator(nn.Module):
 
 
 def _strided_xavier_init(network: nn.Module) -> None:
-    """Uniform weights of variance 4 / (fan_in + fan_out) in the convolutions, where a stride of 2
-    divides the fan of the larger image by 4; half that in the linear maps; zero biases (as
-    Gulrajani et al., 2017, did).
+    """Draw uniform weights of variance 4 / (fan_in + fan_out) in the convolutions.
+
+    A stride of 2 divides the fan of the larger image by 4. Half that variance in the linear maps;
+    zero biases (as Gulrajani et al., 2017, did).
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):

@@ -1,5 +1,6 @@
-"""StyleGAN2 (Karras et al., 2020, arXiv 1912.04958) for square images of 8, 16, 32 ... pixels;
-styles, mixing and truncation from Karras et al., 2019 (arXiv 1812.04948), the conditional form and
+"""StyleGAN2 (Karras et al., 2020, arXiv 1912.04958) for square images of 8, 16, 32 ... pixels.
+
+Styles, mixing and truncation from Karras et al., 2019 (arXiv 1812.04948), the conditional form and
 the small D ("orig") from Karras et al., 2020 (arXiv 2006.06676).
 """
 import math
@@ -17,11 +18,10 @@ W_AVG_DECAY = 0.998  # per step
 
 
 class Generator(nn.Module):
-    """z [N, z_dim] (and classes c, int64 [N]) -> images float32 [N, img_channels, R, R], about -1
-    to 1, unbounded.
+    """z [N, z_dim] (and classes c, int64 [N]) -> images float32 [N, img_channels, R, R].
 
-    G.mapping turns z into styles, one for every layer; G.synthesis turns styles into an image. G(z,
-    c) is both, in training mode with two z mixed.
+    Values are about -1 to 1, unbounded. G.mapping turns z into styles, one for every layer;
+    G.synthesis turns styles into an image. G(z, c) is both, in training mode with two z mixed.
     """
 
     def __init__(
@@ -36,12 +36,10 @@ class Generator(nn.Module):
         mapping_layers: int = 8,
         style_mixing: float = 0.9,
     ):
-        """A layer of R x R pixels has min(channel_base / R, channel_max) channels.
+        """Build G. A layer of R x R pixels has min(channel_base / R, channel_max) channels.
 
-        c_dim: number of classes, 0 for none.
-
-        style_mixing: the part of the images in training whose finer layers take their styles from a
-        second z.
+        c_dim: number of classes, 0 for none. style_mixing: the part of the images in training whose
+        finer layers take their styles from a second z.
         """
         super().__init__()
         self.synthesis = Synthesis(img_resolution, img_channels, w_dim, channel_base, channel_max)
@@ -52,14 +50,16 @@ class Generator(nn.Module):
         return self.synthesis(self.mixed_styles(z, c) if self.training else self.mapping(z, c))
 
     def truncated(self, ws: torch.Tensor, psi: float) -> torch.Tensor:
-        """Styles [N, num_ws, w_dim] moved towards the average style, w_avg + psi * (w - w_avg): psi
-        below 1 gives up variety for fidelity.
+        """Move styles [N, num_ws, w_dim] towards the average style: w_avg + psi * (w - w_avg).
+
+        psi below 1 trades variety for fidelity.
         """
         return self.mapping.w_avg.lerp(ws, psi)
 
     def mixed_styles(self, z: torch.Tensor, c: torch.Tensor | None = None) -> torch.Tensor:
-        """Styles [N, num_ws, w_dim] for training: with probability `style_mixing` those from a
-        random layer on come from another z.
+        """Return styles [N, num_ws, w_dim] for training.
+
+        With probability `style_mixing` the styles from a random layer on come from another z.
         """
         if self.style_mixing == 0:
             return self.mapping(z, c)
@@ -73,8 +73,7 @@ class Generator(nn.Module):
 
 
 class Mapping(nn.Module):
-    """z [N, z_dim] (and classes c, int64 [N]) -> styles [N, num_ws, w_dim], the same for every
-    layer.
+    """z [N, z_dim] (and classes c, int64 [N]) -> styles [N, num_ws, w_dim], one for all layers.
 
     `w_avg` [w_dim] follows the mean style in training.
     """
@@ -97,8 +96,8 @@ class Synthesis(nn.Module):
     """Styles [N, num_ws, w_dim] -> images float32 [N, img_channels, R, R].
 
     From a learned 4x4 image two styled convolutions a resolution, the first of which doubles; the
-    images that all resolutions give add up. Styles go to the convolutions in order; what gives the
-    image of a resolution shares the style of the next resolution's first convolution.
+    images of all resolutions add up. Styles go to the convolutions in order; the layer that makes
+    the image of a resolution shares the style of the next resolution's first convolution.
     """
 
     def __init__(self, img_resolution: int, img_channels: int, w_dim: int, channel_base: int, channel_max: int):
@@ -124,15 +123,17 @@ class Synthesis(nn.Module):
         return img
 
     def _modulations(self, ws: torch.Tensor) -> tuple[list[tuple[torch.Tensor, torch.Tensor]], list[torch.Tensor]]:
-        """Of the convolutions and of the layers that make images; the latter take the styles 1, 3,
-        5 ...
+        """Return the modulations of the convolutions and of the layers that make images.
+
+        The latter take the styles 1, 3, 5 ...
         """
         w = ws.transpose(0, 1)
         return modulations(self.convs, self.to_images, torch.cat([w[:-1], w[1::2]]))
 
     def _noises(self, ws: torch.Tensor) -> Sequence[torch.Tensor | None]:
-        """The noise of every convolution, float32 [N, R * R], drawn at once; None outside of
-        training.
+        """Draw the noise of every convolution at once, float32 [N, R * R].
+
+        None outside of training.
         """
         if not self.training:
             return [None] * len(self.convs)
@@ -143,7 +144,7 @@ class Synthesis(nn.Module):
 class Discriminator(nn.Module):
     """Images [N, img_channels, R, R] (and classes c, int64 [N]) -> logits [N].
 
-    Two convolutions a resolution, the second of which halves, down to 4x4; "resnet" adds what skips
+    Two convolutions a resolution, the second of which halves, down to 4x4; "resnet" adds skips past
     them. At 4x4 the statistics of the minibatch are appended. Conditional, the last features [N, F]
     are projected onto the mapped class (Miyato & Koyama, 2018).
     """
@@ -159,7 +160,7 @@ class Discriminator(nn.Module):
         mbstd_group: int = 4,
         mapping_layers: int = 8,
     ):
-        """architecture: resnet | orig (no skips).
+        """Build D. architecture: resnet | orig (no skips).
 
         mbstd_group: images compared with each other, at most. mapping_layers: of the class.
         """
@@ -187,8 +188,9 @@ class Discriminator(nn.Module):
 
 
 class _LatentLayers(nn.Module):
-    """z [N, z_dim] and the embedded class, each normalised, through fully connected layers ->
-    float32 [N, w_dim]; z is None where z_dim is 0.
+    """z [N, z_dim] and the embedded class -> float32 [N, w_dim], by fully connected layers.
+
+    Both inputs are normalised; z is None where z_dim is 0.
     """
 
     def __init__(self, z_dim: int, c_dim: int, w_dim: int, num_layers: int):
@@ -203,7 +205,8 @@ class _LatentLayers(nn.Module):
         if self.embedding is not None:
             if c is None:
                 raise UserError(
-                    f"this network was built for {self.embedding.num_embeddings} classes: give c, the class of each image"
+                    f"this network was built for {self.embedding.num_embeddings} classes: give c, the class of "
+                    "each image"
                 )
             inputs.append(normalised(self.embedding(c)))
         return self.layers(torch.cat(inputs, 1))
@@ -217,8 +220,9 @@ class _PlainDown(nn.Sequential):
 
 
 class _ResidualDown(nn.Module):
-    """The same, added to a 1x1 convolution of the halved input; both scaled so that their sum has
-    the variance of one.
+    """_PlainDown added to a 1x1 convolution of the halved input.
+
+    Both are scaled so that their sum has the variance of one.
     """
 
     def __init__(self, width: int, wider: int):
@@ -231,7 +235,7 @@ class _ResidualDown(nn.Module):
 
 
 def _widths(img_resolution: int, channel_base: int, channel_max: int) -> list[int]:
-    """Channels at 4x4, 8x8 ... up to the resolution of the images."""
+    """Return the channels at 4x4, 8x8 ... up to the resolution of the images."""
     if img_resolution < 8 or img_resolution & (img_resolution - 1):
         raise UserError(f"StyleGAN2 makes images of 8, 16, 32 ... pixels a side, not {img_resolution}")
     if channel_base < img_resolution:

@@ -1,5 +1,6 @@
-"""Layers of StyleGAN2 (Karras et al., 2020, arXiv 1912.04958): equalised learning rate, modulated
-convolution, statistics of a minibatch.
+"""Layers of StyleGAN2 (Karras et al., 2020, arXiv 1912.04958).
+
+Equalised learning rate, modulated convolution, statistics of a minibatch.
 
 Equalised learning rate (Karras et al., 2018, arXiv 1710.10196): weights start from N(0, 1) and are
 scaled where they are used, so that one learning rate suits all layers.
@@ -21,20 +22,19 @@ EPS = 1e-8
 
 
 def in_fp32(x: torch.Tensor) -> torch.autocast:
-    """The context in which small maps of styles and statistics keep fp32 within a step that
-    computes in bf16.
-    """
+    """Return a context that keeps small maps of styles and statistics in fp32 in a bf16 step."""
     return torch.autocast(x.device.type, enabled=False)
 
 
 def wide(x: torch.Tensor) -> torch.Tensor:
-    """x in fp32, or in fp64 where it is."""
+    """Return x in fp32, or in fp64 where it is."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 class EqualLinear(nn.Module):
-    """act(x W + b), [N, in_features] -> [N, out_features]; in fp32 whatever autocast says, for it
-    maps vectors, which costs next to nothing.
+    """act(x W + b), [N, in_features] -> [N, out_features], in fp32 under autocast too.
+
+    It maps vectors, which costs next to nothing.
     """
 
     def __init__(
@@ -45,9 +45,10 @@ class EqualLinear(nn.Module):
         lr_multiplier: float = 1.0,
         bias_init: float = 0.0,
     ):
-        """lr_multiplier: of the learning rate of weight and bias.
+        """Initialise weight and bias.
 
-        bias_init: what the bias is worth at the start.
+        lr_multiplier: of the learning rate of weight and bias. bias_init: the value of the bias at
+        the start.
         """
         super().__init__()
         self.weight = nn.Parameter(torch.randn(out_features, in_features) / lr_multiplier)
@@ -65,8 +66,9 @@ class EqualLinear(nn.Module):
 
 
 class EqualConv(nn.Module):
-    """gain * act(conv(x) + b), [N, C, H, W] -> [N, K, H, W], or [N, K, H / 2, W / 2] filtered and
-    halved.
+    """gain * act(conv(x) + b), [N, C, H, W] -> [N, K, H, W].
+
+    With down the result is filtered and halved, [N, K, H / 2, W / 2].
     """
 
     def __init__(
@@ -78,7 +80,7 @@ class EqualConv(nn.Module):
         down: bool = False,
         gain: float = 1.0,
     ):
-        """kernel_size: 1 or 3.
+        """Initialise weight and bias. kernel_size: 1 or 3.
 
         act: leaky_relu with a bias, or linear without one. down: halve the image. gain: of the
         result.
@@ -109,52 +111,58 @@ class EqualConv(nn.Module):
 
 
 class StyledConv(nn.Module):
-    """Modulated convolution 3x3, noise, bias and leaky ReLU: [N, C, H, W] and its modulation -> [N,
-    K, H, W], or doubled.
+    """Modulated convolution 3x3, noise, bias and leaky ReLU.
+
+    [N, C, H, W] and its modulation -> [N, K, H, W], or doubled.
 
     The paper scales the weights of every image by its style and normalises them, which is a
-    convolution of its own for each image. The same comes of one convolution of the whole batch
-    whose input is scaled by the style and whose result by the norms (demodulation). Both come from
+    convolution of its own for each image. One convolution of the whole batch gives the same, with
+    its input scaled by the style and its result by the norms (demodulation). Both come from
     stylegan2_styles.modulations, where `style` maps w to them.
     """
 
     def __init__(self, in_channels: int, out_channels: int, w_dim: int, img_resolution: int, up: bool = False):
-        """img_resolution: of the result, R x R."""
+        """Initialise the parameters. img_resolution: of the result, R x R."""
         super().__init__()
-        # the layouts of a transposed convolution and of a plain one
+        # The layouts of a transposed convolution and of a plain one
         channels = (in_channels, out_channels) if up else (out_channels, in_channels)
         self.in_channels, self.out_channels = in_channels, out_channels
         self.weight = nn.Parameter(torch.randn(*channels, 3, 3))
         self.bias = nn.Parameter(torch.zeros(out_channels))
         self.style = EqualLinear(w_dim, in_channels, bias_init=1.0)
         self.noise = Noise(img_resolution)
-        # the equalised learning rate, on N * C styles instead of 9 * C * K weights
+        # The equalised learning rate, on N * C styles instead of 9 * C * K weights
         self.up, self.scale = up, 1 / math.sqrt(9 * in_channels)
 
     def forward(
         self, x: torch.Tensor, style: torch.Tensor, norms: torch.Tensor, noise: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """style: [N, C]. norms: [N, K]. noise: float32 [N, R * R] in training, elsewhere None."""
+        """Return the layer's output. style: [N, C]. norms: [N, K].
+
+        noise: float32 [N, R * R] in training, elsewhere None.
+        """
         y = x * _per_channel(style, x)
         y = self._doubled(y) if self.up else conv2d(y, self.weight, padding=1)
         y = torch.addcmul(self.noise(y, noise), y, _per_channel(norms, y))
         return bias_act(y, self.bias, act="leaky_relu", gain=ROOT_2)
 
     def _doubled(self, x: torch.Tensor) -> torch.Tensor:
-        """Transposed convolution, [N, K, 2H + 1, 2W + 1], then filtered: 9 products an input pixel,
-        where filtering first would take 36.
+        """Apply the transposed convolution, [N, K, 2H + 1, 2W + 1], then the filter.
+
+        9 products an input pixel, where filtering first would take 36.
         """
         return filter2d(conv_transpose2d(x, self.weight, stride=2), padding=1, gain=4.0)
 
     def squares(self) -> torch.Tensor:
-        """Squared weights times the squared scale, summed over the taps, [C, K]."""
+        """Return squared weights times the squared scale, summed over the taps, [C, K]."""
         squares = self.weight.square().sum((2, 3)) * self.scale**2
         return squares if self.up else squares.T
 
 
 class Noise(nn.Module):
-    """One map of Gaussian noise an image, for all channels, times a learned strength: random in
-    training, always the same otherwise.
+    """One map of Gaussian noise an image, for all channels, times a learned strength.
+
+    It is random in training, and constant otherwise.
     """
 
     def __init__(self, img_resolution: int):
@@ -163,16 +171,18 @@ class Noise(nn.Module):
         self.register_buffer("noise_const", torch.randn(img_resolution, img_resolution))
 
     def forward(self, x: torch.Tensor, drawn: torch.Tensor | None) -> torch.Tensor:
-        """What is to be added to x [N, C, H, W], of its dtype: [N, 1, H, W] of what was drawn, [N,
-        H * W], or [H, W].
+        """Return the noise to add to x [N, C, H, W], in its dtype.
+
+        [N, 1, H, W] from `drawn` [N, H * W], or [H, W] from the constant noise.
         """
         noise = self.noise_const if drawn is None else drawn.unflatten(1, (1, *x.shape[2:]))
         return (noise * self.strength).to(x.dtype)
 
 
 class ToImage(nn.Module):
-    """The image that a layer of G sees: modulated convolution 1x1 without demodulation, [N, C, H,
-    W] and a style [N, C] -> float32 [N, K, H, W].
+    """The image of one layer of G: modulated convolution 1x1 without demodulation.
+
+    [N, C, H, W] and a style [N, C] -> float32 [N, K, H, W].
     """
 
     def __init__(self, in_channels: int, img_channels: int, w_dim: int):
@@ -191,12 +201,12 @@ class ToImage(nn.Module):
 
 
 class MinibatchStd(OverParts, nn.Module):
-    """Appends one channel: how much the images of a group differ, [N, C, H, W] -> [N, C + 1, H, W]
-    (Karras et al., 2018).
+    """One appended channel, the variation within a group of images (Karras et al., 2018).
 
-    The standard deviation over a group of images, averaged over all features, one number a group.
-    Groups lie within a part of the batch and have the largest size up to `group_size` that divides
-    it; neighbours in the batch are in different groups.
+    [N, C, H, W] -> [N, C + 1, H, W]. The channel is the standard deviation over a group of images,
+    averaged over all features, one number a group. Groups lie within a part of the batch and have
+    the largest size up to `group_size` that divides it; neighbours in the batch are in different
+    groups.
     """
 
     def __init__(self, group_size: int):
@@ -215,15 +225,15 @@ class MinibatchStd(OverParts, nn.Module):
 
 
 def largest_divisor(num: int, limit: int) -> int:
-    """The largest divisor of `num` that is at most `limit`."""
+    """Return the largest divisor of `num` that is at most `limit`."""
     return next(size for size in range(min(num, limit), 0, -1) if num % size == 0)
 
 
 def normalised(x: torch.Tensor) -> torch.Tensor:
-    """Every row of [N, F] scaled to a mean square of 1."""
+    """Scale every row of [N, F] to a mean square of 1."""
     return x * (x.square().mean(1, keepdim=True) + EPS).rsqrt()
 
 
 def _per_channel(scale: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """[N, C] -> [N, C, 1, 1] of the dtype of x."""
+    """Reshape [N, C] to [N, C, 1, 1], in the dtype of x."""
     return scale.to(x.dtype).unsqueeze(2).unsqueeze(3)

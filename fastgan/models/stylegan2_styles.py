@@ -1,11 +1,11 @@
-"""Modulation of StyleGAN2's synthesis, for all layers in one product (Karras et al., 2020, arXiv
-1912.04958, section 2).
+"""Modulation of StyleGAN2's synthesis, for all layers in one product.
 
-A layer takes its style from an affine map of its w, and a convolution the norms of its weights from
-its style: small products that do not depend on the image. One batched product makes the styles of
-all layers, a second one all norms, forward and in both orders of gradient; narrower layers are
-padded to the widest. stylegan2-tiny calls libraries 145 times in an update instead of 221, and 76
-times instead of 178 in a step of the path length penalty.
+Karras et al., 2020, arXiv 1912.04958, section 2. A layer takes its style from an affine map of its
+w, and a convolution the norms of its weights from its style: small products that do not depend on
+the image. One batched product makes the styles of all layers, a second one all norms, forward and
+in both orders of gradient; narrower layers are padded to the widest. stylegan2-tiny calls libraries
+145 times in an update instead of 221, and 76 times instead of 178 in a step of the path length
+penalty.
 """
 
 import math
@@ -20,8 +20,9 @@ from fastgan.models.stylegan2_layers import EPS, StyledConv, ToImage, in_fp32, w
 def modulations(
     convs: Sequence[StyledConv], to_images: Sequence[ToImage], w: torch.Tensor
 ) -> tuple[list[tuple[torch.Tensor, torch.Tensor]], list[torch.Tensor]]:
-    """Return ((style [N, C], norms [N, K]) of every convolution, style [N, C] of every layer that
-    makes an image).
+    """Return the modulations of all convolutions and of all layers that make an image.
+
+        ((style [N, C], norms [N, K]) of every convolution, style [N, C] of every layer to an image)
 
     w: [L, N, w_dim], of each layer, convolutions first. Everything is float32, float64 where w is,
     under autocast too; differentiable to any order in w and the layers' parameters.
@@ -49,8 +50,9 @@ def _styles(layers: Sequence[StyledConv | ToImage], w: torch.Tensor) -> tuple[to
 
 
 def _norms(convs: Sequence[StyledConv], styles: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
-    """Return 1 / the norm of each output channel's weights after scaling by the style, [N, most
-    channels] each.
+    """Return 1 / the norm of each output channel's scaled weights, [N, most channels] each.
+
+    The weights are scaled by the style.
     """
     most = max(layer.in_channels for layer in convs), max(layer.out_channels for layer in convs)
     squares = torch.stack([_padded(layer.squares(), *most) for layer in convs])  # [L, C, K]

@@ -5,8 +5,8 @@ The layers are loaded on first use.
 import importlib
 
 _PUBLIC = {
-    **dict.fromkeys(("BatchNorm1d", "BatchNorm2d", "Conv2d", "ConvDown", "ConvTranspose2d", "Deconv", "Head", "NormedConv", "Projection",
-                     "StridedConv", "UpConv"), "fastgan.nn.layers"),
+    **dict.fromkeys(("BatchNorm1d", "BatchNorm2d", "Conv2d", "ConvDown", "ConvTranspose2d", "Deconv", "Head",
+                     "NormedConv", "Projection", "StridedConv", "UpConv"), "fastgan.nn.layers"),
     **dict.fromkeys(("ClassBatchNorm2d", "ImageNorm", "Spectral", "WeightNorm"), "fastgan.nn.norms"),
 }  # fmt: skip
 __all__ = sorted(_PUBLIC)

@@ -1,9 +1,9 @@
-"""Fits a user's G and D to the step by looking at what they do, not at what they are called: plain
-nn.Modules, no base class.
+"""Inspection of a user's G and D, which fits them to the step.
 
-Found out on one random batch, without leaving a trace in the networks: the shape of z that G takes,
-the shape of its images, how the two take classes, whether D ends in a Sigmoid, and whether real and
-fake images can be judged at once.
+G and D are plain nn.Modules without a base class; their behaviour counts, not their names. One
+random batch, which leaves no trace in the networks, shows the shape of z that G takes, the shape of
+its images, the form in which the two take classes, a Sigmoid at the end of D, and if D can run on
+real and fake images at once.
 """
 import contextlib
 from collections.abc import Callable
@@ -20,12 +20,13 @@ from fastgan.nn.norms import Spectral
 SUPPORTED = (
     "fastgan trains G(z) -> images and D(images) -> logits, or with c_dim=... G(z, c) and D(images, c), one tensor each"
 )
-# What a network raises at inputs that it is not made for.
+# Errors that a network raises at inputs that it is not made for.
 NETWORK_ERRORS = (RuntimeError, ValueError, TypeError, IndexError, AssertionError)
-# Autograd's nodes of operations that keep every value, without their "Backward0": what comes before them computed it.
+# Autograd's nodes of operations that keep every value, without their "Backward0": the node before
+# them computed it.
 VIEWS = {
-    "View", "ReshapeAlias", "UnsafeView", "Squeeze", "Unsqueeze", "Permute", "Transpose", "T", "Select", "Slice", "Expand", "AsStrided", "Alias",
-    "Clone", "ToCopy",
+    "View", "ReshapeAlias", "UnsafeView", "Squeeze", "Unsqueeze", "Permute", "Transpose", "T", "Select", "Slice",
+    "Expand", "AsStrided", "Alias", "Clone", "ToCopy",
 }  # fmt: skip
 
 
@@ -34,15 +35,15 @@ Judge = Callable[[torch.Tensor], torch.Tensor]  # images -> logits
 
 @dataclass(frozen=True)
 class Signature:
-    """What was found out about a pair of networks."""
+    """The properties found in a pair of networks."""
 
     z_shape: tuple[int, ...]  # of one z: (z_dim,) or (z_dim, 1, 1)
     img_shape: tuple[int, ...]  # of one of G's outputs: (C, H, W), or (features,) for flat images and samples
-    # D treats every image by itself, or compares those of a batch in layers.OverParts alone: real
-    # and fake may share one pass
+    # D's output for an image depends on this image alone, or on others in layers.OverParts only:
+    # real and fake may share one pass
     one_pass: bool
-    notes: tuple[str, ...]  # what the user should be told
-    num_judged: int  # judgements that D gives for a batch: as many as images, or fewer where it judges sets of them
+    notes: tuple[str, ...]  # for the user
+    num_judged: int  # length of D's output for a batch: one for each image, or fewer where D runs on sets of images
     one_hot: bool = False  # classes are given as float32 [N, c_dim]; otherwise as int64 [N]
 
 
@@ -55,9 +56,9 @@ def inspect(
     c_dim: int = 0,
     classifies: bool = False,
 ) -> Signature:
-    """The signature of G and D, which are moved to `device`.
+    """Return the signature of G and D, which are moved to `device`.
 
-    A last nn.Sigmoid of D is replaced by nn.Identity, in place, and a note says so.
+    A last nn.Sigmoid of D is replaced by nn.Identity, in place, and a note reports it.
 
     z_dim None is read off G's first layer. c_dim: classes; above 0 both are called with them.
     classifies: D returns (logits, class_logits [N, c_dim]). Raises UserError where the pair cannot
@@ -90,7 +91,7 @@ def inspect(
 
 
 def _possible_conditions(num: int, c_dim: int, device: torch.device) -> list[tuple[torch.Tensor, ...]]:
-    """What G and D may take beside z and images: nothing, or `num` classes as numbers or one-hot."""
+    """Return the possible further arguments of G and D: none, or `num` class numbers or one-hot."""
     if not c_dim:
         return [()]
     labels = torch.arange(num, device=device) % c_dim
@@ -99,9 +100,7 @@ def _possible_conditions(num: int, c_dim: int, device: torch.device) -> list[tup
 
 @contextlib.contextmanager
 def untouched(*networks: nn.Module):
-    """Buffers and training flags of these, and torch's random state, are afterwards as they were
-    before.
-    """
+    """Restore buffers and training flags of the networks, and torch's random state, at the exit."""
     buffers = [(buffer, buffer.clone()) for network in networks for buffer in network.buffers()]
     flags = [(module, module.training) for network in networks for module in network.modules()]
     try:
@@ -116,11 +115,11 @@ def untouched(*networks: nn.Module):
 
 
 def _first_width(G: nn.Module) -> int:
-    """The number of features that G's first Linear or convolution takes."""
+    """Return the number of features that G's first Linear or convolution takes."""
     first = next(
         (module for module in G.modules() if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)), None
     )
-    # a lazy layer has 0
+    # A lazy layer has 0
     width = first.in_features if isinstance(first, nn.Linear) else first.in_channels if first else 0
     if not width:
         raise UserError("the length of z could not be read off G's first layer: give z_dim=...")
@@ -130,7 +129,7 @@ def _first_width(G: nn.Module) -> int:
 def _probe_generator(
     G: nn.Module, z_dim: int, num: int, conditions: list[tuple[torch.Tensor, ...]], device: torch.device
 ):
-    """(z_shape, images, condition) for the first shape of z and form of classes that G takes."""
+    """Return (z_shape, images, condition) for the first shape of z and form of classes G takes."""
     failures = []
     for condition in conditions:
         for z_shape in ((z_dim,), (z_dim, 1, 1)):
@@ -158,7 +157,7 @@ def _named(condition: tuple[torch.Tensor, ...]) -> str:
 def _probe_discriminator(
     D: nn.Module, img: torch.Tensor, condition: tuple[torch.Tensor, ...], num_classified: int
 ) -> Judge:
-    """D's judgement of images as a function of these alone.
+    """Return D's logits as a function of images alone.
 
     num_classified: classes of its auxiliary classifier; 0 = it has none.
     """
@@ -192,12 +191,12 @@ def _probe_discriminator(
 
 
 def _is_per_sample(D: nn.Module, run_D: Judge, img: torch.Tensor) -> bool:
-    """Whether D gives an image the same logit in any company, but for layers.OverParts, which can
-    keep two batches apart.
+    """Return True if D gives an image the same logit in any batch.
 
-    No other BatchNorm, minibatch statistics or dropout; no buffers but those of our BatchNorm2d,
-    which stands still here, and of spectral norms, which do so too and do not depend on images.
-    What else is an OverParts sees every image as a part of its own.
+    Layers that are OverParts are excepted, since they can keep two batches apart. D may have no
+    other BatchNorm, minibatch statistics or dropout; and no buffers but those of our BatchNorm2d,
+    which does not change here, and of spectral norms, which do not change either and do not depend
+    on images. Any other OverParts sees every image as a part of its own.
     """
     kept, still = len(img) // 2, (Spectral, OverParts)
     if kept == 0 or any(
@@ -212,14 +211,14 @@ def _is_per_sample(D: nn.Module, run_D: Judge, img: torch.Tensor) -> bool:
         with in_parts(D, len(img)):
             return run_D(img)
 
-    # As many images in both passes: other kernels would round otherwise. Noise beside them: a copy
-    # has the statistics of the original.
+    # Both passes have the same number of images, since kernels may round differently otherwise.
+    # Noise beside them, since a copy has the statistics of the original.
     company = torch.cat([img[:kept], torch.randn_like(img[kept:])])
     logits, in_company = judged(img), judged(company)
     if len(logits) != len(img) or not _are_close(logits[:kept], in_company[:kept]):
         return False
-    # Twice as many images may be grouped otherwise: 5 have no minibatch statistics in fours, 10
-    # have some in pairs
+    # Twice the images may be grouped differently: 5 have no minibatch statistics in fours, 10 have
+    # some in pairs
     try:
         both, both_in_company = (judged(torch.cat([img, torch.randn_like(img)])) for _ in range(2))
     except NETWORK_ERRORS:
@@ -235,8 +234,9 @@ def _are_close(logits: torch.Tensor, others: torch.Tensor) -> bool:
 
 
 def _take_sigmoid_off(D: nn.Module, run_D: Judge, img: torch.Tensor) -> tuple[str, ...]:
-    """Replace the nn.Sigmoid that computes D's output, if there is one; a sigmoid inside forward()
-    is refused.
+    """Replace the nn.Sigmoid that computes D's output, if there is one.
+
+    Raises UserError for a sigmoid inside forward().
     """
     runs: list[tuple[torch.autograd.graph.Node, nn.Module]] = []
     sigmoids = [module for module in D.modules() if isinstance(module, nn.Sigmoid)]
@@ -254,11 +254,13 @@ def _take_sigmoid_off(D: nn.Module, run_D: Judge, img: torch.Tensor) -> tuple[st
     end = next((module for node, module in runs if node is last), None)
     if end is None:
         raise UserError(
-            "D ends in a sigmoid inside its forward(): let it return the logits instead, the loss applies the sigmoid itself"
+            "D ends in a sigmoid inside its forward(): let it return the logits instead, the loss applies the "
+            "sigmoid itself"
         )
     if [module for _, module in runs].count(end) > 1:
         raise UserError(
-            "D ends in an nn.Sigmoid that it also uses elsewhere: give its end one of its own, or let it return the logits"
+            "D ends in an nn.Sigmoid that it also uses elsewhere: give its end one of its own, or let it return "
+            "the logits"
         )
     _replace(D, end, nn.Identity())
     return (
@@ -267,7 +269,7 @@ def _take_sigmoid_off(D: nn.Module, run_D: Judge, img: torch.Tensor) -> tuple[st
 
 
 def _last_operation(output: torch.Tensor) -> torch.autograd.graph.Node | None:
-    """The node of the graph that computed the values of `output`, behind its views."""
+    """Return the node of the graph that computed the values of `output`, before its views."""
     node = output.grad_fn
     while node is not None and node.name().rstrip("0123456789").removesuffix("Backward") in VIEWS:
         node = node.next_functions[0][0]
@@ -275,7 +277,10 @@ def _last_operation(output: torch.Tensor) -> torch.autograd.graph.Node | None:
 
 
 def _replace(network: nn.Module, old: nn.Module, new: nn.Module) -> None:
-    """Under every name it has: a module may be an attribute and a part of a Sequential at once."""
+    """Replace a module under all its names.
+
+    A module may be an attribute and a part of a Sequential at once.
+    """
     for parent in list(network.modules()):
         for name, child in list(parent._modules.items()):
             if child is old:

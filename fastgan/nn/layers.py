@@ -1,4 +1,4 @@
-"""Building blocks that more than one model uses."""
+"""Building blocks that several models use."""
 import contextlib
 from collections.abc import Iterator
 
@@ -17,13 +17,14 @@ SLOPES = {"relu": 0.0, "leaky_relu": 0.2}  # below zero
 
 
 def activation(name: str) -> nn.Module:
-    """relu | leaky_relu (slope 0.2, Radford et al., 2015) | elu, as a module."""
+    """Return relu | leaky_relu (slope 0.2, Radford et al., 2015) | elu as a module."""
     return {"relu": nn.ReLU, "leaky_relu": lambda: nn.LeakyReLU(SLOPES["leaky_relu"]), "elu": nn.ELU}[name]()
 
 
 class OverParts:
-    """A layer that compares the images of a batch: those of each of `parts` consecutive equal parts
-    with each other, as so many calls would.
+    """A layer that compares the images of a batch, within each of `parts` equal consecutive parts.
+
+    It computes the same as `parts` calls would.
     """
 
     parts = 1
@@ -31,8 +32,9 @@ class OverParts:
 
 @contextlib.contextmanager
 def in_parts(network: nn.Module, parts: int) -> Iterator[None]:
-    """Inside, a batch is `parts` of them behind each other to all layers of the network that
-    compare images.
+    """Set `parts` of all layers of the network that compare images, and reset it to 1 at the exit.
+
+    Inside, a batch is that many batches one after another.
     """
     layers = [layer for layer in network.modules() if isinstance(layer, OverParts)]
     for layer in layers:
@@ -45,7 +47,7 @@ def in_parts(network: nn.Module, parts: int) -> Iterator[None]:
 
 
 class _BatchNorm(OverParts):
-    """A BatchNorm of torch's with an activation.
+    """One of torch's BatchNorm layers with an activation.
 
     In training each part of a batch has statistics of its own.
     """
@@ -55,8 +57,9 @@ class _BatchNorm(OverParts):
         self.act = act
 
     def forward(self, x: torch.Tensor, behind: nn.Module | None = None) -> torch.Tensor:
-        """Normalise x, or what `behind` (a Deconv or StridedConv without bias and activation) makes
-        of it.
+        """Normalise x, or the output of `behind` for x.
+
+        behind: a Deconv or StridedConv without bias and activation.
         """
         if not self.training:
             return activated(super().forward(x if behind is None else behind(x)), {"linear": 1.0, **SLOPES}[self.act])
@@ -87,27 +90,29 @@ class BatchNorm2d(_BatchNorm, nn.BatchNorm2d):
 
 
 class Head(nn.Module):
-    """The end of a discriminator: the last activation and the map to one logit, which `loss` fuses
-    with the cross-entropy.
+    """The end of a discriminator: the last activation and the map to one logit.
 
-    A discriminator that ends in one offers `features(img)` and `head`, with D(img) =
-    D.head(D.features(img)); the step then takes the loss from here.
+    `loss` fuses them with the cross-entropy. A discriminator that ends in a Head offers
+    `features(img)` and `head`, with D(img) = D.head(D.features(img)); the step then computes the
+    loss here.
     """
 
     def __init__(self, layer: nn.Linear | nn.Conv2d, slope: float):
-        """layer: Linear(F, 1), or Conv2d(C, 1, (H, W)) for images of that size; its parameters
-        become the head's. slope: leaky ReLU's, 1 for none.
+        """Take over the parameters of a layer.
+
+        layer: Linear(F, 1), or Conv2d(C, 1, (H, W)) for images of that size. slope: leaky ReLU's, 1
+        for none.
         """
         super().__init__()
         self.weight, self.bias, self.slope = layer.weight, layer.bias, slope
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Features before the activation, [N, F] or [N, C, H, W] -> logits [N]."""
+        """Map features before the activation, [N, F] or [N, C, H, W], to logits [N]."""
         last = F.linear if features.ndim == 2 else F.conv2d
         return last(activated(features, self.slope), self.weight, self.bias).flatten()
 
     def loss(self, features: torch.Tensor, target: torch.Tensor | float) -> tuple[torch.Tensor, torch.Tensor]:
-        """(cross-entropy with the target, logits) of the same, both float32 [N].
+        """Return (cross-entropy with the target, logits) of the features, both float32 [N].
 
         target: one number or [N], in [0, 1].
         """
@@ -118,8 +123,9 @@ class Head(nn.Module):
 
 
 def linear_stack(widths: tuple[int, ...], hidden_activation: str, init: str) -> nn.Sequential:
-    """Linear maps through `widths`, an activation between any two: [N, widths[0]] -> [N,
-    widths[-1]].
+    """Make linear maps through `widths` with activations in between.
+
+    [N, widths[0]] -> [N, widths[-1]].
     """
     layers: list[nn.Module] = []
     for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True):
@@ -128,8 +134,9 @@ def linear_stack(widths: tuple[int, ...], hidden_activation: str, init: str) -> 
 
 
 def linear_critic(widths: tuple[int, ...], hidden_activation: str, init: str) -> nn.Sequential:
-    """The same stack, [N, widths[0]] -> one logit [N], that ends in a Head; the parameters have the
-    names that they have in the stack.
+    """Make a linear_stack that ends in a Head: [N, widths[0]] -> one logit [N].
+
+    The parameters have the names that they have in the stack.
     """
     layers = linear_stack((*widths, 1), hidden_activation, init)
     has_slope = len(widths) > 1 and hidden_activation in SLOPES
@@ -140,8 +147,9 @@ def linear_critic(widths: tuple[int, ...], hidden_activation: str, init: str) ->
 
 
 def linear(fan_in: int, fan_out: int, init: str) -> nn.Linear:
-    """A linear layer; `xavier_relu` draws weights of standard deviation 1 / sqrt(fan_in / 2) and
-    zero biases.
+    """Make a linear layer.
+
+    `xavier_relu` draws weights of standard deviation 1 / sqrt(fan_in / 2) and sets biases to zero.
     """
     layer = nn.Linear(fan_in, fan_out)
     if init == "xavier_relu":
@@ -151,8 +159,9 @@ def linear(fan_in: int, fan_out: int, init: str) -> nn.Linear:
 
 
 class Conv2d(nn.Conv2d):
-    """nn.Conv2d(C, K, T, stride, padding, groups=..., bias=...) whose gradients of the second order
-    are as fast as those of the first.
+    """nn.Conv2d with gradients of the second order that are as fast as those of the first.
+
+    Arguments: C, K, T, stride, padding, groups=..., bias=...
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -160,7 +169,7 @@ class Conv2d(nn.Conv2d):
 
 
 class ConvTranspose2d(nn.ConvTranspose2d):
-    """nn.ConvTranspose2d(C, K, T, stride, padding, output_padding), likewise."""
+    """nn.ConvTranspose2d(C, K, T, stride, padding, output_padding) with equally fast gradients."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return conv_transpose2d(
@@ -169,8 +178,9 @@ class ConvTranspose2d(nn.ConvTranspose2d):
 
 
 class Deconv(nn.ConvTranspose2d):
-    """ConvTranspose2d(C, K, 4, stride=2, padding=1) and an activation, [N, C, H, W] -> [N, K, 2H,
-    2W]; its state is that layer's.
+    """ConvTranspose2d(C, K, 4, stride=2, padding=1) and an activation.
+
+    [N, C, H, W] -> [N, K, 2H, 2W]. Its state is that layer's.
     """
 
     def __init__(self, in_channels: int, out_channels: int, act: str = "linear", bias: bool = False):
@@ -182,8 +192,9 @@ class Deconv(nn.ConvTranspose2d):
 
 
 class Projection(nn.ConvTranspose2d):
-    """ConvTranspose2d(C, K, 4, stride=1, padding=0) of one pixel, [N, C, 1, 1] -> [N, K, 4, 4]; its
-    state is that layer's.
+    """ConvTranspose2d(C, K, 4, stride=1, padding=0) of one pixel, [N, C, 1, 1] -> [N, K, 4, 4].
+
+    Its state is that layer's.
     """
 
     def __init__(self, in_channels: int, out_channels: int, bias: bool = False):
@@ -194,8 +205,9 @@ class Projection(nn.ConvTranspose2d):
 
 
 class StridedConv(nn.Conv2d):
-    """Conv2d(C, K, 4, stride=2, padding=1), [N, C, H, W] -> [N, K, H // 2, W // 2]; its state is
-    that layer's.
+    """Conv2d(C, K, 4, stride=2, padding=1), [N, C, H, W] -> [N, K, H // 2, W // 2].
+
+    Its state is that layer's.
     """
 
     def __init__(self, in_channels: int, out_channels: int, bias: bool = False):
@@ -206,11 +218,11 @@ class StridedConv(nn.Conv2d):
 
 
 class NormedConv(nn.Sequential):
-    """Deconv or StridedConv without bias and activation, a BatchNorm2d, and what follows; its state
-    is a Sequential's.
+    """A Deconv or StridedConv without bias and activation, a BatchNorm2d, and further layers.
 
-    On CUDA the layer and its BatchNorm are one operator: hooks of the layer do not run, and those
-    of the BatchNorm see what the layer is given. Elsewhere it is a Sequential.
+    Its state is a Sequential's. On CUDA the layer and its BatchNorm are one operator: hooks of the
+    layer do not run, and those of the BatchNorm see the input of the layer. Elsewhere it is a
+    Sequential.
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -224,12 +236,12 @@ class NormedConv(nn.Sequential):
 
 
 class UpConv(nn.Conv2d):
-    """Conv2d(C, K, 3, padding=1) of the image doubled by repeating pixels, [N, C, H, W] -> [N, K,
-    2H, 2W]; its state is that layer's.
+    """Conv2d(C, K, 3, padding=1) of the image doubled by repeating pixels.
 
-    As the transposed convolution (4, 2, 1) that both are together: 4 products a pixel instead of 9,
-    and no doubled image in memory. With both gradients 1.5 to 1.9 times as fast as the two at 256
-    channels on one core of Zen 4.
+    [N, C, H, W] -> [N, K, 2H, 2W]. Its state is that layer's. Computed as the transposed
+    convolution (4, 2, 1) that both are together: 4 products a pixel instead of 9, and no doubled
+    image in memory. With both gradients 1.5 to 1.9 times as fast as the two at 256 channels on one
+    core of Zen 4.
     """
 
     def __init__(self, in_channels: int, out_channels: int):
@@ -242,12 +254,11 @@ class UpConv(nn.Conv2d):
 
 
 class ConvDown(nn.Conv2d):
-    """The 2x2 means of Conv2d(C, K, 3, padding=1), [N, C, H, W] -> [N, K, H // 2, W // 2]; its
-    state is that layer's.
+    """The 2x2 means of Conv2d(C, K, 3, padding=1), [N, C, H, W] -> [N, K, H // 2, W // 2].
 
-    As the strided convolution (4, 2, 1) that both are together: 4 products a pixel of the input
-    instead of 9, and no full image of K channels. With both gradients 2.1 to 2.3 times as fast as
-    the two at 128 and 256 channels on one core of Zen 4.
+    Its state is that layer's. Computed as the strided convolution (4, 2, 1) that both are together:
+    4 products a pixel of the input instead of 9, and no full image of K channels. With both
+    gradients 2.1 to 2.3 times as fast as the two at 128 and 256 channels on one core of Zen 4.
     """
 
     def __init__(self, in_channels: int, out_channels: int):
@@ -258,12 +269,12 @@ class ConvDown(nn.Conv2d):
 
 
 class ClassProjection(nn.Module):
-    """The end of a conditional discriminator (Miyato and Koyama, 2018, arXiv 1802.05637): features
-    h [N, F], c int64 [N] -> logits [N].
+    """The end of a conditional discriminator: features h [N, F], c int64 [N] -> logits [N].
 
-    l(h) + <embed(c), h>: how real the features are, and how much they are of their class. c_dim 0:
-    l(h) alone, c is ignored. In float32 at least, under autocast as well: rounded to bfloat16 a
-    logit of 10 is off by 0.03.
+    Miyato and Koyama, 2018, arXiv 1802.05637. The logit is l(h) + <embed(c), h>: the first term
+    rates the features as real, the second one as features of their class. c_dim 0: l(h) alone, c is
+    ignored. In float32 at least, under autocast as well: rounded to bfloat16 a logit of 10 is off
+    by 0.03.
     """
 
     def __init__(self, num_features: int, c_dim: int, bias: bool = True):
@@ -279,8 +290,9 @@ class ClassProjection(nn.Module):
 
 
 class ClassifierHead(nn.Module):
-    """The end of an auxiliary classifier (Odena et al., 2017, arXiv 1610.09585): h [N, F] ->
-    (logits [N], class_logits [N, c_dim]), in float32 at least; c is ignored.
+    """The end of an auxiliary classifier: h [N, F] -> (logits [N], class_logits [N, c_dim]).
+
+    Odena et al., 2017, arXiv 1610.09585. In float32 at least; c is ignored.
     """
 
     def __init__(self, num_features: int, c_dim: int, bias: bool = True):
@@ -294,8 +306,9 @@ class ClassifierHead(nn.Module):
 
 
 def dcgan_init(network: nn.Module) -> None:
-    """Convolutions from N(0, 0.02), BatchNorm weights from N(1, 0.02), biases zero (Radford et al.,
-    2015, section 4).
+    """Initialise like DCGAN (Radford et al., 2015, section 4).
+
+    Convolutions from N(0, 0.02), BatchNorm weights from N(1, 0.02), biases zero.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | Head):

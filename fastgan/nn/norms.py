@@ -1,8 +1,8 @@
-"""Normalisation of weights and of features, with gradients of both orders: what keeps a
-discriminator smooth and a generator's layers in range.
+"""Normalisation of weights and of features, with gradients of both orders.
 
-Weights are normalised by wrapping a layer, which keeps its own parameters, so that initialisers and
-snapshots see what they always saw. Sums run in float32 whatever the network computes in.
+It keeps a discriminator smooth and a generator's layers in range. Weights are normalised by
+wrapping a layer, which keeps its own parameters, so that initialisers and snapshots see the same
+names and values as without it. Sums run in float32 whatever the dtype of the network.
 """
 import torch
 import torch.nn.functional as F
@@ -15,14 +15,14 @@ LAYERS = (nn.Linear, nn.Embedding, nn.Conv2d, nn.ConvTranspose2d)  # whose weigh
 
 
 class Spectral(nn.Module):
-    """A layer whose weight is divided by its largest singular value (Miyato et al., 2018, arXiv
-    1802.05957, algorithm 1).
+    """A layer whose weight is divided by its largest singular value.
 
-    layer: Linear, Embedding, Conv2d or ConvTranspose2d, its weight read as the matrix [outputs,
-    everything else] ([numbers, features] for an Embedding). Every forward pass takes one step of
-    power iteration from `u`, float32 [outputs], and keeps it while training; evaluation changes
-    nothing. The singular value carries the gradient of the weight, not of the iteration. eps: the
-    smallest length that a vector is divided by.
+    Miyato et al., 2018, arXiv 1802.05957, algorithm 1. layer: Linear, Embedding, Conv2d or
+    ConvTranspose2d, its weight read as the matrix [outputs, everything else] ([numbers, features]
+    for an Embedding). Every forward pass does one step of power iteration from `u`, float32
+    [outputs], and keeps it while training; evaluation changes nothing. The singular value carries
+    the gradient of the weight, not of the iteration. eps: the smallest length that a vector is
+    divided by.
     """
 
     def __init__(self, layer: nn.Module, eps: float = 1e-12):
@@ -34,13 +34,13 @@ class Spectral(nn.Module):
         return functional_call(self.layer, {"weight": self.normalised_weight()}, (x,))
 
     def normalised_weight(self) -> torch.Tensor:
-        """The layer's weight over its largest singular value: float32, like the weight."""
+        """Return the layer's weight over its largest singular value: float32, like the weight."""
         with torch.autocast(self.u.device.type, enabled=False):
             matrix = _matrix(self.layer)
             with torch.no_grad():
                 v = F.normalize(matrix.T @ self.u, dim=0, eps=self.eps)
             image_of_v = matrix @ v
-            # New tensors, and not the buffer: the next pass changes it before the gradient of this one is taken.
+            # New tensors, since the next pass changes the buffer before this one is differentiated
             u = F.normalize(image_of_v.detach(), dim=0, eps=self.eps)
             if self.training:
                 self._keep(u)
@@ -52,11 +52,10 @@ class Spectral(nn.Module):
 
 
 class WeightNorm(nn.Module):
-    """A layer whose weight is `gain` times its direction, output by output (Salimans and Kingma,
-    2016, arXiv 1602.07868).
+    """A layer whose weight is `gain` times its direction, output by output.
 
-    layer: as Spectral takes it, initialised: `gain`, float32 [outputs], starts as the lengths of
-    its weight, which is unchanged at first.
+    Salimans and Kingma, 2016, arXiv 1602.07868. layer: like Spectral's, initialised: `gain`,
+    float32 [outputs], starts as the lengths of its weight, which is unchanged at first.
     """
 
     def __init__(self, layer: nn.Module):
@@ -74,11 +73,10 @@ class WeightNorm(nn.Module):
 
 
 def normalise_weights(network: nn.Module, name: str, eps: float = 1e-12, embeddings: bool = True) -> nn.Module:
-    """Wrap every layer in a network, or a layer itself, in place: `spectral` (with this eps) or
-    `weight`. Returns the network, or the wrapper.
+    """Wrap every layer in a network, or a layer itself, in place; return it, or the wrapper.
 
-    Initialise it before. Layers that are wrapped already are left as they are, and embeddings with
-    embeddings=False.
+    name: `spectral` (with this eps) or `weight`. Initialise the network before. Layers that are
+    wrapped already are left as they are, and embeddings with embeddings=False.
     """
     if isinstance(network, LAYERS):
         return Spectral(network, eps) if name == "spectral" else WeightNorm(network)
@@ -89,13 +87,14 @@ def normalise_weights(network: nn.Module, name: str, eps: float = 1e-12, embeddi
 
 
 def _output_dim(layer: nn.Module) -> int:
-    """The dimension of a layer's weight that counts its outputs."""
+    """Return the dimension of a layer's weight that counts its outputs."""
     return 1 if isinstance(layer, nn.ConvTranspose2d) else 0
 
 
 def _matrix(layer: nn.Module) -> torch.Tensor:
-    """A layer's weight as [outputs, everything else]: a view where the outputs come first, in
-    either memory format.
+    """Return a layer's weight as [outputs, everything else].
+
+    It is a view where the outputs come first, in either memory format.
     """
     weight = layer.weight.transpose(0, _output_dim(layer))
     if weight.ndim == 4 and weight.is_contiguous(memory_format=torch.channels_last):
@@ -104,12 +103,12 @@ def _matrix(layer: nn.Module) -> torch.Tensor:
 
 
 class ImageNorm(nn.Module):
-    """Features [N, C, H, W] to mean 0 and variance 1, image by image, then a gain and a bias for
-    each channel.
+    """Normalisation of features [N, C, H, W] to mean 0 and variance 1, image by image.
 
-    dims: what statistics go over: (1, 2, 3) is layer normalisation as WGAN-GP has it (Ba et al.,
-    2016), (2, 3) instance normalisation. In plain operations, so that a compiler fuses both orders
-    of gradient; in float32, with a result of the dtype that came in.
+    A gain and a bias for each channel follow. dims: the dimensions of the statistics: (1, 2, 3) is
+    layer normalisation as WGAN-GP has it (Ba et al., 2016), (2, 3) instance normalisation. In plain
+    operations, so that a compiler fuses both orders of gradient; in float32, with a result of the
+    dtype of the input.
     """
 
     def __init__(self, num_channels: int, dims: tuple[int, ...], eps: float = 1e-5):
@@ -129,11 +128,11 @@ class ImageNorm(nn.Module):
 
 
 class ClassBatchNorm2d(BatchNorm2d):
-    """BatchNorm whose gain and bias depend on a condition (de Vries et al., 2017, arXiv
-    1707.00683), and a ReLU: forward(x, condition) -> like x.
+    """BatchNorm whose gain and bias depend on a condition, and a ReLU.
 
-    gain, bias: modules condition -> [N, C]; the gain that they give is added to 1. For class
-    numbers class_batch_norm makes both.
+    de Vries et al., 2017, arXiv 1707.00683. forward(x, condition) -> like x. gain, bias: modules
+    condition -> [N, C]; the gain that they give is added to 1. For class numbers class_batch_norm
+    makes both.
     """
 
     def __init__(self, num_channels: int, gain: nn.Module, bias: nn.Module):
@@ -146,8 +145,9 @@ class ClassBatchNorm2d(BatchNorm2d):
 
 
 def class_batch_norm(num_channels: int, num_classes: int) -> ClassBatchNorm2d:
-    """BatchNorm conditional on class numbers, int64 [N], with a ReLU, that starts as the same for
-    all classes: gain 1, bias 0.
+    """Make a BatchNorm conditional on class numbers, int64 [N], with a ReLU.
+
+    It starts as the same for all classes: gain 1, bias 0.
     """
     gain, bias = nn.Embedding(num_classes, num_channels), nn.Embedding(num_classes, num_channels)
     for embedding in (gain, bias):
@@ -156,7 +156,7 @@ def class_batch_norm(num_channels: int, num_classes: int) -> ClassBatchNorm2d:
 
 
 def normalisation(name: str, num_channels: int) -> nn.Module:
-    """Normalisation of features [N, C, H, W]: none | batch | instance | layer."""
+    """Make a normalisation of features [N, C, H, W]: none | batch | instance | layer."""
     makers = {
         "none": nn.Identity,
         "batch": lambda: BatchNorm2d(num_channels),

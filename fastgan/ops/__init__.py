@@ -1,11 +1,9 @@
 """Fused operators.
 
-Each has a reference in torch operations, which is always there, and native kernels where they were
-built.
-
-An operator is a function in the module of its name: `from fastgan.ops.bias_act import bias_act`.
-`status()` says what of them runs on this machine, and why the rest does not. FASTGAN_OPS=reference
-turns the native kernels off.
+Each has a reference in torch operations, which always exists, and native kernels where they were
+built. An operator is a function in the module of its name: `from fastgan.ops.bias_act import
+bias_act`. `status()` lists the implementations that run on this machine, and the reasons why the
+others do not. FASTGAN_OPS=reference turns the native kernels off.
 """
 import importlib
 

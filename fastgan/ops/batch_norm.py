@@ -1,10 +1,9 @@
-"""BatchNorm in training mode with the activation behind it, over each of `parts` consecutive equal
-parts of the batch.
+"""BatchNorm in training mode with the activation behind it, over equal parts of the batch.
 
-Its sums over the batch are one launch each, forward and backward, where Triton's kernels run: mean
-and variance with the running statistics, and the two sums of the gradient. What is done to every
-element is left to torch's operations, so that the compiler makes one pass of it together with what
-comes before and behind. The reference is torch's own layer.
+Statistics are those of each of `parts` consecutive equal parts. The sums over the batch are one
+launch each, forward and backward, where Triton's kernels run: mean and variance with the running
+statistics, and the two sums of the gradient. Element-wise operations are left to torch, so that the
+compiler fuses them with the operations before and behind. The reference is torch's own layer.
 """
 
 import functools
@@ -35,15 +34,15 @@ def batch_norm(
     slope: float = 0.2,
     parts: int = 1,
 ) -> torch.Tensor:
-    """Return act((x - mean) / sqrt(variance + eps) * weight + bias), like x, with statistics of
-    each part of the batch.
+    """Return act((x - mean) / sqrt(variance + eps) * weight + bias), like x.
 
-    BatchNorm in training mode (Ioffe and Szegedy, 2015, arXiv 1502.03167). x: [N, C] or [N, C, H,
-    W], floating point, N a multiple of parts, two values a channel and part at least; sums are
-    float32, or float64 where x is. weight, bias: [C] or None. running_mean, running_var: [C] or
-    None, moved in place towards the statistics (the variance unbiased) by `momentum`, part by part,
-    as so many calls would. act: linear | relu | leaky_relu (`slope` below zero, >= 0).
-    Differentiable to any order in x, weight and bias. Raises UserError for anything else.
+    BatchNorm in training mode (Ioffe and Szegedy, 2015, arXiv 1502.03167), with statistics of each
+    part of the batch. x: [N, C] or [N, C, H, W], floating point, N a multiple of parts, two values
+    a channel and part at least; sums are float32, or float64 where x is. weight, bias: [C] or None.
+    running_mean, running_var: [C] or None, moved in place towards the statistics (the variance
+    unbiased) by `momentum`, part by part, as that many calls would. act: linear | relu | leaky_relu
+    (`slope` below zero, >= 0). Differentiable to any order in x, weight and bias. Raises UserError
+    for anything else.
     """
     _check(x, weight, bias, running_mean, running_var, act, slope, parts)
     slope = {"linear": 1.0, "relu": 0.0, "leaky_relu": float(slope)}[act]
@@ -62,7 +61,7 @@ def batch_norm_reference(x, weight, bias, running_mean, running_var, momentum, e
     return activated(each[0] if parts == 1 else torch.cat(each), slope)
 
 
-# --- where the sums are kernels ---------------------------------------------------------------------------------------
+# --- the form with kernels for the sums -----------------------------------------------------------
 
 
 class _BatchNorm(torch.autograd.Function):
@@ -79,8 +78,9 @@ class _BatchNorm(torch.autograd.Function):
 
 
 def gradients(ctx, dy: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
-    """Return the gradients of x, weight and bias, inputs 0 to 2 of a Function that saved them, mean
-    and rstd.
+    """Return the gradients of x, weight and bias.
+
+    They are inputs 0 to 2 of a Function that saved x, weight, bias, mean and rstd.
     """
     x, weight, bias, mean, rstd = ctx.saved_tensors
     dy = dy.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else dy.contiguous()
@@ -93,12 +93,12 @@ def gradients(ctx, dy: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor 
     return dx, totals[1] if ctx.needs_input_grad[1] else None, totals[0] if ctx.needs_input_grad[2] else None
 
 
-# The compiler takes it as one node and differentiates what is inside, as it does with deconv's.
+# The compiler takes it as one node and differentiates its content, as it does with deconv's.
 @torch.compiler.allow_in_graph
 def _chosen(x, weight, bias, running_mean, running_var, momentum, eps, slope, parts) -> torch.Tensor:
     """Run the form that autotune.py picks.
 
-    It times the sums alone: passes over elements are the compiler's in either.
+    Only the sums are timed: the passes over elements are the compiler's in either form.
     """
     runs = {
         "reference": functools.partial(torch.var_mean, _by_parts(x, parts), _dims(x), correction=0),
@@ -125,20 +125,21 @@ def _kernels_fit(x: torch.Tensor, *others: torch.Tensor | None) -> bool:
 
 
 def _have_layout(x: torch.Tensor, *others: torch.Tensor | None) -> bool:
-    """Return true where the kernels can read these: x row after row, the rest in the dtype of their
-    sums.
+    """Return True if the kernels can read these tensors.
+
+    x must lie row after row, the others must have the dtype of their sums.
     """
     is_dense = x.is_contiguous() if x.ndim == 2 else x.is_contiguous(memory_format=torch.channels_last)
     in_float32 = all(each is None or (each.dtype == torch.float32 and each.is_contiguous()) for each in others)
     return x.dtype in KERNEL_DTYPES and is_dense and in_float32 and x.shape[1] <= MOST_CHANNELS
 
 
-# --- in torch operations: what is done to each element, and what the kernels sum --------------------------------------
+# --- in torch operations: the element-wise part, and the sums of the kernels ----------------------
 # mean and rstd are [parts, C], of the dtype of the sums.
 
 
 def normalised(x, weight, bias, mean, rstd, slope: float) -> torch.Tensor:
-    """Return the result, like x."""
+    """Return the result of the layer, like x."""
     return _together(activated(_normalise(x, weight, bias, mean, rstd)[1], slope), x)
 
 
@@ -157,8 +158,9 @@ def statistics_reference(x, eps: float, parts: int) -> tuple[torch.Tensor, torch
 
 
 def gradient_sums_reference(x, dy, mean, rstd, weight, bias, slope: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return (sums of dz and of dz times the normalised x, [2, parts, C]; of all parts, [2, C]);
-    differentiable.
+    """Return the sums of dz and of dz times the normalised x; differentiable.
+
+    Returns ([2, parts, C], the sums of each part; [2, C], those of all parts).
     """
     centred, _, dz = _before_activation(x, dy, mean, rstd, weight, bias, slope)
     sums = torch.stack([dz.sum(_dims(x)), (dz * centred).sum(_dims(x)) * rstd])
@@ -168,7 +170,7 @@ def gradient_sums_reference(x, dy, mean, rstd, weight, bias, slope: float) -> tu
 def _before_activation(
     x, dy, mean, rstd, weight, bias, slope: float
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return (x - mean, z, the gradient dz), by parts; z is what the activation was given."""
+    """Return (x - mean, z, the gradient dz), by parts; z is the input of the activation."""
     centred, z = _normalise(x, weight, bias, mean, rstd)
     dz = _by_parts(dy, len(mean)).to(z.dtype)
     return centred, z, dz if slope == 1 else torch.where(z > 0, dz, dz * slope)
@@ -196,7 +198,7 @@ def _per_channel(values: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
 
 
 def _dims(x: torch.Tensor) -> tuple[int, ...]:
-    """Return the dimensions that are summed over, of x by parts."""
+    """Return the dimensions of x by parts that are summed over."""
     return (1, 3, 4)[: x.ndim - 1]
 
 
@@ -204,7 +206,7 @@ def _dtype_of_sums(x: torch.Tensor) -> torch.dtype:
     return torch.promote_types(x.dtype, torch.float32)
 
 
-# --- what is refused --------------------------------------------------------------------------------------------------
+# --- argument checks ------------------------------------------------------------------------------
 
 
 def _check(x, weight, bias, running_mean, running_var, act: str, slope: float, parts: int) -> None:
@@ -235,12 +237,13 @@ def _check(x, weight, bias, running_mean, running_var, act: str, slope: float, p
         raise UserError("batch_norm: running_mean and running_var must be given both, or neither.")
 
 
-# --- the check on first use -------------------------------------------------------------------------------------------
+# --- self-check -----------------------------------------------------------------------------------
 
 
 def self_check(implementation: str, device: torch.device) -> str | None:
-    """Compare the sums of both directions with the reference's, float64 being the truth: what is
-    wrong, or None.
+    """Compare the sums of both directions with the reference; return the problem, or None.
+
+    The errors of both are measured against float64 results.
     """
     for dtype in KERNEL_DTYPES:
         for shape, parts, slope in (((6, 33, 5, 7), 2, 0.2), ((64, 64, 8, 8), 1, 0.0), ((10, 100), 2, 1.0)):

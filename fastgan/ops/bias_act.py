@@ -1,7 +1,7 @@
 """Bias, activation, gain and clamp in one pass over memory.
 
 Eager calls run a native kernel where one fits. Compiled code traces the reference instead: the
-compiler fuses it with the operations around it, which no kernel of ours can be.
+compiler fuses it with the operations around it, which is impossible with our kernels.
 """
 import math
 
@@ -28,12 +28,12 @@ def bias_act(
     gain: float = 1.0,
     clamp: float | None = None,
 ) -> torch.Tensor:
-    """clamp(act(x + bias) * gain, -clamp, clamp), of the shape, dtype and memory order of `x`,
-    differentiable to any order.
+    """Return clamp(act(x + bias) * gain, -clamp, clamp).
 
-    x: floating point, any shape. bias: [x.shape[dim]], cast to the dtype of x. act: linear, relu or
+    The result has the shape, dtype and memory order of `x`; differentiable to any order. x:
+    floating point, any shape. bias: [x.shape[dim]], cast to the dtype of x. act: linear, relu or
     leaky_relu. slope: of leaky_relu below zero, >= 0. gain: > 0. clamp: > 0, None = no clamp; no
-    gradient flows from where it acts. Raises UserError for anything else.
+    gradient flows where it acts. Raises UserError for anything else.
     """
     _check(x, bias, dim, act, slope, gain, clamp)
     if bias is not None:
@@ -53,7 +53,7 @@ def bias_act_reference(
     gain: float = 1.0,
     clamp: float | None = None,
 ) -> torch.Tensor:
-    """The same in torch operations, for every device and dtype; see bias_act."""
+    """Return the same in torch operations, for every device and dtype; see bias_act."""
     if bias is not None:
         x = x + bias.to(x.dtype).view([-1 if d == dim % x.ndim else 1 for d in range(x.ndim)])
     if act == "relu":
@@ -66,7 +66,7 @@ def bias_act_reference(
 
 
 def register_in_torch() -> None:
-    """Shapes and gradients of the native operators; called once, when the library has defined them."""
+    """Register shapes and gradients of native operators; called once, after the library loaded."""
     torch.library.register_fake("fastgan::bias_act", lambda x, bias, dim, slope, gain, clamp: torch.empty_like(x))
     torch.library.register_fake("fastgan::bias_act_backward", lambda dy, y, slope, gain, clamp: torch.empty_like(y))
     torch.library.register_autograd("fastgan::bias_act", _backward, setup_context=_save)
@@ -74,8 +74,9 @@ def register_in_torch() -> None:
 
 
 def self_check(implementation: str, device: torch.device) -> str | None:
-    """Values and gradients of the native kernels against the reference, with float64 as the truth;
-    what is wrong, or None.
+    """Compare values and gradients of a kernel with the reference; return the problem, or None.
+
+    The errors of both are measured against float64 results.
     """
     x, bias, dy = (
         torch.randn(3, 5, 7, 9, device=device),
@@ -109,7 +110,8 @@ def _check(x, bias, dim, act, slope, gain, clamp) -> None:
         raise UserError(f"bias_act: dim is {dim}, but x has {x.ndim} dimensions.")
     if bias is not None and bias.shape != (x.shape[dim],):
         raise UserError(
-            f"bias_act: bias must have shape [{x.shape[dim]}], the size of dimension {dim} of x, not {list(bias.shape)}."
+            f"bias_act: bias must have shape [{x.shape[dim]}], the size of dimension {dim} of x, "
+            f"not {list(bias.shape)}."
         )
     if act not in ACTIVATIONS:
         raise UserError(f"bias_act: act is {act!r}; choose one of {', '.join(ACTIVATIONS)}.")
@@ -137,7 +139,7 @@ def _in_memory_order_of(y: torch.Tensor, dy: torch.Tensor) -> torch.Tensor:
     return dy.contiguous() if y.is_contiguous() else dy.contiguous(memory_format=torch.channels_last)
 
 
-# Which side of zero and of the clamp an element lies on shows in y, so nothing but y is kept for the gradient.
+# The side of zero and of the clamp of an element shows in y, so only y is kept for the gradient.
 def _save(ctx, inputs, output) -> None:
     x, bias, dim, *ctx.activation = inputs
     ctx.save_for_backward(output)

@@ -1,4 +1,4 @@
-"""Sums of every channel of several tensors, one launch for all of them on CUDA: bias gradients.
+"""Channel sums of several tensors, one launch for all of them on CUDA: bias gradients.
 
 passes/channel_sums.py puts it into compiled graphs; nothing else calls it.
 """
@@ -15,11 +15,11 @@ DTYPES = (torch.float32, torch.float16, torch.bfloat16)  # that the kernel takes
 
 @torch.library.custom_op("fastgan::channel_sums", mutates_args=())
 def channel_sums(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Return the sums of every channel, [C] of each tensor one behind the other, in their dtype; no
-    gradient.
+    """Return the sums of every channel, [C] of each tensor one behind the other; no gradient.
 
-    tensors: [N, C] contiguous or [N, C, H, W] in channels_last, all of one dtype of DTYPES and on
-    one CUDA device; on other devices any of the dtype.
+    The sums have the dtype of the tensors. tensors: [N, C] contiguous or [N, C, H, W] in
+    channels_last, all of one dtype of DTYPES and on one CUDA device; on other devices any of the
+    dtype.
     """
     return torch.cat([x.sum([0, *range(2, x.ndim)]) for x in tensors])
 
@@ -39,7 +39,10 @@ def _(tensors):
 
 
 def self_check(implementation: str, device: torch.device) -> str | None:
-    """Compare the kernel with the library's sums, float64 being the truth: what is wrong, or None."""
+    """Compare the kernel with the library's sums; return the problem, or None.
+
+    The errors of both are measured against float64 results.
+    """
     for dtype in DTYPES:
         tensors = [torch.randn(shape, device=device).to(dtype) for shape in ((6, 33, 5, 7), (64, 64, 8, 8), (10, 100))]
         tensors = [x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x for x in tensors]

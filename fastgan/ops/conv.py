@@ -1,13 +1,13 @@
-"""Convolutions whose gradients of every order are convolutions again: for networks that a penalty
-differentiates twice.
+"""Convolutions whose gradients of every order are convolutions again.
 
-torch.nn.functional has them too, but its gradient of the weight, differentiated once more, is a
-convolution of images as large as filters: batch and channels change places, and groups are taken
-one by one. The input gradient of a gradient penalty runs into it in every layer. A convolution, its
-transpose and its weight gradient are the three derivatives of one trilinear form (as in
-deconv/operator.py), so three operators are enough for all orders. Milliseconds of one Zen4 core,
-fp32, 64 images in channels_last, the weight's part of the second order, torch's and this: 1x1 32 ->
-64 at 32x32 32.7 and 3.6, 3x3 64 -> 64 in 4 groups at 32x32 39 and 19, 3x3 64 -> 64 117 and 48.
+They serve networks that a penalty differentiates twice. torch.nn.functional has convolutions of any
+order too, but its gradient of the weight, differentiated once more, is a convolution of images with
+filters as large as images: batch and channels are exchanged, and groups are computed one by one.
+The input gradient of a gradient penalty runs into it in every layer. A convolution, its transpose
+and its weight gradient are the three derivatives of one trilinear form (as in deconv/operator.py),
+so three operators are enough for all orders. Milliseconds of one Zen4 core, fp32, 64 images in
+channels_last, the weight's part of the second order, torch's and this: 1x1 32 -> 64 at 32x32 32.7
+and 3.6, 3x3 64 -> 64 in 4 groups at 32x32 39 and 19, 3x3 64 -> 64 117 and 48.
 """
 from collections.abc import Callable
 from typing import NamedTuple
@@ -22,7 +22,7 @@ from fastgan.ops.memory_formats import format_of, settled, uninitialised
 
 
 class _Geometry(NamedTuple):
-    """Of a convolution, alike in both directions of the image."""
+    """Geometry of a convolution, the same for height and width of the image."""
 
     stride: int
     padding: int
@@ -37,10 +37,10 @@ def conv2d(
     padding: int = 0,
     groups: int = 1,
 ) -> torch.Tensor:
-    """torch's conv2d: x [N, C, H, W], weight [K, C // groups, T, T], bias [K] or None -> [N, K, h,
-    w]; under autocast in its dtype.
+    """Return torch's conv2d of x, [N, K, h, w]; under autocast in its dtype.
 
-    Differentiable to any order in x, weight and bias.
+    x [N, C, H, W], weight [K, C // groups, T, T], bias [K] or None. Differentiable to any order in
+    x, weight and bias.
     """
     if _is_for_the_library(x, weight, bias):
         return F.conv2d(x, weight, bias, stride, padding, groups=groups)
@@ -56,10 +56,10 @@ def conv_transpose2d(
     output_padding: int = 0,
     groups: int = 1,
 ) -> torch.Tensor:
-    """torch's conv_transpose2d: x [N, C, h, w], weight [C, K // groups, T, T], bias [K] or None ->
-    [N, K, H, W]; under autocast in its dtype.
+    """Return torch's conv_transpose2d of x, [N, K, H, W]; under autocast in its dtype.
 
-    Differentiable to any order in x, weight and bias.
+    x [N, C, h, w], weight [C, K // groups, T, T], bias [K] or None. Differentiable to any order in
+    x, weight and bias.
     """
     if _is_for_the_library(x, weight, bias):
         return F.conv_transpose2d(x, weight, bias, stride, padding, output_padding, groups)
@@ -80,14 +80,14 @@ def _is_turned_off() -> bool:
 
 
 def _cast(x: torch.Tensor, *others: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
-    """All as autocast has them inside a convolution."""
+    """Return all in the dtype that autocast gives them inside a convolution."""
     if not torch.is_autocast_enabled(x.device.type):
         return x, *others
     dtype = torch.get_autocast_dtype(x.device.type)
     return tuple(None if tensor is None else tensor.to(dtype) for tensor in (x, *others))
 
 
-# --- the three operators, each with the other two as its gradients ----------------------------------------------------
+# --- the three operators, each with the other two as its gradients --------------------------------
 # small [N, C, h, w], big [N, K, H, W], weight [C, K // groups, T, T]
 
 
@@ -156,7 +156,7 @@ class _Weight(torch.autograd.Function):
         return dsmall, dbig, None, None
 
 
-# The compiler takes each as one node and differentiates what is inside.
+# The compiler takes each as one node and differentiates its content.
 
 
 @torch.compiler.allow_in_graph
@@ -174,12 +174,13 @@ def _weight(small, big, geometry, taps) -> torch.Tensor:
     return _Weight.apply(small, big, geometry, taps)
 
 
-# --- the ways to compute the transposed convolution -------------------------------------------------------------------
+# --- forms of the transposed convolution ----------------------------------------------------------
 
 
 def _run_up(small, weight, bias, geometry, size) -> torch.Tensor:
-    """By the form that autotune.py picks for such tensors; there are two where the image doubles,
-    or keeps its size.
+    """Run the form that autotune.py picks for such tensors.
+
+    There are two forms where the image doubles, or keeps its size.
     """
     forms = _up_forms(small, weight, bias, geometry, size)
     if len(forms) == 1:
@@ -187,7 +188,10 @@ def _run_up(small, weight, bias, geometry, size) -> torch.Tensor:
     shapes = " ".join("x".join(map(str, tensor.shape)) for tensor in (small, weight))
     words = str(small.dtype).removeprefix("torch."), str(_format_of(small, weight)).removeprefix("torch.")
     groups = f" in {geometry.groups}" * (geometry.groups > 1)
-    call = f"up to {size[0]}x{size[1]} by {geometry.padding}{groups} {shapes} {' '.join(words)}{' bias' * (bias is not None)}"
+    call = (
+        f"up to {size[0]}x{size[1]} by {geometry.padding}{groups} {shapes} "
+        f"{' '.join(words)}{' bias' * (bias is not None)}"
+    )
     return forms[autotune.pick("conv", call, forms, device_type(small))]()
 
 
@@ -201,7 +205,7 @@ def _up_forms(small, weight, bias, geometry, size) -> dict[str, Callable[[], tor
 
 
 def up_reference(small, weight, bias, geometry, size) -> torch.Tensor:
-    """The library's, big [N, K, *size]."""
+    """Return the library's transposed convolution, big [N, K, *size]."""
     stride, padding, groups = geometry
     lengths = zip(size, small.shape[2:], weight.shape[2:], strict=True)
     output_padding = [length - ((half - 1) * stride - 2 * padding + taps) for length, half, taps in lengths]
@@ -209,12 +213,12 @@ def up_reference(small, weight, bias, geometry, size) -> torch.Tensor:
 
 
 def up_subpixel(small, weight, bias, geometry, size) -> torch.Tensor:
-    """Stride 2 as a convolution of stride 1 that makes the 2x2 pixels of every small one as
-    channels, and their interleaving.
+    """Compute stride 2 by a convolution of stride 1 and an interleaving of its channels.
 
-    Tap t of the transposed convolution takes small pixel i to pixel 2i + t - padding. With an even
-    padding, which one more tap in front brings about, phase t % 2 of pixel m comes of i = m +
-    padding / 2 - t // 2: one convolution of half the taps for all four phases.
+    The convolution computes the 2x2 pixels of every small one as channels. Tap t of the transposed
+    convolution takes small pixel i to pixel 2i + t - padding. With an even padding (one more tap in
+    front makes an odd one even), phase t % 2 of pixel m comes from i = m + padding / 2 - t // 2:
+    one convolution of half the taps for all four phases.
     """
     odd, channels = geometry.padding % 2, weight.shape[1]
     back = [(taps + odd) % 2 for taps in weight.shape[2:]]
@@ -225,7 +229,7 @@ def up_subpixel(small, weight, bias, geometry, size) -> torch.Tensor:
     for length, half, num in ((size[1], small.shape[3], phased.shape[3]), (size[0], small.shape[2], phased.shape[2])):
         sides += [num - 1 - shift, -(-length // 2) - half + shift]
     memory_format = _format_of(small, weight)
-    vertical, horizontal = max(0, min(sides[2:])), max(0, min(sides[:2]))  # what the convolution pads by itself
+    vertical, horizontal = max(0, min(sides[2:])), max(0, min(sides[:2]))  # the padding of the convolution itself
     rest = [sides[0] - horizontal, sides[1] - horizontal, sides[2] - vertical, sides[3] - vertical]
     small = F.pad(small, rest) if any(rest) else small
     phases = F.conv2d(small, phased.contiguous(memory_format=memory_format), padding=(vertical, horizontal))
@@ -236,12 +240,11 @@ def up_subpixel(small, weight, bias, geometry, size) -> torch.Tensor:
 
 
 def up_flipped(small, weight, bias, geometry) -> torch.Tensor:
-    """Stride 1 as the convolution that it is, with the taps in reverse and the sides of the weight
-    exchanged.
+    """Compute stride 1 as a convolution, with reversed taps and exchanged sides of the weight.
 
-    The library's kernels for a transposed one are slower where there are groups, and for some
-    shapes in bf16: 2.34 and 1.54 ms for 64 images of 16x16, 32 -> 32 in 2 groups in fp32, 6.76 and
-    3.07 ms for 32 of 32x32, 32 -> 32 in bf16 (one Zen4 core).
+    The library's kernels for a transposed convolution are slower where there are groups, and for
+    some shapes in bf16: 2.34 and 1.54 ms for 64 images of 16x16, 32 -> 32 in 2 groups in fp32, 6.76
+    and 3.07 ms for 32 of 32x32, 32 -> 32 in bf16 (one Zen4 core).
     """
     groups, taps = geometry.groups, weight.shape[2:]
     exchanged = weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1).flip(2, 3)  # [K, C // groups, T, T]
@@ -251,7 +254,7 @@ def up_flipped(small, weight, bias, geometry) -> torch.Tensor:
 
 
 def _format_of(*tensors: torch.Tensor) -> torch.memory_format:
-    """Of the library's result: channels_last where an operand is."""
+    """Return the memory format of the library's result: channels_last where an operand is."""
     return (
         torch.channels_last
         if any(format_of(tensor) == torch.channels_last for tensor in tensors)
@@ -266,8 +269,9 @@ CHECKED = {  # stride, padding, taps, groups, size of the big image, for a small
 
 
 def self_check(implementation: str, device: torch.device) -> str | None:
-    """Another way to compute the transposed convolution against the library's, with float64 as the
-    truth; what is wrong, or None.
+    """Compare a form of the transposed convolution with the library's; return the problem, or None.
+
+    The errors of both are measured against float64 results.
     """
     for stride, padding, taps, groups, size in CHECKED[implementation]:
         small, bias = torch.randn(2, 8, 5, 6, device=device), torch.randn(12, device=device)

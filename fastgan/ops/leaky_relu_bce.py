@@ -1,8 +1,8 @@
-"""The end of a discriminator and its loss in one pass over the features: leaky ReLU, the map to one
-logit, and the cross-entropy with the target.
+"""A discriminator's last layer and its loss in one pass over the features.
 
-One kernel computes them, and one more the gradients of features, weight and bias. Without a weight
-the features are the logits.
+Leaky ReLU, the map to one logit, and the cross-entropy with the target: one kernel computes them,
+and one more the gradients of features, weight and bias. Without a weight the features are the
+logits.
 """
 import functools
 from collections.abc import Callable
@@ -24,8 +24,10 @@ KERNEL_DTYPES = {
 def leaky_relu_bce_head(
     x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, target: torch.Tensor | float, slope: float = 0.2
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(loss, logits), both [N]: logits = leaky_relu(x) . weight + bias, loss = target *
-    softplus(-logits) + (1 - target) * softplus(logits).
+    """Return (loss, logits), both [N], of leaky ReLU, a map to one logit and cross-entropy.
+
+    logits = leaky_relu(x) . weight + bias
+    loss = target * softplus(-logits) + (1 - target) * softplus(logits)
 
     x: [N, F] or [N, C, H, W], contiguous or channels_last; float32, bfloat16, float16 or float64.
     weight: [1, F] or [1, C, H, W], the layouts of Linear(F, 1) and of Conv2d(C, 1, (H, W)). bias:
@@ -42,12 +44,12 @@ def leaky_relu_bce_head(
 
 
 def leaky_relu_bce(x: torch.Tensor, target: torch.Tensor | float, slope: float = 0.2) -> torch.Tensor:
-    """The cross-entropy of the logits leaky_relu(x) with the target, element by element: float32
-    (float64 where x is) of the shape of x.
+    """Return the cross-entropy of the logits leaky_relu(x) with the target, element by element.
 
-    x: any shape with an element; float32, bfloat16, float16 or float64. target: in [0, 1], one
-    number, or a tensor that broadcasts to x; no gradient flows to it. slope: >= 0; 1 leaves x as it
-    is. Differentiable to any order in x. Raises UserError for anything else.
+    The result is float32 (float64 where x is) of the shape of x. x: any shape with an element;
+    float32, bfloat16, float16 or float64. target: in [0, 1], one number, or a tensor that
+    broadcasts to x; no gradient flows to it. slope: >= 0; 1 leaves x as it is. Differentiable to
+    any order in x. Raises UserError for anything else.
     """
     _check(x, slope)
     if isinstance(target, torch.Tensor):
@@ -64,31 +66,33 @@ def leaky_relu_bce(x: torch.Tensor, target: torch.Tensor | float, slope: float =
 def _run(x, weight, bias, target, slope: float) -> tuple[torch.Tensor, torch.Tensor]:
     if is_transformed(x, weight, bias):
         return forward_reference(x, weight, bias, target, slope)
-    # Asked here, in code that Dynamo reads: inside of the operator torch 2.11 does not know that it is compiling.
+    # Queried here, in code that Dynamo reads: inside the operator torch 2.11 does not know that it
+    # is compiling.
     return _apply(x, weight, bias, target, slope, torch.compiler.is_compiling())
 
 
-# --- the reference ----------------------------------------------------------------------------------------------------
+# --- the reference --------------------------------------------------------------------------------
 # x is [N, F] and weight [F] here, or x [N] and weight None; weight, bias and target have the dtype
 # of the sums.
 
 
 def forward_reference(x, weight, bias, target, slope) -> tuple[torch.Tensor, torch.Tensor]:
-    """(loss, logits) [N] in torch operations, for every device and dtype; differentiable."""
+    """Return (loss, logits) [N] in torch operations, for every device and dtype; differentiable."""
     logits = activated(x.to(_dtype_of_sums(x)), slope)
     if weight is not None:
         logits = (logits * weight).sum(1)  # not a matrix product, which autocast would compute in bfloat16
     if bias is not None:
         logits = logits + bias
-    # Exact where D is sure: softplus(l) - t * l would be the rounding error of l there.
+    # Exact for large logits: softplus(l) - t * l would be the rounding error of l there.
     return target * F.softplus(-logits) + (1 - target) * F.softplus(logits), logits
 
 
 def backward_reference(
     x, weight, target, slope, logits, dloss, dlogits, needs_dx, needs_dparameters
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(dx like x, [F + 1]: dweight and then dbias), each with no elements where it is not needed;
-    differentiable, to give the higher orders.
+    """Return (dx, dparameters): dx like x, and [F + 1], dweight and then dbias.
+
+    Each has no elements where it is not needed. Differentiable, for the higher orders.
     """
     g = torch.zeros_like(logits) if dlogits is None else dlogits
     if dloss is not None:
@@ -104,13 +108,13 @@ def backward_reference(
 
 
 def activated(x: torch.Tensor, slope: float) -> torch.Tensor:
-    """leaky_relu(x); slope 0 is ReLU, 1 leaves x as it is."""
+    """Return leaky_relu(x); slope 0 is ReLU, 1 leaves x as it is."""
     if slope == 1:
         return x
     return F.relu(x) if slope == 0 else F.leaky_relu(x, slope)
 
 
-# --- the operator; its gradients are one more, and those of higher orders the reference's -----------------------------
+# --- the operator; its gradients are one more, and those of higher orders the reference's ---------
 
 
 class _LeakyReluBce(torch.autograd.Function):
@@ -128,8 +132,8 @@ class _LeakyReluBce(torch.autograd.Function):
         x, weight, targets, logits = ctx.saved_tensors
         needs = is_needed(ctx, 0), is_needed(ctx, 1) or is_needed(ctx, 2)
         arguments = (x, weight, ctx.target if targets is None else targets, ctx.slope, logits, dloss, dlogits, *needs)
-        # create_graph: the logits carry their own graph, so differentiating this is all that the
-        # next order takes
+        # create_graph: the logits carry their own graph, so the next order only differentiates
+        # this.
         if torch.is_grad_enabled():
             dx, dparameters = backward_reference(*arguments)
         else:
@@ -146,14 +150,14 @@ def _apply(x, weight, bias, target, slope, is_compiling) -> tuple[torch.Tensor, 
 def _picked(
     is_forward: bool, is_compiling: bool, x: torch.Tensor, weight: torch.Tensor | None, arguments: tuple
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The results for such tensors: by the kernel where it is known to be faster, which autotune.py
-    has to find out on a GPU alone.
+    """Return the results for such tensors, by the kernel where it is known to be faster.
 
-    On the CPU, forward and backward on one Zen4 core: eager, the kernels take 0.5 ms for 64 x 8192
-    bfloat16 features (torch's layers and loss 3.6, the reference 6.0) and 0.21 ms for 128 x 256
-    (0.32, 0.46). Compiled, Inductor fuses the reference: 0.30 ms (the kernels 0.29, torch's layers
-    and loss 3.3) and 43 us (42, 141), and in the step of `mlp` the reference is 3 % faster than the
-    kernels: it is what the compiler gets.
+    autotune.py has to find that out on a GPU alone. On the CPU, forward and backward on one Zen4
+    core: eager, the kernels take 0.5 ms for 64 x 8192 bfloat16 features (torch's layers and loss
+    3.6, the reference 6.0) and 0.21 ms for 128 x 256 (0.32, 0.46). Compiled, Inductor fuses the
+    reference: 0.30 ms (the kernels 0.29, torch's layers and loss 3.3) and 43 us (42, 141), and in
+    the step of `mlp` the reference is 3 % faster than the kernels: so the compiler gets the
+    reference.
     """
     forms, device_type = _forms(is_forward, x.device.type, x.dtype), x.device.type
     if device_type == "cpu":
@@ -162,13 +166,17 @@ def _picked(
         return forms["cpu" if fits else "reference"](*arguments)
     runs = {name: functools.partial(form, *arguments) for name, form in forms.items()}
     asked = "forward" if is_forward else f"backward{' dx' * arguments[-2]}{' dparameters' * arguments[-1]}"
-    call = f"{asked} {'elements' if weight is None else 'head'} {'x'.join(map(str, x.shape))} {str(x.dtype).removeprefix('torch.')}"
+    call = (
+        f"{asked} {'elements' if weight is None else 'head'} "
+        f"{'x'.join(map(str, x.shape))} {str(x.dtype).removeprefix('torch.')}"
+    )
     return runs[autotune.pick("leaky_relu_bce", call, runs, device_type)]()
 
 
 def _forms(is_forward: bool, device_type: str, dtype: torch.dtype) -> dict[str, Callable]:
-    """What there is for such tensors, with the arguments of forward_reference or
-    backward_reference.
+    """Return the implementations for such tensors.
+
+    They take the arguments of forward_reference or backward_reference.
     """
     forms = {"reference": forward_reference if is_forward else backward_reference}
     if dtype in KERNEL_DTYPES.get(device_type, ()):
@@ -178,7 +186,7 @@ def _forms(is_forward: bool, device_type: str, dtype: torch.dtype) -> dict[str, 
     return forms
 
 
-# --- the kernels, csrc/leaky_relu_bce_cpu.cpp and kernels/leaky_relu_bce.py, both called alike ------------------------
+# --- the kernels, csrc/leaky_relu_bce_cpu.cpp and kernels/leaky_relu_bce.py -----------------------
 
 
 def _kernel_forward(device_type, x, weight, bias, target, slope) -> tuple[torch.Tensor, torch.Tensor]:
@@ -208,8 +216,9 @@ def _operators(device_type: str) -> tuple[Callable, Callable]:
 
 @functools.cache
 def _triton_operators() -> tuple[Callable, Callable]:
-    """The Triton launches as operators of torch, which the compiler takes as they are; Triton is
-    imported no earlier.
+    """Return the Triton launches as operators of torch, which the compiler takes as they are.
+
+    Triton is imported no earlier.
     """
     from fastgan.kernels import leaky_relu_bce as kernels
 
@@ -225,7 +234,7 @@ def _triton_operators() -> tuple[Callable, Callable]:
 
 
 def register_in_torch() -> None:
-    """Shapes of the library's operators; called once, when the library has defined them."""
+    """Register shapes of the library's operators; called once, after the library loaded."""
     torch.library.register_fake("fastgan::leaky_relu_bce", _fake_forward)
     torch.library.register_fake("fastgan::leaky_relu_bce_backward", _fake_backward)
 
@@ -240,7 +249,7 @@ def _fake_backward(x, weight, targets, target, slope, logits, dloss, dlogits, ne
     )
 
 
-# --- what is handled and what is refused ------------------------------------------------------------------------------
+# --- argument checks ------------------------------------------------------------------------------
 
 
 def _check_head(x, weight, bias, target, slope) -> None:
@@ -248,7 +257,8 @@ def _check_head(x, weight, bias, target, slope) -> None:
     if x.ndim not in (2, 4) or weight.shape != (1, *x.shape[1:]):
         shapes = f"{list(x.shape)} and {list(weight.shape)}"
         raise UserError(
-            f"leaky_relu_bce_head: x and weight must be [N, F] and [1, F], or [N, C, H, W] and [1, C, H, W], not {shapes}."
+            "leaky_relu_bce_head: x and weight must be [N, F] and [1, F], or [N, C, H, W] and [1, C, H, W], "
+            f"not {shapes}."
         )
     if bias is not None and bias.shape != (1,):
         raise UserError(f"leaky_relu_bce_head: bias must be [1], not {list(bias.shape)}.")
@@ -259,7 +269,8 @@ def _check_head(x, weight, bias, target, slope) -> None:
     for name, tensor in (("weight", weight), ("bias", bias), ("target", target)):
         if isinstance(tensor, torch.Tensor) and (tensor.device != x.device or not tensor.is_floating_point()):
             raise UserError(
-                f"leaky_relu_bce_head: {name} must be floating point on {x.device}, not {tensor.dtype} on {tensor.device}."
+                f"leaky_relu_bce_head: {name} must be floating point on {x.device}, "
+                f"not {tensor.dtype} on {tensor.device}."
             )
 
 
@@ -273,7 +284,7 @@ def _check(x: torch.Tensor, slope: float) -> None:
 
 
 def _in_dtype_of_sums(x, weight, bias, target):
-    """The other tensors, the target without its gradient."""
+    """Return the other tensors in the dtype of the sums, the target without its gradient."""
     dtype = _dtype_of_sums(x)
     target = target.detach().to(dtype) if isinstance(target, torch.Tensor) else float(target)
     return None if weight is None else weight.to(dtype), None if bias is None else bias.to(dtype), target
@@ -283,12 +294,13 @@ def _dtype_of_sums(x: torch.Tensor) -> torch.dtype:
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
-# --- the check on first use -------------------------------------------------------------------------------------------
+# --- self-check -----------------------------------------------------------------------------------
 
 
 def self_check(implementation: str, device: torch.device) -> str | None:
-    """Values and gradients against the reference, with float64 as the truth, which leaves it out;
-    what is wrong, or None.
+    """Compare values and gradients with the reference; return the problem, or None.
+
+    The errors of both are measured against float64 results, which no kernel computes.
     """
     for dtype in set(KERNEL_DTYPES[device.type]) - {torch.float64}:
         for rows, features in ((5, 37), (67, 1100)):

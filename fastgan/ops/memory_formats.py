@@ -1,9 +1,9 @@
-"""Memory formats of images and weights, where torch or its compiler is in doubt about them."""
+"""Memory formats of images and weights that are ambiguous for torch or its compiler."""
 import torch
 
 
 def settled(image: torch.Tensor) -> torch.Tensor:
-    """An image of one channel that lies in both formats at once, with the strides of channels_last.
+    """Return an image of one channel, which lies in both formats, with channels_last strides.
 
     Torch guesses the format of a result from strides that mean nothing there, and its compiler,
     which does not keep them, guesses otherwise.
@@ -14,26 +14,27 @@ def settled(image: torch.Tensor) -> torch.Tensor:
 
 
 def format_of(x: torch.Tensor) -> torch.memory_format:
-    """channels_last if it is, and for an image of one channel, else contiguous; of another tensor
-    that is both (one pixel), contiguous.
+    """Return channels_last for such a tensor and for an image of one channel, else contiguous.
+
+    Another tensor that is in both formats (one pixel) counts as contiguous.
     """
     is_channels_last = x.is_contiguous(memory_format=torch.channels_last) and (not x.is_contiguous() or x.shape[1] == 1)
     return torch.channels_last if is_channels_last else torch.contiguous_format
 
 
 def channels_last(x: torch.Tensor) -> torch.Tensor:
-    """x [N, C, H, W] in channels_last, which is a copy where it is not."""
+    """Return x [N, C, H, W] in channels_last, a copy where it is not."""
     return x.contiguous(memory_format=torch.channels_last)
 
 
 def uninitialised(
     shape: tuple[int, int, int, int], memory_format: torch.memory_format, like: torch.Tensor
 ) -> torch.Tensor:
-    """torch.empty of this shape and memory format, contiguous or channels_last, in the dtype and on
-    the device of `like`.
+    """Return torch.empty of this shape and memory format, like `like` in dtype and device.
 
-    By its strides: Inductor lowers torch.empty with a memory format to a kernel that fills what
-    nobody reads, and empty_strided to the allocation.
+    memory_format: contiguous or channels_last, given by strides. Inductor lowers torch.empty with a
+    memory format to a kernel that fills memory that nobody reads, and empty_strided to the
+    allocation.
     """
     return torch.empty_strided(shape, _strides(shape, memory_format), dtype=like.dtype, device=like.device)
 

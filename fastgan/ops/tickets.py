@@ -1,6 +1,4 @@
-"""The memory in which the programs of our Triton kernels count themselves
-(kernels/last_program.py).
-"""
+"""Memory in which the programs of our Triton kernels count themselves (kernels/last_program.py)."""
 
 import functools
 
@@ -13,11 +11,10 @@ CAPTURED_FIRST = "a CUDA graph was recorded before the first call on {} of {}: r
 def tickets(device: torch.device, op: str) -> torch.Tensor:
     """Return int32 [TICKETS] for the launches of an operator on a device, zeros between them.
 
-    One tensor for all its calls, since zeros of its own would cost every call a launch. So calls
-    must come one after the other, on one stream at a time, as all of a step does. It must outlive
-    every graph that holds its address, and not lie in a graph's pool, where only replays of that
-    graph would set it to zero. Raises RuntimeError where a graph is being recorded and there is
-    none yet.
+    One tensor serves all calls, since new zeros would cost every call a launch. So calls must come
+    one after the other, on one stream at a time, as all of a step does. It must outlive every graph
+    that holds its address, and not lie in a graph's pool, where only replays of that graph would
+    set it to zero. Raises RuntimeError where a graph is being recorded and there is none yet.
     """
     from fastgan.kernels import last_program
 

@@ -1,4 +1,4 @@
-"""Resampling with a small filter: insert zeros, pad, filter, keep every so many-th sample.
+"""Resampling with a small filter: insert zeros, pad, filter, keep every n-th sample.
 
 The operator is linear in the image, and its adjoint is the same operator with the filter reversed
 and `up` and `down` exchanged, so one definition gives gradients of every order. Filters are tuples
@@ -19,16 +19,17 @@ from fastgan.ops.dispatch.device import device_type
 from fastgan.ops.memory_formats import format_of
 
 Taps = Sequence[float] | Sequence[Sequence[float]]  # a filter for both directions, or its rows
-BILINEAR = (1.0, 3.0, 3.0, 1.0)  # what StyleGAN2 resamples with; the helpers normalise it
+BILINEAR = (1.0, 3.0, 3.0, 1.0)  # the filter of StyleGAN2; the helpers normalise it
 
 
 class _Resampling(NamedTuple):
-    """Everything about a call but the image; the rows of the filter are taken as a convolution
-    takes them, last tap first.
+    """Parameters of a resampling, all of a call but the image.
+
+    The rows of the filter are in the order of a convolution, last tap first.
     """
 
     columns: tuple[float, ...]  # separable: taps from the last to the first, vertically
-    # separable: one row of taps, horizontally; else all rows, and `columns` is empty
+    # Separable: one row of taps, horizontally; else all rows, and `columns` is empty.
     rows: tuple[tuple[float, ...], ...]
     up: int
     down: int
@@ -40,12 +41,12 @@ class _Resampling(NamedTuple):
         return len(self.columns or self.rows), len(self.rows[0])
 
     def result(self, length: int, axis: int) -> int:
-        """Samples that come of `length` along the height (axis 0) or the width (1)."""
+        """Return the number of samples from `length` along the height (axis 0) or the width (1)."""
         before, after = self.padding[2 - 2 * axis : 4 - 2 * axis]
         return (length * self.up + before + after - self.size[axis]) // self.down + 1
 
     def adjoint(self, height: int, width: int) -> "_Resampling":
-        """The transpose of this map as it is of images of this size."""
+        """Return the transpose of this map for images of this size."""
         padding = []
         for axis, length in ((1, width), (0, height)):
             before = self.padding[2 - 2 * axis]
@@ -63,23 +64,26 @@ def upfirdn2d(
     padding: int | tuple[int, int, int, int] = 0,
     gain: float = 1.0,
 ) -> torch.Tensor:
-    """gain * (x with up - 1 zeros behind every sample, padded, convolved with the filter, every
-    down-th sample kept), in x's dtype and memory format.
+    """Return gain * x, upsampled, padded, filtered and downsampled.
 
-    x: floating point [N, C, H, W] -> [N, C, (H * up + top + bottom - height of the filter) // down
-    + 1, likewise the width]. taps: T numbers, a separable filter for both directions, or rows of
-    numbers, any filter. It is convolved (reversed), as signal processing has it. up, down: 1 or
-    more. padding: zeros around the image after `up`: left, right, top, bottom, or one number for
-    all; negative crops. Differentiable in x to any order. Autocast does not change its precision.
-    Raises UserError for anything else.
+    x gets up - 1 zeros behind every sample, is padded and convolved with the filter, and every
+    down-th sample is kept. The result has x's dtype and memory format.
+
+    x: floating point [N, C, H, W]; the result is [N, C, H', W'] with
+    H' = (H * up + top + bottom - height of the filter) // down + 1
+    and likewise W'. taps: T numbers, a separable filter for both directions, or rows of numbers,
+    any filter. It is convolved (reversed), as signal processing has it. up, down: 1 or more.
+    padding: zeros around the image after `up`: left, right, top, bottom, or one number for all;
+    negative crops. Differentiable in x to any order. Autocast does not change its precision. Raises
+    UserError for anything else.
     """
     resampling = _checked(x, taps, up, down, padding, gain)
     if is_transformed(x):
         return _by_convolution(x, resampling)
-    # The CPU takes one depthwise convolution of the whole filter. Leaky ReLU, blur, and gradients
-    # of both orders of (32, 32, 32, 32), channels_last, compiled: 9.0 ms, and 33 as shifted sums,
+    # The CPU uses one depthwise convolution of the whole filter. Leaky ReLU, blur, and gradients of
+    # both orders of (32, 32, 32, 32), channels_last, compiled: 9.0 ms, and 33 as shifted sums,
     # which the compiler fuses, and then computes again wherever they are needed; halving 4.5 and
-    # 7.7, doubling (32, 3, 32, 32) 3.3 and 2.0 (one Zen4 core). CUDA takes the sums, which need no
+    # 7.7, doubling (32, 3, 32, 32) 3.3 and 2.0 (one Zen4 core). CUDA uses the sums, which need no
     # filter on the device.
     return _resample(x, resampling, device_type(x) != "cpu")
 
@@ -92,13 +96,14 @@ def upfirdn2d_reference(
     padding: int | tuple[int, int, int, int] = 0,
     gain: float = 1.0,
 ) -> torch.Tensor:
-    """The same by the library's depthwise convolution, with its gradients; see upfirdn2d."""
+    """Return the same by the library's depthwise convolution, with its gradients; see upfirdn2d."""
     return _by_convolution(x, _checked(x, taps, up, down, padding, gain))
 
 
 def upsample2d(x: torch.Tensor, taps: Taps = BILINEAR, factor: int = 2) -> torch.Tensor:
-    """[N, C, H, W] -> [N, C, factor * H, factor * W], filtered; a constant keeps its value inside,
-    beyond the border there are zeros.
+    """Return [N, C, H, W] filtered and enlarged to [N, C, factor * H, factor * W].
+
+    A constant keeps its value inside; beyond the border there are zeros.
     """
     size = _size(taps)
     padding = [side for length in size[::-1] for side in ((length + factor - 1) // 2, (length - factor) // 2)]
@@ -106,8 +111,9 @@ def upsample2d(x: torch.Tensor, taps: Taps = BILINEAR, factor: int = 2) -> torch
 
 
 def downsample2d(x: torch.Tensor, taps: Taps = BILINEAR, factor: int = 2) -> torch.Tensor:
-    """[N, C, H, W] -> [N, C, H // factor, W // factor], filtered; a constant keeps its value
-    inside, beyond the border there are zeros.
+    """Return [N, C, H, W] filtered and reduced to [N, C, H // factor, W // factor].
+
+    A constant keeps its value inside; beyond the border there are zeros.
     """
     size = _size(taps)
     padding = [side for length in size[::-1] for side in ((length - factor + 1) // 2, (length - factor) // 2)]
@@ -117,7 +123,7 @@ def downsample2d(x: torch.Tensor, taps: Taps = BILINEAR, factor: int = 2) -> tor
 def filter2d(
     x: torch.Tensor, taps: Taps = BILINEAR, padding: int | tuple[int, int, int, int] | None = None, gain: float = 1.0
 ) -> torch.Tensor:
-    """[N, C, H, W] filtered with the taps scaled to the sum `gain`; zeros beyond the border.
+    """Return [N, C, H, W] filtered with the taps scaled to the sum `gain`; zeros beyond the border.
 
     padding: of upfirdn2d; None keeps height and width.
     """
@@ -126,7 +132,7 @@ def filter2d(
     return upfirdn2d(x, taps, padding=padding, gain=gain / _sum(taps))
 
 
-# --- one operator, its own gradient -----------------------------------------------------------------------------------
+# --- one operator, its own gradient ---------------------------------------------------------------
 
 
 class _Resample(torch.autograd.Function):
@@ -140,20 +146,20 @@ class _Resample(torch.autograd.Function):
         return _Resample.apply(dy, ctx.adjoint, ctx.summed), None, None
 
 
-@torch.compiler.allow_in_graph  # one node for Dynamo; AOTAutograd traces and differentiates what is inside
+@torch.compiler.allow_in_graph  # one node for Dynamo; AOTAutograd traces and differentiates its content
 def _resample(x: torch.Tensor, resampling: _Resampling, summed: bool) -> torch.Tensor:
     return _Resample.apply(x, resampling, summed)
 
 
-# --- two ways to compute it -------------------------------------------------------------------------------------------
+# --- the two implementations ----------------------------------------------------------------------
 
 
 def _by_convolution(x: torch.Tensor, resampling: _Resampling) -> torch.Tensor:
-    """One depthwise convolution with the whole filter; transposed where that leaves out the
-    products with inserted zeros.
+    """Compute one depthwise convolution with the whole filter.
 
-    On the CPU in float32 at least: the library has no transposed depthwise kernel for bf16 (6.9 ms
-    where float32 takes 0.4, 64 images of 8x16x16).
+    It is transposed where that avoids the products with inserted zeros. On the CPU it runs at least
+    in float32: the library has no transposed depthwise kernel for bf16 (6.9 ms where float32 takes
+    0.4, 64 images of 8x16x16).
     """
     if device_type(x) == "cpu" and x.dtype in (torch.bfloat16, torch.float16):
         return _by_convolution(x.float(), resampling).to(x.dtype)
@@ -175,8 +181,9 @@ def _by_convolution(x: torch.Tensor, resampling: _Resampling) -> torch.Tensor:
 
 
 def _split(sides: Sequence[int]) -> tuple[tuple[int, int], list[int]]:
-    """What a convolution takes by itself of left, right, top, bottom, the same above and below:
-    (vertical, horizontal), and what is left.
+    """Return the padding that a convolution can do by itself, and the rest.
+
+    sides: left, right, top, bottom. The convolution pads both sides alike: (vertical, horizontal).
     """
     left, right, top, bottom = sides
     vertical, horizontal = max(0, min(top, bottom)), max(0, min(left, right))
@@ -188,8 +195,9 @@ def _padded(x: torch.Tensor, sides: Sequence[int]) -> torch.Tensor:
 
 
 def _by_sums(x: torch.Tensor, resampling: _Resampling) -> torch.Tensor:
-    """Sums of shifted images, one direction after the other; a filter that is not separable row by
-    row.
+    """Compute sums of shifted images, one direction after the other.
+
+    A filter that is not separable goes row by row.
     """
     columns, rows, up, down, (left, right, top, bottom) = resampling
     if columns:
@@ -204,12 +212,10 @@ def _by_sums(x: torch.Tensor, resampling: _Resampling) -> torch.Tensor:
 def _sum_along(
     x: torch.Tensor, dim: int, taps: Sequence[float], up: int, down: int, before: int, after: int
 ) -> torch.Tensor:
-    """One direction.
+    """Resample along one direction.
 
-    Output sample m * up + p is the sum of taps[t] * x[m + s] over the t that meet a sample: p + t -
-    before = s * up.
-
-    taps: in the order in which they meet the samples.
+    Output sample m * up + p is the sum of taps[t] * x[m + s] over the t that meet a sample:
+    p + t - before = s * up. taps: in the order in which they meet the samples.
     """
     length = x.shape[dim]
     num = length * up + before + after - len(taps) + 1  # before samples are dropped
@@ -232,7 +238,7 @@ def _sum_along(
 
 
 def _weighted(x: torch.Tensor, dim: int, terms: list[tuple[int, float]], num: int, step: int) -> torch.Tensor:
-    """Sum of tap * x[start : start + num : step] along `dim` over terms (start, tap)."""
+    """Return the sum of tap * x[start : start + num : step] along `dim` over terms (start, tap)."""
     if not terms:
         return torch.zeros_like(x.narrow(dim, 0, num)[(slice(None),) * dim + (slice(None, None, step),)])
     return _total(x[(slice(None),) * dim + (slice(start, start + num, step),)] * tap for start, tap in terms)
@@ -242,7 +248,7 @@ def _total(parts) -> torch.Tensor:
     return functools.reduce(operator.add, parts)
 
 
-# --- arguments --------------------------------------------------------------------------------------------------------
+# --- arguments ------------------------------------------------------------------------------------
 
 
 def _checked(x, taps, up, down, padding, gain) -> _Resampling:
@@ -263,7 +269,8 @@ def _checked(x, taps, up, down, padding, gain) -> _Resampling:
     resampling = _Resampling(columns, rows, up, down, padding)
     if min(resampling.result(x.shape[2], 0), resampling.result(x.shape[3], 1)) < 1:
         raise UserError(
-            f"upfirdn2d: the padded image [{x.shape[2]}, {x.shape[3]}] * {up} is smaller than the filter [{height}, {width}]."
+            f"upfirdn2d: the padded image [{x.shape[2]}, {x.shape[3]}] * {up} "
+            f"is smaller than the filter [{height}, {width}]."
         )
     return resampling
 
@@ -273,7 +280,7 @@ def _is_separable(taps: Taps) -> bool:
 
 
 def _size(taps: Taps) -> tuple[int, int]:
-    """Height and width of a filter."""
+    """Return height and width of a filter."""
     is_filter = isinstance(taps, Sequence) and len(taps) > 0
     if not is_filter or (
         not _is_separable(taps) and (len(taps[0]) == 0 or any(len(row) != len(taps[0]) for row in taps))
@@ -283,5 +290,5 @@ def _size(taps: Taps) -> tuple[int, int]:
 
 
 def _sum(taps: Taps) -> float:
-    """What all products of a filter add up to."""
+    """Return the sum of all coefficients of a filter."""
     return math.fsum(taps) ** 2 if _is_separable(taps) else math.fsum(tap for row in taps for tap in row)

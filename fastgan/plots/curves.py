@@ -1,4 +1,4 @@
-"""Curves of a run over kimg, and samples of a density against their target."""
+"""Curves of a run over kimg, and samples of a density compared with their target."""
 import math
 import os
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOMENTS = ("mean", "std", "skewness", "kurtosis")
-# Told apart by colour-blind eyes (Okabe and Ito)
+# Colours that colour-blind readers can distinguish (Okabe and Ito)
 _BLUE, _ORANGE, _GREEN, _PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 _GREY = "#777777"
 
@@ -24,7 +24,7 @@ class Panel(NamedTuple):
     label: str
     keys: tuple[str, ...]
     log: bool = False  # values above 0 over decades
-    reference: str | None = None  # what has the value 1: a dashed line
+    reference: str | None = None  # the meaning of the value 1: a dashed line
     always: bool = False
 
 
@@ -40,11 +40,12 @@ _PANELS = (
 
 
 def save_losses(rows: Sequence[dict], path: str | os.PathLike) -> None:
-    """PNG over kimg of the losses and the mean logits of real and fake images, and of whatever else
-    there are values of: gradient norms, the mean distance between samples over that between real
-    images, penalties, other losses, the probability of augmentation. Nulls are skipped.
+    """Save a PNG of the losses and the mean logits of real and fake images over kimg.
 
-    rows: dicts with "kimg" and the names of statistics (floats, None or absent). Raises DiskError.
+    Other values are drawn where there are any: gradient norms, the mean distance between samples
+    over that between real images, penalties, other losses, the probability of augmentation. Nulls
+    are skipped. rows: dicts with "kimg" and the names of statistics (floats, None or absent).
+    Raises DiskError.
     """
     panels = [
         panel
@@ -72,10 +73,10 @@ def _draw_panel(axes: "Axes", panel: Panel, rows: Sequence[dict]) -> None:
 def save_metrics(
     rows: Sequence[dict], names: Sequence[str], path: str | os.PathLike, best_kimg: float | None = None
 ) -> None:
-    """PNG of the metrics of these names over kimg, each in a panel of its own; a dashed line where
-    the best snapshot was kept.
+    """Save a PNG of the metrics of these names over kimg, each in a panel of its own.
 
-    rows: dicts with "kimg" and the metrics (floats, None or absent). Raises DiskError.
+    A dashed line marks where the best snapshot was kept. rows: dicts with "kimg" and the metrics
+    (floats, None or absent). Raises DiskError.
     """
     figure, cells = _cells(len(names))
     for axes, name in zip(cells, names, strict=True):
@@ -87,13 +88,12 @@ def save_metrics(
 
 
 def moments(samples: torch.Tensor) -> dict[str, float]:
-    """Mean, standard deviation, skewness and excess kurtosis of all elements, in float64, as of a
-    whole population.
+    """Return mean, standard deviation, skewness and excess kurtosis of all elements, in float64.
 
-    Skewness and kurtosis of equal samples are NaN.
+    They are those of a whole population. Skewness and kurtosis of equal samples are NaN.
     """
     samples = samples.detach().double().flatten()
-    # Exactly 0 for equal samples, whose std would else be a rounding error and the rest nonsense
+    # Exactly 0 for equal samples: a std of rounding errors would make the rest meaningless
     shifted = samples - samples[0]
     centred = shifted - shifted.mean()
     mean = samples[0] + shifted.mean()
@@ -104,11 +104,10 @@ def moments(samples: torch.Tensor) -> dict[str, float]:
 
 
 def save_histogram(samples: torch.Tensor, mean: float, std: float, path: str | os.PathLike) -> None:
-    """PNG of the density of the samples (any shape) beside that of the target N(mean, std), with
-    the moments of both.
+    """Save a PNG of the density of the samples (any shape) beside the target N(mean, std).
 
-    The plot spans 5 std to both sides; the share of the samples outside, NaN included, is said in
-    the legend. Raises DiskError.
+    It shows the moments of both. The plot spans 5 std to both sides; the legend gives the share of
+    the samples outside, NaN included. Raises DiskError.
     """
     figure, axes = _figure(1, 1, height=4.2)
     low, high, bins = mean - 5 * std, mean + 5 * std, 100
@@ -134,11 +133,10 @@ def save_histogram(samples: torch.Tensor, mean: float, std: float, path: str | o
 
 
 def save_points(samples: torch.Tensor, centres: torch.Tensor, path: str | os.PathLike) -> None:
-    """PNG of samples [num, 2] in the plane, over the centres [num_modes, 2] of the modes that they
-    should come from.
+    """Save a PNG of samples [num, 2] in the plane, over the centres [num_modes, 2] of their modes.
 
-    The plot reaches as far beyond the centres as a quarter of their width, at least 1; the share of
-    the samples outside, NaN included, is said in the legend. Raises DiskError.
+    The plot reaches as far beyond the centres as a quarter of their width, at least 1; the legend
+    gives the share of the samples outside, NaN included. Raises DiskError.
     """
     figure, axes = _figure(1, 1, height=8.4)
     samples, centres = samples.detach().double().cpu(), centres.double().cpu()
@@ -166,11 +164,11 @@ def save_points(samples: torch.Tensor, centres: torch.Tensor, path: str | os.Pat
 
 
 def save_moments(rows: Sequence[dict], mean: float, std: float, path: str | os.PathLike) -> None:
-    """PNG of the four moments of the samples over kimg, each with its target (skewness and excess
-    kurtosis: 0) as a dashed line.
+    """Save a PNG of the four moments of the samples over kimg.
 
-    rows: dicts with "kimg", "sample_mean", "sample_std", "sample_skewness", "sample_kurtosis"
-    (floats, None or absent). Raises DiskError.
+    Each has its target (skewness and excess kurtosis: 0) as a dashed line. rows: dicts with "kimg",
+    "sample_mean", "sample_std", "sample_skewness", "sample_kurtosis" (floats, None or absent).
+    Raises DiskError.
     """
     figure, panels = _figure(2, 2, height=6.0)
     for axes, name, target in zip(panels.flat, MOMENTS, (mean, std, 0.0, 0.0), strict=True):
@@ -187,7 +185,7 @@ def _describe(values: dict[str, float]) -> str:
 
 
 def _cells(num: int) -> tuple["Figure", list["Axes"]]:
-    """A figure of `num` panels over kimg, two in a row."""
+    """Return a figure of `num` panels over kimg, two in a row."""
     columns = min(2, num)
     rows = math.ceil(num / columns)
     figure, grid = _figure(rows, columns, height=2.9 * rows, width=6.5 * columns)
@@ -201,8 +199,9 @@ def _cells(num: int) -> tuple["Figure", list["Axes"]]:
 
 
 def _figure(rows: int, columns: int, height: float, width: float = 8) -> tuple["Figure", Any]:
-    """A figure and its panels (one Axes, or an array of them) outside pyplot, which would look for
-    a display and keep global state.
+    """Return a figure and its panels (one Axes, or an array of them) outside pyplot.
+
+    pyplot would look for a display and keep global state.
     """
     from matplotlib.figure import Figure
     figure = Figure(figsize=(width, height), dpi=120, layout="constrained", facecolor="white")

@@ -21,8 +21,9 @@ _PILLOW_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
 def grid_size(num_images: int) -> tuple[int, int]:
-    """(rows, columns) of the grid with the fewest empty cells and at most about four times as wide
-    as high; the squarest of those.
+    """Return (rows, columns) of the grid with the fewest empty cells.
+
+    It is at most about four times as wide as high; of several, the squarest is taken.
     """
     if num_images < 1:
         raise ValueError(f"a grid needs at least one image, not {num_images}")
@@ -32,20 +33,20 @@ def grid_size(num_images: int) -> tuple[int, int]:
 
 
 def to_uint8(img: torch.Tensor, low: float, high: float) -> torch.Tensor:
-    """Float images whose range is [low, high] as uint8 of the same shape: clamped and rounded; NaN,
-    of a diverged G, becomes black.
+    """Convert float images of range [low, high] to uint8 of the same shape.
+
+    The values are clamped and rounded; NaN, of a diverged G, becomes black.
     """
     levels = (img.float() - low) * (255 / (high - low))
     return levels.nan_to_num(nan=0.0).clamp(0, 255).round().to(torch.uint8)
 
 
 def save_grid(images: torch.Tensor, path: str | os.PathLike, columns: int | None = None) -> None:
-    """Write uint8 images [num, C, H, W], C = 1 (grey), 3 (RGB) or 4 (RGBA), as one PNG, row by row,
-    without gutters.
+    """Write uint8 images [num, C, H, W] as one PNG, row by row, without gutters.
 
-    Small images are enlarged by a whole factor (nearest), to 32 px or more where the grid then
-    stays within 2048 px; empty cells are black. `columns`: None for a grid about as wide as high.
-    Raises UserError for other images or another suffix, DiskError.
+    C = 1 (grey), 3 (RGB) or 4 (RGBA). Small images are enlarged by a whole factor (nearest), to 32
+    px or more where the grid then stays within 2048 px; empty cells are black. `columns`: None for
+    a grid about as wide as high. Raises UserError for other images or another suffix, DiskError.
     """
     _check_grid(images, path)
     rows, columns = grid_size(len(images)) if columns is None else (math.ceil(len(images) / columns), columns)
@@ -59,12 +60,12 @@ def save_grid(images: torch.Tensor, path: str | os.PathLike, columns: int | None
 
 
 def save_progress(frame_paths: Sequence[str | os.PathLike], path: str | os.PathLike, seconds: float = 6.0) -> int:
-    """Animate grids of one run as a looping .webp of about `seconds`, the last one held longer;
-    returns the number of frames used.
+    """Animate grids of one run as a looping .webp; return the number of frames used.
 
-    Frames of another size than the last one are left out; of more than 100 the first, the last and
-    evenly spread ones between are kept; frames above 1024 px are reduced by a whole factor. Raises
-    UserError when a frame cannot be read, DiskError.
+    It takes about `seconds`, and the last frame is held longer. Frames of another size than the
+    last one are left out; of more than 100 the first, the last and evenly spread ones between are
+    kept; frames above 1024 px are reduced by a whole factor. Raises UserError when a frame cannot
+    be read, DiskError.
     """
     frames = _evenly_thinned(_frames_of_last_size([Path(frame_path) for frame_path in frame_paths]), _MAX_FRAMES)
     first, *others = map(_read_frame, frames)
@@ -97,7 +98,7 @@ def _save_png(pixels: torch.Tensor, path: str | os.PathLike) -> None:
     from PIL import Image
     height, width, channels = pixels.shape
     image = Image.frombytes(_PILLOW_MODES[channels], (width, height), pixels.cpu().numpy().tobytes())
-    # a third of the time of 6
+    # A third of the time of 6
     write_beside_and_rename(path, lambda beside: image.save(beside, format="PNG", compress_level=3))
 
 

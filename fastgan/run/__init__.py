@@ -1,1 +1,1 @@
-"""What surrounds the training of a run: its folder, log, snapshots, pictures, metrics and progress."""
+"""The surroundings of training: a run's folder, log, snapshots, pictures, metrics and progress."""

@@ -1,4 +1,4 @@
-"""From networks and a feed to an engine: what the trainer and the benchmarks share."""
+"""Construction of the engine from networks and a feed, for the trainer and the benchmarks."""
 import dataclasses
 from collections.abc import Callable
 from functools import partial
@@ -29,13 +29,11 @@ def make_engine(
     precision: Precision,
     report: Callable[[str], None],
 ) -> Engine:
-    """The engine of a run.
+    """Make the engine of a run.
 
-    generator: what all random numbers of the steps come from, on the device. report: see Engine.
-
-    On a CPU the process keeps the memory that it frees from now on (memory.py).
-
-    Raises UserError where CUDA graphs are asked for and the device has none.
+    generator: the source of all random numbers of the steps, on the device. report: see Engine. On
+    a CPU the process keeps the memory that it frees from now on (memory.py). Raises UserError where
+    CUDA graphs are asked for and the device has none.
     """
     device, run = generator.device, config.run
     if device.type == "cpu":
@@ -43,7 +41,8 @@ def make_engine(
     graphs = _graphs_of(device, [generator])
     if graphs is None and run.cuda_graph == "on":
         raise UserError(
-            f"--cuda-graph on needs a CUDA device, and this run is on {device.type}: leave it at auto, or give --device cuda"
+            f"--cuda-graph on needs a CUDA device, and this run is on {device.type}: leave it at auto, or give "
+            "--device cuda"
         )
     inputs, phase_schedule = InputSource(config, signature, state, feed, generator), phase_schedule_of(config)
     phases = {name: _phase(name, inputs, state, precision) for name in phases_of(phase_schedule)}
@@ -53,8 +52,10 @@ def make_engine(
 
 
 def _phase(name: str, inputs: "InputSource", state: TrainState, precision: Precision) -> Phase:
-    """A phase in the precision of the run; where that is a reduced one, also in fp32, and with only
-    its penalties in fp32.
+    """Make a phase in the precision of the run.
+
+    Where the precision is a reduced one, the phase also has a step in fp32, and one with only its
+    penalties in fp32.
     """
     is_reduced, has_penalty = (
         precision.compute_dtype != torch.float32,
@@ -70,13 +71,12 @@ def _phase(name: str, inputs: "InputSource", state: TrainState, precision: Preci
 
 
 def _graphs_of(device: torch.device, generators: list[torch.Generator]) -> Graphs | None:
-    """What records on this device, or None."""
+    """Return the recorder of graphs on this device, or None."""
     return CudaGraphs(device, generators) if device.type == "cuda" else None
 
 
 class InputSource:
-    """What a phase reads and does not change: real images, and every random number from the run's
-    own generator.
+    """The inputs of the phases: real images, and random numbers from the run's own generator.
 
     Where the feed allows it, the step itself reads the images, which lets the compiler make one
     loop of gathering and normalising them: on two CPU cores the mlp step takes 0.965 (0.934-0.987)
@@ -101,7 +101,7 @@ class InputSource:
         self._gets_two_batches, self._is_conditional = batches_per_step(config) == 2, config.model.c_dim > 0
 
     def draw(self, phase: str) -> StepInputs:
-        """The inputs of the next step of a phase, by work on the device alone."""
+        """Return the inputs of the next step of a phase, by work on the device alone."""
         has_D = phase in ("update", "D")
         inputs = (
             StepInputs()
@@ -128,7 +128,7 @@ class InputSource:
         )
 
     def step(self, phase: str, state: TrainState, precision: Precision) -> Callable[[StepInputs], object]:
-        """The phase as a function of its inputs."""
+        """Return the phase as a function of its inputs."""
         function, reads_images = FUNCTIONS[phase], self._feed.traceable and self._needs_real(phase)
 
         def step(inputs: StepInputs) -> object:
@@ -139,14 +139,15 @@ class InputSource:
         return step
 
     def _needs_real(self, phase: str) -> bool:
-        """Whether a phase looks at real images, or at their labels."""
+        """Return True if a phase reads real images or their labels."""
         return (
             phase in (*READS_IMAGES, "D_penalty") or self._is_conditional or (phase == "G" and self._gets_two_batches)
         )
 
     def _with_images(self, inputs: StepInputs, phase: str) -> StepInputs:
-        """The next batch for the phase that moves on in the data, the same one for the others of
-        the step.
+        """Return inputs with the next batch, or the current batch again.
+
+        READS_IMAGES reads the next batch; the other phases of the step read the same one again.
         """
         img, labels = self._feed.read() if phase in READS_IMAGES else self._feed.reread()
         if phase == "G_penalty":
@@ -163,7 +164,7 @@ class InputSource:
         return draw_z(num, self._signature.z_shape, self._distribution, self._generator, self._device)
 
     def _uniform(self, *shape: int) -> torch.Tensor:
-        """float32 in [0, 1)."""
+        """Return float32 in [0, 1)."""
         return torch.rand(*shape, generator=self._generator, device=self._device)
 
     def _normal(self, *shape: int) -> torch.Tensor:

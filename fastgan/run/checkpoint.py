@@ -1,9 +1,9 @@
-"""Network snapshots and training states: tensors and a JSON header in one safetensors file, never a
-pickle.
+"""Network snapshots and training states, as safetensors files.
 
-A resumed run continues from a state: networks, optimisers, moving average, random numbers and
-position in the data; to the bit on a CPU, and on CUDA where the run is deterministic
-(determinism.py), else up to the roundings of algorithms that are chosen by their speed.
+A file has tensors and a JSON header, never a pickle. A resumed run continues from a state:
+networks, optimisers, moving average, random numbers and position in the data; to the bit on a CPU,
+and on CUDA where the run is deterministic (determinism.py), else up to the roundings of algorithms
+that are chosen by their speed.
 """
 import json
 import os
@@ -28,30 +28,35 @@ _STATE_NAME = re.compile(r"training-state-(\d+)\.safetensors")
 
 
 def snapshot_name(nimg: int) -> str:
-    """File name of the networks after `nimg` images, e.g. `network-snapshot-000200.safetensors`
-    (kimg, rounded down).
+    """Return the file name of the networks after `nimg` images.
+
+    For example `network-snapshot-000200.safetensors` (kimg, rounded down).
     """
     return f"network-snapshot-{nimg // 1000:06d}.safetensors"
 
 
 def state_name(nimg: int) -> str:
-    """File name of everything a resume needs after `nimg` images, e.g.
-    `training-state-000200.safetensors`.
+    """Return the file name of the state to resume from after `nimg` images.
+
+    For example `training-state-000200.safetensors`.
     """
     return f"training-state-{nimg // 1000:06d}.safetensors"
 
 
 def fakes_name(nimg: int) -> str:
-    """File name of the grid of generated images after `nimg` images, e.g. `fakes000200.png`."""
+    """Return the file name of the grid of generated images after `nimg` images.
+
+    For example `fakes000200.png`.
+    """
     return f"fakes{nimg // 1000:06d}.png"
 
 
 def save_tensors(path: str | os.PathLike, tensors: Mapping[str, torch.Tensor], header: dict) -> None:
-    """Write named tensors (any dtype, device, shape and memory format) and a JSON-able `header` to
-    `path`.
+    """Write named tensors and a JSON-able `header` to `path`.
 
-    `header["kind"]` is "snapshot" or "state"; the format number is added here. A kill at any moment
-    leaves the old file or the new one. Raises DiskError when the disk refuses.
+    The tensors have any dtype, device, shape and memory format. `header["kind"]` is "snapshot" or
+    "state"; the format number is added here. A kill at any moment leaves the old file or the new
+    one. Raises DiskError when the disk refuses.
     """
     if header.get("kind") not in _KINDS:
         raise ValueError(f"header['kind'] must be one of {list(_KINDS)}, not {header.get('kind')!r}")
@@ -63,7 +68,7 @@ def save_tensors(path: str | os.PathLike, tensors: Mapping[str, torch.Tensor], h
 
 
 def load_tensors(path: str | os.PathLike, kind: str) -> tuple[dict[str, torch.Tensor], dict]:
-    """The tensors (on the CPU) and the header of a file that `save_tensors` wrote with this `kind`.
+    """Return the tensors (on the CPU) and the header of a file by `save_tensors` with this `kind`.
 
     Raises UserError when the file is missing, damaged, foreign, of another kind or written by a
     newer fastgan.
@@ -73,12 +78,12 @@ def load_tensors(path: str | os.PathLike, kind: str) -> tuple[dict[str, torch.Te
 
 
 def read_header(path: str | os.PathLike, kind: str) -> dict:
-    """The header alone, with the same errors."""
+    """Return the header alone; the errors are those of load_tensors."""
     return _open(Path(path), kind)[1]
 
 
 def newest_snapshot(run_dir: str | os.PathLike) -> Path | None:
-    """The snapshot of a run folder after the most images, whichever is best."""
+    """Return the snapshot of a run folder after the most images, not the best one."""
     return max(_numbered(run_dir, _SNAPSHOT_NAME), default=(0, None))[1]
 
 
@@ -89,12 +94,12 @@ def load_into(
     prefix: str,
     path: str | os.PathLike,
 ) -> None:
-    """Copy `tensors[prefix + name]` into each tensor of `target` (a module's state_dict or a dict
-    by name), in place.
+    """Copy `tensors[prefix + name]` into each tensor of `target`, in place.
 
-    The tensors of `target` keep their identity, device, dtype and memory format. `prefix` includes
-    its dot ("G_ema."); `path` is the file the tensors came from, for messages. Raises UserError,
-    with nothing copied, unless names and shapes all fit.
+    `target` is a module, by its state_dict, or a dict by name. Its tensors keep their identity,
+    device, dtype and memory format. `prefix` includes its dot ("G_ema."); `path` is the file that
+    the tensors came from, for messages. Raises UserError, with nothing copied, unless names and
+    shapes all fit.
     """
     named = target.state_dict() if isinstance(target, torch.nn.Module) else target
     wanted = {prefix + name: tensor for name, tensor in named.items()}
@@ -105,10 +110,10 @@ def load_into(
 
 
 def latest_state(run_dir: str | os.PathLike) -> tuple[Path, list[str]]:
-    """The training state of the highest kimg in `run_dir` that can be read, and one sentence for
-    each newer one that cannot.
+    """Return the readable training state of the highest kimg in `run_dir`, and notes.
 
-    Raises UserError when there is none.
+    The notes are one sentence for each newer state that cannot be read. Raises UserError when there
+    is no readable state.
     """
     notes = []
     for path in _states_newest_first(run_dir):
@@ -120,7 +125,8 @@ def latest_state(run_dir: str | os.PathLike) -> tuple[Path, list[str]]:
             return path, notes
     reason = f" ({notes[0]})" if notes else ""
     raise UserError(
-        f"no training state to resume from in {run_dir}{reason}; give the folder of a run that saved training-state-*.safetensors"
+        f"no training state to resume from in {run_dir}{reason}; give the folder of a run that saved "
+        "training-state-*.safetensors"
     )
 
 
@@ -137,8 +143,9 @@ def remove_older_states(run_dir: str | os.PathLike, keep: int) -> None:
 
 
 def _without_shared_storage(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Contiguous CPU tensors of which no two share storage (tied weights do), as the format
-    demands.
+    """Return contiguous CPU tensors of which no two share storage, as the format demands.
+
+    Tied weights share storage.
     """
     separate, storages = {}, set()
     for name, tensor in tensors.items():
@@ -151,7 +158,7 @@ def _without_shared_storage(tensors: Mapping[str, torch.Tensor]) -> dict[str, to
 
 
 def _open(path: Path, kind: str) -> tuple[safe_open, dict]:
-    """The open file and its checked header.
+    """Open a file and return it with its checked header.
 
     The tensors stay on the disk, but a truncated file is noticed here.
     """
@@ -164,7 +171,8 @@ def _open(path: Path, kind: str) -> tuple[safe_open, dict]:
     header = _header(file, path)
     if header.get("kind") != kind:
         raise UserError(
-            f"{path} is a {_KINDS.get(header.get('kind'), 'file of an unknown kind')}, but a {_KINDS[kind]} is needed here"
+            f"{path} is a {_KINDS.get(header.get('kind'), 'file of an unknown kind')}, but a {_KINDS[kind]} is "
+            "needed here"
         )
     return file, header
 
@@ -180,7 +188,8 @@ def _header(file: safe_open, path: Path) -> dict:
         raise UserError(f"the header of {path} is damaged; give an intact file") from error
     if newer:
         raise UserError(
-            f"{path} was written by a newer fastgan (format {header['format']}, known here up to {FORMAT}); update fastgan to read it"
+            f"{path} was written by a newer fastgan (format {header['format']}, known here up to {FORMAT}); "
+            "update fastgan to read it"
         )
     return header
 
@@ -212,7 +221,7 @@ def _states_newest_first(run_dir: str | os.PathLike) -> list[Path]:
 
 
 def _numbered(run_dir: str | os.PathLike, name: re.Pattern) -> list[tuple[int, Path]]:
-    """(kimg, path) of the files with such a name."""
+    """Return (kimg, path) of the files with such a name."""
     matches = [(name.fullmatch(path.name), path) for path in Path(run_dir).glob("*.safetensors")]
     return [(int(match[1]), path) for match, path in matches if match]
 
@@ -226,7 +235,7 @@ def _is_readable_state(path: Path) -> bool:
 
 
 def state_tensors(state: TrainState, generator: torch.Generator) -> dict[str, torch.Tensor]:
-    """Every tensor that the next step depends on.
+    """Return every tensor that the next step depends on.
 
     The position in the data is `nimg`, which the header keeps.
     """
@@ -240,7 +249,7 @@ def state_tensors(state: TrainState, generator: torch.Generator) -> dict[str, to
 def load_state(folder: Path, state: TrainState, generator: torch.Generator) -> tuple[dict, list[str]]:
     """Put the newest complete state of a run folder back in place.
 
-    Returns (header, what should be said about it).
+    Returns (header, notes for the log).
     """
     path, notes = latest_state(folder)
     tensors, header = load_tensors(path, "state")
@@ -254,7 +263,7 @@ def load_state(folder: Path, state: TrainState, generator: torch.Generator) -> t
 
 
 def weight_tensors(state: TrainState) -> dict[str, torch.Tensor]:
-    """The weights and buffers of G, D and, where there is one, G_ema: what a snapshot holds."""
+    """Return the tensors of a snapshot: weights and buffers of G, D and, if there is one, G_ema."""
     named = {"G": state.G, "D": state.D}
     if state.average is not None:
         named["G_ema"] = state.G_ema

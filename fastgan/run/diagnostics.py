@@ -1,9 +1,8 @@
-"""Signs of trouble, looked for once a tick and said in words: what goes wrong in GANs seldom stops
-them.
+"""Diagnostics of GAN training, computed once a tick and reported in sentences.
 
-Gradient norms cost next to nothing: the optimisers' running means of squared gradients hold them
-already. Samples are 64 more images of G: together 0.12 of a step of dcgan on two CPU cores, once a
-tick.
+They detect failures that do not stop a run. Gradient norms cost next to nothing: the optimisers'
+running means of squared gradients hold them already. Samples are 64 more images of G: together 0.12
+of a step of dcgan on two CPU cores, once a tick.
 """
 from collections.abc import Callable
 
@@ -12,34 +11,38 @@ import torch
 from fastgan.gan.optim import Adam, RMSprop
 from fastgan.gan.train_state import TrainState
 
-NUM_COMPARED = 64  # samples whose distances are taken
-COLLAPSED = 0.4  # times the reals' mean distance: samples that lie so near to each other are few different ones
-EARLY = 10  # ticks in which samples may still look alike: those of a G that has learnt nothing do
-SURE = 0.02  # D's cross-entropy, both halves together, below which it is nearly always right and says little more
-# Mean logits of real minus those of fake images: above it likewise, whatever penalties or label
-# smoothing add to the loss
+NUM_COMPARED = 64  # samples whose distances are computed
+COLLAPSED = 0.4  # times the reals' mean distance: samples this near to each other are few different ones
+EARLY = 10  # ticks in which samples may still look alike, since G has learnt nothing yet
+SURE = 0.02  # D's cross-entropy, both halves together, below which it is nearly always right and teaches G little
+# Mean logits of real minus those of fake images, above which D is likewise nearly always right,
+# whatever penalties or label smoothing add to the loss
 CLEAR_GAP = 16.0
 FADED, GROWN = 1e-3, 1e3  # times the gradient norm of the first tick
 
 _SENTENCES = {
-    "sure": "D is nearly always right (d_loss {d_loss:.2g}, mean logits {real_logits:.3g} of real and {fake_logits:.3g} of fake images) and teaches G"
-            " little: a smaller lr_D, smooth_real, instance_noise or r1_gamma holds it back",
-    "alike": "the samples look alike (their mean distance is {sample_distance:.2f} of the real images'): modes may have collapsed",
-    "G faded": "the gradients of G have faded to {gradient_norm_G:.2g}, a thousandth of those at first: it hardly learns any more",
-    "D faded": "the gradients of D have faded to {gradient_norm_D:.2g}, a thousandth of those at first: it hardly learns any more",
-    "G grown": "the gradients of G have grown to {gradient_norm_G:.2g}, a thousand times those at first: training may diverge, and a smaller lr_G may"
-               " help",
-    "D grown": "the gradients of D have grown to {gradient_norm_D:.2g}, a thousand times those at first: training may diverge, and a smaller lr_D or"
-               " r1_gamma may help",
+    "sure": "D is nearly always right (d_loss {d_loss:.2g}, mean logits {real_logits:.3g} of real and"
+            " {fake_logits:.3g} of fake images) and teaches G little:"
+            " a smaller lr_D, smooth_real, instance_noise or r1_gamma holds it back",
+    "alike": "the samples look alike (their mean distance is {sample_distance:.2f} of the real images'):"
+             " modes may have collapsed",
+    "G faded": "the gradients of G have faded to {gradient_norm_G:.2g}, a thousandth of those at first:"
+               " it hardly learns any more",
+    "D faded": "the gradients of D have faded to {gradient_norm_D:.2g}, a thousandth of those at first:"
+               " it hardly learns any more",
+    "G grown": "the gradients of G have grown to {gradient_norm_G:.2g}, a thousand times those at first:"
+               " training may diverge, and a smaller lr_G may help",
+    "D grown": "the gradients of D have grown to {gradient_norm_D:.2g}, a thousand times those at first:"
+               " training may diverge, and a smaller lr_D or r1_gamma may help",
 }  # fmt: skip
 
 
 class Diagnostics:
-    """What statistics say beside the losses.
+    """The diagnostics of a run, beside its losses.
 
     samples: num -> that many samples of G, on the device. real: as many real ones, float, scaled as
-    G's are, or None where there are none to look at. has_probabilities: D's loss is a
-    cross-entropy, so that logits mean certainty.
+    G's are, or None where there are none. has_probabilities: D's loss is a cross-entropy, so that
+    logits mean certainty.
     """
 
     def __init__(
@@ -56,9 +59,10 @@ class Diagnostics:
         self._num_ticks_alike = 0  # since the start; EARLY as soon as samples have differed once
 
     def measure(self) -> dict[str, float]:
-        """gradient_norm_G and _D: root of the mean squared norm over the last steps, as the
-        optimisers weigh them. sample_distance: mean distance between samples over that between real
-        images. Waits for the device once.
+        """Return gradient_norm_G and _D, and sample_distance. Waits for the device once.
+
+        gradient_norm: root of the mean squared norm over the last steps, as the optimisers weigh
+        them. sample_distance: mean distance between samples over that between real images.
         """
         measured = {
             f"gradient_norm_{name}": gradient_norm(getattr(self._networks, f"optimizer_{name}")) for name in ("G", "D")
@@ -70,7 +74,7 @@ class Diagnostics:
         return dict(zip(measured, torch.stack(list(measured.values())).tolist(), strict=True))
 
     def said(self, statistics: dict) -> list[str]:
-        """Sentences on what has begun in this tick; what goes on is not said again."""
+        """Return sentences on the findings that are new in this tick; others are not repeated."""
         found = self._found(statistics)
         new = [name for name in found if name not in self._present]
         self._present = set(found)
@@ -94,7 +98,7 @@ class Diagnostics:
         return found
 
     def _is_collapsed(self, distance: float) -> bool:
-        """Whether samples look alike that have differed before, or should by now."""
+        """Return True if samples look alike that have differed before, or should by now."""
         if distance >= COLLAPSED:
             self._num_ticks_alike = EARLY
             return False
@@ -103,7 +107,7 @@ class Diagnostics:
 
 
 def gradient_norm(optimizer: Adam | RMSprop) -> torch.Tensor:
-    """Root of the sum of the bias-corrected running means of squared gradients, []."""
+    """Return the root of the sum of the bias-corrected running means of squared gradients, []."""
     is_adam = isinstance(optimizer, Adam)
     means = optimizer.exp_avg_sq if is_adam else optimizer.square_avg
     total = torch.stack([mean.sum() for mean in means]).sum()
@@ -111,6 +115,6 @@ def gradient_norm(optimizer: Adam | RMSprop) -> torch.Tensor:
 
 
 def mean_distance(samples: torch.Tensor) -> torch.Tensor:
-    """Mean Euclidean distance between two of these, []. samples: [num, ...]."""
+    """Return the mean Euclidean distance between two of the samples, []. samples: [num, ...]."""
     flat = samples.flatten(1).float()
     return torch.cdist(flat, flat).sum() / max(1, len(flat) * (len(flat) - 1))

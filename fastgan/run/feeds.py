@@ -1,4 +1,4 @@
-"""Brings data and networks together: which size the images get, and what feeds the step."""
+"""Choice of the images' size and of the feed, from the data and the networks."""
 import dataclasses
 import math
 from dataclasses import dataclass
@@ -20,15 +20,15 @@ from fastgan.errors import UserError
 from fastgan.gan.phases import batches_per_step
 from fastgan.nn.inspect_pair import Signature
 
-OWN_RESOLUTION = 64  # where the images are larger and no size is asked for
-# of the free memory of the device: the most that a set takes there unless it is told to; networks
-# and their work need the rest
+OWN_RESOLUTION = 64  # of larger images, if no size is asked for
+# Largest share of the device's free memory that a set takes there with backend auto; networks and
+# their work need the rest
 RESIDENT_SHARE = 0.6
 
 
 @dataclass(frozen=True)
 class OpenedData:
-    """feed: the batches.
+    """An opened data set. feed: the batches.
 
     real_set: the images behind it, or None where samples are no images. notes: how they are fed,
     and which classes are hard to learn, for the log.
@@ -40,13 +40,13 @@ class OpenedData:
 
 
 def fit_to_data(config: Config, source: Source | None, sizes: tuple[int, ...] | None) -> Config:
-    """The configuration with resolution, channels and, where it is conditional, classes filled in:
-    what was asked for, else the data's own.
+    """Fill in resolution, channels and, where the run is conditional, classes.
 
-    The data's own resolution is at most 64 pixels. sizes: those that the networks can have, of
-    which the largest is taken that the images reach, a frame of black included (of dcgan's 28 ->
-    32, 40 -> 32, 48 -> 64), or the smallest where they reach none; None = any size. source: None =
-    samples of a density. Raises UserError for conditional training on data without labels.
+    What the configuration asks for has priority over the data's own, whose resolution is at most 64
+    pixels. sizes: those that the networks can have, of which the largest is taken that the images
+    reach, a frame of black included (of dcgan's 28 -> 32, 40 -> 32, 48 -> 64), or the smallest
+    where they reach none; None = any size. source: None = samples of a density. Raises UserError
+    for conditional training on data without labels.
     """
     if source is None:
         return config
@@ -65,21 +65,22 @@ def fit_to_data(config: Config, source: Source | None, sizes: tuple[int, ...] | 
 def open_feed(
     data, signature: Signature, config: Config, generator: torch.Generator, progress: bool = True
 ) -> OpenedData:
-    """The feed of real batches, and what is behind it.
+    """Return the feed of real batches and the image set behind it.
 
     data: as fastgan.data.open_source takes it, or an opened source; [num, features] floats =
-    samples, which always lie on the device; of no account where the configuration's data are the
-    Gaussian. generator: the run's own, on the device that the batches are for. progress: a bar
-    while images are read. The batches come with labels where config.model.c_dim says how many
-    classes the networks are told. Raises UserError where the data and G's images do not fit each
-    other, where the images cannot be fed as config.data.backend asks, and where labels are missing
-    or beyond c_dim.
+    samples, which always lie on the device; ignored where the configuration's data are the
+    Gaussian. generator: the run's own, on the device of the batches. progress: a bar while images
+    are read. The batches come with labels where config.model.c_dim is above 0, the number of
+    classes of the networks. Raises UserError where the data and G's images do not fit each other,
+    where the images cannot be fed as config.data.backend asks, and where labels are missing or
+    beyond c_dim.
     """
     if config.data.source in DENSITIES:
         return OpenedData(_open_density(config, generator))
     if config.augment.kind != "none" and len(signature.img_shape) != 3:
         raise UserError(
-            f"augmentation is for images [C, H, W], and G makes {list(signature.img_shape)}: let G end in nn.Unflatten, or leave it out"
+            f"augmentation is for images [C, H, W], and G makes {list(signature.img_shape)}: let G end in "
+            "nn.Unflatten, or leave it out"
         )
     samples = _as_samples(data)
     if samples is not None:
@@ -97,8 +98,9 @@ def open_feed(
 
 
 def _image_size(img_shape: tuple[int, ...]) -> tuple[int, int]:
-    """(channels, resolution) of G's images, which may be flat; others than square grey or colour
-    images are a UserError.
+    """Return (channels, resolution) of G's images, which may be flat.
+
+    Raises UserError for images that are not square, grey or colour.
     """
     if len(img_shape) == 3 and img_shape[1] == img_shape[2] and img_shape[0] in (1, 3):
         return img_shape[0], img_shape[1]
@@ -108,14 +110,15 @@ def _image_size(img_shape: tuple[int, ...]) -> tuple[int, int]:
             if channels * side * side == img_shape[0]:
                 return channels, side
     raise UserError(
-        f"G makes images of shape {list(img_shape)}; square images of 1 or 3 channels are supported, or flat ones of such a size"
+        f"G makes images of shape {list(img_shape)}; square images of 1 or 3 channels are supported, or flat "
+        "ones of such a size"
     )
 
 
 def _labels_to_tell(
     labels: torch.Tensor | None, class_names: tuple[str, ...] | None, name: str, config: Config
 ) -> tuple[torch.Tensor | None, tuple[str, ...]]:
-    """(the labels where the networks are to be told them, else None; notes on them).
+    """Return (the labels of a conditional run, else None; notes on them).
 
     Raises UserError where they are missing or beyond c_dim.
     """
@@ -124,25 +127,27 @@ def _labels_to_tell(
 
 
 def _batch_size(config: Config) -> int:
-    """Images that a step reads at once."""
+    """Return the number of images that a step reads at once."""
     return config.run.batch_size * batches_per_step(config)
 
 
 def _check_batches(config: Config, num_images: int) -> None:
-    """Raise UserError, in terms of the user's own number, where a step reads more images at once
-    than there are.
+    """Raise UserError where a step reads more images at once than there are.
+
+    The message is in terms of the user's own number.
     """
     most = num_images // batches_per_step(config)
     if config.run.batch_size > most and batches_per_step(config) > 1:
-        raise UserError(f"--batch-size {config.run.batch_size} does not fit a set of {num_images} images, of which the {config.loss.name} loss takes "
-                        f"two batches a step: choose one from 1 to {most}")  # fmt: skip
+        raise UserError(f"--batch-size {config.run.batch_size} does not fit a set of {num_images} images, "
+                        f"of which the {config.loss.name} loss takes two batches a step: "
+                        f"choose one from 1 to {most}")  # fmt: skip
 
 
 # --- samples of a density ---------------------------------------------------------------------------------------------
 
 
 def centres_of(source: str) -> tuple[torch.Tensor, float]:
-    """(centres of the modes [M, 2], standard deviation of each) of "ring8" or "grid25"."""
+    """Return (centres of the modes [M, 2], standard deviation of each) of "ring8" or "grid25"."""
     return (ring(), RING_STD) if source == "ring8" else (grid(), GRID_STD)
 
 
@@ -154,8 +159,9 @@ def _open_density(config: Config, generator: torch.Generator) -> Feed:
 
 
 def _as_samples(data) -> Batch | None:
-    """Data of floats [num, features], alone or with labels, as float32 and int64 [num]; None for
-    images.
+    """Return data of floats [num, features], alone or with labels, as float32 and int64 [num].
+
+    None for images.
     """
     samples, labels = with_labels_apart(data)
     if (
@@ -184,14 +190,14 @@ def _open_samples(samples: Batch, signature: Signature, config: Config, device: 
 
 
 def _choose_backend(asked: str, set_bytes: int, free_bytes: int | None) -> tuple[str, str]:
-    """("resident" or "stream", the reason as a note for the log).
+    """Return ("resident" or "stream", the reason as a note for the log).
 
-    asked: auto | resident | stream. set_bytes: of all images in uint8. free_bytes: on the GPU; None
-    = the device is the CPU, whose memory is the host's, so that images are read where they are.
-    Raises UserError for resident where the set does not fit.
+    asked: auto | resident | stream. set_bytes: of all images in uint8. free_bytes: on the GPU;
+    None = the device is the CPU, whose memory is the host's, so that images are read where they
+    are. Raises UserError for resident where the set does not fit.
     """
     images = f"the images ({_size(set_bytes)})"
-    # a ring would be a second copy: reserving from it takes 80 us of an mlp step of 2.8 ms, from
+    # A ring would be a second copy: reserving from it takes 80 us of an mlp step of 2.8 ms, from
     # the set itself 6 us
     if free_bytes is None:
         return "resident", f"{images} are read where they lie, in the memory of the host"
@@ -221,7 +227,7 @@ def _open_stream(images: torch.Tensor, labels: torch.Tensor | None, config: Conf
 
 
 def _ring_steps(config: Config) -> int:
-    """The most steps that a ring must hold at once: those of one launch of the CUDA graph."""
+    """Return the number of steps that a ring must hold: those of one launch of the CUDA graph."""
     return max(MAX_STEPS, config.run.graph_steps or 0)
 
 
@@ -244,7 +250,8 @@ def _size(num_bytes: int) -> str:
 def _open_encoded(
     source: Source, resolution: int, channels: int, config: Config, device: torch.device, progress: bool
 ) -> OpenedData:
-    # Here, since few need it; it refuses sources that it cannot decode, and machines without DALI
+    # Imported here, since few runs need it; it refuses sources that it cannot decode, and machines
+    # without DALI
     from fastgan.data.dali.feed import DaliFeed
 
     run = config.run

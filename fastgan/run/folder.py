@@ -1,5 +1,6 @@
-"""The folder of one run: its configuration, log, statistics, pictures, snapshots and the state to
-resume from.
+"""The folder of one run.
+
+It has the configuration, log, statistics, pictures, snapshots and the state to resume from.
 """
 import dataclasses
 import json
@@ -20,8 +21,9 @@ STATES_KEPT = 2  # the newest and the one before it
 
 
 class RunFolder:
-    """Writes what architecture.md lists for a run folder; every file but the appended logs is
-    written beside and renamed.
+    """The writer of a run folder, whose files architecture.md lists.
+
+    Every file but the appended logs is written beside and renamed.
     """
 
     def __init__(self, path: Path, config: Config, resume_nimg: int | None = None):
@@ -31,14 +33,15 @@ class RunFolder:
         write_text(self.path / "training_options.json", to_json(config) + "\n")
 
     def write_image_grid(self, name: str, images: torch.Tensor, columns: int | None = None) -> None:
-        """A PNG of uint8 images [num, C, H, W]."""
+        """Write a PNG of uint8 images [num, C, H, W]."""
         plots.save_grid(images, self.path / name, columns)
 
     def write_snapshot(
         self, state: dict[str, torch.Tensor], nimg: int, class_names: tuple[str, ...] | None = None
     ) -> Path:
-        """The weights of G, D and G_ema, with the configuration that rebuilds them, and what its
-        classes are called.
+        """Write the weights of G, D and G_ema, with the configuration that rebuilds them.
+
+        class_names: the names of its classes.
         """
         path = self.path / checkpoint.snapshot_name(nimg)
         checkpoint.save_tensors(path, state, self._header(nimg, class_names))
@@ -47,12 +50,12 @@ class RunFolder:
     def write_best(
         self, state: dict[str, torch.Tensor], nimg: int, class_names: tuple[str, ...] | None, metric: str, value: float
     ) -> None:
-        """The same as the best snapshot so far by a metric, in place of the one before."""
+        """Write the best snapshot so far by a metric, in place of the one before."""
         best = {"metric": metric, "value": value}
         checkpoint.save_tensors(self.path / checkpoint.BEST_SNAPSHOT, state, self._header(nimg, class_names) | best)
 
     def read_best(self, most_nimg: int) -> dict | None:
-        """The header of the best snapshot: nimg, metric, value.
+        """Return the header of the best snapshot: nimg, metric, value.
 
         None where there is none, a damaged one, or one of after most_nimg images.
         """
@@ -66,13 +69,14 @@ class RunFolder:
         return {"kind": "snapshot", "nimg": nimg, "config": dataclasses.asdict(self.config), "class_names": class_names}
 
     def write_state(self, tensors: dict[str, torch.Tensor], header: dict) -> None:
-        """What a resumed run continues from; older states but one are removed once it is complete."""
+        """Write the state to resume from; then remove older states but one."""
         checkpoint.save_tensors(self.path / checkpoint.state_name(header["nimg"]), tensors, {"kind": "state"} | header)
         checkpoint.remove_older_states(self.path, STATES_KEPT)
 
     def write_summary(self) -> None:
-        """losses.png; metrics.png, where there are any; and progress.webp: the fixed-noise grid
-        over time.
+        """Write losses.png, metrics.png, where there are metrics, and progress.webp.
+
+        progress.webp shows the fixed-noise grid over time.
         """
         rows, measured = read_rows(self.path), read_rows(self.path, METRICS)
         if rows:
@@ -92,23 +96,24 @@ class RunFolder:
         plots.save_metrics(rows, list(names), self.path / "metrics.png", None if best is None else best["nimg"] / 1000)
 
     def write_density(self, samples: torch.Tensor, mean: float, std: float) -> None:
-        """For a 1-D density: the histogram of the samples beside the truth, and the moments over
-        time.
+        """Write the histogram of samples of a 1-D density beside the truth, and its moments.
+
+        The moments are drawn over time.
         """
         plots.save_histogram(samples, mean, std, self.path / "histogram.png")
         plots.save_moments(read_rows(self.path), mean, std, self.path / "moments.png")
 
     def write_points(self, samples: torch.Tensor, centres: torch.Tensor) -> None:
-        """For a 2-D density: the samples [num, 2] over the modes."""
+        """Write the samples [num, 2] of a 2-D density over the modes."""
         plots.save_points(samples, centres, self.path / "points.png")
 
     def last_snapshot(self) -> Path | None:
-        """The newest snapshot that was completed."""
+        """Return the newest snapshot that was completed."""
         return checkpoint.newest_snapshot(self.path)
 
 
 def read_options(path: Path) -> Config:
-    """The configuration of an existing run folder.
+    """Return the configuration of an existing run folder.
 
     Raises UserError where there is none, or a damaged one.
     """
@@ -126,7 +131,7 @@ def read_options(path: Path) -> Config:
 
 
 def next_run_folder(parent: Path, name: str) -> Path:
-    """parent/00000-name, with the number after the highest that is there."""
+    """Return parent/00000-name, with the number after the highest that is there."""
     taken = (
         [int(match[1]) for match in (re.match(r"(\d{5})-", entry.name) for entry in parent.glob("*-*")) if match]
         if parent.is_dir()

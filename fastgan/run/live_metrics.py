@@ -1,5 +1,6 @@
-"""`--metrics`: how good the images of G are while it is trained, measured every few ticks beside
-the real images of the run.
+"""`--metrics`: quality of G's images, measured every few ticks of training.
+
+G is measured against the real images of the run.
 """
 import time
 from dataclasses import dataclass
@@ -17,30 +18,30 @@ from fastgan.metrics.names import is_of_one_class
 from fastgan.nn.inspect_pair import untouched
 from fastgan.run.sampler import Sampler, draw_classes
 
-# Added to the run's seed: every measurement has the same z and classes, from another random stream
+# Added to the run's seed: every measurement has the same z and classes, from a random stream other
 # than training's and the grid's
 SEED = 2_000_003
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """numbers: by their names (Evaluator.evaluate). seconds: that it took."""
+    """One measurement. numbers: by their names (Evaluator.evaluate). seconds: its duration."""
 
     numbers: dict[str, float]
     seconds: float
 
     def describe(self) -> str:
-        """The numbers in a line, without those of single classes."""
+        """Return the numbers in a line, without those of single classes."""
         return ", ".join(f"{name} {value:.4g}" for name, value in self.numbers.items() if not is_of_one_class(name))
 
 
 class LiveMetrics:
-    """Measures the generator that samples come from, in the precision of the run; nothing that
-    training depends on is touched.
+    """The metrics of the generator of samples, in the precision of the run.
 
-    real_set: of the run, wholly in memory. notes: what a reader of the numbers should know, a
-    sentence each. seconds: that all measurements took. Raises UserError for metrics and features
-    that Evaluator refuses, and for runs that cannot be measured.
+    Measuring changes nothing that training depends on. real_set: of the run, wholly in memory.
+    notes: for readers of the numbers, a sentence each. seconds: duration of all measurements.
+    Raises UserError for metrics and features that Evaluator refuses, and for runs that cannot be
+    measured.
     """
 
     def __init__(self, config: Config, real_set: RealSet | None, sampler: Sampler, state: TrainState):
@@ -56,11 +57,11 @@ class LiveMetrics:
             )
 
     def is_due(self, tick: int, last: bool) -> bool:
-        """After every metric_ticks ticks, and after the last one."""
+        """Return True after every metric_ticks ticks, and after the last one."""
         return last or tick % self._config.run.metric_ticks == 0
 
     def measure(self) -> Measurement:
-        """Now. Waits for the device."""
+        """Measure now. Waits for the device."""
         started, seed = time.perf_counter(), self._config.run.seed + SEED
         z_generator = torch.Generator(self._device).manual_seed(seed)
         class_generator = torch.Generator().manual_seed(seed)
@@ -82,6 +83,7 @@ def _whole_set(real_set: RealSet | None) -> ImageSet:
     if real_set is None:
         raise UserError("--metrics are about images, and this run learns samples of a density: leave them out")
     if not isinstance(real_set, ImageSet):
-        raise UserError("--metrics need all real images in memory, and with --data-backend dali they are decoded as they are needed: leave them out, "
+        raise UserError("--metrics need all real images in memory, and with --data-backend dali they are decoded "
+                        "as they are needed: leave them out, "
                         "give another --data-backend, or measure snapshots with fastgan eval")  # fmt: skip
     return real_set

@@ -1,5 +1,6 @@
-"""What a run writes about itself: log.txt for people, stats.jsonl and metrics.jsonl for programs,
-event files for TensorBoard.
+"""The records of a run.
+
+log.txt for people, stats.jsonl and metrics.jsonl for programs, event files for TensorBoard.
 """
 import json
 import math
@@ -32,7 +33,8 @@ class RunLog:
         for path in (self._stats_path, self._metrics_path):
             if path.exists() or path == self._stats_path:
                 _write_rows(path, [row for row in read_rows(run_dir, path.name) if row["nimg"] <= (resume_nimg or 0)])
-        # Events of the abandoned continuation stay in their file, but TensorBoard hides them from this step on.
+        # Events of the abandoned continuation stay in their file, but TensorBoard hides them from
+        # this step on
         self._writer = writer_class(run_dir, purge_step=(resume_nimg or 0) + 1) if tensorboard else None
 
     def write(self, text: str) -> None:
@@ -42,15 +44,13 @@ class RunLog:
     def row(self, stats: dict) -> None:
         """Append one JSON line to stats.jsonl and the numbers among `stats` to the event files.
 
-        Raises DiskError.
-
-        `stats` holds "nimg" and any numbers, strings and nulls. Floats that are not finite become
-        null, with their names listed under "nonfinite", since JSON has no NaN.
+        Raises DiskError. `stats` holds "nimg" and any numbers, strings and nulls. Floats that are
+        not finite become null, with their names listed under "nonfinite", since JSON has no NaN.
         """
         self._append_row(self._stats_path, stats)
 
     def measured(self, stats: dict) -> None:
-        """The same in metrics.jsonl."""
+        """Append one JSON line to metrics.jsonl, in the same way."""
         self._append_row(self._metrics_path, stats)
 
     def _append_row(self, path: Path, stats: dict) -> None:
@@ -78,10 +78,9 @@ class RunLog:
 
 
 def read_rows(run_dir: str | os.PathLike, name: str = STATS) -> list[dict]:
-    """The rows of stats.jsonl, or metrics.jsonl, in order, without a last line that a kill has
-    torn; empty where there is no file yet.
+    """Return the rows of stats.jsonl, or metrics.jsonl, in order; none where there is no file yet.
 
-    Raises UserError when another line is damaged.
+    A last line that a kill has torn is left out. Raises UserError when another line is damaged.
     """
     path = Path(run_dir, name)
     lines = path.read_bytes().splitlines() if path.exists() else []
@@ -128,7 +127,7 @@ def _write_rows(path: Path, rows: list[dict]) -> None:
 
 
 def _append(path: Path, line: str) -> None:
-    # Opened for each line: a buffer kept over calls would try to write a failed line again when it is closed.
+    # Opened for each line: a buffer kept over calls would write a failed line again when closed
     try:
         with open(path, "a", encoding="utf-8") as file:
             file.write(line + "\n")

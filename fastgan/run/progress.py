@@ -1,5 +1,6 @@
-"""What a run shows on the terminal: one live bar, or plain lines where the output is a file or a
-pipe; and the time that it measures.
+"""The terminal output of a run, and the measurement of its time.
+
+One live bar, or plain lines where the output is a file or a pipe.
 """
 import contextlib
 import math
@@ -23,11 +24,10 @@ _SHOWN = {"sec_per_kimg": "sec/kimg", "imgs_per_sec": "imgs/sec", "d_loss": "d_l
 
 
 class Progress:
-    """The display of a run from `start_nimg` to `total_nimg` images, used as a context manager
-    around the training loop.
+    """The display of a run from `start_nimg` to `total_nimg` images.
 
-    `enabled=False` shows nothing (the other ranks of a distributed run). `console`: where to write,
-    None for stdout.
+    Used as a context manager around the training loop. `enabled=False` shows nothing (the other
+    ranks of a distributed run). `console`: where to write, None for stdout.
     """
 
     def __init__(self, total_nimg: int, start_nimg: int = 0, enabled: bool = True, console: Console | None = None):
@@ -55,12 +55,11 @@ class Progress:
 
     @contextmanager
     def busy(self, doing: str, done: str = "") -> Iterator[None]:
-        """Show `doing` and the seconds so far while the body runs, then print `done`, in which
-        `{seconds}` is filled in.
+        """Show `doing` and the seconds so far while the body runs, then print `done`.
 
-        busy("compiling the training step", "compiled the training step in {seconds:.1f} s"). A body
-        that raises prints no `done`. With an empty `done` nothing stays: what is done is shown on a
-        live terminal alone.
+        `{seconds}` in `done` is filled in: busy("compiling the training step", "compiled the
+        training step in {seconds:.1f} s"). A body that raises prints no `done`. With an empty
+        `done` nothing stays: `doing` is shown on a live terminal alone.
         """
         start = time.monotonic()
         if self._live is None:
@@ -74,8 +73,9 @@ class Progress:
             self.message(done.format(seconds=time.monotonic() - start))
 
     def advance(self, nimg: int) -> None:
-        """Tell the live bar that `nimg` images are done: called after every step, redraws at most
-        four times a second.
+        """Show on the live bar that `nimg` images are done.
+
+        Called after every step; redraws at most four times a second.
         """
         self.nimg = nimg
         if self._live is not None:
@@ -85,10 +85,10 @@ class Progress:
                 self._live.refresh()
 
     def update(self, nimg: int, stats: dict) -> None:
-        """Show the statistics of a tick: sec_per_kimg, imgs_per_sec, d_loss and g_loss of `stats`
-        where they are not None, and the memory.
+        """Show the statistics of a tick and the memory.
 
-        Without a terminal this prints one plain line.
+        The statistics are sec_per_kimg, imgs_per_sec, d_loss and g_loss of `stats` where they are
+        not None. Without a terminal this prints one plain line.
         """
         self._stats = stats
         if self._live is None:
@@ -150,14 +150,14 @@ class Progress:
 
 
 def memory_name() -> str:
-    """What `memory_gb` measures: "gpumem" where this process uses CUDA, else "rss"."""
+    """Return the name of `memory_gb`: "gpumem" where this process uses CUDA, else "rss"."""
     return "gpumem" if torch.cuda.is_initialized() else "rss"
 
 
 def memory_gb() -> float:
-    """Memory in GB (1e9 bytes): the peak that CUDA tensors took, or the resident set where this
-    process does not use CUDA.
+    """Return memory in GB (1e9 bytes).
 
+    It is the peak of CUDA tensors, or the resident set where this process does not use CUDA.
     Outside Linux the resident set is its peak, and NaN on Windows, which has no call for it in the
     standard library.
     """
@@ -173,17 +173,17 @@ def memory_gb() -> float:
 
 
 def _stdout_console() -> Console:
-    # Said outright, since rich takes a pipe for a terminal where FORCE_COLOR is set, as in many CI systems.
+    # Explicit, since rich takes a pipe for a terminal where FORCE_COLOR is set, as in CI systems
     return Console(force_terminal=sys.stdout.isatty())
 
 
 def _short(value: float) -> str:
-    """Three significant digits, without an exponent for large numbers."""
+    """Format a number with three significant digits, without an exponent for large numbers."""
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def _duration(seconds: float) -> str:
-    """The two largest units: "3d 04h", "2h 05m", "1m 37s", "9s"."""
+    """Format a duration in its two largest units: "3d 04h", "2h 05m", "1m 37s", "9s"."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)
@@ -195,7 +195,7 @@ def _duration(seconds: float) -> str:
 
 
 class Stopwatch:
-    """Wall time of a tick, and how much of it was spent in steps.
+    """Wall time of a tick, and the part of it that was spent in steps.
 
     A CUDA step returns before it is done: there `step_s` is the time to launch.
     """
@@ -207,14 +207,14 @@ class Stopwatch:
 
     @contextlib.contextmanager
     def stepping(self) -> Iterator[None]:
-        """Counts the time inside as step time."""
+        """Count the time inside as step time."""
         started = time.perf_counter()
         yield
         self.step_s += time.perf_counter() - started
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Leaves the time inside out: it is the caller's."""
+        """Leave the time inside out of the tick."""
         started = time.perf_counter()
         yield
         self._started += time.perf_counter() - started
@@ -224,5 +224,5 @@ class Stopwatch:
         self.start_nimg, self.step_s, self._started = start_nimg, 0.0, time.perf_counter()
 
     def seconds(self) -> float:
-        """Since the tick began."""
+        """Return the seconds since the tick began."""
         return time.perf_counter() - self._started

@@ -1,5 +1,7 @@
-"""What a run writes down, and when: pictures at the start, statistics every tick, grids and
-snapshots every few, a summary at the end.
+"""Recorder of a run's files.
+
+It writes pictures at the start, statistics every tick, grids and snapshots every few ticks, and a
+summary at the end.
 """
 import math
 
@@ -19,9 +21,9 @@ from fastgan.run.sampler import Sampler
 
 
 class Recorder:
-    """Fills a run folder.
+    """The recorder that fills a run folder.
 
-    gallery: the fixed-noise images (or samples of a density). class_names: of a conditional run,
+    sampler: of the fixed-noise images (or samples of a density). class_names: of a conditional run,
     where the data have names. real_img: uint8 [num, C, H, W] of the real set, or None where the
     data are samples of a density. nimg: images that the run was shown so far.
     """
@@ -43,20 +45,20 @@ class Recorder:
         self._best = folder.read_best(nimg)
 
     def say(self, text: str) -> None:
-        """One entry of log.txt: a line, or a whole traceback."""
+        """Write one entry of log.txt: a line, or a whole traceback."""
         self.folder.log.write(text)
 
     def start(self) -> None:
-        """reals.png and fakes_init.png."""
+        """Write reals.png and fakes_init.png."""
         if self.real_img is not None:
             self.folder.write_image_grid("reals.png", self.real_img)
             self._write_fakes("fakes_init.png")
 
     def tick(self, statistics: dict, index: int, last: bool, generator: torch.Generator) -> None:
-        """A row of statistics; every image_ticks a grid, every snapshot_ticks weights and resumable
-        state. The last tick has everything.
+        """Write a row of statistics, and what is due at this tick.
 
-        Raises DivergedError if a weight that would be saved is NaN or infinite.
+        Every image_ticks a grid, every snapshot_ticks weights and resumable state; at the last tick
+        all of them. Raises DivergedError if a weight that would be saved is NaN or infinite.
         """
         run = self.config.run
         self.folder.log.row(statistics)
@@ -66,7 +68,7 @@ class Recorder:
             self.save(statistics["nimg"], generator)
 
     def save(self, nimg: int, generator: torch.Generator) -> None:
-        """Weights, and the state to resume from.
+        """Write the weights and the state to resume from.
 
         Raises DivergedError if a weight is NaN or infinite.
         """
@@ -75,9 +77,9 @@ class Recorder:
         self.saved_nimg = nimg
 
     def measured(self, nimg: int, measurement: Measurement) -> bool:
-        """A row of metrics; where the first one is the best so far (which is given), a snapshot.
+        """Write a row of metrics, and a snapshot where the first metric is the best so far.
 
-        Raises DivergedError as `save` does.
+        Returns True in that case. Raises DivergedError as `save` does.
         """
         self.folder.log.measured(
             {"nimg": nimg, "kimg": nimg / 1000, "seconds": measurement.seconds, **measurement.numbers}
@@ -90,7 +92,10 @@ class Recorder:
         return True
 
     def _is_best(self, metric: str, value: float) -> bool:
-        """A best one by another metric is none; nor is a number that is not finite."""
+        """Return True if value is the best so far by this metric.
+
+        A best one by another metric does not count, nor does a number that is not finite.
+        """
         if not math.isfinite(value):
             return False
         if self._best is None or self._best["metric"] != metric:
@@ -102,13 +107,15 @@ class Recorder:
         bad = [name for name, tensor in weights.items() if not bool(torch.isfinite(tensor).all())]
         if bad:
             raise self.diverged(
-                f"the weight {bad[0]} became NaN or infinite before {nimg / 1000:g} kimg, with losses that were still finite"
+                f"the weight {bad[0]} became NaN or infinite before {nimg / 1000:g} kimg, with losses that were "
+                "still finite"
             )
         return weights
 
     def diverged(self, what: str, statistics: dict | None = None) -> DivergedError:
-        """The error that says what happened and where the last good snapshot is; it is logged, and
-        the row of the tick that went wrong.
+        """Log and return the error with its cause `what` and the path of the last good snapshot.
+
+        The row of the tick that went wrong is written as well.
         """
         if statistics:
             self.folder.log.row(statistics)
@@ -117,8 +124,10 @@ class Recorder:
         return error
 
     def end(self, nimg: int, generator: torch.Generator) -> None:
-        """What is not saved yet, then losses.png, metrics.png and progress.webp; for a known
-        density histogram.png and moments.png.
+        """Save the weights and state unless they are saved, then write the summary.
+
+        The summary is losses.png, metrics.png and progress.webp; for a known density also
+        histogram.png and moments.png.
         """
         if self.saved_nimg != nimg:
             self.save(nimg, generator)

@@ -1,8 +1,8 @@
-"""Images from a generator: noise and classes, G run in chunks, and the pictures of a run, always of
-the same noise, a class a row.
+"""Images from a generator, for the pictures of a run.
 
-Looking changes nothing: a G that draws noise of its own in every mode draws it from a state that is
-not training's.
+Noise and classes, G run in chunks, and grids of always the same noise with a class a row. Sampling
+changes nothing in training: a G that draws noise of its own in every mode draws it from a state
+that is not training's.
 """
 import contextlib
 from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ DENSITY_SAMPLES = 100_000  # for a histogram
 
 
 class Sampler:
-    """Samples of a run's G_ema (or G, where there is no average), in evaluation mode.
+    """The sampler of a run's G_ema (or G, where there is no average), in evaluation mode.
 
     img_shape: (C, H, W) of the images; None where the samples are no images.
     """
@@ -41,24 +41,25 @@ class Sampler:
         self._grid_z = self._draw_z(num, self._generator(config.run.seed + GRID_SEED))
 
     def grid(self) -> torch.Tensor:
-        """The fixed-noise images, float32 [num, C, H, W], a class a row; for a density, samples
-        enough for a histogram.
+        """Return the fixed-noise images, float32 [num, C, H, W], a class a row.
+
+        For a density: enough samples for a histogram.
         """
         if self._config.data.source in DENSITIES:
             return self.samples(DENSITY_SAMPLES, self._config.run.seed)
         with untouched():
-            torch.manual_seed(self._config.run.seed)  # of the noise that G draws by itself
+            torch.manual_seed(self._config.run.seed)  # for the noise that G draws by itself
             return self._generate(self._grid_z, self._grid_c)
 
     def samples(
         self, num: int, seed: int | torch.Generator | None = None, labels: torch.Tensor | int | None = None
     ) -> torch.Tensor:
-        """float32 [num, ...] on the device.
+        """Return samples, float32 [num, ...] on the device.
 
-        labels: one class, or int64 [num]; None = all classes in turn. Others are a UserError.
+        labels: one class, or int64 [num]; None = all classes in turn. Raises UserError for others.
 
-        seed: None = fresh randomness. A generator goes on, and what G draws by itself comes from
-        torch's default one, which is the caller's care.
+        seed: None = fresh randomness. A generator continues, and the noise that G draws by itself
+        comes from torch's default generator, which the caller manages.
         """
         if isinstance(seed, torch.Generator):
             return self._samples(num, seed, labels)
@@ -71,7 +72,7 @@ class Sampler:
         return self._generate(self._draw_z(num, generator), self._all_labels(num, labels))
 
     def _all_labels(self, num: int, labels: torch.Tensor | int | None) -> torch.Tensor | None:
-        """int64 [num], or None for a G that knows of no classes."""
+        """Return int64 [num], or None for an unconditional G."""
         c_dim = self._config.model.c_dim
         if labels is None:
             return torch.arange(num) % c_dim if c_dim else None
@@ -80,7 +81,8 @@ class Sampler:
         labels = torch.full((num,), labels) if isinstance(labels, int) else labels
         if labels.dtype != torch.int64 or labels.shape != (num,) or not bool(((labels >= 0) & (labels < c_dim)).all()):
             raise UserError(
-                f"c is one class, or int64 [{num}], from 0 to {c_dim - 1}; it was {labels.dtype} {list(labels.shape)} or beyond"
+                f"c is one class, or int64 [{num}], from 0 to {c_dim - 1}; it was {labels.dtype} "
+                f"{list(labels.shape)} or beyond"
             )
         return labels
 
@@ -94,7 +96,7 @@ class Sampler:
 
     @torch.no_grad()
     def _generate(self, z: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
-        """Images [num, C, H, W], flat ones unfolded, or samples [num, features]."""
+        """Return images [num, C, H, W], flat ones unfolded, or samples [num, features]."""
         run = self._config.run
         # Samples of a density are small: all at once
         chunk = len(z) if self._img_shape is None else run.batch_gpu or run.batch_size
@@ -109,7 +111,7 @@ GRID_ROWS, GRID_COLUMNS = 16, 8  # of a grid with a class a row
 def draw_z(
     num: int, z_shape: tuple[int, ...], distribution: str, generator: torch.Generator, device: torch.device
 ) -> torch.Tensor:
-    """float32 [num, *z_shape]: normal N(0,1), uniform U(-1,1) or unit_uniform U(0,1)."""
+    """Return float32 [num, *z_shape]: normal N(0,1), uniform U(-1,1) or unit_uniform U(0,1)."""
     if distribution == "normal":
         return torch.randn(num, *z_shape, generator=generator, device=device)
     z = torch.rand(num, *z_shape, generator=generator, device=device)
@@ -117,11 +119,9 @@ def draw_z(
 
 
 def draw_classes(num: int, c_dim: int, labels: torch.Tensor | None, generator: torch.Generator) -> torch.Tensor:
-    """int64 [num], as often as they come in `labels`, or equally often where there are none.
+    """Return int64 [num], as often as they come in `labels`, or equally often without labels.
 
-    labels: int64 [num_images] of a real set, below c_dim.
-
-    generator: on the CPU, as the labels are.
+    labels: int64 [num_images] of a real set, below c_dim. generator: on the CPU, as the labels are.
     """
     if labels is None:
         return torch.randint(c_dim, (num,), generator=generator)
@@ -129,10 +129,10 @@ def draw_classes(num: int, c_dim: int, labels: torch.Tensor | None, generator: t
 
 
 def labels_for_grid(num: int, c_dim: int) -> tuple[torch.Tensor | None, int | None]:
-    """(labels int64 [rows * columns], columns) of a grid of about `num` images with a class a row;
-    (None, None) without classes.
+    """Return (labels int64 [rows * columns], columns) of a grid with a class a row.
 
-    As many rows as there are classes, at most GRID_ROWS; at least GRID_COLUMNS in a row.
+    The grid has about `num` images: as many rows as there are classes, at most GRID_ROWS, and at
+    least GRID_COLUMNS in a row. (None, None) without classes.
     """
     if not c_dim:
         return None, None
@@ -149,8 +149,9 @@ def generate_chunks(
     chunk: int = 64,
     condition: tuple[torch.Tensor, ...] = (),
 ) -> torch.Tensor:
-    """G(z, *condition) as float32 [num, ...], in evaluation mode, at most `chunk` at a time so that
-    a grid never needs more memory than a step.
+    """Return G(z, *condition) as float32 [num, ...], in evaluation mode.
+
+    G runs on at most `chunk` images at a time, so that a grid never needs more memory than a step.
     """
     with evaluating(G), autocast():
         return torch.cat(
@@ -160,8 +161,9 @@ def generate_chunks(
 
 @contextlib.contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside, every module's own mode back afterwards: frozen parts of a user's
-    network stay frozen.
+    """Set evaluation mode inside, and restore every module's own mode at the exit.
+
+    Frozen parts of a user's network thereby stay frozen.
     """
     flags = [(module, module.training) for module in network.modules()]
     network.eval()

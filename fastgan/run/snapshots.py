@@ -1,4 +1,4 @@
-"""A snapshot turned back into a generator, and into pictures."""
+"""Snapshots turned back into a generator, and into pictures."""
 import contextlib
 from pathlib import Path
 
@@ -13,10 +13,10 @@ from fastgan.run.sampler import draw_z, generate_chunks, labels_for_grid
 
 
 def load_generator(path: Path) -> tuple[torch.nn.Module, Config]:
-    """(G in evaluation mode, its configuration) from a snapshot or the newest one of a run folder:
-    the moving average where there is one.
+    """Return (G in evaluation mode, its configuration) from a snapshot.
 
-    Raises UserError for a file that is no snapshot of a preset's networks.
+    path: a snapshot, or a run folder, of which the newest is taken. G is the moving average where
+    there is one. Raises UserError for a file that is no snapshot of a preset's networks.
     """
     path = _newest(path)
     tensors, header = checkpoint.load_tensors(path, "snapshot")
@@ -28,7 +28,8 @@ def load_generator(path: Path) -> tuple[torch.nn.Module, Config]:
         ) from error
     if config.model.architecture == "custom":
         raise UserError(
-            f"{path} holds weights of your own networks: load it in Python, fastgan.run.checkpoint.load_into(G, tensors, 'G.', path)"
+            f"{path} holds weights of your own networks: load it in Python, fastgan.run.checkpoint.load_into(G, "
+            "tensors, 'G.', path)"
         )
     G, _ = models.build(config.model)
     prefix = "G_ema." if config.optim.ema_kimg is not None else "G."
@@ -39,12 +40,12 @@ def load_generator(path: Path) -> tuple[torch.nn.Module, Config]:
 def write_samples(
     snapshot: Path, out: Path, num: int, seed: int, class_name: str | None = None, truncation: float | None = None
 ) -> str:
-    """Write a grid of `num` images (for a density: its picture) to `out`, and say so in a sentence.
+    """Write a grid of `num` images (for a density: its picture) to `out`; return a sentence on it.
 
     class_name: of a conditional G, the number or the name of the one class to draw; None = a class
     a row. truncation: 0 to 1, 1 = none: styles that much nearer to their average, where G has
-    styles; otherwise z from a normal distribution cut off at 2 * truncation (arXiv 1809.11096, sec.
-    3.1).
+    styles; otherwise z from a normal distribution cut off at 2 * truncation (arXiv 1809.11096,
+    sec. 3.1).
     """
     psi = 1.0 if truncation is None else truncation
     if not 0 <= psi <= 1:
@@ -67,7 +68,7 @@ def _draw(
     psi: float,
     generator: torch.Generator,
 ) -> torch.Tensor:
-    """What G makes of `num` fresh z, float32 [num, ...]."""
+    """Return G's output for `num` fresh z, float32 [num, ...]."""
     has_styles = hasattr(G, "truncated")
     if psi < 1 and not has_styles:
         z = _truncated_normal(num, model, psi, generator)
@@ -78,8 +79,9 @@ def _draw(
 
 
 class Truncated(torch.nn.Module):
-    """A generator with styles, drawn nearer to their average: psi from 1 (as it is) to 0 (all
-    alike).
+    """A generator with styles, drawn nearer to their average.
+
+    psi is from 1 (unchanged) to 0 (all images alike).
     """
 
     def __init__(self, G: torch.nn.Module, psi: float):
@@ -93,7 +95,8 @@ class Truncated(torch.nn.Module):
 def _truncated_normal(num: int, model: ModelConfig, psi: float, generator: torch.Generator) -> torch.Tensor:
     if model.z_distribution != "normal":
         raise UserError(
-            f"--truncation cuts the tails of a normal distribution off, and this G's z is {model.z_distribution}; leave it out"
+            "--truncation cuts the tails of a normal distribution off, and this G's z is "
+            f"{model.z_distribution}; leave it out"
         )
     limit = max(2 * psi, 1e-3)
     return torch.nn.init.trunc_normal_(torch.empty(num, model.z_dim), a=-limit, b=limit, generator=generator)
@@ -102,7 +105,7 @@ def _truncated_normal(num: int, model: ModelConfig, psi: float, generator: torch
 def _labels(
     snapshot: Path, model: ModelConfig, num: int, class_name: str | None
 ) -> tuple[torch.Tensor | None, int | None]:
-    """(classes of the images in a grid, its columns), None where G knows of no classes."""
+    """Return (classes of the images in a grid, its columns), or None for both without classes."""
     if not model.c_dim:
         if class_name is not None:
             raise UserError(f"--class {class_name}: {snapshot} was trained without classes; leave --class out")

@@ -1,4 +1,4 @@
-"""ADA: its transforms, and how their probability adapts."""
+"""ADA: its transforms, and the adaptation of their probability."""
 import pytest
 import torch
 
@@ -96,7 +96,10 @@ def test_one_graph_with_the_gradient_that_a_generator_gets():
 
 
 def simulate(all_logits, target, ada_kimg, every):
-    """p after each step, the way the paper tells it; all_logits: a list of lists for each step."""
+    """Return p after each step, as the paper describes it.
+
+    all_logits: a list of lists for each step.
+    """
     p, diagnostics, history = 0.0, [], []
     for step, logits in enumerate(all_logits):
         diagnostics += [(logit > 0) - (logit < 0) for logit in logits]

@@ -12,8 +12,9 @@ NAMES = ["brightness", "contrast", "flip", "hue", "saturation"]
 
 
 def numbers(num, **how):
-    """Random numbers with which, at p = 1/2, only the transforms named in `how` happen, with these
-    random numbers.
+    """Return random numbers that apply only the transforms named in `how`, at p = 1/2.
+
+    `how` gives the random numbers of these transforms.
     """
     uniform = torch.full((num, NUM_COLOUR), 0.9)
     for name, value in how.items():
@@ -22,8 +23,9 @@ def numbers(num, **how):
 
 
 def paper_matrix(u):
-    """The 4x4 matrix on (r, g, b, 1) of one image's ten random numbers, all transforms happening,
-    as the paper multiplies it; float64.
+    """Return the 4x4 matrix on (r, g, b, 1) of one image's ten random numbers, float64.
+
+    All transforms are applied, multiplied as in the paper.
     """
     n = torch.distributions.Normal(0.0, 1.0).icdf(u.double())
     axis = torch.full((3, 1), 1 / math.sqrt(3), dtype=torch.float64)
@@ -67,7 +69,7 @@ def test_each_transform_happens_by_itself():
         torch.testing.assert_close(change_colours(img, numbers(2, **{name: one}), half), result, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(change_colours(img, numbers(2, flip=0.2), half), img - 2 * grey)
     torch.testing.assert_close(change_colours(img, numbers(2, flip=0.8), half), img)
-    # a third of a turn: red becomes green, green blue, blue red
+    # A third of a turn: red becomes green, green blue, blue red
     third = change_colours(img, numbers(2, hue=0.5 + 1 / 3), half)
     torch.testing.assert_close(third, img.roll(1, 1), rtol=1e-5, atol=1e-5)
 

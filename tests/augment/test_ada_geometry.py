@@ -50,10 +50,11 @@ def test_the_magnitudes_of_the_deformations(uniform):
     affine = deformed(identity_map(NUM, CPU), uniform[:, -NUM_GEOMETRY:], torch.tensor(1.0), 24, 48)
     linear = torch.stack([affine.xx, affine.xy, affine.yx, affine.yy], 1).view(NUM, 2, 2)
     area, (long, short) = torch.linalg.det(linear), torch.linalg.svdvals(linear).T
-    # An image is scaled by s and stretched by t: the area changes by 1 / s**2, the sides differ by max(t, 1 / t)**2.
+    # An image is scaled by s and stretched by t: the area changes by 1 / s**2, the sides differ by
+    # max(t, 1 / t)**2
     assert area.log2().std().item() == pytest.approx(2 * 0.2, rel=0.03)
     assert (long / short).log2().square().mean().sqrt().item() == pytest.approx(2 * 0.2, rel=0.03)
-    moved = -torch.linalg.solve(linear, torch.stack([affine.x0, affine.y0], 1))  # where the centre of the image went
+    moved = -torch.linalg.solve(linear, torch.stack([affine.x0, affine.y0], 1))  # the new place of the image's centre
     assert moved.std(0).tolist() == pytest.approx([6, 3], rel=0.03)
 
 

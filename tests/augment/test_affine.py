@@ -7,7 +7,7 @@ from fastgan.augment.affine import identity_map
 
 
 def matrix(affine):
-    """The map of image 0 as a 3x3 matrix."""
+    """Return the map of image 0 as a 3x3 matrix."""
     xx, xy, yx, yy, x0, y0 = (value[0].item() for value in affine)
     return torch.tensor([[xx, xy, x0], [yx, yy, y0], [0, 0, 1]])
 
@@ -32,7 +32,7 @@ def test_transforms_one_after_the_other_are_the_inverse_of_their_product():
         .scaled(*numbers(-1, 1))
     )
     scale, mirror = torch.diag(torch.tensor([2.0, 0.5, 1.0])), torch.diag(torch.tensor([-1.0, 1.0, 1.0]))
-    # y points downwards
+    # The y axis points downwards
     clockwise = torch.tensor([[math.cos(angle), -math.sin(angle), 0], [math.sin(angle), math.cos(angle), 0], [0, 0, 1]])
     move = torch.tensor([[1.0, 0, 3], [0, 1, -4], [0, 0, 1]])
     torch.testing.assert_close(matrix(affine), torch.linalg.inv(mirror @ move @ clockwise @ scale))

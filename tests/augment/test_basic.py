@@ -1,4 +1,4 @@
-"""What D sees instead of the raw images."""
+"""Plain transforms of the images that D sees."""
 import pytest
 import torch
 

@@ -89,8 +89,9 @@ def test_the_order_of_the_names_changes_nothing():
 
 @pytest.fixture
 def penalised_step():
-    """The squared gradient of D in front of the augmentation, and its gradient: the hardest use
-    there is.
+    """Return the squared gradient of D behind the augmentation, and its own gradient.
+
+    This is the hardest use of the augmentation.
     """
     torch.manual_seed(0)
     D = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Softplus(), nn.Flatten(), nn.Linear(256, 1))

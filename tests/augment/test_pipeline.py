@@ -14,8 +14,9 @@ def test_none_is_none():
 
 @pytest.mark.parametrize("num_parts", [1, 2, 4])
 def test_p_moves_as_often_however_many_parts_a_batch_has(num_parts):
-    """Every fourth step, by the signs of all its images: those of one part alone would say more
-    often, and less surely, where p should go.
+    """p moves every fourth step, by the signs of all the step's images.
+
+    The signs of one part alone would move p more often, and with less certainty.
     """
     augmentation = make_augmentation(AugmentConfig("ada", target=0.6, ada_kimg=1.0), CPU, num_parts)
     logits, history = torch.tensor([1.0] * 7 + [-1.0]), []  # their mean sign is 3/4, that of their last quarter 0

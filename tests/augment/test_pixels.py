@@ -10,7 +10,7 @@ FORMATS = [torch.contiguous_format, torch.channels_last]
 
 
 def moved_by_slices(img, down, right):
-    """One image [C, H, W], moved in Python."""
+    """Move one image [C, H, W] in Python."""
     moved = torch.zeros_like(img)
     for row in range(img.shape[1]):
         for column in range(img.shape[2]):

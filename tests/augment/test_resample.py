@@ -1,4 +1,4 @@
-"""Resampling: what hits pixels gives the pixels, everywhere; what does not is antialiased."""
+"""Resampling: maps that hit pixels copy them, everywhere; in between images are antialiased."""
 import math
 
 import pytest
@@ -69,8 +69,9 @@ def test_whole_pixels_move_the_image_and_bring_in_its_mirror_image(method):
 
 
 def wave(frequency, size=32, phase=0.0):
-    """cos of `frequency` half periods an image, whose mirror images continue it smoothly: [1, 1,
-    size, size].
+    """Return the cosine of `frequency` half periods an image: [1, 1, size, size].
+
+    Its mirror images continue it smoothly.
     """
     place = (torch.arange(size) + 0.5 - phase) / size
     return (math.pi * frequency * place).cos().expand(1, 1, size, size).contiguous()
@@ -80,7 +81,7 @@ def wave(frequency, size=32, phase=0.0):
 def test_half_a_pixel_moves_a_wave_without_blurring_it(frequency):
     img = wave(frequency)
     moved = resample(img, identity(img).moved(all_images(img, 0.5), all_images(img, 0)))
-    plain = (img + img.roll(1, 3)) / 2  # what bilinear sampling at the image's own resolution gives
+    plain = (img + img.roll(1, 3)) / 2  # bilinear sampling at the image's own resolution
     inner = (slice(None), slice(None), slice(None), slice(4, -4))
     error = (moved - wave(frequency, phase=0.5))[inner].abs().max()
     assert error <= 0.02

@@ -1,4 +1,4 @@
-"""A cache of its own for what is compiled, or the kept one."""
+"""The cache of compiled code: an empty one, or the kept one."""
 
 import os
 

@@ -1,5 +1,6 @@
-"""What is counted beside a step's time, on events, warnings and segments as torch gives them;
-counting itself needs a GPU.
+"""Counters beside a step's time, on events, warnings and segments as torch gives them.
+
+The counting itself needs a GPU.
 """
 import warnings
 from types import SimpleNamespace
@@ -71,7 +72,7 @@ def test_only_warnings_of_waiting_count():
 
 def test_what_the_pools_of_graphs_keep_is_what_no_tensor_holds():
     segments = [
-        # the common pool: free memory there is anybody's
+        # The common pool: free memory there is anybody's
         {"segment_pool_id": (0, 0), "total_size": 1000, "allocated_size": 10},
         {"segment_pool_id": (0, 1), "total_size": 500, "allocated_size": 120},
         {"segment_pool_id": (2, 0), "total_size": 50, "allocated_size": 0},

@@ -1,4 +1,4 @@
-"""Turns between processes: who holds one, who gets the next, and what takes one."""
+"""Turns between processes: the holder, the next in line, and the functions that take a turn."""
 
 import os
 import subprocess
@@ -117,8 +117,9 @@ def test_the_timer_takes_a_turn(turns):
 
 
 def test_what_fastgan_and_the_compiler_time_takes_turns_too(turns, monkeypatch):
-    """The names that are replaced exist in this torch and in fastgan, and what they name is called
-    inside a turn.
+    """The replaced names exist in this torch and in fastgan.
+
+    Their functions are called inside a turn.
     """
     from torch._inductor.runtime.triton_heuristics import CachingAutotuner
 

@@ -8,8 +8,10 @@ from bench.step import gflop_per_step
 
 
 def mlp_macs(z_dim, hidden, pixels):
-    """Of one image: D on real, fake and fake again; G once; weight gradients of D for two passes,
-    of G for one; the gradients between the layers.
+    """Return the multiply-adds of one image.
+
+    D on real, fake and fake again; G once; weight gradients of D for two passes, of G for one; the
+    gradients between the layers.
 
     The end of D, a product with one column, is fused with the loss and not counted.
     """

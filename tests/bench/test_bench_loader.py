@@ -1,6 +1,4 @@
-"""Sources, feeds and fed steps: what is compared is the same, what a row says, and the command
-around it.
-"""
+"""Sources, feeds and fed steps: equal conditions, the rows, and the command around them."""
 import dataclasses
 import json
 
@@ -28,7 +26,7 @@ TINY = Plan(
 
 @pytest.fixture
 def small(monkeypatch):
-    """Tiny images, networks and batches; one worker where there are any."""
+    """Set tiny images, networks and batches; one worker where there are any."""
     monkeypatch.setattr(reading, "SIZE", (16, 3))
     monkeypatch.setattr(feeding, "SIZE", (16, 3, 8))
     for module in (feeding, stepping):

@@ -29,7 +29,7 @@ def test_the_description_says_what_decides_the_speed():
 
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
-    """A git checkout with one commit, in the place of ours."""
+    """Replace our git checkout by one with one commit."""
     monkeypatch.setattr(machine, "ROOT", tmp_path)
     for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
         monkeypatch.delenv(name, raising=False)

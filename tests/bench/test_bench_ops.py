@@ -1,4 +1,4 @@
-"""The fused operators one by one: what is measured, what a row says, and how it is shown."""
+"""The fused operators one by one: the cases, the rows and their table."""
 import dataclasses
 import json
 
@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    """Layers that take microseconds, and limits that do too."""
+    """Set layers that take microseconds, and limits that do too."""
     monkeypatch.setattr(deconv_cases, "DCGAN_LAYERS", ((8, 4, 2), (4, 3, 4)))
     monkeypatch.setattr(cases, "NORMS", ((3, 2),))
     monkeypatch.setattr(cases, "HEADS", (("mlp", (5,), 2), ("dcgan", (6, 4, 4), 1)))
@@ -34,7 +34,7 @@ def test_every_operator_that_can_be_named_can_be_measured():
 def test_flop_and_bytes_of_a_layer_in_closed_form():
     first = next(cases.all_cases(["deconv"], 2, ["bf16"], CPU))
     assert first.call == "up 8 -> 4 at 2 -> 4 batch 2"
-    # two a multiply-add; batch, channels, taps, pixels of the small image
+    # Two a multiply-add; batch, channels, taps, pixels of the small image
     assert first.flop == 2 * 2 * 8 * 4 * 16 * 2 * 2
     assert first.bytes == 2 * (2 * 8 * 4 + 2 * 4 * 16 + 8 * 4 * 16)
 
@@ -86,8 +86,9 @@ def test_how_a_row_was_timed_is_shown_where_it_was_not_the_wall_clock(tmp_path):
 
 
 def test_on_cuda_the_host_is_not_measured(monkeypatch):
-    """A case whose kernels are quicker than their launches, on a virtual device; one that makes the
-    host wait is left out, and said.
+    """A case whose kernels are quicker than their launches, on a virtual device.
+
+    A case that makes the host wait is left out and reported.
     """
     cuda = VirtualCuda(monkeypatch, timing)
     monkeypatch.setattr(measure, "matmul", lambda dtype, device: (lambda: cuda.launch(1e-3), 10**9))

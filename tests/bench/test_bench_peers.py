@@ -1,5 +1,6 @@
-"""The baselines are the same training as fastgan's: the same networks, and the same update from the
-same weights, images and noise.
+"""The baselines are the same training as fastgan's.
+
+They have the same networks, and make the same update from the same weights, images and noise.
 """
 import dataclasses
 import functools
@@ -33,7 +34,7 @@ def same_switches_afterwards():
 
 
 def tiny_case(preset):
-    """A small case.
+    """Return a small case.
 
     Adam's eps lies far above the rounding of gradients, whose sign alone decides the first update
     with the usual one.
@@ -75,7 +76,8 @@ def test_a_period_of_a_plain_loop_is_a_period_of_fastgan(preset):
 
 
 @pytest.mark.parametrize(("preset", "kind"), [("mlp", PlainLoop), ("dcgan-tiny", PlainLoop), ("wgan-gp", "PlainWganGp"),
-                                              ("wgan-gp-64", "PlainWganGp"), ("stylegan2", "PlainStylegan2"), ("wgan", None), ("sngan", None),
+                                              ("wgan-gp-64", "PlainWganGp"), ("stylegan2", "PlainStylegan2"),
+                                              ("wgan", None), ("sngan", None),
                                               ("lightweight-tiny", None),
                                               ("r3gan", None), ("acgan", None), ("cgan", None)])  # fmt: skip
 def test_a_loop_is_for_the_recipe_that_it_was_written_for(preset, kind):
@@ -90,7 +92,7 @@ def test_an_accelerated_step_is_a_step_of_fastgan(preset):
 
 @pytest.mark.parametrize("preset", gans.PLAIN)
 def test_a_step_of_whole_functions_is_a_step_of_fastgan(preset, monkeypatch):
-    """The functions that are compiled, with what the compiler does left out."""
+    """The functions that are compiled, without the compiler."""
     monkeypatch.setattr(torch, "compile", lambda function, **options: function)
 
     def make_loop(config, device):
@@ -146,8 +148,9 @@ def test_nothing_is_compiled_where_it_is_not_asked_for():
 @pytest.mark.slow
 @pytest.mark.parametrize("preset", ["mlp", "dcgan"])
 def test_graphs_make_the_same_steps_on_a_gpu(preset):
-    """Two loops from the same weights and noise, one in CUDA graphs, which are recorded and then
-    replayed.
+    """Two loops from the same weights and noise.
+
+    One runs in CUDA graphs, which are recorded and then replayed.
     """
     case = tiny_case(preset)
     device = torch.device("cuda")
@@ -165,7 +168,7 @@ def test_graphs_make_the_same_steps_on_a_gpu(preset):
 
 
 def compare_steps(preset, make_loop, num_calls=2):
-    """Two calls of fastgan's loop, periods of its rhythm, and as many steps of the other.
+    """Run two calls of fastgan's loop, periods of its rhythm, and as many steps of the other.
 
     Returns both.
     """
@@ -188,7 +191,7 @@ def compare_steps(preset, make_loop, num_calls=2):
 
 
 def record_inputs(loop):
-    """A list to which every phase of the loop appends (its name, its StepInputs) from now on."""
+    """Return a list to which every phase of the loop appends (its name, its StepInputs)."""
     drawn, phases = [], loop.engine.system.phases
 
     def recording(name, draw):
@@ -205,8 +208,9 @@ def record_inputs(loop):
 
 
 def batches_of(case, drawn):
-    """The real images of one step after the other, as fastgan's step got them: from a feed like its
-    own, or from what was drawn.
+    """Yield the real images of one step after the other, as fastgan's step got them.
+
+    They come from a feed like its own, or from what was drawn.
     """
     if case.images is None:
         yield from (inputs.real_img for _, inputs in drawn)
@@ -216,7 +220,7 @@ def batches_of(case, drawn):
 
 
 def give_the_same_numbers(loop, drawn):
-    """From now on the loop draws what fastgan drew, in the same order, whatever it asks for."""
+    """Let the loop draw the numbers that fastgan drew, in the same order, whatever it asks for."""
     z_shape = loop.draw_z().shape[1:]
     kinds = {"draw_z": ("z", "fresh_z"), "draw_uniform": ("between",), "draw_normal": ("path_noise",)}
 
@@ -235,7 +239,10 @@ def give_the_same_numbers(loop, drawn):
 
 
 def assert_moved_alike(start, ours, theirs):
-    """To a thousandth of the way; a bias before BatchNorm goes nowhere, or where rounding takes it."""
+    """Assert equal movement, to a thousandth of the way.
+
+    A bias before BatchNorm goes nowhere, or where rounding takes it.
+    """
     for before, our, their in zip(start, ours, theirs, strict=True):
         moved = (our - before).norm()
         assert moved > 0 or our.ndim < 2
@@ -247,8 +254,9 @@ def both_networks(loop):
 
 
 def take_weights(theirs, ours):
-    """Copy weights and BatchNorm statistics, which both state dicts hold in the order of the
-    layers.
+    """Copy weights and BatchNorm statistics.
+
+    Both state dicts hold them in the order of the layers.
     """
     pairs = [(theirs.G, ours.G), (theirs.D, ours.D)] + ([(theirs.G_ema, ours.G)] if hasattr(theirs, "G_ema") else [])
     for to, source in pairs:
@@ -277,7 +285,7 @@ def test_the_plain_loop_computes_gradients_of_D_in_the_G_step_and_the_accelerate
 
 
 def gradients_change_after_use(loop, case):
-    """Whether D's gradients change after D's optimiser has used them."""
+    """Return True where D's gradients change after D's optimiser has used them."""
     used = []
     original = loop.optimizer_D.step
     loop.optimizer_D.step = lambda: (

@@ -1,4 +1,4 @@
-"""What is trained for quality, what its rows hold, which bars there are, and the page of it all."""
+"""Quality training: the plan, the rows, the bars and the page."""
 import dataclasses
 import json
 
@@ -13,8 +13,8 @@ from fastgan.config.presets import PRESETS
 from fastgan.config.validation import validate
 from fastgan.errors import UserError
 
-MACHINE = {"cpu": "a CPU", "cores": 2, "threads": 1, "flags": [], "memory_gb": 8, "gpu": None, "driver": None, "gpu_limits": None, "os": "an OS",
-           "python": "3", "torch": "2", "triton": None}  # fmt: skip
+MACHINE = {"cpu": "a CPU", "cores": 2, "threads": 1, "flags": [], "memory_gb": 8, "gpu": None, "driver": None,
+           "gpu_limits": None, "os": "an OS", "python": "3", "torch": "2", "triton": None}  # fmt: skip
 
 
 def row(
@@ -27,9 +27,10 @@ def row(
     extra=None,
     **columns,
 ) -> dict:
-    """A row with a curve of two points."""
+    """Return a row with a curve of two points."""
     numbers = {metric: list(values), **(extra or {})}
-    made = QualityRow(preset, data, 28, 1, 64, seed, implementation, "bf16", "compiled", [], 12.0, [0, 1000], [0.0, 2.5], numbers, metric, "",
+    made = QualityRow(preset, data, 28, 1, 64, seed, implementation, "bf16", "compiled", [], 12.0, [0, 1000],
+                      [0.0, 2.5], numbers, metric, "",
                       f"python -m bench quality --preset {preset}", "2026-01-01", "abc", "2.13", MACHINE)  # fmt: skip
     return dataclasses.asdict(dataclasses.replace(made, **columns))
 
@@ -71,7 +72,8 @@ def test_a_preset_outside_the_plan_can_be_trained_all_the_same():
     assert (case.preset, case.kimg) == ("dcgan", 3)
 
 
-@pytest.mark.parametrize("arguments", [(["ring8"], "mnist"), (["no-such"],), (["mlp"], None, 0), (["mlp"], None, None, None, ["optim.no_such=1"]),
+@pytest.mark.parametrize("arguments", [(["ring8"], "mnist"), (["no-such"],), (["mlp"], None, 0),
+                                       (["mlp"], None, None, None, ["optim.no_such=1"]),
                                        (["mlp"], None, None, -1.0),
                                        (["mlp"], None, None, float("inf"))])  # fmt: skip
 def test_what_cannot_be_trained_is_refused_in_a_sentence(arguments):
@@ -86,7 +88,8 @@ def test_with_asked_keeps_what_is_not_asked_for():
     )
 
 
-@pytest.mark.parametrize(("name", "called"), [("mnist.npz", "mnist"), ("stacked:mnist.npz", "stacked:mnist"), (EMBEDDED, EMBEDDED),
+@pytest.mark.parametrize(("name", "called"),
+                         [("mnist.npz", "mnist"), ("stacked:mnist.npz", "stacked:mnist"), (EMBEDDED, EMBEDDED),
                                               ("stacked:fashion-mnist-10k", "stacked:fashion-mnist-10k")])  # fmt: skip
 def test_data_are_called_by_their_names(name, called):
     assert data_name(name) == called
@@ -128,8 +131,10 @@ def test_of_the_same_training_the_last_row_counts_but_not_for_the_comparison():
     ({"note": "diverged: d_loss became NaN", "values": (10.0, 1.0)}, "no"),
     ({"data": "gaussian", "metric": "mean", "values": (0.0, 3.95), "extra": {"std": [0.0, 1.2]}}, "yes"),
     ({"data": "gaussian", "metric": "mean", "values": (0.0, 3.95), "extra": {"std": [0.0, 1.0]}}, "no"),
-    ({"preset": "ring8-gp", "data": "ring8", "metric": "modes", "values": (0.0, 8.0), "extra": {"high_quality": [0.0, 0.81]}}, "yes"),
-    ({"preset": "grid25-gp", "data": "grid25", "metric": "modes", "values": (0.0, 24.0), "extra": {"high_quality": [0.0, 0.99]}}, "no"),
+    ({"preset": "ring8-gp", "data": "ring8", "metric": "modes", "values": (0.0, 8.0),
+      "extra": {"high_quality": [0.0, 0.81]}}, "yes"),
+    ({"preset": "grid25-gp", "data": "grid25", "metric": "modes", "values": (0.0, 24.0),
+      "extra": {"high_quality": [0.0, 0.99]}}, "no"),
     ({"preset": "ring8", "data": "ring8", "metric": "modes", "values": (0.0, 2.0)}, ""),
     ({"metric": "modes26k", "values": (1.0, 700.0)}, "yes"),
     ({"metric": "accuracy2k", "data": "mnist", "values": (0.1, 0.89)}, "no"),

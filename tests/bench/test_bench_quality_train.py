@@ -1,5 +1,6 @@
-"""Trainings for quality, eager and short: curves, pictures, the commands, and the plain loop
-beside.
+"""Trainings for quality, eager and short.
+
+Tested are curves, pictures, the commands, and the plain loop beside.
 """
 import json
 import types
@@ -22,7 +23,7 @@ EAGER = ("run.compile=false", "run.amp=false")
 
 @pytest.fixture
 def quick_meter(monkeypatch):
-    """Images are measured by their mean, which needs no classifier."""
+    """Measure images by their mean, which needs no classifier."""
     def measure(G):
         with torch.no_grad():
             return {"fd_mean_2k": G(torch.zeros(2, 100)).mean().item()}

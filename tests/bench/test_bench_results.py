@@ -11,16 +11,17 @@ from bench import report, results
 from fastgan.errors import DiskError, UserError
 
 MACHINE = {
-    "cpu": "Some CPU", "cores": 2, "threads": 2, "flags": ["avx2"], "memory_gb": 8, "gpu": None, "driver": None, "gpu_limits": None,
-    "os": "Some Linux", "python": "3.11.7", "torch": "2.13.0", "triton": None,
+    "cpu": "Some CPU", "cores": 2, "threads": 2, "flags": ["avx2"], "memory_gb": 8, "gpu": None, "driver": None,
+    "gpu_limits": None, "os": "Some Linux", "python": "3.11.7", "torch": "2.13.0", "triton": None,
 }  # fmt: skip
 ROW = results.Row(
     preset="dcgan", resolution=64, channels=3, batch_size=16, implementation="compiled", dtype="bf16",
     imgs_per_sec=1234.5, imgs_per_sec_quartiles=(1200.0, 1300.0), spread=0.08,
-    ratio_to_plain=2.5, ratio_to_plain_quartiles=(2.4, 2.6), ratio_to_accelerated=1.25, ratio_to_accelerated_quartiles=(1.2, 1.3),
-    gflop_per_image=2.275, gflops=2800.0, matmul_gflops=5600.0, percent_of_matmul=50.0, compile_s=34.56, paid_after_images=12_345,
-    rounds=9, steps_per_round=4, note="", command="python -m bench step --preset dcgan", date="2026-01-01T00:00:00+00:00",
-    commit="abc123", torch="2.13.0", machine=MACHINE,
+    ratio_to_plain=2.5, ratio_to_plain_quartiles=(2.4, 2.6), ratio_to_accelerated=1.25,
+    ratio_to_accelerated_quartiles=(1.2, 1.3),
+    gflop_per_image=2.275, gflops=2800.0, matmul_gflops=5600.0, percent_of_matmul=50.0, compile_s=34.56,
+    paid_after_images=12_345, rounds=9, steps_per_round=4, note="", command="python -m bench step --preset dcgan",
+    date="2026-01-01T00:00:00+00:00", commit="abc123", torch="2.13.0", machine=MACHINE,
 )  # fmt: skip
 
 

@@ -25,7 +25,7 @@ NO_BF16 = step.choose_precision(False, CPU)
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """Little to time, and the switches as they were."""
+    """Set little to time, and restore the switches."""
     before = present()
     monkeypatch.setattr(flops, "MATMUL_SIZE", {"cpu": 64})
     monkeypatch.setattr(cases, "POOL_BATCHES", 2)
@@ -80,7 +80,7 @@ def test_a_rung_that_was_left_gives_its_reason_in_the_row_of_the_one_below(monke
 
 
 def test_the_accelerated_baseline_has_its_cuda_graphs(monkeypatch):
-    """The form that its warm-up settles on is what is timed, and is said."""
+    """The form that its warm-up settles on is timed and reported."""
     def warm_up(loop, real_img):
         loop.note, loop.step = "a step in CUDA graphs", lambda real_img: timed.append(real_img)
         return 1.5
@@ -93,7 +93,7 @@ def test_the_accelerated_baseline_has_its_cuda_graphs(monkeypatch):
 
 
 def break_compiler(monkeypatch):
-    """Whatever is compiled fails at its first call, as with a missing C++ compiler."""
+    """Let every compiled function fail at its first call, as with a missing C++ compiler."""
 
     def compile(function, **options):
         def run(*inputs):

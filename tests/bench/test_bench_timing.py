@@ -7,7 +7,7 @@ from bench import timing
 
 
 class Clock:
-    """A clock, callables that each take their own number of seconds, and a record of who ran."""
+    """A clock, callables that each take their own number of seconds, and a record of the calls."""
 
     def __init__(self):
         self.now, self.ran = 0.0, []
@@ -52,7 +52,7 @@ def test_the_order_is_rotated_and_the_first_round_does_not_count(clock):
 
 
 def test_another_clock_may_time_anything(clock):
-    """What is timed need not be a call: here it is the seconds that it takes."""
+    """The timed object need not be a call: here it is the seconds that it takes."""
     asked = []
 
     def seconds_of(seconds, num_calls):

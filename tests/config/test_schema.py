@@ -159,8 +159,17 @@ def test_a_value_out_of_range_is_named(key, value):
 
 def test_the_ends_of_the_ranges_are_allowed():
     config = preset("dcgan")
-    for key, value in [("loss.smooth_real", 0.0), ("loss.flip_labels", 1.0), ("optim.beta1", 0.0), ("run.seed", 2**32 - 1), ("run.seed", 0),
-                       ("run.device", "cuda:11"), ("run.device", "cpu"), ("model.img_resolution", 16), ("model.img_resolution", 128)]:  # fmt: skip
+    for key, value in [
+        ("loss.smooth_real", 0.0),
+        ("loss.flip_labels", 1.0),
+        ("optim.beta1", 0.0),
+        ("run.seed", 2**32 - 1),
+        ("run.seed", 0),
+        ("run.device", "cuda:11"),
+        ("run.device", "cpu"),
+        ("model.img_resolution", 16),
+        ("model.img_resolution", 128),
+    ]:
         assert validate(replace(config, key, value))
 
 

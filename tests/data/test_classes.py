@@ -1,6 +1,4 @@
-"""How many classes there are is known before anything is decoded, and what cannot be learnt is
-said.
-"""
+"""The number of classes is known before decoding; classes that cannot be learnt are reported."""
 import gzip
 import struct
 

@@ -1,4 +1,4 @@
-"""What a run knows of its images is the same, whether they are decoded beforehand or not."""
+"""The facts about its images that a run has are the same with and without decoding in advance."""
 import numpy as np
 import pytest
 import torch
@@ -11,7 +11,7 @@ from fastgan.data.real_set import EncodedSet
 
 @pytest.fixture
 def folder(tmp_path):
-    """Nine images of 12x10, number 0, 4 and 8 cut short."""
+    """Make nine images of 12x10, of which numbers 0, 4 and 8 are cut short."""
     pixels = np.random.default_rng(0).integers(0, 256, (9, 10, 12, 3), np.uint8)
     for index in range(9):
         Image.fromarray(pixels[index]).save(tmp_path / f"{index}.png")

@@ -1,6 +1,4 @@
-"""What torch is told about its algorithms, and that a deterministic run chooses nothing by its
-speed.
-"""
+"""Torch's algorithm settings, and deterministic runs that choose nothing by speed."""
 import gans
 import pytest
 import torch
@@ -56,7 +54,7 @@ def test_deterministic_algorithms_alone(device):
 
 
 class Puts(torch.autograd.Function):
-    """What torch refuses to differentiate deterministically, on a CPU too."""
+    """An operation that torch refuses to differentiate deterministically, even on a CPU."""
 
     @staticmethod
     def forward(ctx, x):
@@ -110,7 +108,7 @@ def state_after(trainer):
 
 @pytest.mark.parametrize("rung", ["eager", pytest.param("captured", marks=slow), pytest.param("compiled", marks=slow)])
 def test_a_deterministic_run_times_no_operator_and_repeats_to_the_bit(monkeypatch, rung):
-    """Also where the kept table, which decides otherwise, says that something else is faster."""
+    """Holds even if the kept table lists another implementation as faster."""
 
     def timed(*_):
         raise AssertionError("an operator was timed")
@@ -125,7 +123,7 @@ def test_a_deterministic_run_times_no_operator_and_repeats_to_the_bit(monkeypatc
     if rung == "captured":
         monkeypatch.setattr(build_engine, "_graphs_of", lambda device, generators: RecordedGraphs())
     monkeypatch.setattr(timing, "timer", timed)
-    # Checks take seconds
+    # Checks take seconds.
     monkeypatch.setattr(self_checks, "_failed_check", lambda op, implementation, device_type: None)
     states = []
     for table in ({}, Table()):
@@ -157,7 +155,7 @@ def test_a_forced_operator_is_kept_and_the_next_trainer_measures_again(monkeypat
 @slow
 @pytest.mark.parametrize("compiled", [False, True])
 def test_deterministic_runs_on_a_gpu_are_the_same_to_the_bit(compiled):
-    """In bf16, as trained, on whichever rung agrees with eager."""
+    """The runs train in bf16, on whichever rung agrees with eager."""
     states = []
     for _ in range(2):
         trainer = trainer_of_dcgan(run__deterministic=True, run__compile=compiled, run__amp=True, run__device="cuda")

@@ -1,4 +1,4 @@
-"""A full GPU as a sentence, and freed memory that is kept."""
+"""A full GPU as a UserError, and freed memory that the process keeps."""
 import subprocess
 import sys
 
@@ -10,8 +10,9 @@ from fastgan.device.memory import cuda_oom_as_user_error
 from fastgan.errors import UserError
 
 TORCHS = (
-    "CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of 139.80 GiB of which 1.25 GiB is free. Process 7 has 138.55 GiB "
-    "memory in use. Of the allocated memory 137.00 GiB is allocated by PyTorch, and 1.00 GiB is reserved by PyTorch but unallocated."
+    "CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of 139.80 GiB of which 1.25 GiB "
+    "is free. Process 7 has 138.55 GiB memory in use. Of the allocated memory 137.00 GiB is allocated by PyTorch, "
+    "and 1.00 GiB is reserved by PyTorch but unallocated."
 )
 
 
@@ -52,7 +53,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 def faults_of_a_step(mode: str) -> int:
-    """Page faults of a block of 40 MB that was there before."""
+    """Return the page faults of a 40 MB block that was allocated before."""
     return int(subprocess.run([sys.executable, "-c", PROGRAM, mode], capture_output=True, text=True, check=True).stdout)
 
 

@@ -1,4 +1,4 @@
-"""Which part computes in which precision, on machines that are made up here."""
+"""The precision of each part, on simulated machines."""
 import pytest
 import torch
 
@@ -11,7 +11,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def cpuinfo(monkeypatch, tmp_path):
-    """Writes what Linux says about the CPU."""
+    """Write Linux's description of the CPU."""
     path = tmp_path / "cpuinfo"
     monkeypatch.setattr(precision, "Path", lambda name: path)
     return path
@@ -19,7 +19,7 @@ def cpuinfo(monkeypatch, tmp_path):
 
 @pytest.fixture
 def gpu(monkeypatch):
-    """A torch that sees one CUDA device, or another number of them; its settings are put back."""
+    """Simulate a torch with one CUDA device, or another number of them; restore its settings."""
 
     def see(num_devices: int = 1, bf16: bool = True):
         monkeypatch.setattr(torch.version, "cuda", "13.0")

@@ -13,7 +13,7 @@ def test_without_a_gpu_there_is_nothing_to_wait_for():
 
 
 class Event:
-    """An event of a device that is never done by itself."""
+    """Event of a device that never finishes by itself."""
 
     log: list[tuple[str, int]] = []
 

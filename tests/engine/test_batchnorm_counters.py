@@ -26,7 +26,7 @@ def test_layers_count_nothing_and_are_brought_up_to_date():
     tensors = [layer.num_batches_tracked for layer in (net[0], net[4], average[0])]
     counters = BatchCounters([net], copies=[(net, average)])
     with counters.off():
-        # Averages by its counter
+        # It averages by its counter.
         assert [name for name, _ in net.named_buffers() if "tracked" in name] == ["2.num_batches_tracked"]
         with counters.watching("plain", num_steps=2):
             for _ in range(2):

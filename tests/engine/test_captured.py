@@ -1,4 +1,4 @@
-"""The captured rung on a GPU, and of its parts what needs none."""
+"""The captured rung on a GPU, and those of its parts that need none."""
 import contextlib
 import gc
 
@@ -34,7 +34,7 @@ class FakeSteps:
 @pytest.mark.parametrize(
     ("seconds", "size"),
     [
-        ((1e-3, 1e-3, 1e-3), 16),  # fewer launches for nothing
+        ((1e-3, 1e-3, 1e-3), 16),  # fewer launches at no cost
         ((1e-3, 0.9e-3, 0.95e-3), 4),
         ((1e-3, 1.1e-3, 1.1e-3), 1),
         ((0.1, 0.05, 0.01), 16),  # 0.16 s a launch
@@ -82,8 +82,9 @@ class PlayedStream:
 
 @pytest.fixture
 def played(monkeypatch):
-    """(CudaGraphs without CUDA, what was done): a recording that broke off fails again at its end,
-    as CUDA's do.
+    """Return (CudaGraphs without CUDA, log of its calls).
+
+    A failed recording fails again at its end, as CUDA's do.
     """
     log, graphs = [], object.__new__(CudaGraphs)
     graphs.device, graphs.generators, graphs.pool = torch.device("cuda", 0), [PlayedGenerator()], (0, 1)
@@ -103,8 +104,13 @@ def played(monkeypatch):
         except BaseException as error:
             raise RuntimeError("the recording is invalid") from error
 
-    for name, stand_in in {"CUDAGraph": Graph, "graph": record, "stream": lambda stream: contextlib.nullcontext(),
-                           "current_stream": lambda device=None: current, "graph_pool_handle": lambda: (0, 2)}.items():  # fmt: skip
+    for name, stand_in in {
+        "CUDAGraph": Graph,
+        "graph": record,
+        "stream": lambda stream: contextlib.nullcontext(),
+        "current_stream": lambda device=None: current,
+        "graph_pool_handle": lambda: (0, 2),
+    }.items():
         monkeypatch.setattr(torch.cuda, name, stand_in)
     monkeypatch.setattr(torch.cuda, "default_generators", [PlayedGenerator()])
     monkeypatch.setattr(torch._C, "_cuda_clearCublasWorkspaces", lambda: graphs.cleared.append(len(log)), raising=False)
@@ -123,7 +129,7 @@ def test_a_recording_that_breaks_off_gives_back_what_it_took(played):
     with pytest.raises(ZeroDivisionError, match="in the step"):
         graphs.record(breaks_off)
     assert log == [("_cuda_endAllocateToPool", 0, (0, 1)), ("_cuda_releasePool", 0, (0, 1))]
-    assert graphs.pool == (0, 2)  # the allocator would refuse to record into the one that it was in the middle of
+    assert graphs.pool == (0, 2)  # the allocator would refuse to record into the unfinished one
     assert graphs.generators[0].renewed
     assert torch.cuda.default_generators[0].renewed
     graphs.cleared.clear()
@@ -151,7 +157,7 @@ def test_what_follows_a_warm_up_that_broke_off_waits_for_its_steps(played):
     assert log == ["side waits for current", "current waits for side"]
 
 
-# --- on a GPU ---------------------------------------------------------------------------------------------------------
+# --- on a GPU -------------------------------------------------------------------------------------
 
 
 def trainer_on_gpu(preset: str, cuda_graph: str, compile: bool, **overrides) -> Trainer:
@@ -173,12 +179,12 @@ def trainer_on_gpu(preset: str, cuda_graph: str, compile: bool, **overrides) -> 
 @pytest.mark.filterwarnings("ignore:TensorFloat32 tensor cores")  # the compiler's, where they are not used
 @pytest.mark.parametrize("preset", ["mlp", "dcgan", "gaussian1d"])
 def test_all_rungs_end_with_the_same_parameters_after_twenty_steps(monkeypatch, preset):
-    """fp32 without TF32.
+    """The runs use fp32 without TF32.
 
-    To the bit where nothing is compiled, within the compiler's other order of sums where something
-    is.
+    Parameters are equal to the bit where nothing is compiled, and up to the compiler's other order
+    of sums where something is.
     """
-    monkeypatch.setattr(autotune, "_forced", {})  # what the trainers force ends here
+    monkeypatch.setattr(autotune, "_forced", {})  # the implementations forced by the trainers end here
     references = dict.fromkeys(("ops__deconv", "ops__leaky_relu_bce", "ops__adam_ema"), "reference")
     torch.backends.cudnn.deterministic, torch.backends.cudnn.allow_tf32 = True, False
     states = {}
@@ -219,7 +225,7 @@ class WaitsForTheDevice(nn.Module):
 
 
 class WaitsUnseen(nn.Module):
-    """Illegal while recording, but not seen as waiting by what watches the warm-up."""
+    """A network that is illegal while recording, but that the warm-up does not see as waiting."""
 
     def forward(self, x):
         if x.is_cuda:
@@ -230,7 +236,7 @@ class WaitsUnseen(nn.Module):
 @pytest.mark.gpu
 @pytest.mark.parametrize("what", [WaitsForTheDevice, WaitsUnseen])
 def test_training_goes_on_after_a_recording_that_failed(what):
-    """Random numbers, memory and streams are usable as before."""
+    """Random numbers, memory and streams work as before."""
     G = nn.Sequential(nn.Linear(8, 768), nn.Tanh())
     D = nn.Sequential(nn.Linear(768, 16), what(), nn.Dropout(0.2), nn.Linear(16, 1))
     trainer = Trainer(G, D, images(), z_dim=8, batch_size=8, compile=False, amp=False, device="cuda", progress=False)
@@ -279,8 +285,9 @@ def test_a_replay_leaves_alone_what_others_put_where_workspaces_lay():
 
 @pytest.mark.gpu
 def test_memory_of_the_captured_rung():
-    """At most 15 % beside the eager one, whose intermediate tensors it keeps in a pool of its own,
-    and workspaces of its own.
+    """The captured rung takes at most 15 % more memory than the eager one.
+
+    It keeps the eager rung's intermediate tensors in a pool of its own, and has its own workspaces.
     """
     peaks = {}
     for cuda_graph in ("off", "on"):

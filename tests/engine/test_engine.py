@@ -1,5 +1,6 @@
-"""The ladder: the rungs agree, one compiled graph for a whole run, and a rung that differs is left
-with its reason.
+"""The execution ladder: agreement of the rungs, one compiled graph a run, and dropped rungs.
+
+A rung that differs is dropped with a reason.
 """
 import dataclasses
 from collections import Counter
@@ -19,15 +20,22 @@ from fastgan.engine.phase_schedule import Interval, PhaseSchedule
 from fastgan.gan.step import update
 from fastgan.ops.dispatch import autotune, registry
 
-EVERYTHING = {"loss__fresh_fakes": True, "loss__smooth_real": 0.1, "loss__flip_labels": 0.2, "loss__instance_noise": 0.1, "optim__ema_kimg": 1.0,
-              "loss__instance_noise_kimg": 0.05}  # fmt: skip
+EVERYTHING = {
+    "loss__fresh_fakes": True,
+    "loss__smooth_real": 0.1,
+    "loss__flip_labels": 0.2,
+    "loss__instance_noise": 0.1,
+    "optim__ema_kimg": 1.0,
+    "loss__instance_noise_kimg": 0.05,
+}
 SYSTEMS = [("mlp", {}), ("mlp", EVERYTHING | {"optim__name": "rmsprop"}), ("gaussian1d", {}), ("dcgan", EVERYTHING)]
 EAGER = Ladder(compile=False)
 
 
 def assert_close(ours, theirs):
-    """Elements whose gradient is of rounding size may go the other way by a step of lr, hence the
-    mean.
+    """Compare by the mean.
+
+    Elements whose gradient is of rounding size may move by lr in the other direction.
     """
     for (group, tensors), others in zip(ours.tensors().items(), theirs.tensors().values(), strict=True):
         for name in tensors:
@@ -94,17 +102,17 @@ def test_a_second_compilation_is_noticed():
         engine.check_no_recompilation()
 
 
-# --- the captured rung, by what stands in for CUDA graphs on the CPU --------------------------------------------------
+# --- the captured rung, with a substitute for CUDA graphs on the CPU ------------------------------
 
 
 @pytest.mark.parametrize("size", [1, 8])
 @pytest.mark.parametrize(("preset", "overrides"), SYSTEMS)
 def test_captured_equals_eager_to_the_bit(monkeypatch, preset, overrides, size):
-    """Twenty steps: whole launches, and single steps for what is left over.
+    """Twenty steps: whole launches, and single steps for the remainder.
 
-    The recording holds everything that a step needs.
+    The recording contains everything that a step needs.
     """
-    # Which operators run is another matter
+    # The choice of operators is another matter.
     monkeypatch.setattr(autotune, "_forced", dict.fromkeys(registry.OPS, "reference"))
     config = gans.tiny_config(preset, **overrides)
     captured_networks, eager_networks, graphs, reports = (
@@ -135,8 +143,9 @@ def test_captured_equals_eager_to_the_bit(monkeypatch, preset, overrides, size):
 
 
 def test_what_changes_on_the_device_is_seen_by_the_recording(monkeypatch):
-    """A schedule writes into the tensor of the learning rate; a recording that had baked it in
-    would not notice.
+    """A schedule writes into the tensor of the learning rate.
+
+    A recording with a constant learning rate would not notice.
     """
     config = gans.tiny_config("mlp")
     state = gans.tiny_networks(config)
@@ -209,9 +218,7 @@ def test_what_cannot_be_recorded_is_left_with_its_reason(cuda_graph):
 
 
 def test_a_recording_that_does_something_else_is_found():
-    """A network that counts its calls on the host: the recording goes on doing what the recorded
-    call did.
-    """
+    """A network counts its calls on the host; the recording repeats the recorded call."""
 
     class Alternates(nn.Module):
         calls = 0
@@ -243,7 +250,7 @@ def test_the_whole_traceback_of_a_refused_rung_goes_to_the_details():
 
 
 class FailsOnTheWay(RecordedGraphs):
-    """Recordings of many operators cannot be made: the memory is full, say."""
+    """Graphs that cannot record many operators, as with a full memory."""
 
     def record(self, body):
         replay = super().record(body)
@@ -266,7 +273,7 @@ def test_single_steps_are_launched_where_several_cannot_be_recorded():
 
 
 class ForgetsAStep(RecordedGraphs):
-    """A graph of several steps that does the first of its steps twice."""
+    """Graphs that, for several steps, run the first of them twice."""
 
     def record(self, body):
         replay, operators = super().record(body), self.recordings[-1]
@@ -291,9 +298,7 @@ def test_a_graph_of_several_steps_that_differs_from_single_ones_is_not_used():
 
 
 def toy_system(phase_schedule: PhaseSchedule) -> System:
-    """A weight that every phase changes in its own way: `add` adds 1, `double` doubles, `triple`
-    triples.
-    """
+    """Return a system of one weight: `add` adds 1, `double` doubles, `triple` triples it."""
     weight, totals, generator = torch.ones(1), torch.zeros(1), torch.Generator()
     changes = {"add": lambda: weight.add_(1), "double": lambda: weight.mul_(2), "triple": lambda: weight.mul_(3)}
 
@@ -367,11 +372,11 @@ def test_a_penalty_that_cannot_be_compiled_in_the_lower_precision_computes_in_fp
     engine.check_no_recompilation()
 
 
-# --- a compiled rung that differs -------------------------------------------------------------------------------------
+# --- a compiled rung that differs -----------------------------------------------------------------
 
 
 class DiffersWhenCompiled(nn.Module):
-    """A linear layer that does `change` to its output while it is being compiled."""
+    """A linear layer that applies `change` to its output while it is being compiled."""
 
     def __init__(self, change):
         super().__init__()
@@ -436,8 +441,8 @@ def test_without_compile_the_step_is_eager_and_nothing_is_reported():
 
 
 def test_the_compiled_graph_holds_no_wasted_convolution(monkeypatch):
-    """The same counts as in the eager step, read off the graph that the compiler is given."""
-    # Whatever was measured before: torch's operations are what is counted
+    """The counts are those of the eager step, taken from the graph that the compiler receives."""
+    # Whatever was measured before, torch's operations are counted.
     monkeypatch.setattr(autotune, "_forced", {"deconv": "reference"})
     from torch._dynamo.backends.common import aot_autograd
 
@@ -464,8 +469,9 @@ def test_the_compiled_graph_holds_no_wasted_convolution(monkeypatch):
 
 @pytest.mark.skipif(registry.native_problem("cpu") is not None, reason=str(registry.native_problem("cpu")))
 def test_images_of_one_channel_between_a_kernel_of_ours_and_the_library_s_compile(monkeypatch):
-    """They lie in both memory formats at once, and the compiler must foresee which of them the
-    library takes them for.
+    """They lie in both memory formats at once.
+
+    The compiler must foresee which of the two the library assumes.
     """
     monkeypatch.setattr(
         autotune,

@@ -1,4 +1,4 @@
-"""The yardstick of the start-up check: what it lets pass, and what it does not."""
+"""The tolerance of the start-up check: accepted and rejected steps."""
 import gans
 import pytest
 import torch
@@ -45,7 +45,7 @@ def test_the_yardstick_widens_what_is_allowed():
 
 
 def trials_of(config, state):
-    """(trials, the call of an eager step on random inputs)."""
+    """Return (trials, the call of an eager step on random inputs)."""
     generator = torch.Generator().manual_seed(0)
     return ParityRuns(state.tensors(), [generator]), lambda: update(
         state, gans.FP32, gans.random_inputs(config, generator)
@@ -79,7 +79,7 @@ def test_every_trial_meets_the_same_random_numbers_nudged_or_not():
     generator, totals = torch.Generator().manual_seed(3), torch.zeros(2)
 
     def draw():
-        # the run's, and a network's own
+        # The run's generators, and a network's own.
         totals.add_(torch.stack([torch.rand((), generator=generator), torch.rand(())]))
 
     trials = ParityRuns({"totals": {"totals": totals}, "D": {"w": torch.ones(5)}}, [generator])
@@ -105,7 +105,7 @@ def test_what_fails_inside_is_undone_as_well():
 
 
 def halve_the_gradients_of_d(state, step):
-    """A step with a plain fault: D's gradients are half of what they should be."""
+    """Simulate a fault: D's gradients are half of their right values."""
     update = state.optimizer_D.step
 
     def faulty():

@@ -75,7 +75,7 @@ def test_asking_for_what_is_best_leads_to_whole_launches(phase_schedule, first, 
 
 @given(intervals(), st.integers(0, 50), st.integers(1, 16))
 def test_a_launch_may_begin_wherever_the_rhythm_allows_it(intervals, first, size):
-    """A tick ends anywhere, and the launches after it are as long as those before."""
+    """A tick ends at any step, and the launches after it are as long as those before."""
     phase_schedule = PhaseSchedule(intervals)
     known = (phase_schedule.due(step) for step in range(first, first + size))
     assert (tuple(known) in phase_schedule.launches_of(size)) or first % size

@@ -13,7 +13,7 @@ from fastgan.gan.losses import D_LOSSES, G_OBJECTIVES, bce_with_logits
 
 
 def d_loss(real, fake, real_target=1.0, fake_target=0.0):
-    """As the step adds it up."""
+    """Add up D's loss as the step does."""
     return bce_with_logits(real, real_target) + bce_with_logits(fake, fake_target)
 
 
@@ -30,7 +30,7 @@ LOGITS = torch.tensor([-1e4, -30.0, -2.0, -1e-3, 0.0, 1e-3, 2.0, 30.0, 1e4], dty
 def test_bce_is_torchs(pairs):
     logits, target = torch.tensor(pairs, dtype=torch.float64).unbind(1)
     theirs = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    # softplus(20) is 20 to torch
+    # torch computes softplus(20) as 20
     torch.testing.assert_close(bce_with_logits(logits, target), theirs, rtol=1e-12, atol=3e-9)
 
 
@@ -167,7 +167,7 @@ def test_d_is_taught_to_part_real_from_fake(name):
     loss = (D_LOSSES[name](real, 1.0) + D_LOSSES[name](fake, 0.0)).sum()
     by_real, by_fake = torch.autograd.grad(loss, (real, fake))
     assert (by_real < 0).all()
-    # Whose target of fakes is 0 itself
+    # The target of fakes is 0 itself
     assert ((by_fake > 0).all() if name != "least_squares" else (by_fake == 0).all())
 
 

@@ -1,5 +1,6 @@
-"""What the phases make of the networks, against a plain loop of losses and penalties written out
-from the papers (plain_loop.py).
+"""The phases' updates of the networks against a plain loop (plain_loop.py).
+
+The plain loop is written out from the papers' losses and penalties.
 """
 
 import plain_loop
@@ -30,7 +31,7 @@ WITH_COMPANY = {name: case for name, case in CASES.items() if "batch norm" in na
 
 @pytest.mark.parametrize("case", WITH_COMPANY.values(), ids=WITH_COMPANY)
 def test_statistics_of_batches_too(case):
-    """And their counters, for which the engine has to have watched a step of every phase."""
+    """The counters as well, for which the engine has to have watched a step of every phase."""
     ours, plain = twins_of(case)
     ours.prepare()
     ours.run(7)
@@ -40,16 +41,16 @@ def test_statistics_of_batches_too(case):
 
 
 IN_PARTS = (
-    "saturating, fresh", "hinge with random margins", "least squares", "relativistic, n_critic 2, fresh", "non_saturating with tricks", "noise",
-    "mirror", "wgan-gp, n_critic 1", "wgan-gp, n_critic 2, fresh", "r3gan", "lazy r1 and r2 and gp", "clipping", "orthogonal", "augmented",
-    "all of r3gan's", "map of logits", "reconstruction", "path length, n_critic 2, lazy r1", "classes, r3gan",
-    "one-hot classes, gp, n_critic 2, fresh", "classifier, gp",
+    "saturating, fresh", "hinge with random margins", "least squares", "relativistic, n_critic 2, fresh",
+    "non_saturating with tricks", "noise", "mirror", "wgan-gp, n_critic 1", "wgan-gp, n_critic 2, fresh", "r3gan",
+    "lazy r1 and r2 and gp", "clipping", "orthogonal", "augmented", "all of r3gan's", "map of logits", "reconstruction",
+    "path length, n_critic 2, lazy r1", "classes, r3gan", "one-hot classes, gp, n_critic 2, fresh", "classifier, gp",
 )  # fmt: skip
 
 
 @pytest.mark.parametrize("name", IN_PARTS)
 def test_a_batch_in_parts_is_the_whole_batch(name):
-    """Of networks that treat every image by itself. The plain loop takes it as a whole."""
+    """For networks that treat every image by itself. The plain loop takes the batch as a whole."""
     ours, plain = twins_of(CASES[name], run__batch_gpu=2)
     assert ours.state.num_parts == 2
     ours.run(6)

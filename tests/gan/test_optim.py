@@ -17,7 +17,7 @@ def twin_parameters(seed: int) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
 
 
 def run_both(optimizer, reference: torch.optim.Optimizer, theirs: list[torch.Tensor], steps: int = 100) -> None:
-    """The same random gradients for both; small and large ones, so that eps matters somewhere."""
+    """Give both the same random gradients; small and large ones, so that eps matters somewhere."""
     generator = torch.Generator().manual_seed(1)
     for step in range(steps):
         gradients = [torch.randn(shape, generator=generator) * 10.0 ** (step % 7 - 5) for shape in SHAPES]
@@ -85,7 +85,7 @@ def test_the_state_is_all_that_the_next_step_depends_on(name):
 
 @pytest.mark.parametrize("implementation", ["reference", "cpu"])
 def test_adam_takes_the_average_along(implementation):
-    """As if it followed after the step, which is what it does for any other optimiser."""
+    """The average is as if it followed after the step, as it does for any other optimiser."""
     if implementation == "cpu" and registry.native_problem("cpu"):
         pytest.skip(registry.native_problem("cpu"))
     (parameters, _), (twins, _), beta = twin_parameters(0), twin_parameters(0), torch.tensor(0.75)
@@ -105,8 +105,9 @@ def test_adam_takes_the_average_along(implementation):
 
 @pytest.mark.parametrize("implementation", ["reference", "cpu"])
 def test_an_extra_step_is_a_step_that_the_average_skips(implementation):
-    """A penalty with an update of its own: Adam's moments and powers go on, the average follows the
-    next ordinary step.
+    """A penalty with an update of its own advances Adam's moments and powers.
+
+    The average follows the next ordinary step.
     """
     if implementation == "cpu" and registry.native_problem("cpu"):
         pytest.skip(registry.native_problem("cpu"))
@@ -141,8 +142,9 @@ def test_an_extra_step_of_rmsprop_is_like_any_other():
 
 
 def test_the_correction_of_the_bias_is_right_for_a_beta2_that_changes():
-    """Constant gradients g: the weights of the mean square add up to 1 - beta2_1 * ... * beta2_n,
-    so every step is lr * sign(g).
+    """Every step of constant gradients g is lr * sign(g).
+
+    The weights of the mean square add up to 1 - beta2_1 * ... * beta2_n.
     """
     parameter = torch.zeros(2)
     optimizer = Adam([parameter], 0.1, 0.0, 0.9, 1e-12)

@@ -1,5 +1,6 @@
-"""Penalties against their closed forms: of critics whose slope is known everywhere, and of matrices
-worked out by numpy.
+"""Penalties against their closed forms.
+
+The critics have input gradients that are known everywhere, and numpy works out the matrices.
 """
 import math
 
@@ -36,7 +37,7 @@ def test_the_slope_of_a_linear_critic_is_its_weight(shape):
         penalties.gradient_penalty(gradient), (norm - 1).square().expand(shape[0]), rtol=1e-5, atol=1e-6
     )
 
-    # d |w|^2 / dw = 2 w; d (|w| - 1)^2 / dw = 2 (|w| - 1) w / |w|: there is a graph behind the slope.
+    # d |w|^2 / dw = 2 w; d (|w| - 1)^2 / dw = 2 (|w| - 1) w / |w|: the gradient has a graph.
     (of_r1,) = torch.autograd.grad(penalties.squared_norms(gradient).mean(), weight, retain_graph=True)
     (of_gp,) = torch.autograd.grad(penalties.gradient_penalty(gradient).mean(), weight)
     torch.testing.assert_close(of_r1, 2 * weight.detach())
@@ -45,8 +46,9 @@ def test_the_slope_of_a_linear_critic_is_its_weight(shape):
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_the_slope_of_a_quadratic_critic_is_the_image(shape):
-    """D(x) = a |x|^2 / 2: slope a x, R1 a^2 |x|^2, whose derivative by a is 2 a |x|^2; every image
-    has its own.
+    """D(x) = a |x|^2 / 2 has the input gradient a x and R1 a^2 |x|^2.
+
+    The derivative of R1 by a is 2 a |x|^2; every image has its own.
     """
     torch.manual_seed(1)
     img, a = torch.randn(shape), torch.tensor(1.7, requires_grad=True)
@@ -78,7 +80,7 @@ def test_the_slope_is_float32_in_whatever_the_critic_computes():
 
 
 def test_a_critic_of_constant_output_has_a_finite_penalty():
-    """The root has no slope at 0: the penalty is 1 there, and its gradient 0, not NaN."""
+    """The root has no derivative at 0: the penalty is 1 there, and its gradient 0, not NaN."""
     gradient = torch.zeros(3, 2, requires_grad=True)
     value = penalties.gradient_penalty(gradient)
     torch.testing.assert_close(value, torch.ones(3), rtol=0, atol=1e-5)
@@ -96,8 +98,9 @@ def test_points_between_real_and_fake():
 
 @pytest.mark.parametrize("num_ws", [1, 3])
 def test_path_lengths_of_a_linear_synthesis(num_ws):
-    """img = sum over layers of A_l w_l: the length is the root of the mean over layers of |A_l^T
-    y|^2, whatever w is.
+    """The path length of img = sum over layers of A_l w_l does not depend on w.
+
+    It is the root of the mean over layers of |A_l^T y|^2.
     """
     torch.manual_seed(2)
     maps, y = torch.randn(num_ws, 12, 5), torch.randn(4, 12)

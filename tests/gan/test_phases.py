@@ -1,4 +1,4 @@
-"""The rhythm of every kind of configuration, against counting by hand."""
+"""The phase schedule of every kind of configuration, against counting by hand."""
 import dataclasses
 import itertools
 
@@ -26,7 +26,7 @@ def config_of(n_critic: int, fresh_fakes: bool, intro: tuple[int, int], penalty:
 
 
 def counted_by_hand(config: Config, num_steps: int) -> list[tuple[str, ...]]:
-    """What a loop with an `if` for everything does."""
+    """Return the phases of a loop with an `if` for everything."""
     loss, penalty, steps = config.loss, config.penalty, []
     for step in range(num_steps):
         n_critic = loss.n_critic_intro if step < loss.n_critic_intro * loss.intro_updates else loss.n_critic
@@ -63,7 +63,7 @@ def test_what_is_due_is_what_one_counts_by_hand(n_critic, fresh_fakes, intro, pe
 
 
 def test_a_beginning_with_many_updates_of_d():
-    """Arjovsky's: 100 updates of D for each of the first 25 of G, 5 afterwards."""
+    """Arjovsky's schedule: 100 updates of D for each of the first 25 of G, 5 afterwards."""
     phase_schedule = phase_schedule_of(config_of(5, False, (100, 25), {}))
     assert phase_schedule.intro_steps == 2500
     updates_G = [step for step in range(2520) if "update" in phase_schedule.due(step)]

@@ -23,7 +23,7 @@ def test_linear():
 
 
 def test_cosine():
-    """end + (start - end) (1 + cos(pi t)) / 2."""
+    """The value is end + (start - end) (1 + cos(pi t)) / 2."""
     ramp = Ramp(2e-4, 5e-5, 20, "cosine")
     for nimg in (0, 1000, 5000, 10_000, 17_123, 20_000, 40_000):
         t = min(nimg / 20_000, 1)
@@ -50,8 +50,9 @@ def test_between_start_and_end_and_at_the_end_for_ever(start, end, over_kimg, sh
 
 
 def test_a_half_life_halves():
-    """What the average was weighs half after so many thousand images, however many are shown
-    between two updates.
+    """The weight of the average halves after one half-life of images.
+
+    The number of images between two updates does not matter.
     """
     for num_images in (1, 32, 1000):
         assert at(HalfLife(4.0, num_images), 0) ** (4000 / num_images) == pytest.approx(0.5, rel=1e-4)

@@ -1,5 +1,6 @@
-"""The step against a plain loop written with backward() and torch.optim, and the work that it must
-not do.
+"""The step against a plain loop written with backward() and torch.optim.
+
+Further tests cover the work that the step must not do.
 """
 import copy
 from collections import Counter
@@ -37,8 +38,9 @@ LOSSES = [
 
 
 class CountOperations(TorchDispatchMode):
-    """How often each operation runs; of convolutions whether they are transposed, and which
-    gradients the backward ones were asked for.
+    """Counts of each operation that runs.
+
+    Convolutions are counted by transposition, and backward ones by the gradients that they compute.
     """
 
     def __init__(self):
@@ -58,7 +60,7 @@ class CountOperations(TorchDispatchMode):
 
 
 def plain_step(G, D, optimizer_G, optimizer_D, config, inputs):
-    """The textbook update: probabilities' cross-entropy from logits, backward(), torch.optim."""
+    """Run the textbook update: cross-entropy from logits, backward(), torch.optim."""
     loss, num = config.loss, len(inputs.real_img)
     real_img, low = inputs.real_img, config.model.img_low
     if real_img.dtype == torch.uint8:
@@ -144,7 +146,7 @@ def test_odd_batches_and_colour(resolution, channels, batch_size):
     ids=str,
 )
 def test_real_and_fake_in_one_pass_gives_the_same_update(preset, overrides):
-    """Statistics of the step, running statistics of BatchNorm and its counters, and weights."""
+    """The step has the same statistics, weights and BatchNorm running statistics and counters."""
     config = gans.tiny_config(preset, **overrides)
     inputs = gans.random_inputs(config)
     one, two = gans.tiny_networks(config), gans.tiny_networks(config)
@@ -162,8 +164,9 @@ def test_real_and_fake_in_one_pass_gives_the_same_update(preset, overrides):
 
 
 def test_batchnorm_sees_real_and_fake_separately():
-    """D's first BatchNorm: its running mean after one step is what two passes and that of G's step
-    leave, not what a mixed batch would.
+    """The running mean of D's first BatchNorm is that of two passes and the pass of G's step.
+
+    It is not that of a mixed batch.
     """
     config = gans.tiny_config("dcgan")
     state = gans.tiny_networks(config)
@@ -204,7 +207,7 @@ def test_halves_of_a_batch_are_compiled_once_and_leave_nothing_behind():
 
 @pytest.fixture
 def native_head(monkeypatch):
-    """For tests that count operators: torch's own convolutions, and the library's for the end of D."""
+    """Use torch's own convolutions, and the library's end of D, for tests that count operators."""
     monkeypatch.setattr(autotune, "_forced", {"deconv": "reference"})
     if registry.native_problem("cpu"):
         pytest.skip(registry.native_problem("cpu"))
@@ -253,7 +256,7 @@ def test_totals_are_the_sum_of_the_steps():
 
 @pytest.mark.parametrize("optimizer", ["adam", "rmsprop"])
 def test_the_average_follows_g_inside_the_step(optimizer):
-    # a half-life of one batch: beta = 0.5
+    # A half-life of one batch: beta = 0.5
     config = gans.tiny_config("mlp", optim__name=optimizer, optim__ema_kimg=0.008)
     state = gans.tiny_networks(config)
     before = [parameter.clone() for parameter in state.G_ema.parameters()]
@@ -277,7 +280,7 @@ def test_a_map_of_logits_is_a_loss_over_all_of_them(target):
 
 
 class PlainEnd(torch.nn.Module):
-    """The same D as a user may have it: what is called `head` and `features` means something else."""
+    """The same D as a user may have it, whose `head` and `features` mean something else."""
 
     def __init__(self, D):
         super().__init__()
@@ -326,8 +329,9 @@ def test_mirrored_real_images():
 
 
 class OnlyOn(TorchDispatchMode):
-    """Raises where a tensor of another device comes into play: memory of the host, which a
-    recording cannot read again.
+    """A guard that raises where a tensor of another device is used.
+
+    A recording cannot read memory of the host again.
     """
 
     def __init__(self, device_type: str):
@@ -348,7 +352,7 @@ class OnlyOn(TorchDispatchMode):
 @pytest.mark.parametrize("changes", [*LOSSES, {"instance_noise": 0.5, "instance_noise_kimg": 1.0}], ids=str)
 @pytest.mark.parametrize(("preset", "optimizer"), [("mlp", "rmsprop"), ("dcgan", "adam")])
 def test_everything_stays_on_the_device(monkeypatch, preset, optimizer, changes):
-    """On one that has no values, so that none can be asked for either."""
+    """The device has no values, so that none can be asked for either."""
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda device_type: False)  # which does not know this device
     config = gans.with_loss(gans.tiny_config(preset, optim__ema_kimg=1.0, optim__name=optimizer), **changes)
     torch.manual_seed(0)
@@ -369,7 +373,7 @@ def test_everything_stays_on_the_device(monkeypatch, preset, optimizer, changes)
 
 
 def test_parameters_that_share_a_gradient_keep_it_in_parts_of_a_batch():
-    """Of a sum of two parameters autograd gives one tensor for both."""
+    """Autograd gives one tensor as the gradient of both parameters of a sum."""
     first, second = (torch.zeros(3, requires_grad=True) for _ in range(2))
 
     def gradients(part):

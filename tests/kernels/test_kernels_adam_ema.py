@@ -8,15 +8,16 @@ from triton_tools import CAPABILITIES, compile_launches, run_interpreted
 
 from fastgan.ops.adam_ema import AdamState, adam_ema_reference, after_steps
 
-# Less than a block, none, exactly one, two and one more
+# Less than a block, none, exactly one, two and one more.
 SHAPES = [(1,), (0, 3), (), (1024,), (3, 683), (2, 3, 4, 4), (1025,)]
 
 
 def made(
     shapes, averaged, gradient_dtype=torch.float32, device="cpu", offset=0
 ) -> tuple[list[torch.Tensor], AdamState]:
-    """Gradients and a state; each tensor begins `offset` elements after the beginning of its
-    memory.
+    """Return gradients and a state.
+
+    Each tensor begins `offset` elements after the beginning of its memory.
     """
 
     def tensors(dtype=torch.float32):

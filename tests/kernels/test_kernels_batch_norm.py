@@ -1,5 +1,6 @@
-"""The Triton kernels of BatchNorm's sums: interpreted beside the reference, and compiled for absent
-GPUs.
+"""The Triton kernels of BatchNorm's sums, in the interpreter and compiled for absent GPUs.
+
+The interpreted kernels are compared with the reference.
 """
 
 import functools
@@ -57,7 +58,7 @@ def check_statistics(shape, parts, dtype):
 
 
 def check_a_large_mean():
-    """A difference of means of squares would lose a tenth of the variance."""
+    """Check a large mean: a difference of means of squares would lose a tenth of the variance."""
     kernels, tickets = kernels_and_tickets()
     x = random((6, 33, 13, 11), torch.float32, 0, 1000.0)
     _, rstd = kernels.statistics(x, None, None, tickets, 0.1, 1e-5, 3)
@@ -82,7 +83,7 @@ def check_gradient_sums(shape, parts, dtype, slope, affine):
 
 
 def check_other_plans():
-    """Every run a single tile, and sums of runs that the last program reads one at a time."""
+    """Check runs of a single tile, and sums of runs that the last program reads one at a time."""
     from fastgan.kernels import batch_norm as kernels
     from fastgan.kernels import last_program
 
@@ -127,7 +128,7 @@ def test_other_tiles():
 
 @functools.cache
 def compiled(name, dtype, capability):
-    """(statistics, gradient sums) as training launches them."""
+    """Return (statistics, gradient sums), compiled as training launches them."""
     from fastgan.kernels import batch_norm as kernels
     from fastgan.kernels import last_program
 
@@ -167,7 +168,7 @@ def test_images_are_read_in_wide_loads(name):
 
 
 def test_a_program_says_that_it_has_written_and_only_then_looks_who_has():
-    """No store may stand between the barrier and the count: other threads' sums would be missed."""
+    """No store may come between the barrier and the count: other threads' sums would be missed."""
     for kernel in compiled("G, last", torch.bfloat16, 90):
         before, after = re.split(r"atom\.[a-z.]*acq_rel[a-z0-9.]*add[a-z0-9.]*", kernel.asm["ptx"])
         assert "bar.sync" in before[before.rindex("st.global") :]

@@ -1,5 +1,6 @@
-"""The Triton kernel of channel sums: interpreted beside the library's sums, and compiled for absent
-GPUs.
+"""The Triton kernel of channel sums, in the interpreter and compiled for absent GPUs.
+
+The interpreted kernel is compared with the library's sums.
 """
 
 import re
@@ -14,7 +15,8 @@ from fastgan.ops import channel_sums as op
 
 pytest.importorskip("triton", reason="triton is not installed")
 
-# One tensor and many, ragged rows and channels, groups of columns, one row, vectors, many runs beside a single one.
+# One tensor and many, ragged rows and channels, groups of columns, one row, vectors, many runs
+# beside a single one.
 LISTS = {
     "one": ((4, 3, 5, 7),),
     "unlike": ((2, 70, 3, 3), (130, 40), (1, 5), (6, 33, 13, 11), (2, 1, 1, 1)),
@@ -46,7 +48,7 @@ def check_sums(shapes, dtype):
 
 
 def check_other_plans():
-    """Every run a single tile, and sums of runs that the last program reads one at a time."""
+    """Check runs of a single tile, and sums of runs that the last program reads one at a time."""
     from fastgan.kernels import channel_sums as kernels
     from fastgan.kernels import last_program
 
@@ -91,7 +93,7 @@ def test_programs_are_in_proportion_to_the_work_and_no_two_share_a_place():
     params=[pytest.param(each, marks=() if each == 90 else pytest.mark.thorough) for each in CAPABILITIES],
 )
 def compiled(request):
-    """One launch as training makes it, and what it was compiled for."""
+    """Return one launch as training makes it, and the target of its compilation."""
     from fastgan.kernels import channel_sums as kernels
     from fastgan.kernels import last_program
 

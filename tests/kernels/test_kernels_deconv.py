@@ -1,5 +1,6 @@
-"""Kernels of the deconvolution: against torch in Triton's interpreter (the functions check_*),
-compiled for GPUs that are not there, and on a GPU.
+"""Kernels of the deconvolution, in the interpreter, compiled for absent GPUs, and on a GPU.
+
+The functions check_* compare the interpreted kernels with torch.
 """
 import itertools
 import math
@@ -17,7 +18,7 @@ from fastgan.kernels import deconv, deconv_tiles  # noqa: E402
 
 ACTIVATIONS = (lambda x: x, F.relu, lambda x: F.leaky_relu(x, 0.1), torch.tanh)
 # N, C, K, h, w, H - 2h, W - 2w: every odd end, minimal and ragged tiles, and both sides of NARROW,
-# of FLAT and of a step's depth
+# of FLAT and of a step's depth.
 SIZES = {
     "minimal": (1, 1, 1, 1, 1, 0, 0),
     "one row": (1, 3, 1, 1, 3, 1, 0),
@@ -100,8 +101,9 @@ def check_one_form(sizes):
 
 
 def check_same_with(sizes, constant, value, equal):
-    """Results do not change with "module.constant": to the bit, or up to rounding. float16, for its
-    tiles are the largest.
+    """Check that results do not change with "module.constant": to the bit, or up to rounding.
+
+    The dtype is float16, whose tiles are the largest.
     """
     small, big, weight = small_big_weight(sizes, torch.float16)
 
@@ -126,7 +128,7 @@ def check_parts(programs):
 
 
 def check_tiles(direction, sizes, every=1):
-    """Whatever is offered for timing is right."""
+    """Check the results of all tiles that are offered for timing."""
     small, big, weight = small_big_weight(sizes, torch.float16)
     kind = deconv_tiles.kind_of(direction, small.shape, big.shape, small.dtype)
     tiles = deconv_tiles.tiles_to_try(kind)
@@ -147,8 +149,9 @@ def check_tiles(direction, sizes, every=1):
 
 
 def check_activation(act):
-    """Of zeros and a bias, what comes out is the activation of the bias: exact but for tanh, of
-    which few units in the last place are wrong.
+    """Check that zeros and a bias give the activation of the bias.
+
+    It is exact for all but tanh, which is wrong by few units in the last place.
     """
     near, far = [1e-30, 1e-8, 0.01, 0.0999, 0.1, 0.1001, 0.5], [1.0, 3.0, 20.0, 1e4, math.inf]
     bias = torch.tensor([sign * v for v in near + far for sign in (1, -1)] + [0.0, math.nan])
@@ -238,7 +241,7 @@ def test_an_empty_batch():
 
 
 def launches(layer, dtype, batch):
-    """The three launches of a layer, with pictures that take no memory."""
+    """Return the three launches of a layer, with images that take no memory."""
     C, K, h = layer
     like = {"dtype": dtype, "device": "meta"}
     shapes = (batch, C, h, h), (batch, K, 2 * h, 2 * h), (C, K, 4, 4)
@@ -251,7 +254,10 @@ def launches(layer, dtype, batch):
 
 
 def products(layer, dtype, capability, batch=64):
-    """The compiled kernels of a layer that multiply, all of which fit into any GPU's shared memory."""
+    """Return the compiled kernels of a layer that multiply.
+
+    All of them fit into any GPU's shared memory.
+    """
     kernels = [k for launch in launches(layer, dtype, batch) for k in compile_launches(launch, capability)]
     assert all(k.metadata.shared <= 99 * 1024 for k in kernels)
     found = [k for k in kernels if k.metadata.name != "_sum_parts_kernel"]
@@ -259,21 +265,22 @@ def products(layer, dtype, capability, batch=64):
     return found
 
 
-# Both forms of each kernel on every chip, and on one also the smaller tiles of a layer of few pixels.
+# Both forms of each kernel on every chip; on one also the smaller tiles of a layer of few pixels.
 @pytest.mark.parametrize(("capability", "layer"), [*itertools.product(CAPABILITIES, DCGAN[2:]), (90, DCGAN[0])])
 def test_bfloat16_uses_the_matrix_instructions_of_the_chip_and_wide_copies(capability, layer):
     instruction = {80: "mma.sync", 90: "wgmma.mma_async", 100: "tcgen05.mma"}[capability]
     for kernel in products(layer, torch.bfloat16, capability):
         assert instruction in kernel.asm["ptx"], kernel.metadata.name
         assert kernel.asm["cubin"]
-        # 16 bytes at a time, whatever has 16 bytes side by side; a picture of three channels has not.
+        # 16 bytes at a time wherever 16 bytes are contiguous; in an image of three channels they
+        # are not.
         wide = re.search(r"cp\.async\.cg\.shared\.global [^;]*, 0x10|ld\.global\.v4\.b32", kernel.asm["ptx"])
         assert wide or (layer[1] == 3 and kernel.metadata.name == "_down_kernel"), kernel.metadata.name
 
 
 @pytest.fixture
 def fp32_precision():
-    """A function that sets it, for products and convolutions, until the test ends."""
+    """Return a function that sets it, for products and convolutions, until the test ends."""
     settings = torch.backends.cuda.matmul, torch.backends.cudnn.conv
     before = [setting.fp32_precision for setting in settings]
 
@@ -300,7 +307,7 @@ def test_float16_and_odd_sizes_compile():
 
 
 def test_offsets_of_large_tensors_take_64_bits():
-    for kernel in products((17, 5, 3), torch.bfloat16, 90, batch=2**24):  # 2.5e9 numbers in the small picture
+    for kernel in products((17, 5, 3), torch.bfloat16, 90, batch=2**24):  # 2.5e9 numbers in the small image
         assert re.search(r"arith\.muli .*xi64>", kernel.asm["ttir"]), kernel.metadata.name
 
 

@@ -1,5 +1,6 @@
-"""The Triton kernels of the discriminator's end: run by the interpreter against the reference, and
-compiled for GPUs that are not there.
+"""The Triton kernels of the discriminator's end, in the interpreter and compiled for absent GPUs.
+
+The interpreted kernels are compared with the reference.
 """
 import pytest
 import torch
@@ -80,7 +81,7 @@ def test_finite_for_extreme_logits_and_exact_for_sure_ones():
 
 
 def launches(rows, features, dtype, with_bias, with_targets):
-    """What training launches: forward, the D step's backward and the G step's."""
+    """Return the launches of training: forward, the D step's backward and the G step's."""
     from fastgan.kernels import leaky_relu_bce as kernels
 
     def empty(*size, dtype=torch.float32):

@@ -1,4 +1,4 @@
-"""Classifiers as judges: classes that were asked for, and modes of stacked digits."""
+"""Metrics by classifiers: classes that were asked for, and modes of stacked digits."""
 import pytest
 import torch
 
@@ -11,7 +11,7 @@ CPU = torch.device("cpu")
 
 
 class Reader:
-    """In place of a classifier: an image shows the digit that its first pixel holds."""
+    """A stand-in for a classifier: an image shows the digit that its first pixel holds."""
 
     accuracy = torch.tensor(0.975)
     head = torch.nn.Linear(1, 10)
@@ -34,7 +34,7 @@ def trained_on(monkeypatch):
 
 
 def stacked(codes: list[int]) -> torch.Tensor:
-    """uint8 [N, 3, 2, 2] of stacked digits as Reader sees them."""
+    """Return uint8 [N, 3, 2, 2] of stacked digits as Reader sees them."""
     return torch.tensor([[code // 100, code // 10 % 10, code % 10] for code in codes], dtype=torch.uint8)[
         :, :, None, None
     ].expand(-1, -1, 2, 2)

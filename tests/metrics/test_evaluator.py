@@ -1,5 +1,6 @@
-"""The evaluator as a training uses it: numbers by their names, real images looked at once,
-sentences about what the numbers mean.
+"""The evaluator as a training uses it.
+
+Numbers by their names, real images read once, and sentences about the meaning of the numbers.
 """
 import pytest
 import torch
@@ -28,7 +29,7 @@ class Pixels(torch.nn.Module):
 
 @pytest.fixture
 def state(monkeypatch, tmp_path):
-    """The networks that evaluators have opened, in order."""
+    """Return the networks that evaluators have opened, in order."""
     monkeypatch.setenv("FASTGAN_CACHE", str(tmp_path))
     opened = []
     monkeypatch.setattr(
@@ -46,7 +47,7 @@ def image_set(num: int = 60) -> ImageSet:
 
 
 class Playing:
-    """A generator that plays images one after another, from the start again where they end."""
+    """A generator that plays images one after another, and starts again at the end."""
 
     def __init__(self, played: torch.Tensor):
         self.played, self.asked, self.position = played, [], 0
@@ -119,7 +120,8 @@ def test_real_images_are_looked_at_once(state):
 def test_other_networks_have_other_names(state):
     measuring = Evaluator(image_set(), "fid20,kid20,pr20,dc20", features="small")
     assert list(measuring.evaluate(Playing(images(20, 1)))) == [
-        "fd_small_20", "kd_small_20", "precision_small_20", "recall_small_20", "density_small_20", "coverage_small_20"]  # fmt: skip
+        "fd_small_20", "kd_small_20", "precision_small_20",
+        "recall_small_20", "density_small_20", "coverage_small_20"]  # fmt: skip
     assert measuring.notes == (
         "small is not the Inception network of FID: its numbers compare generators with each other, not with papers",
     )
@@ -140,7 +142,8 @@ def test_enough_images_need_no_words(state):
 
 
 @pytest.mark.parametrize("answer", [torch.zeros(20, 1, 4, 4), torch.zeros(20, 3, 4, 4, dtype=torch.uint8),
-                                    torch.zeros(20, 1, 8, 8, dtype=torch.uint8), torch.zeros(19, 1, 4, 4, dtype=torch.uint8)])  # fmt: skip
+                                    torch.zeros(20, 1, 8, 8, dtype=torch.uint8),
+                                    torch.zeros(19, 1, 4, 4, dtype=torch.uint8)])  # fmt: skip
 def test_images_of_another_kind_are_refused(state, answer):
     with pytest.raises(UserError, match=r"was asked for uint8 \[20, 1, 4, 4\]"):
         Evaluator(image_set(), "fid20").evaluate(lambda num: answer)
@@ -165,7 +168,7 @@ def test_judges_are_asked_with_the_classes(state, monkeypatch):
     assert numbers["accuracy10_most"] == 4
     assert measuring.notes[-1] == "a note"
     alone = Evaluator(image_set(), "modes7")
-    assert len(state) == 1  # no network for what needs no features
+    assert len(state) == 1  # no network for metrics without features
     assert alone.evaluate(lambda num: (images(num, 1), torch.arange(num)))["modes7"] == 3
 
 

@@ -1,5 +1,6 @@
-"""The Frechet distance against closed forms and scipy, and moments that come in batches against
-those of all at once.
+"""The Frechet distance against closed forms and scipy.
+
+Moments that come in batches are compared with those of all features at once.
 """
 import numpy as np
 import pytest
@@ -67,7 +68,7 @@ def test_it_is_what_the_root_of_the_product_gives(num_x, num_y):
     linalg = pytest.importorskip("scipy.linalg")
     x, y = correlated(num_x, 32, 6), correlated(num_y, 32, 7)
     cov_x, cov_y = (np.cov(features.double().numpy().T) for features in (x, y))
-    # Scipy's root of a singular product is off: the papers' code adds this to the diagonals then
+    # Scipy's root of a singular product is wrong: the papers' code then adds this to the diagonals
     if min(num_x, num_y) <= 32:
         cov_x, cov_y = (covariance + 1e-6 * np.eye(32) for covariance in (cov_x, cov_y))
     between = (x.double().mean(0) - y.double().mean(0)).square().sum().item()

@@ -1,4 +1,4 @@
-"""What is kept of generated images: each metric sees as many of the first ones as it asks for."""
+"""Data kept of generated images: each metric gets as many of the first ones as it asks for."""
 import torch
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,5 +1,6 @@
-"""The kernel distance against its definition, its lack of bias, and the average over subsets that
-the papers take.
+"""The kernel distance against its definition, and its lack of bias.
+
+It is also compared with the average over subsets that the papers take.
 """
 import pytest
 import torch
@@ -50,12 +51,13 @@ def test_it_grows_with_the_shift():
 def test_the_average_over_subsets_tends_to_it():
     x, y = features(60, 3), features(60, 4, 0.3)
     generator = torch.Generator().manual_seed(0)
-    estimates = torch.tensor([kernel_distance(x[torch.randperm(60, generator=generator)[:30]], y[torch.randperm(60, generator=generator)[:30]])
+    estimates = torch.tensor([kernel_distance(x[torch.randperm(60, generator=generator)[:30]],
+                                              y[torch.randperm(60, generator=generator)[:30]])
                               for _ in range(300)])  # fmt: skip
     assert abs(estimates.mean() - kernel_distance(x, y)) < 4 * estimates.std() / 300**0.5
 
 
 def test_single_precision_is_precise_enough():
     x, y = (torch.rand(1500, 2048, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
-    # KIDs are told to 1e-5
+    # KIDs are reported to 1e-5
     assert kernel_distance(x, y) == pytest.approx(kernel_distance(x.double(), y.double()), abs=2e-6)

@@ -14,7 +14,7 @@ def test_within_three_deviations_is_of_high_quality():
     coverage = mixture_coverage(samples, CENTRES, std=1.0)
     assert coverage["modes"] == 3
     assert coverage["high_quality"] == 3 / 5
-    # by the nearest centre: 2, 1, 0, 2
+    # By the nearest centre: 2, 1, 0, 2
     assert coverage["kl"] == pytest.approx(2 * 0.4 * math.log(0.4 * 4) + 0.2 * math.log(0.2 * 4))
 
 

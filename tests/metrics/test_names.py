@@ -1,4 +1,4 @@
-"""What metrics may be asked for, and what their numbers are called."""
+"""The metrics that a user may ask for, and the names of their numbers."""
 import pytest
 
 from fastgan.errors import UserError
@@ -6,7 +6,8 @@ from fastgan.metrics.names import Metric, counts, parse
 
 
 @pytest.mark.parametrize(("asked", "metric"), [
-    ("fid5k", Metric("fid", 5000)), ("fid50k_full", Metric("fid", 50_000, full=True)), ("kid4803", Metric("kid", 4803)), ("pr2", Metric("pr", 2)),
+    ("fid5k", Metric("fid", 5000)), ("fid50k_full", Metric("fid", 50_000, full=True)),
+    ("kid4803", Metric("kid", 4803)), ("pr2", Metric("pr", 2)),
     ("dc10k", Metric("dc", 10_000)), ("accuracy1k", Metric("accuracy", 1000)), ("modes26k", Metric("modes", 26_000)),
 ])  # fmt: skip
 def test_the_number_of_generated_images_is_part_of_the_name(asked, metric):

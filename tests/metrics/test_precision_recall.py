@@ -1,5 +1,6 @@
-"""Precision, recall, density and coverage against points whose neighbours can be counted by hand,
-and against their definitions.
+"""Precision, recall, density and coverage against their definitions.
+
+Some cases use points whose neighbours can be counted by hand.
 """
 import pytest
 import torch

@@ -13,8 +13,9 @@ C_DIM = 3
 
 
 def make(form: str, c_dim: int = C_DIM, init: str = "normal") -> tuple[Generator, Discriminator]:
-    """G and D of 16x16 images: `shared` as for 128x128, with attention at 8x8, `plain` as for
-    CIFAR-10.
+    """Make G and D of 16x16 images: `shared` or `plain`.
+
+    `shared` is as for 128x128, with attention at 8x8; `plain` as for CIFAR-10.
     """
     torch.manual_seed(0)
     attention, shared_dim = (8, 4) if form == "shared" else (0, 0)

@@ -66,7 +66,7 @@ def test_the_sizes_of_the_paper():
 
 @pytest.mark.parametrize(("img_resolution", "num_blocks"), [(16, 1), (32, 2), (64, 3)])
 def test_ds_parameters_keep_their_names(img_resolution, num_blocks):
-    """Those of Sequential blocks with the last convolution behind them: older snapshots load."""
+    """The names are those of Sequential blocks and the last convolution: older snapshots load."""
     batchnorm = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
     expected = ["0.0.weight"]
     for block in range(1, num_blocks + 1):
@@ -100,7 +100,7 @@ def test_weights_start_from_normals_of_standard_deviation_0_02():
 
 
 def check_normal(weight: torch.Tensor, mean: float) -> None:
-    """Within five standard errors of N(mean, 0.02)."""
+    """Check that values lie within five standard errors of N(mean, 0.02)."""
     error = 5 * 0.02 / weight.numel() ** 0.5
     assert weight.mean().item() == pytest.approx(mean, abs=error)
     assert weight.std().item() == pytest.approx(0.02, abs=error)

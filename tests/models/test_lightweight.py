@@ -13,14 +13,14 @@ QUICK_SIZES = SIZES[:4]
 
 
 def make(img_resolution: int, width: float = 1 / 64, num: int = 2, img_channels: int = 3) -> tuple:
-    """(G, D, z, img)."""
+    """Make (G, D, z, img)."""
     torch.manual_seed(0)
     G, D = Generator(img_resolution, img_channels, 5, width), Discriminator(img_resolution, img_channels, width)
     return G, D, torch.randn(num, 5), torch.rand(num, img_channels, img_resolution, img_resolution) * 2 - 1
 
 
 class Called(nn.Module):
-    """D as the checks call it, with a class that it does not know."""
+    """D as the checks call it, with a class, which D does not use."""
 
     def __init__(self, D: nn.Module):
         super().__init__()
@@ -56,8 +56,10 @@ def test_any_number_of_images_and_channels(num, img_channels):
 
 
 def test_the_levels_of_the_paper():
-    """At 256 pixels: gates 4 -> 64, 8 -> 128, 16 -> 256 in G and 256 -> 32, 128 -> 16, 64 -> 8 in
-    D, five halvings, a small copy of 128.
+    """The levels and gates at 256 pixels.
+
+    Gates 4 -> 64, 8 -> 128, 16 -> 256 in G and 256 -> 32, 128 -> 16, 64 -> 8 in D, five halvings, a
+    small copy of 128.
     """
     with torch.device("meta"):
         G, D = Generator(256, 3), Discriminator(256, 3)
@@ -162,8 +164,9 @@ def test_real_images_are_judged_as_d_judges_them(img_resolution):
 
 
 def test_the_loss_is_the_distance_of_three_pictures():
-    """Against decoders that are replaced by constants: the whole picture twice, and the quadrant of
-    the image that was drawn.
+    """The loss with decoders that are replaced by constants.
+
+    It compares the whole picture twice, and the drawn quadrant of the image.
     """
     _, D, _, _ = make(32)
     img = torch.tensor([[0.5, 0.1], [-0.3, 0.9]]).repeat_interleave(16, 0).repeat_interleave(16, 1).expand(1, 3, 32, 32)

@@ -36,7 +36,10 @@ def test_images_and_logits(img_shape, hidden):
 
 
 def test_ds_parameters_keep_their_names():
-    """Those of a stack with an activation at every second place: older snapshots load."""
+    """The names are those of a stack with an activation at every second place.
+
+    Older snapshots load.
+    """
     for D in (Discriminator((1, 4, 4), (5, 6), "relu", "torch"), SampleDiscriminator((5, 6), "elu")):
         assert list(D.state_dict()) == [f"layers.{i}.{name}" for i in (0, 2, 4) for name in ("weight", "bias")]
 
@@ -76,7 +79,7 @@ def test_samples_are_unbounded():
 
 
 def test_a_set_is_judged_whatever_its_order_of_deviations():
-    """One logit for each hundred samples, and no set sees another."""
+    """D gives one logit for each hundred samples, and no set sees another."""
     torch.manual_seed(0)
     D = SampleDiscriminator((8,), "elu")
     samples = torch.randn(300, 1)
@@ -99,7 +102,7 @@ def test_the_set_is_read_beside_its_squared_deviations():
 
 
 class Classless(nn.Module):
-    """A network as the checks call it, with a class that it does not know."""
+    """A network as the checks call it, with a class, which it does not use."""
 
     def __init__(self, network: nn.Module):
         super().__init__()
@@ -110,7 +113,7 @@ class Classless(nn.Module):
 
 
 def conditional_pair(img_shape: tuple[int, int, int] = (1, 4, 4), c_dim: int = 3) -> tuple:
-    """(G, D, z, c)."""
+    """Make (G, D, z, c)."""
     torch.manual_seed(0)
     G, D = ConditionalGenerator(img_shape, 5, c_dim, (6, 8)), ConditionalDiscriminator(img_shape, c_dim, (7, 6))
     return G, D, torch.randn(4, 5), torch.tensor([0, 2, 1, 2]) % c_dim
@@ -135,8 +138,10 @@ def test_the_class_changes_images_and_logits():
 
 
 def test_the_sizes_of_the_conditional_recipe():
-    """28x28 digits of ten classes: an embedding of 10 beside z and pixels; BatchNorm behind all
-    maps of G but the first and the last.
+    """The widths for 28x28 digits of ten classes.
+
+    An embedding of 10 beside z and pixels; BatchNorm behind all maps of G but the first and the
+    last.
     """
     G, D = ConditionalGenerator((1, 28, 28), 100, 10), ConditionalDiscriminator((1, 28, 28), 10)
     norms = [module for module in G.modules() if isinstance(module, nn.BatchNorm1d)]

@@ -9,7 +9,8 @@ from fastgan.config.presets import PRESETS
 from fastgan.models import dcgan, mlp
 
 KINDS = {"dcgan": (dcgan.Generator, dcgan.Discriminator), "mlp": (mlp.Generator, mlp.Discriminator),
-         "samples": (mlp.SampleGenerator, mlp.SampleDiscriminator), "points": (mlp.PointGenerator, mlp.PointDiscriminator)}  # fmt: skip
+         "samples": (mlp.SampleGenerator, mlp.SampleDiscriminator),
+         "points": (mlp.PointGenerator, mlp.PointDiscriminator)}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", PRESETS)

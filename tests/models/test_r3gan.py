@@ -10,20 +10,21 @@ from fastgan.errors import UserError
 from fastgan.models.r3gan import Discriminator, Generator, ResidualBlock, downsample, upsample
 
 C_DIM = 3
-# Stages of every form: widths that change, stay and grow, one or two blocks, groups of one channel and of all.
+# Stages of every form: widths that change, stay and grow, one or two blocks, groups of one channel
+# and of all
 STAGES = [
     ((8, 6, 4), (2, 3, 1), (1, 2, 1)),
     ((6, 6, 6), (12, 2, 4), (1, 1, 1)),
     ((6, 4, 4, 8), (2, 2, 2, 2), (1, 1, 1, 2)),
     ((4,), (1,), (2,)),
 ]
-TWO_STAGES = ((4, 2), (2, 1), (1, 1))  # where activations are few, so that none changes sign between two differences
+TWO_STAGES = ((4, 2), (2, 1), (1, 1))  # few activations, so that none changes sign between two differences
 every_stage = pytest.mark.parametrize("stages", STAGES)
 with_classes = pytest.mark.parametrize("c_dim", [0, C_DIM])
 
 
 def make(stages: tuple, c_dim: int, num: int = 3, img_channels: int = 3) -> tuple:
-    """(G, D, z, c, img), awake: the convolutions that start at 0 do not."""
+    """Make (G, D, z, c, img), with random weights in the convolutions that start at 0."""
     torch.manual_seed(0)
     G = Generator(img_channels, 5, *stages, c_dim=c_dim, embedding_dim=4)
     D = Discriminator(img_channels, *stages, c_dim=c_dim, embedding_dim=4)
@@ -145,19 +146,20 @@ def test_weights_start_from_fix_up():
 
 
 def check_normal(weight: torch.Tensor, std: float) -> None:
-    """Within five standard errors of N(0, std)."""
+    """Check that values lie within five standard errors of N(0, std)."""
     assert weight.mean().item() == pytest.approx(0, abs=5 * std * weight.numel() ** -0.5)
     assert weight.std().item() == pytest.approx(std, rel=5 * (2 * weight.numel()) ** -0.5)
 
 
 def test_numbers_of_parameters_in_closed_form():
-    """The CIFAR-10 form, and the one for 256 pixels, whose fine stages are narrower; never in
-    memory.
+    """The CIFAR-10 form, and the one for 256 pixels, whose fine stages are narrower.
+
+    They are never in memory.
     """
     with torch.device("meta"):
         for widths, cardinalities in (((768,) * 4, (96,) * 4), ((768,) * 4 + (384, 192, 96), (96,) * 4 + (48, 24, 12))):
             stages = widths, cardinalities, (2,) * len(widths)
-            # two 1x1, 3x3 in groups of 16 channels, two biases
+            # Two 1x1, 3x3 in groups of 16 channels, two biases
             blocks = sum(2 * (4 * w * w + 9 * 2 * w * 16 + 4 * w) for w in widths)
             transitions = sum(a * b for a, b in zip(widths[:-1], widths[1:], strict=True) if a != b)
             shared = blocks + transitions + 16 * 768 + 3 * widths[-1]
@@ -194,8 +196,9 @@ def test_upsampling_keeps_pixels_and_puts_means_between(shape):
 
 @pytest.mark.parametrize("shape", [(2, 3, 4, 6), (1, 1, 2, 2), (1, 5, 2, 8)])
 def test_downsampling_is_a_quarter_of_what_undoes_upsampling(shape):
-    """<up(x), y> = 4 <x, down(y)>: the two filters are each other's transpose, up to their sums,
-    which are 4 and 1.
+    """<up(x), y> = 4 <x, down(y)>: the two filters are transposes of each other, up to their sums.
+
+    The sums are 4 and 1.
     """
     torch.manual_seed(0)
     y = torch.randn(shape)

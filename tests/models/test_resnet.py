@@ -9,7 +9,7 @@ from fastgan.models.resnet import ConvDiscriminator, ConvGenerator, Discriminato
 from fastgan.nn.norms import ImageNorm, Spectral
 
 C_DIM = 3
-# (G, D, whether they know classes, img_resolution)
+# (G, D, True if they are conditional, img_resolution)
 PAIRS = {
     "wgan-gp": (lambda: Generator(flat_widths(16, 6), z_dim=5), lambda: Discriminator((4, 4, 4), 2), False, 16),
     "wgan-gp 32": (lambda: Generator(flat_widths(32, 4), 1, 5), lambda: Discriminator((4,) * 4, 2, 1), False, 32),
@@ -52,7 +52,7 @@ small_pairs = pytest.mark.parametrize(
 
 
 def make(name: str, num: int = 3) -> tuple:
-    """(G, D, z, c, img)."""
+    """Make (G, D, z, c, img)."""
     torch.manual_seed(0)
     make_G, make_D, knows_classes, img_resolution = PAIRS[name]
     G, D, z = make_G(), make_D(), torch.randn(num, 5)
@@ -217,7 +217,7 @@ def test_a_small_image_has_the_features_in_order():
 
 
 def check_uniform(weight: torch.Tensor, variance: float) -> None:
-    """Within five standard errors of a uniform variable of mean 0 and this variance."""
+    """Check that values lie within five standard errors of this uniform variable of mean 0."""
     bound = (3 * variance) ** 0.5
     assert 0.97 * bound < weight.abs().max() <= bound
     assert weight.square().mean().item() == pytest.approx(variance, rel=5 * (0.8 / weight.numel()) ** 0.5)
@@ -246,7 +246,7 @@ def test_strides_count_in_the_plain_convolutions():
 
 
 def test_no_bias_stands_before_a_batchnorm_of_the_plain_generator():
-    """It would be subtracted again."""
+    """BatchNorm would subtract a bias again."""
     G = ConvGenerator(16, 3, 5, 4)
     norms = [name for name, module in G.named_modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
     biases = {name for name, _ in G.named_parameters() if name.endswith("bias")}

@@ -1,6 +1,4 @@
-"""StyleGAN2's networks: sizes, styles, classes, and the two penalties that differentiate them
-twice.
-"""
+"""StyleGAN2's networks: sizes, styles, classes, and the penalties that differentiate them twice."""
 import pytest
 import torch
 
@@ -26,7 +24,7 @@ def tiny_D(img_resolution=16, img_channels=3, mapping_layers=2, **rest) -> Discr
 
 
 def with_noise(G: Generator) -> Generator:
-    """As after some training: noise has a strength."""
+    """Give the noise a strength, as after some training."""
     with torch.no_grad():
         for conv in G.synthesis.convs:
             conv.noise.strength.fill_(0.3)
@@ -40,7 +38,7 @@ def num_parameters(network: torch.nn.Module) -> int:
 def r1_gradients(
     D: Discriminator, img: torch.Tensor, grad_probe: torch.Tensor, c: torch.Tensor | None
 ) -> list[torch.Tensor]:
-    """The gradient of R1 with respect to D's parameters."""
+    """Return the gradient of R1 with respect to D's parameters."""
     (slope,) = torch.autograd.grad(D(img + grad_probe, c).sum(), grad_probe, create_graph=True)
     return gradients_of(slope.square().sum((1, 2, 3)).mean(), D)
 
@@ -48,7 +46,7 @@ def r1_gradients(
 def path_length_gradients(
     G: Generator, z: torch.Tensor, c: torch.Tensor | None, noise: torch.Tensor
 ) -> list[torch.Tensor]:
-    """The gradient of the path length penalty with respect to G's parameters."""
+    """Return the gradient of the path length penalty with respect to G's parameters."""
     ws = G.mapping(z, c)
     (slope,) = torch.autograd.grad((G.synthesis(ws) * noise).sum(), ws, create_graph=True)
     return gradients_of((slope.square().sum(2).mean(1).sqrt() - 1).square().mean(), G)
@@ -76,8 +74,9 @@ def test_sizes(img_resolution, architecture):
 
 
 def test_the_sizes_of_the_paper_at_256():
-    """24.8 and 24.0 million parameters: 512 channels up to 32x32, then half as many at every
-    doubling.
+    """24.8 and 24.0 million parameters.
+
+    512 channels up to 32x32, then half as many at every doubling.
     """
     with torch.device("meta"):
         G, D = Generator(256, 3), Discriminator(256, 3)
@@ -273,7 +272,7 @@ def test_penalties_in_fp32_are_those_of_float64(c_dim, memory_format):
             torch.testing.assert_close(
                 grad.double(), expected, rtol=1e-3, atol=1e-4 * expected.abs().max().item() + 1e-7
             )
-        # All but biases that shift a logit or an image, which no slope sees.
+        # All but biases that shift a logit or an image, which no input gradient depends on
         assert sum(not grad.any() for grad in truth) <= 8
 
 
@@ -320,7 +319,7 @@ def test_bf16_is_near_fp32():
 
 
 def one_graph(function):
-    """The function as a single graph, and the graphs that it took."""
+    """Compile the function as a single graph, and return it with the graphs that it took."""
     from torch._dynamo.backends.debugging import aot_eager
 
     torch._dynamo.config.trace_autograd_ops = True

@@ -1,4 +1,4 @@
-"""The layers of StyleGAN2 against what their papers say of them."""
+"""The layers of StyleGAN2 against the statements of their papers."""
 import math
 
 import pytest
@@ -28,14 +28,14 @@ def same_numbers():
 
 
 def styled(conv: StyledConv, x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
-    """One layer with the modulation that its style gives. w: [N, w_dim]."""
+    """Return one layer's output with the modulation of its style. w: [N, w_dim]."""
     noise = torch.randn(len(w), conv.noise.noise_const.numel()) if conv.training else None
     (modulation,), _ = modulations([conv], [], w[None])
     return conv(x, *modulation, noise)
 
 
 def by_weights_of_each_image(conv: StyledConv, x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
-    """The paper's definition (equations 1 and 3), one image at a time, float64; without noise."""
+    """Compute the paper's definition (equations 1 and 3) image by image, float64, without noise."""
     conv, x, w = conv.double(), x.double(), w.double()
     style = w @ conv.style.weight.T / math.sqrt(w.shape[1]) + conv.style.bias
     weight = conv.weight.transpose(0, 1) if conv.up else conv.weight  # [K, C, 3, 3]
@@ -76,8 +76,9 @@ def test_scaling_input_and_result_is_scaling_the_weights(up, num, memory_format)
 
 @pytest.mark.parametrize("up", [False, True])
 def test_demodulation_takes_the_size_of_a_style_away(up):
-    """Twice the style, the same image: at the start the affine's bias is 1, so the style itself is
-    scaled here.
+    """Twice the style gives the same image.
+
+    At the start the affine's bias is 1, so the style itself is scaled here.
     """
     conv = StyledConv(4, 3, 5, 8 if up else 4, up)
     x, w = torch.randn(2, 4, 4, 4), torch.randn(2, 5)
@@ -150,7 +151,7 @@ def test_a_learning_rate_multiplier_multiplies_what_a_step_of_the_optimiser_chan
         torch.manual_seed(3)
         layer, x = EqualLinear(30, 20, lr_multiplier=lr_multiplier), torch.randn(8, 30)
         before = layer(x).detach()
-        # its first step is lr for every parameter, whatever the gradient's size
+        # Its first step is lr for every parameter, whatever the gradient's size
         optimizer = torch.optim.Adam(layer.parameters(), lr=1e-3)
         layer(x).square().sum().backward()
         optimizer.step()

@@ -1,4 +1,4 @@
-"""The modulation of all layers of StyleGAN2's synthesis beside that of each alone."""
+"""The modulation of all layers of StyleGAN2's synthesis, against that of each alone."""
 
 import math
 
@@ -18,7 +18,10 @@ def same_numbers():
 
 
 def layers(dtype: torch.dtype = torch.float32) -> tuple[list[StyledConv], list[ToImage]]:
-    """Of unlike widths, none of which is the widest in all: the widest in channels comes behind."""
+    """Make layers of unlike widths, none of which is the widest in all.
+
+    The widest in channels is the last.
+    """
     convs = [StyledConv(4, 3, W_DIM, 4), StyledConv(3, 6, W_DIM, 8, up=True), StyledConv(6, 2, W_DIM, 8)]
     to_images = [ToImage(3, 2, W_DIM), ToImage(7, 2, W_DIM)]
     for layer in (*convs, *to_images):
@@ -27,12 +30,15 @@ def layers(dtype: torch.dtype = torch.float32) -> tuple[list[StyledConv], list[T
 
 
 def style_of(layer: StyledConv | ToImage, w: torch.Tensor) -> torch.Tensor:
-    """One layer's, [N, C], by its own affine map."""
+    """Return one layer's style, [N, C], by its own affine map."""
     return layer.style(w) * layer.scale
 
 
 def norms_of(conv: StyledConv, style: torch.Tensor) -> torch.Tensor:
-    """One layer's, [N, K], of the weights of every image (Karras et al., 2020, equation 3)."""
+    """Return one layer's norms, [N, K], of the weights of every image.
+
+    Karras et al., 2020, equation 3.
+    """
     weight = conv.weight if conv.up else conv.weight.transpose(0, 1)  # [C, K, 3, 3]
     own = style[:, :, None, None, None] * weight  # [N, C, K, 3, 3]
     return (own.square().sum((1, 3, 4)) + EPS).rsqrt()

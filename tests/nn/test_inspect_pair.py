@@ -1,4 +1,4 @@
-"""Networks of many users: what is found out about them, and what is refused."""
+"""Inspection of the networks of many users: the signatures found, and the pairs refused."""
 import pytest
 import torch
 import torch.nn.functional as F
@@ -164,7 +164,7 @@ C = 3
 
 
 def class_G(make_condition=lambda c: F.one_hot(c, C).float()):
-    """make_condition: c as G takes it -> float32 [N, 3], which is put beside z [N, 6]."""
+    """Make a G by class. make_condition: c as G takes it -> float32 [N, 3], beside z [N, 6]."""
     return Forward(lambda self, z, c: self.net(torch.cat([z, make_condition(c)], 1)), net=mlp_G(6 + C))
 
 
@@ -175,7 +175,7 @@ def class_D(make_condition=lambda c: F.one_hot(c, C).float()):
 
 
 def pair_D(end=None):
-    """With an auxiliary classifier."""
+    """Make a D with an auxiliary classifier."""
 
     def forward(self, img, c):
         h = self.first(img.flatten(1))
@@ -187,7 +187,7 @@ def pair_D(end=None):
 
 
 def one_hot(c):
-    """c itself, where it is one-hot."""
+    """Return c itself, where it is one-hot."""
     assert c.is_floating_point(), "give classes one-hot"
     return c
 
@@ -228,8 +228,9 @@ def test_without_classes_nothing_is_given_beside_z_and_images():
 
 @pytest.mark.parametrize("batch_size", [1, 2, N])
 def test_every_number_of_images_gets_classes(batch_size):
-    """Also fewer images than classes, and twice as many for the question whether real and fake may
-    share a pass.
+    """Fewer images than classes get them too, and twice as many.
+
+    The latter occur in the check that real and fake may share a pass.
     """
     signature = look_at_classes(batch_size=batch_size)
     assert (signature.num_judged, signature.one_pass) == (batch_size, batch_size > 1)
@@ -256,13 +257,18 @@ def test_an_auxiliary_classifier_gives_a_pair():
         ({"G": mlp_G()}, "G takes z with classes neither as [N, 6] nor as [N, 6, 1, 1] (is z_dim right?)"),
         ({"D": mlp_D()}, "D does not take G's images [8, 1, 16, 16] and class numbers: "),
         ({"G": class_G(one_hot), "D": class_D()}, "D does not take G's images [8, 1, 16, 16] and one-hot classes: "),
-        ({"D": pair_D()}, "D returns a tuple; " + SUPPORTED + ", and with class_D=... a pair of logits and class logits"),
+        ({"D": pair_D()},
+         "D returns a tuple; " + SUPPORTED + ", and with class_D=... a pair of logits and class logits"),
         ({"classifies": True}, "loss.class_D and class_G need a D that returns a pair"),
-        ({"D": Forward(lambda self, img, c: (self.net(img),) * 2, net=mlp_D()), "classifies": True}, "the logits of an auxiliary classifier [N, 3]"),
-        ({"D": Forward(lambda self, img, c: (self.net(img),) * 3, net=mlp_D()), "classifies": True}, "need a D that returns a pair"),
-        ({"G": class_G(one_hot), "D": Forward(lambda self, img, c: (self.net(img).mean(), c), net=mlp_D()), "classifies": True},
+        ({"D": Forward(lambda self, img, c: (self.net(img),) * 2, net=mlp_D()), "classifies": True},
+         "the logits of an auxiliary classifier [N, 3]"),
+        ({"D": Forward(lambda self, img, c: (self.net(img),) * 3, net=mlp_D()), "classifies": True},
+         "need a D that returns a pair"),
+        ({"G": class_G(one_hot), "D": Forward(lambda self, img, c: (self.net(img).mean(), c), net=mlp_D()),
+          "classifies": True},
          "a single number for the whole batch"),
-        ({"G": Forward(lambda self, z, c: self.net(z + self.embed(c)), net=mlp_G(), embed=nn.Embedding(2, 6))}, "index out of range"),
+        ({"G": Forward(lambda self, z, c: self.net(z + self.embed(c)), net=mlp_G(), embed=nn.Embedding(2, 6))},
+         "index out of range"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_trained_by_classes_is_said_in_a_sentence(pair, words):
@@ -335,7 +341,7 @@ def test_untouched_puts_back_what_was_changed():
 
 
 class NamedSigmoid(nn.Module):
-    """As many tutorials write it: layers and the Sigmoid as attributes, the view at the end."""
+    """A D as in many tutorials: layers and the Sigmoid as attributes, the view at the end."""
 
     def __init__(self):
         super().__init__()
@@ -423,7 +429,7 @@ def test_a_network_may_end_in_an_autograd_function():
 )
 @pytest.mark.parametrize("gated", [False, True])
 def test_a_sigmoid_inside_forward_is_refused(function, gated):
-    """Also where an nn.Sigmoid ran before it, which is not the one to take off."""
+    """The refusal holds where an nn.Sigmoid ran before it, which is not the one to remove."""
     middle = nn.Sigmoid() if gated else nn.Identity()
     D = Forward(lambda self, img: function(self.net(self.middle(img))), net=mlp_D(), middle=middle)
     with pytest.raises(UserError, match="sigmoid inside its forward.*return the logits"):
@@ -498,8 +504,9 @@ def test_one_image_has_no_company():
 
 
 def test_a_d_that_compares_images_of_a_doubled_batch_alone():
-    """Minibatch statistics of pairs, where the batch has any: 5 images are judged one by one, 10 in
-    pairs.
+    """Minibatch statistics of pairs, in batches of even size.
+
+    D's outputs for 5 images are independent; for 10 images they depend on pairs.
     """
 
     def compared(self, img):

@@ -26,14 +26,14 @@ compiled = torch._dynamo.config.patch(trace_autograd_ops=True)
 
 
 def made(name: str) -> tuple[nn.Module, torch.Tensor]:
-    """(layer, something that it takes)."""
+    """Return (layer, an input for it)."""
     torch.manual_seed(0)
     make, shape, _ = LAYERS[name]
     return make(), torch.tensor([0, 5, 5]) if shape is None else torch.randn(shape)
 
 
 def with_weight(layer: nn.Module, weight: torch.Tensor) -> nn.Module:
-    """A copy of the layer with another weight."""
+    """Return a copy of the layer with another weight."""
     other = copy.deepcopy(layer)
     other.weight.data.copy_(weight)
     return other
@@ -58,8 +58,9 @@ def test_the_weight_is_divided_by_its_largest_singular_value(name, channels_last
 
 @pytest.mark.parametrize("name", ["linear", "conv", "deconv", "embedding"])
 def test_a_pass_and_its_gradient_equal_torchs(name):
-    """Torch's iterates in the other order: after the same v, its u and then its v are ours one step
-    later.
+    """Torch iterates in the other order.
+
+    After the same v, its u and then its v are ours one step later.
     """
     layer, x = made(name)
     theirs = torch.nn.utils.parametrizations.spectral_norm(copy.deepcopy(layer), eps=1e-12)
@@ -112,8 +113,9 @@ def test_the_vector_moves_while_training_and_in_no_other_case(name):
 
 
 def test_several_passes_before_the_gradient():
-    """D judges real images, then fakes, and is differentiated afterwards: the buffer that moved on
-    is not part of either graph.
+    """D runs on real images, then on fakes, and is differentiated afterwards.
+
+    The buffer that has changed meanwhile is not part of either graph.
     """
     layer, x = made("conv")
     spectral = Spectral(layer)
@@ -141,7 +143,7 @@ def test_weight_norm_starts_as_the_layer_and_then_has_the_lengths_of_its_gain(na
     torch.testing.assert_close(norm(x), expected)
     norm.gain.data.mul_(2)
     torch.testing.assert_close(norm(x), with_weight(layer, 2 * layer.weight.detach())(x))
-    layer.weight.data.mul_(7)  # the length of the direction is of no account
+    layer.weight.data.mul_(7)  # the length of the direction is ignored
     torch.testing.assert_close(norm(x), with_weight(layer, 2 / 7 * layer.weight.detach())(x))
 
 
@@ -238,8 +240,9 @@ def test_class_batchnorm_starts_as_batchnorm_and_then_tells_classes_apart_before
 
 @pytest.mark.parametrize(("kind", "features"), [("spectral", "none"), ("spectral", "layer"), ("weight", "instance")])
 def test_a_penalised_step_is_one_graph(kind, features):
-    """Two passes, a penalty on the gradient of one, an update in place and a third pass through the
-    updated weights, as in eager.
+    """The graph has two passes, a penalty on the gradient of one, an update and a third pass.
+
+    The update is in place, and the third pass runs through the updated weights, as in eager.
     """
     torch.manual_seed(0)
     layers = nn.Sequential(

@@ -1,4 +1,4 @@
-"""What the tests of native kernels share."""
+"""Fixtures shared by the tests of native kernels."""
 import pytest
 import torch
 
@@ -9,7 +9,7 @@ ISAS = ("generic", "avx2", "avx512", "avx512_bf16")  # numbered as in csrc/cpu_f
 
 @pytest.fixture(scope="session")
 def native():
-    """The operators of the library; skips without it."""
+    """Return the operators of the library; skip without it."""
     if registry.native_problem("cpu"):
         pytest.skip(registry.native_problem("cpu"))
     return torch.ops.fastgan
@@ -17,7 +17,7 @@ def native():
 
 @pytest.fixture(params=range(len(ISAS)), ids=ISAS)
 def isa(request, native):
-    """Runs a test with the kernels of one set of vector instructions."""
+    """Run a test with the kernels of one set of vector instructions."""
     library, _ = registry._load()
     if library.fastgan_limit_isa(request.param) != request.param:
         library.fastgan_limit_isa(len(ISAS) - 1)

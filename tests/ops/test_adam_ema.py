@@ -56,7 +56,7 @@ def native():
 
 @pytest.fixture(params=["reference", "cpu"])
 def form(request):
-    """Each implementation that runs here."""
+    """Return each implementation that runs here."""
     if request.param == "cpu" and registry.native_problem("cpu"):
         pytest.skip(registry.native_problem("cpu"))
     return forms(new_state())[request.param]
@@ -64,7 +64,7 @@ def form(request):
 
 @pytest.fixture
 def forced(native):
-    """The public function runs the CPU kernel, without measuring."""
+    """Force the CPU kernel in the public function, without measuring."""
     autotune.force({"adam_ema": "cpu"})
     yield
     autotune.force({"adam_ema": "auto"})
@@ -79,7 +79,7 @@ def threads(request):
 
 
 class OpsCalled(TorchDispatchMode):
-    """The names of the operators that run inside."""
+    """Records the names of the operators that run inside."""
 
     def __enter__(self):
         self.names = []
@@ -90,7 +90,7 @@ class OpsCalled(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-# --- what a step does -------------------------------------------------------------------------------------------------
+# --- the result of a step -------------------------------------------------------------------------
 
 
 def test_the_first_step_is_lr_times_the_sign_of_the_gradient_and_the_average_follows_it(form):
@@ -167,8 +167,9 @@ def test_every_version_of_the_kernel_is_right(native, isa, averaged, dtype):
 
 @pytest.mark.parametrize("size", [1, 15, 16, 17, 63, 16383, 16385, 40000])
 def test_no_element_is_left_out_or_updated_twice(native, threads, size):
-    """Every element of every tensor moves by lr in the first step, wherever threads and vectors
-    begin and end.
+    """Every element of every tensor moves by lr in the first step.
+
+    This holds wherever threads and vectors begin and end.
     """
     state = new_state(shapes=[(size,), (3,), (size,)], lr=1.0, eps=1e-12)
     before = [parameter.clone() for parameter in state.parameters]
@@ -183,7 +184,7 @@ def check_three_way(form, state: AdamState, gradients: list[list[torch.Tensor]])
         assert_close_to_truth(ours[name], reference[name], truth)
 
 
-# --- memory -----------------------------------------------------------------------------------------------------------
+# --- memory ---------------------------------------------------------------------------------------
 
 
 def test_gradients_in_another_memory_order_arrive_where_they_belong(native):
@@ -208,7 +209,7 @@ def test_transposed_parameters_fit_and_strided_ones_run_the_reference(native):
 
 
 def test_the_kernel_makes_no_tensor(native):
-    """Gradients in float32 or bfloat16 that lie like their parameters are read as they are."""
+    """Gradients in float32 or bfloat16 that lie like their parameters are read in place."""
     for dtype in (torch.float32, torch.bfloat16):
         with OpsCalled() as called:
             native(
@@ -220,8 +221,9 @@ def test_the_kernel_makes_no_tensor(native):
 
 
 def test_an_update_is_seen_by_autograd(form):
-    """A graph that needs the old value of a parameter refuses to go on, as it does after torch's
-    own operations.
+    """A graph that needs the old value of a parameter raises an error.
+
+    It does so after torch's own operations as well.
     """
     state = new_state(shapes=[(3,)])
     parameter = state.parameters[0].requires_grad_()
@@ -232,7 +234,7 @@ def test_an_update_is_seen_by_autograd(form):
         torch.autograd.grad(loss, parameter)
 
 
-# --- which of them runs -----------------------------------------------------------------------------------------------
+# --- the choice of implementation -----------------------------------------------------------------
 
 
 def test_a_forced_kernel_runs_in_eager_code(forced):
@@ -256,7 +258,7 @@ def test_measuring_changes_nothing_but_what_one_step_changes(native):
 
 
 def test_compiled_code_is_one_graph_of_the_reference():
-    shapes = [(3, 5), (17,)]  # few: the compiler takes a while for each
+    shapes = [(3, 5), (17,)]  # few, because each takes the compiler a while
     state, twin = new_state(averaged=True, shapes=shapes), new_state(averaged=True, shapes=shapes)
     _, (code,) = run_and_get_code(
         torch.compile(lambda gradients: adam_ema(gradients, state), fullgraph=True), tensors(2, shapes=shapes)
@@ -306,7 +308,7 @@ def test_the_check_on_first_use_passes_and_finds_what_is_wrong(native, monkeypat
     assert "parameters" in self_check("cpu", torch.device("cpu"))
 
 
-# --- what is refused --------------------------------------------------------------------------------------------------
+# --- rejected arguments ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -360,7 +362,7 @@ def test_the_operator_itself_refuses_what_would_read_outside_memory(native, wron
     assert state.beta1_power.item() == 1
 
 
-# --- on a GPU ---------------------------------------------------------------------------------------------------------
+# --- on a GPU -------------------------------------------------------------------------------------
 
 
 @pytest.mark.gpu

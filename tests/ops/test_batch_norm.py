@@ -1,5 +1,6 @@
-"""BatchNorm with its activation: the reference beside torch's layer, and the form of the kernels
-with sums in torch.
+"""BatchNorm with its activation: the reference against torch's layer, and the kernels' form.
+
+Torch operations stand in for the kernels' sums.
 """
 
 import itertools
@@ -39,7 +40,7 @@ def torch_layer(x, weight, bias, mean, var, act, parts=1):
 
 
 def statistics_in_torch(x, running_mean, running_var, momentum, eps, parts):
-    """What the kernel does, in torch operations."""
+    """Compute the kernel's results in torch operations."""
     x = x.detach()
     mean, rstd = op.statistics_reference(x, eps, parts)
     if running_mean is not None:
@@ -52,8 +53,9 @@ IN_TORCH = SimpleNamespace(statistics=statistics_in_torch, gradient_sums=op.grad
 
 @pytest.fixture
 def kernels(monkeypatch):
-    """batch_norm runs the form of the kernels, on CPU tensors; float64 as well, for finite
-    differences.
+    """Run the kernels' form of batch_norm on CPU tensors.
+
+    It runs in float64 as well, for finite differences.
     """
     monkeypatch.setattr(op, "_operators", lambda: IN_TORCH)
     monkeypatch.setattr(op, "_kernels_fit", lambda *tensors: True)
@@ -79,7 +81,7 @@ def test_the_reference_is_torchs_layer_to_the_bit(act, dtype, channels_last):
 
 
 def check_against_calls(shape, parts, act, dtype):
-    """Values, gradients and running statistics of `parts` calls, one after the other."""
+    """Compare values, gradients and running statistics with `parts` calls in sequence."""
     x, weight, bias = inputs(shape, dtype)
     dy = torch.randn(shape).to(dtype)
 
@@ -116,7 +118,7 @@ def test_the_form_of_the_kernels(kernels, shape, parts, act, dtype):
 
 
 def check_interpreted_kernels(with_self_check):
-    """Both passes through the very kernels, and their check on first use."""
+    """Check both passes through the interpreted kernels, and their self-check."""
     from fastgan.kernels import batch_norm as launches
     from fastgan.kernels import last_program
 
@@ -185,13 +187,13 @@ def test_under_torch_func_the_reference_runs(kernels):
 
 
 class Traced(BaseException):
-    """What a compiler was given."""
+    """Carries the graph that a compiler received."""
 
 
 def test_a_compiled_step_has_one_node_for_each_pass_of_a_layer(monkeypatch):
     """Two layers update the same statistics.
 
-    Their sums are nodes of their own, all else is in torch operations.
+    Their sums are nodes of their own, everything else is in torch operations.
     """
     pytest.importorskip("triton", reason="triton is not installed")
     monkeypatch.setattr(op, "_kernels_fit", op._have_layout)

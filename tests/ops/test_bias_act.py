@@ -19,13 +19,13 @@ LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channel
 
 @pytest.fixture
 def choose(monkeypatch):
-    """Sets FASTGAN_OPS for one test."""
+    """Set FASTGAN_OPS for one test."""
     return lambda value: monkeypatch.setenv("FASTGAN_OPS", value)
 
 
 @pytest.fixture(params=["reference", "native"])
 def implementation(request, choose):
-    """Runs a test with both implementations behind the public function."""
+    """Run a test with both implementations behind the public function."""
     if request.param == "reference":
         choose("reference")
     elif registry.native_problem("cpu"):
@@ -40,7 +40,7 @@ def native():
 
 
 class OpsCalled(TorchDispatchMode):
-    """The names of the operators that run inside."""
+    """Records the names of the operators that run inside."""
 
     def __init__(self):
         super().__init__()
@@ -52,7 +52,7 @@ class OpsCalled(TorchDispatchMode):
 
 
 def truth(x, bias, dim, act, slope, gain, clamp):
-    """The definition, element by element in float64, sharing no code with the package."""
+    """Compute the definition, element by element in float64, sharing no code with the package."""
     v = x.detach().double()
     if bias is not None:
         v = v.movedim(dim, -1).add(bias.detach().double()).movedim(-1, dim)
@@ -62,8 +62,9 @@ def truth(x, bias, dim, act, slope, gain, clamp):
 
 
 def memory_order(x):
-    """The strides that mean something: those of dimensions that have more than one element, if
-    there is an element at all.
+    """Return the strides that have a meaning.
+
+    They are those of dimensions with more than one element, if there is an element at all.
     """
     return [stride for stride, size in zip(x.stride(), x.shape, strict=True) if size > 1 and x.numel()]
 
@@ -234,7 +235,7 @@ def test_compiled_by_inductor():
 
 
 def test_function_transforms_and_forward_mode_get_the_right_derivatives():
-    # A registered operator raises in the first, and returns no derivative at all in the second and third.
+    # A registered operator raises in the first, and returns no derivative in the second and third.
     x, tangent = torch.randn(2, 3), torch.randn(2, 3)
     expected = torch.where(x > 0, 1.0, 0.2)
     torch.testing.assert_close(torch.func.grad(lambda x: bias_act(x, act="leaky_relu").sum())(x), expected)
@@ -267,7 +268,7 @@ def test_wrong_arguments_are_named(arguments, named):
 
 @pytest.fixture
 def fresh_library(monkeypatch, tmp_path):
-    """No library loaded yet, and the path of one that a test may write."""
+    """Unload the library, and return the path of one that a test may write."""
     path = tmp_path / "libfastgan_ops.so"
     monkeypatch.setattr(registry, "library_path", lambda: path)
     monkeypatch.setattr(registry, "_load", registry._load.__wrapped__)
@@ -312,7 +313,7 @@ def test_cuda_kernels(dtype, layout, shape, offset):
     if registry.native_problem("cuda"):
         pytest.skip(registry.native_problem("cuda"))
     values = torch.randn(math.prod(shape) + offset, device="cuda").to(dtype)
-    # With an offset of one, not aligned to 16 bytes
+    # With an offset of one, not aligned to 16 bytes.
     x = values[offset:].view(shape).to(memory_format=layout).requires_grad_()
     bias = torch.randn(shape[1], device="cuda").to(dtype).requires_grad_()
     rest = (1, "leaky_relu", 0.2, math.sqrt(2), 2.0 if dtype == torch.float32 else None)

@@ -1,5 +1,6 @@
-"""Convolutions that can be differentiated to any order: the library's values, and gradients of both
-orders in every geometry.
+"""Convolutions that can be differentiated to any order, in every geometry.
+
+Values are compared with the library's, gradients in both orders.
 """
 import pytest
 import torch
@@ -10,19 +11,20 @@ from fastgan.nn.layers import Conv2d, ConvTranspose2d
 from fastgan.ops import conv
 from fastgan.ops.dispatch import autotune
 
-# stride, padding, taps, groups, height and width of the big image: 1x1 and whole images, odd ends,
-# groups of one channel, strides without and with samples that no filter reaches
+# Stride, padding, taps, groups, height and width of the big image: 1x1 and whole images, odd ends,
+# groups of one channel, strides without and with samples that no filter reaches.
 GEOMETRIES = [
     (1, 0, 1, 1, 3, 1), (1, 2, 3, 1, 5, 4), (1, 2, 2, 2, 4, 5),
-    (1, 1, 3, 1, 5, 6), (1, 1, 3, 2, 4, 4), (1, 1, 3, 4, 4, 3), (2, 2, 5, 1, 6, 8), (2, 2, 5, 1, 7, 5), (2, 1, 3, 1, 5, 6),
-    (2, 0, 3, 1, 7, 9), (2, 0, 3, 1, 8, 8), (2, 1, 4, 2, 6, 6), (2, 0, 1, 1, 5, 4), (3, 1, 3, 1, 7, 8), (1, 0, 4, 1, 4, 4),
+    (1, 1, 3, 1, 5, 6), (1, 1, 3, 2, 4, 4), (1, 1, 3, 4, 4, 3), (2, 2, 5, 1, 6, 8), (2, 2, 5, 1, 7, 5),
+    (2, 1, 3, 1, 5, 6), (2, 0, 3, 1, 7, 9), (2, 0, 3, 1, 8, 8), (2, 1, 4, 2, 6, 6), (2, 0, 1, 1, 5, 4),
+    (3, 1, 3, 1, 7, 8), (1, 0, 4, 1, 4, 4),
 ]  # fmt: skip
 DOUBLE = {"dtype": torch.float64, "requires_grad": True}
 
 
 @pytest.fixture(autouse=True, params=("reference", "subpixel", "flipped"))
 def form(request, monkeypatch):
-    """How the transposed convolution is computed, where it can be so."""
+    """Force one form of the transposed convolution, where it fits."""
     forms = conv._up_forms
     monkeypatch.setattr(
         conv,
@@ -64,7 +66,7 @@ def test_conv_transpose2d_is_the_library_s_with_gradients_of_both_orders(geometr
 
 
 def penalty_gradients(img, weights, conv2d):
-    """Gradients of the mean squared slope of two layers with respect to their weights."""
+    """Return the weight gradients of the mean squared input gradient of two layers."""
     img, weights = img.requires_grad_(), [weight.requires_grad_() for weight in weights]
     h = F.leaky_relu(conv2d(img, weights[0], None, 1, 1), 0.2)
     logits = F.softplus(conv2d(h, weights[1], None, 2, 2, groups=3)).sum()
@@ -90,8 +92,9 @@ def test_a_penalty_has_the_library_s_gradients(memory_format):
 
 
 def test_an_image_of_one_channel_gives_channels_last_whatever_its_strides_say():
-    """The compiler does not keep them, and the library guesses by them: the layer behind it, and
-    its gradients, would be in another format.
+    """The compiler does not keep these strides, and the library guesses the format by them.
+
+    The next layer, and its gradients, would be in another format.
     """
     weight = torch.randn(5, 1, 3, 3, requires_grad=True)
     for img in (torch.randn(2, 1, 6, 4), torch.randn(2, 6, 4, 1).permute(0, 3, 1, 2)):
@@ -115,7 +118,7 @@ def test_the_self_check_finds_what_is_wrong(monkeypatch, implementation):
 
 
 def test_the_weight_s_second_order_has_no_convolution_with_filters_as_large_as_images():
-    """What makes the library's slow: batch and channels change places."""
+    """The library's is slow for this reason: it exchanges batch and channels."""
     img, weights = torch.randn(3, 3, 8, 6), [torch.randn(6, 3, 3, 3), torch.randn(9, 2, 5, 5)]
     with torch.profiler.profile(
         activities=[torch.profiler.ProfilerActivity.CPU], record_shapes=True, acc_events=True
@@ -138,8 +141,13 @@ def test_autocast_computes_in_its_dtype_and_gradients_come_back_in_that_of_the_p
 @pytest.mark.parametrize("output_padding", [0, 1])
 def test_the_layers_are_torch_s_with_their_state(output_padding):
     x = torch.randn(2, 4, 7, 5)
-    for ours, theirs in ((Conv2d(4, 6, 3, 2, 1, groups=2), torch.nn.Conv2d(4, 6, 3, 2, 1, groups=2)),
-                         (ConvTranspose2d(4, 6, 5, 2, 2, output_padding), torch.nn.ConvTranspose2d(4, 6, 5, 2, 2, output_padding))):  # fmt: skip
+    for ours, theirs in (
+        (Conv2d(4, 6, 3, 2, 1, groups=2), torch.nn.Conv2d(4, 6, 3, 2, 1, groups=2)),
+        (
+            ConvTranspose2d(4, 6, 5, 2, 2, output_padding),
+            torch.nn.ConvTranspose2d(4, 6, 5, 2, 2, output_padding),
+        ),
+    ):
         ours.load_state_dict(theirs.state_dict())
         torch.testing.assert_close(ours(x), theirs(x))
 

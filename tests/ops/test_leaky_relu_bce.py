@@ -1,4 +1,4 @@
-"""The fused end of a discriminator against its definition, by every implementation that runs here."""
+"""The fused end of a discriminator against its definition, by every available implementation."""
 import math
 from functools import partial
 
@@ -23,7 +23,7 @@ ISAS = {"generic": 0, "avx2": 1, "avx512": 2, "avx512_bf16": 3}  # csrc/cpu_feat
 
 @pytest.fixture(params=["reference", *ISAS])
 def implementation(request, monkeypatch):
-    """Runs a test with the reference, and with every version of the kernels that this machine has."""
+    """Run a test with the reference, and with every version of the kernels on this machine."""
     if request.param == "reference":
         monkeypatch.setenv("FASTGAN_OPS", "reference")
         yield
@@ -40,7 +40,7 @@ def implementation(request, monkeypatch):
 
 
 def definition(x, weight, bias, target, slope):
-    """(loss, logits) in float64, by probabilities' logarithms as torch has them."""
+    """Return (loss, logits) in float64, by the logarithms of probabilities as in torch."""
     activated = torch.where(x.double() > 0, x.double(), slope * x.double())
     logits = (activated * weight.double()).flatten(1).sum(1) + (0 if bias is None else bias.double())
     target = torch.as_tensor(target, dtype=torch.float64).expand_as(logits)
@@ -48,7 +48,7 @@ def definition(x, weight, bias, target, slope):
 
 
 def naive(x, weight, bias, target, slope):
-    """The same as one writes it, in float32 behind the features."""
+    """Return the same by the plain formula, in float32 behind the features."""
     logits = (F.leaky_relu(x, slope).float() * weight).flatten(1).sum(1) + (0 if bias is None else bias)
     return F.binary_cross_entropy_with_logits(
         logits, torch.as_tensor(target).expand_as(logits), reduction="none"
@@ -183,7 +183,7 @@ def test_a_nan_is_seen_and_relu_stops_infinity(implementation):
 
 
 class NeedsOfGradients(TorchDispatchMode):
-    """Notes which gradients each call of the kernel is told to compute: (dx, dparameters)."""
+    """Records the gradients that each call of the kernel must compute: (dx, dparameters)."""
 
     def __init__(self):
         super().__init__()
@@ -196,7 +196,7 @@ class NeedsOfGradients(TorchDispatchMode):
 
 
 def test_only_what_is_asked_for_is_computed():
-    """As in the G step, which goes through D without its weight gradients."""
+    """The G step goes through D without D's weight gradients."""
     if registry.native_problem("cpu"):
         pytest.skip(registry.native_problem("cpu"))
     x, weight, bias = (tensor.requires_grad_() for tensor in random_head((3, 5)))

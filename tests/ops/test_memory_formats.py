@@ -1,4 +1,4 @@
-"""Strides that torch itself gives, and templates that the compiler allocates without writing them."""
+"""Strides of torch's results, and templates that the compiler allocates without writing them."""
 import itertools
 
 import pytest
@@ -48,8 +48,9 @@ def test_a_weight_gradient_does_not_depend_on_what_lies_in_its_template(weight_g
 
 
 def test_the_compiler_allocates_templates_and_fills_none():
-    """On the CPU the kernel that Inductor makes of torch.empty writes NaN, on CUDA it writes as
-    much; here nothing else does.
+    """On the CPU, Inductor's kernel for torch.empty writes NaN; on CUDA it writes as much.
+
+    Nothing else here writes NaN.
     """
 
     def gradients(small, big):
@@ -68,7 +69,7 @@ def test_the_compiler_allocates_templates_and_fills_none():
 
 
 def generated_code(function, *inputs):
-    """What Inductor writes for a function, which is not built: that takes ten seconds."""
+    """Return the code that Inductor writes for a function, without the build of ten seconds."""
     graph = GraphLowering(make_fx(function)(*inputs))
     mode = FakeTensorMode()
     with V.set_graph_handler(graph), V.set_fake_mode(mode), V.set_debug_handler(DebugContext()):

@@ -1,4 +1,4 @@
-"""Resampling with a filter against its definition, by both ways to compute it."""
+"""Resampling with a filter against its definition, by both implementations."""
 import numpy as np
 import pytest
 import torch
@@ -25,7 +25,7 @@ FILTERS = {
 
 
 def truth(x, taps, up, down, padding, gain) -> torch.Tensor:
-    """The definition, written out in float64."""
+    """Compute the definition in float64."""
     f = np.array(taps, dtype=np.float64)
     f = np.outer(f, f) if f.ndim == 1 else f
     left, right, top, bottom = padding
@@ -38,7 +38,7 @@ def truth(x, taps, up, down, padding, gain) -> torch.Tensor:
 
 
 def both_ways(x, *arguments):
-    """(name, result) of each way to compute it, without the choice between them."""
+    """Return (name, result) of each implementation, without the choice between them."""
     resampling = module._checked(x, *arguments)
     yield "convolution", module._resample(x, resampling, False)
     yield "sums", module._resample(x, resampling, True)
@@ -71,7 +71,7 @@ def test_any_filter_padding_and_size(shape, taps, up, down, padding, memory_form
 
 def test_values_worked_out_by_hand():
     x = torch.tensor([[[[1.0, 2.0]]]])
-    # a convolution: taps meet from the last
+    # A convolution: taps meet from the last.
     assert upfirdn2d(x, ((1.0, 10.0),), padding=(1, 1, 0, 0)).tolist() == [[[[1.0, 12.0, 20.0]]]]
     assert upfirdn2d(x, (1.0,), up=2).tolist() == [[[[1.0, 0.0, 2.0, 0.0], [0.0] * 4]]]
     assert upfirdn2d(x, (1.0,), down=2, gain=3).tolist() == [[[[3.0]]]]
@@ -146,8 +146,9 @@ def test_reduced_precision_is_that_of_x_under_autocast_too(memory_format):
 @pytest.mark.parametrize("way", ["_by_convolution", "_by_sums"])
 @every_format
 def test_a_compiled_step_differentiates_twice(memory_format, way, monkeypatch):
-    """One graph; values, first and second derivatives are those of eager code, whichever way is
-    compiled: the CPU's or that of a GPU.
+    """One graph: values, first and second derivatives are those of eager code.
+
+    This holds for the implementations of the CPU and of a GPU.
     """
     torch._dynamo.config.trace_autograd_ops = True
     x = torch.randn(2, 3, 6, 5).to(memory_format=memory_format).requires_grad_()

@@ -17,7 +17,7 @@ BLUE, ORANGE = (0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)
 
 
 def _pixels(path) -> torch.Tensor:
-    """[H, W, C] of a picture."""
+    """Return the pixels [H, W, C] of a picture."""
     with Image.open(path) as image:
         return torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).view(image.height, image.width, -1)
 
@@ -199,7 +199,7 @@ def test_points_are_drawn_over_their_modes(tmp_path):
 
 
 def _bluish(path) -> int:
-    """Pixels of a blue that may be mixed with white."""
+    """Return the pixels of a blue that may be mixed with white."""
     red, green, blue = _pixels(path).int().movedim(2, 0)[:3]
     return ((blue - red > 60) & (blue > green)).sum().item()
 
@@ -228,8 +228,9 @@ def test_plots_need_no_pyplot(tmp_path, monkeypatch):
 
 
 def _save_frames(folder, num):
-    """Grids of 7 black and white tiles: the number of the frame in binary, which survives a lossy
-    format.
+    """Save grids of 7 black and white tiles.
+
+    They show the number of the frame in binary, which survives a lossy format.
     """
     paths = [folder / f"fakes{index:06d}.png" for index in range(num)]
     for index, path in enumerate(paths):
@@ -239,7 +240,7 @@ def _save_frames(folder, num):
 
 
 def _frames(path):
-    """The number and the duration in ms of every frame."""
+    """Return the number and the duration in ms of every frame."""
     with Image.open(path) as image:
         shown = []
         for index in range(image.n_frames):
@@ -334,8 +335,9 @@ def test_moments_are_taken_in_float64():
 
 
 def _histogram_height(path) -> float:
-    """Highest filled row of the histogram, below the legend, as a share of the height: measured in
-    a column right of the middle.
+    """Return the height of the histogram's highest filled row, as a share of the picture's height.
+
+    It is measured below the legend, in a column right of the middle.
     """
     with Image.open(path) as image:
         image = image.convert("RGB")

@@ -1,5 +1,6 @@
-"""The engine that a configuration becomes: its phases compiled and recorded do what they do in
-eager code, and a run goes on where it was left.
+"""The engine of a configuration: its phases compiled and recorded against eager code.
+
+A run also continues from the point where it was left.
 """
 import copy
 
@@ -19,12 +20,13 @@ from fastgan.ops.dispatch import autotune, registry
 from fastgan.run import build_engine
 
 TRACED = (
-    "all of r3gan's", "path length, n_critic 2, lazy r1", "one-hot classes, gp, n_critic 2, fresh", "classifier, gp", "clipping", "reconstruction",
+    "all of r3gan's", "path length, n_critic 2, lazy r1", "one-hot classes, gp, n_critic 2, fresh", "classifier, gp",
+    "clipping", "reconstruction",
 )  # fmt: skip
 
 
 def ours_of(name: str, reports: list | None = None, seed: int = 17, **more) -> Ours:
-    """The engine of a case of step_cases.py, always the same one for a seed."""
+    """Make the engine of a case of step_cases.py, always the same one for a seed."""
     overrides = CASES[name] | more
     make_G, make_D = overrides.pop("make_G", G), overrides.pop("make_D", D)
     torch.manual_seed(seed)
@@ -33,7 +35,7 @@ def ours_of(name: str, reports: list | None = None, seed: int = 17, **more) -> O
 
 @pytest.fixture
 def references(monkeypatch):
-    """Which implementations of operators run is another matter."""
+    """Use the reference operators; which implementations run is tested elsewhere."""
     monkeypatch.setattr(autotune, "_forced", dict.fromkeys(registry.OPS, "reference"))
 
 
@@ -42,8 +44,9 @@ def references(monkeypatch):
 
 @pytest.fixture
 def traced_only(monkeypatch):
-    """The compiled rung with everything but Inductor: Dynamo's one graph and its derivatives by
-    AOTAutograd, run as they are.
+    """Make the compiled rung without Inductor.
+
+    Dynamo's one graph and its derivatives by AOTAutograd are run as they are.
     """
     from torch._dynamo.backends.debugging import aot_eager
 
@@ -135,8 +138,9 @@ def test_recorded_steps_equal_eager_ones_to_the_bit(monkeypatch, name):
 
 @pytest.mark.parametrize("lazy", [{}, {"penalty__D_every": 2}], ids=str)
 def test_samples_that_are_drawn_as_they_are_needed(monkeypatch, references, lazy):
-    """Their feed is read outside of the compiled step, from the run's own generator, and penalties
-    take the last batch again.
+    """The feed of samples is read outside of the compiled step, from the run's own generator.
+
+    Penalties use the last batch again.
     """
     config = config_of(
         loss__name="wasserstein",
@@ -167,14 +171,15 @@ def test_samples_that_are_drawn_as_they_are_needed(monkeypatch, references, lazy
 
 # --- a run that goes on -----------------------------------------------------------------------------------------------
 
-LEFT = ("lazy r1 and r2 and gp", "intro of wgan", "path length, n_critic 2, lazy r1", "all of r3gan's", "average of a share", "a linear gamma, lazy",
-        "classes, r3gan, n_critic 2", "warm-up")  # fmt: skip
+LEFT = ("lazy r1 and r2 and gp", "intro of wgan", "path length, n_critic 2, lazy r1", "all of r3gan's",
+        "average of a share", "a linear gamma, lazy", "classes, r3gan, n_critic 2", "warm-up")  # fmt: skip
 
 
 @pytest.mark.parametrize("name", LEFT)
 def test_a_run_goes_on_where_it_was_left(references, name):
-    """As a resumed run does it: networks of another start, state put back in place, the feed sent
-    to its place. In the middle of a rhythm.
+    """The resumption of a run in the middle of an interval.
+
+    Networks of another start, the state put back in place, the feed sent to its place.
     """
     whole, first, second = ours_of(name), ours_of(name), ours_of(name, seed=99)
     whole.run(13)
@@ -208,7 +213,7 @@ def source_of(**overrides) -> build_engine.InputSource:
 
 
 def drawn(source: build_engine.InputSource, phase: str) -> set[str]:
-    """What a phase draws."""
+    """Return the inputs that a phase draws."""
     return {name for name, value in source.draw(phase)._asdict().items() if value is not None}
 
 

@@ -1,5 +1,6 @@
-"""Every preset of the family, narrow: all of its phases are one graph each that does what eager
-does, in values and in what moves.
+"""Every preset of the family, narrow: each of its phases is one graph that equals eager.
+
+Values and their changes are compared.
 """
 import gans
 import pytest
@@ -27,13 +28,14 @@ QUICK = ("wgan-gp-tiny", "r3gan-tiny", "ring8-gp")  # the others take 10 to 25 s
 
 @pytest.fixture(autouse=True)
 def reference_operators(monkeypatch):
-    """What was measured on this machine is another matter."""
+    """Use the reference operators; measurements on this machine are tested elsewhere."""
     monkeypatch.setattr(autotune, "_forced", dict.fromkeys(registry.OPS, "reference"))
 
 
 def make(name: str) -> Engine:
-    """The engine of a narrow preset on random images (or points), always from the same weights and
-    random numbers.
+    """Make the engine of a narrow preset on random images (or points).
+
+    It always has the same weights and random numbers.
     """
     # eps: the gradient of a bias in front of BatchNorm is a rounding error around 0, which Adam's
     # first step would bring to full size.

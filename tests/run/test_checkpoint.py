@@ -271,7 +271,8 @@ from fastgan.run.checkpoint import save_tensors
 count = 0
 while True:
     count += 1
-    save_tensors(sys.argv[1], {"a": torch.full((1_000_000,), count % 128, dtype=torch.uint8)}, {"kind": "state", "count": count})
+    save_tensors(sys.argv[1], {"a": torch.full((1_000_000,), count % 128, dtype=torch.uint8)}, \
+{"kind": "state", "count": count})
 """
 
 

@@ -1,5 +1,6 @@
-"""Training by class labels from end to end: the presets' networks through the command line, and a
-user's own.
+"""Training by class labels from end to end.
+
+It covers the presets' networks through the command line, and a user's own.
 """
 import json
 from pathlib import Path
@@ -23,8 +24,9 @@ CGAN = ["train", "--preset", "cgan", "--data", "photos", *FAST, *NARROW]
 
 @pytest.fixture(autouse=True)
 def working_folder(tmp_path, monkeypatch):
-    """Every test runs in a folder with photos/ of 3 classes, 10 images of 16x16 each, and plain.npy
-    without any.
+    """Run every test in a folder with photos/ and plain.npy.
+
+    photos/ has 3 classes of 10 images of 16x16 each, plain.npy has no classes.
     """
     monkeypatch.chdir(tmp_path)
     pixels = np.random.default_rng(0).integers(0, 256, (30, 16, 16), dtype=np.uint8)
@@ -224,7 +226,7 @@ class Discriminator(nn.Module):
 
 
 def labelled(num: int = 48, classes: int = 3):
-    """Images as bright as their class."""
+    """Return images as bright as their class."""
     labels = np.arange(num) % classes
     noise = np.random.default_rng(0).integers(0, 40, (num, 16, 16))
     return (noise + 80 * labels[:, None, None]).astype(np.uint8), labels

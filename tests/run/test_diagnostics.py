@@ -1,4 +1,4 @@
-"""Signs of trouble: when each is said, and the numbers behind them beside plain computations."""
+"""Diagnostics: when each is reported, and their numbers against plain computations."""
 from types import SimpleNamespace
 
 import gans
@@ -59,7 +59,8 @@ def test_two_troubles_are_two_sentences_and_a_new_one_is_said_beside_an_old_one(
 
 
 ALMOST = [
-    {"d_loss": 0.021}, {"real_logits": 7.9, "fake_logits": -7.9}, {"sample_distance": 0.41}, {"gradient_norm_G": 1.1e-3}, {"gradient_norm_D": 1900.0},
+    {"d_loss": 0.021}, {"real_logits": 7.9, "fake_logits": -7.9}, {"sample_distance": 0.41},
+    {"gradient_norm_G": 1.1e-3}, {"gradient_norm_D": 1900.0},
 ]  # fmt: skip
 
 
@@ -123,8 +124,9 @@ def test_the_norm_of_adam_is_that_of_torchs_own_state(num_steps):
 
 
 def test_the_norm_of_adam_with_a_beta2_that_changes():
-    """The running means then weigh past gradients by the product of the betas, which the optimiser
-    keeps.
+    """The running means weigh past gradients by the product of the betas.
+
+    The optimiser keeps this product.
     """
     optimizer, (first, second) = Adam([torch.zeros(3)], 1e-3, 0.0, 0.5, 1e-8), gradients(2, ((3,),))
     optimizer.step([first[0].clone()])
@@ -164,8 +166,9 @@ def test_one_sample_and_equal_samples_are_no_distance_apart():
 
 
 def test_what_is_measured():
-    """Samples half as far from each other as real images, which have a batch axis of their own
-    size.
+    """Samples half as far from each other as real images.
+
+    The real images have a batch axis of their own size.
     """
     real = torch.randn(50, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     asked = []

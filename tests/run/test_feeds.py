@@ -1,4 +1,4 @@
-"""Which size images get, and which feed goes with which data."""
+"""The size of images, and the feed for each kind of data."""
 import sys
 from types import SimpleNamespace
 
@@ -235,7 +235,7 @@ def test_streamed_images_are_those_of_the_resident_set(monkeypatch, graph_steps)
 
 @pytest.fixture
 def folder(tmp_path):
-    """Five images of 20x20, the third of them cut short."""
+    """Make five images of 20x20, the third of them cut short."""
     for index, pixels in enumerate(images(5, 20)):
         Image.fromarray(pixels[..., 0]).save(tmp_path / f"{index}.png")
     (tmp_path / "2.png").write_bytes((tmp_path / "2.png").read_bytes()[:60])
@@ -265,7 +265,7 @@ def test_dali_gets_the_files_and_nothing_else_is_decoded(monkeypatch, folder):
 
 
 def conditional(c_dim: int, backend: str = "auto") -> Config:
-    """A configuration whose networks are told so many classes."""
+    """Return a configuration with that many classes."""
     config = preset("mlp")
     for key, value in {"model.c_dim": c_dim, "data.backend": backend, "run.batch_size": 4}.items():
         config = replace(config, key, value)

@@ -1,6 +1,4 @@
-"""Metrics while training: what is measured and written, what is best, and that training does not
-notice.
-"""
+"""Metrics while training: the files, the best snapshot, and unchanged training."""
 import json
 import re
 from pathlib import Path
@@ -30,7 +28,7 @@ def data(num=40, classes=2):
 
 
 class Noisy(nn.Module):
-    """A generator with BatchNorm, and noise of its own whatever mode it is in."""
+    """A generator with BatchNorm, and noise of its own in every mode."""
 
     def __init__(self):
         super().__init__()
@@ -84,8 +82,9 @@ def assert_same_bits(ours, theirs):
 
 @pytest.mark.parametrize("ema_kimg", [None, 0.1])
 def test_training_does_not_notice(ema_kimg):
-    """To the bit: weights, buffers, optimisers and every random number, with a generator that draws
-    some of its own.
+    """Measuring changes no bit of weights, buffers, optimisers and random numbers.
+
+    The generator draws some random numbers of its own.
     """
     measured, plain = trainer(ema_kimg=ema_kimg), trainer(metrics="", ema_kimg=ema_kimg)
     for each in (measured, plain):
@@ -102,7 +101,7 @@ def test_a_resumed_run_measures_the_same_and_knows_what_was_best(tmp_path):
     torch.manual_seed(5)
     halves = trainer(tmp_path / "halves")
     fit(halves, 8)
-    # of a continuation that was lost
+    # Rows of a continuation that was lost
     halves.recorder.folder.log.measured({"nimg": 96, "kimg": 0.096, "kd_classifier_20": 0.0})
     torch.manual_seed(99)
     resumed = trainer(tmp_path / "halves", resume=True)
@@ -141,7 +140,8 @@ def test_numbers_go_where_they_are_read(tmp_path):
     assert names[0] not in rows(tmp_path / "run", "stats.jsonl")[-1]
     log = (tmp_path / "run" / "log.txt").read_text()
     assert re.search(
-        r"at 0\.064 kimg kd_classifier_20 \S+, precision_classifier_20 \S+, recall_classifier_20 \S+, measured in .* s: the best",
+        r"at 0\.064 kimg kd_classifier_20 \S+, precision_classifier_20 \S+, "
+        r"recall_classifier_20 \S+, measured in .* s: the best",
         log,
     )
     assert re.search(r"measuring took [\d.]+ s, \d+% of the time", log)

@@ -1,4 +1,4 @@
-"""What a run shows on the terminal, and the time that it measures."""
+"""The terminal output of a run, and the measurement of its time."""
 import contextlib
 import io
 import math
@@ -46,7 +46,7 @@ def terminal(monkeypatch):
 
 
 def _text(console):
-    """What was written, without colours and cursor movements."""
+    """Return the written text, without colours and cursor movements."""
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", console.file.getvalue())
 
 
@@ -188,7 +188,7 @@ def test_memory_of_the_process_grows_with_what_it_holds():
 
 
 class Clock:
-    """Stands for time.perf_counter: moves where a test moves it."""
+    """A stand-in for time.perf_counter that a test advances."""
 
     def __init__(self):
         self.now = 100.0

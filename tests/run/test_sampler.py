@@ -16,7 +16,7 @@ IMG_SHAPE = (1, 16, 16)
 
 
 class Recording(nn.Module):
-    """A conditional generator that is as bright as the class, and keeps what it was called with."""
+    """A conditional generator that is as bright as the class, and keeps its arguments."""
 
     def __init__(self, one_hot: bool = False):
         super().__init__()

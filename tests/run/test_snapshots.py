@@ -1,4 +1,4 @@
-"""A snapshot turned back into a generator and into pictures."""
+"""Snapshots turned back into a generator and into pictures."""
 import gans
 import pytest
 import torch
@@ -17,7 +17,7 @@ KINDS = ["dcgan", "mlp", "mlp-tf", "gaussian1d"]
 
 
 def saved(folder, config: Config, nimg: int = 5000, state: TrainState | None = None):
-    """(networks, path of a snapshot of them as a run writes it)."""
+    """Return (networks, path of a snapshot of them as a run writes it)."""
     state = state or gans.tiny_networks(config)
     return state, RunFolder(folder, config, resume_nimg=0).write_snapshot(weight_tensors(state), nimg)
 
@@ -106,7 +106,7 @@ def test_a_class_that_is_not_there(tmp_path, preset, class_name, words):
 
 
 def drawn(monkeypatch, path, tmp_path, truncation: float | None) -> torch.Tensor:
-    """The images of a grid, uint8 [16, C, H, W]."""
+    """Return the images of a grid, uint8 [16, C, H, W]."""
     images = []
     monkeypatch.setattr(plots, "save_grid", lambda grid, out, columns: images.append(grid))
     write_samples(path, tmp_path / "out.png", 16, seed=0, truncation=truncation)
@@ -115,8 +115,9 @@ def drawn(monkeypatch, path, tmp_path, truncation: float | None) -> torch.Tensor
 
 @pytest.mark.parametrize("preset", ["stylegan2", "mlp"])
 def test_truncation_gives_variety_up(monkeypatch, tmp_path, preset):
-    """By styles where G has some, otherwise by z; at 0 all images are (nearly) one, at 1 nothing is
-    changed.
+    """Truncation acts on styles where G has some, otherwise on z.
+
+    At 0 all images are (nearly) one, at 1 nothing is changed.
     """
     _, path = saved(tmp_path, gans.tiny_config(preset))
     whole, half, none = (drawn(monkeypatch, path, tmp_path, psi).std(0).mean() for psi in (None, 0.5, 0.0))
@@ -125,7 +126,8 @@ def test_truncation_gives_variety_up(monkeypatch, tmp_path, preset):
 
 
 @pytest.mark.parametrize(("preset", "truncation", "words"), [
-    ("mlp", 1.5, "between 0 and 1"), ("mlp", -0.1, "between 0 and 1"), ("mlp", float("nan"), "between 0 and 1"), ("mlp-tf", 0.5, "z is uniform"),
+    ("mlp", 1.5, "between 0 and 1"), ("mlp", -0.1, "between 0 and 1"), ("mlp", float("nan"), "between 0 and 1"),
+    ("mlp-tf", 0.5, "z is uniform"),
 ])  # fmt: skip
 def test_a_truncation_that_means_nothing(tmp_path, preset, truncation, words):
     _, path = saved(tmp_path, gans.tiny_config(preset))
@@ -201,7 +203,7 @@ def test_without_the_moving_average_that_it_promises(tmp_path):
 
 @pytest.fixture
 def conditional(tmp_path):
-    """A snapshot of a generator of 3 classes that have names."""
+    """Make a snapshot of a generator of 3 classes that have names."""
     config = gans.tiny_config("cgan")
     state = gans.tiny_networks(config)
     with torch.no_grad():

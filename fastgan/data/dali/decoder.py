@@ -1,5 +1,7 @@
-"""All files of a source decoded once by DALI: for `fastgan.data.packing.pack.pack(...,
-decode=in_dali())`, and to try them out before training.
+"""All files of a source decoded once by DALI.
+
+Used by `fastgan.data.packing.pack.pack(..., decode=in_dali())`, and to try the files out before
+training.
 """
 from collections.abc import Iterator
 
@@ -16,11 +18,11 @@ from fastgan.errors import UserError
 
 
 def in_dali(device: torch.device | None = None, num_threads: int | None = None) -> Decoder:
-    """Decodes the files of a folder or zip by DALI, to what the other decoders give but for
-    roundings (see dali/pipeline.py).
+    """Return a decoder of the files of a folder or zip by DALI.
 
-    device: None = the GPU where there is one. num_threads: None = one a usable core. Raises
-    UserError without DALI.
+    The result is that of the other decoders but for roundings (see dali/pipeline.py). device: None
+    = the GPU where there is one. num_threads: None = one a usable core. Raises UserError without
+    DALI.
     """
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     import_dali(device)
@@ -45,11 +47,10 @@ def in_dali(device: torch.device | None = None, num_threads: int | None = None) 
 
 def decoded_blocks(files: EncodedFiles, device: torch.device, num_threads: int, block_size: int,
                    start: int = 0) -> Iterator[tuple[range, np.ndarray, dict[int, BadImage]]]:
-    """The files from number `start` on, in order, as (numbers of the files, images of the usable
-    ones, the others with their reasons).
+    """Yield (numbers of the files, images of the usable ones, the others with their reasons).
 
-    images: uint8 [number of usable ones, img_resolution, img_resolution, img_channels]. block_size:
-    files in a block.
+    The files come in order, from number `start` on. images: uint8 [number of usable ones,
+    img_resolution, img_resolution, img_channels]. block_size: files in a block.
     """
     bad: dict[int, BadImage] = {}
     blocks = [

@@ -1,5 +1,6 @@
-"""Batches decoded by DALI from encoded files as they are needed: for sets that do not fit anywhere,
-and for augmentation at full resolution.
+"""Batches decoded by DALI from encoded files as they are needed.
+
+For sets that fit neither in device nor in host memory, and for augmentation at full resolution.
 """
 import atexit
 from collections.abc import Iterator
@@ -25,18 +26,18 @@ class DaliFeed(RingFeed):
     """Batches decoded from the image files of a folder or a zip.
 
     The order is that of all feeds, given to DALI file by file: no reader that shuffles, hence no
-    LastBatchPolicy (batches follow the epochs without a gap) and no state inside DALI: what stands
-    at image number `nimg` of the run, its random square included, follows from the seed and `nimg`
-    alone. random_crop: see EncodedFiles. num_threads: of DALI's; None = one a usable core.
-    progress: a bar while all files are tried out. labels: int64 [source.num_images], the class of
-    each file, bad ones included, which `read` then gives with the images. rows: int64 [num_usable],
-    the numbers of the files that are shown. On 2 CPU cores without a GPU: 1.9 to 2.4 times as many
-    JPEGs of 64x64 a second as a torch DataLoader that decodes with Pillow in as many workers, 1 to
-    1.2 times as many PNGs (`python -m bench loader`). skip_bad: try out all files first, leave out
-    those that cannot be used and list them in `skipped` ("cats/7.png: is cut short"). Without it
-    the first such file is a UserError when its turn comes. Files cut short are bad, though decoders
-    could fill them up: Pillow refuses them too. Raises UserError for a source that is not of image
-    files, without DALI, without the GPU that `device` names, for fewer than two usable files.
+    LastBatchPolicy (batches follow the epochs without a gap) and no state inside DALI: the image at
+    number `nimg` of the run, its random square included, follows from the seed and `nimg` alone.
+    random_crop: see EncodedFiles. num_threads: of DALI's; None = one a usable core. progress: a bar
+    while all files are tested. labels: int64 [source.num_images], the class of each file, bad ones
+    included, which `read` then gives with the images. rows: int64 [num_usable], the numbers of the
+    files that are shown. On 2 CPU cores without a GPU: 1.9 to 2.4 times as many JPEGs of 64x64 a
+    second as a torch DataLoader that decodes with Pillow in as many workers, 1 to 1.2 times as many
+    PNGs (`python -m bench loader`). skip_bad: test all files first, leave out those that cannot be
+    used and list them in `skipped` ("cats/7.png: is cut short"). Without it the first such file is
+    a UserError when its turn comes. Files cut short are bad, though decoders could fill them up:
+    Pillow refuses them too. Raises UserError for a source that is not of image files, without DALI,
+    without the GPU that `device` names, for fewer than two usable files.
     """
 
     def __init__(
@@ -57,7 +58,8 @@ class DaliFeed(RingFeed):
     ):
         if not isinstance(source, FileSource):
             raise UserError(
-                f"{source.origin} holds no image files for DALI to decode: give a folder or a zip, or choose another data.backend"
+                f"{source.origin} holds no image files for DALI to decode: give a folder or a zip, or choose another "
+                "data.backend"
             )
         check_labels(labels, source.num_images)
         import_dali(torch.device(device))
@@ -75,7 +77,7 @@ class DaliFeed(RingFeed):
         self._labels = None if labels is None else labels[torch.from_numpy(self.rows)]
         self._decoded: Iterator[torch.Tensor] = iter(())
         self._decoded_to: int | None = None  # the image number with which _decoded goes on
-        # Registered after DALI's own, so called before: the thread ends, then what it decodes with
+        # Registered after DALI's own, so called before: the thread ends, then its decoder
         atexit.register(self._finalizer)
         self.seek(0)
 
@@ -101,7 +103,7 @@ class DaliFeed(RingFeed):
 def _chunks(
     endless: EndlessOrder, rows: np.ndarray, seed: int, batch_size: int, size: int, nimg: int
 ) -> Iterator[Chunk]:
-    """From image number `nimg` on, batch after batch, each in parts of at most `size`.
+    """Yield batch after batch from image number `nimg` on, each in parts of at most `size`.
 
     rows: the numbers of the usable files.
     """
@@ -113,8 +115,10 @@ def _chunks(
 
 
 def uniform_numbers(seed: int, nimg: int, num: int) -> np.ndarray:
-    """float64 [num, 3] in [0, 1): three numbers for each of the images nimg to nimg + num - 1 of
-    the run, whatever else was drawn.
+    """Return float64 [num, 3] in [0, 1): three numbers for each of the images from `nimg` on.
+
+    The images are numbers nimg to nimg + num - 1 of the run. The result does not depend on other
+    draws.
     """
     # Philox numbers its blocks of four 64-bit numbers: block `nimg` is that of image `nimg`.
     generator = np.random.Generator(np.random.Philox(key=seed % 2**128, counter=nimg))
@@ -124,8 +128,9 @@ def uniform_numbers(seed: int, nimg: int, num: int) -> np.ndarray:
 def _usable(
     files: EncodedFiles, device: torch.device, num_threads: int, progress: bool
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """(numbers of the files that can be used, the others with their reasons): every file is decoded
-    once.
+    """Return (numbers of the files that can be used, the others with their reasons).
+
+    Every file is decoded once.
     """
     source = files.source
     bad: dict[int, BadImage] = {}

@@ -1,5 +1,6 @@
-"""Encoded image files as DALI is given them: which of them it decodes as Pillow does, and the
-square that is taken of each.
+"""Encoded image files as DALI receives them.
+
+The module finds the files that DALI decodes as Pillow does, and the square to take of each.
 """
 from dataclasses import dataclass
 
@@ -13,9 +14,9 @@ from fastgan.errors import UserError
 _UNSEEN, _BY_DALI, _BY_PILLOW = range(3)
 _DIRECT_MODES = frozenset({"1", "L", "P", "RGB"})
 _END_MARKS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
-# Where a PNG may tell its orientation; may lie behind the pixels
+# A PNG may have its orientation here; the chunk may lie behind the pixels.
 _PNG_ORIENTATIONS = (b"eXIf", b"XML:com.adobe.xmp", b"Raw profile type exif")
-_PNG_BIT_DEPTH = 24  # the byte that tells it
+_PNG_BIT_DEPTH = 24  # the byte that holds it
 
 
 @dataclass(frozen=True)
@@ -32,16 +33,16 @@ class Encoded:
 
 
 class EncodedFiles:
-    """The files of a source, each with the square that is to become an image of img_resolution.
+    """The files of a source, each with the square that becomes an image of img_resolution.
 
     random_crop: 1 = the centre square, of the side of the shorter side; below it a square at a
     random place, whose side is random between random_crop times the shorter side (but at least
     img_resolution, as nothing is enlarged) and the whole of it. Files that DALI would not decode as
     `fit` does are decoded here, by `fit`, and handed to DALI as the bytes of an uncompressed file:
     transparency, 16 bit, CMYK, animations, formats other than JPEG and PNG, images to be framed in
-    black, files without an end mark (cut short: Pillow decides), and whatever `leave_to_pillow`
-    names. What a file is, is looked at when it is first needed, in 0.05 ms, and remembered in 9
-    bytes.
+    black, files without an end mark (cut short: Pillow decides), and the files that
+    `leave_to_pillow` names. The kind of a file is determined when it is first needed, in 0.05 ms,
+    and remembered in 9 bytes.
     """
 
     def __init__(self, source: FileSource, img_resolution: int, img_channels: int, random_crop: float = 1.0):
@@ -57,10 +58,10 @@ class EncodedFiles:
         )
         self.num_files = source.num_images
         self._ways = np.full(source.num_images, _UNSEEN, np.uint8)
-        self._sizes = np.zeros((source.num_images, 2), np.int32)  # (height, width) of what DALI decodes, upright
+        self._sizes = np.zeros((source.num_images, 2), np.int32)  # (height, width) as DALI decodes it, upright
 
     def encoded(self, row: int, uniform: np.ndarray) -> Encoded:
-        """File number `row`.
+        """Return file number `row`.
 
         uniform: three numbers in [0, 1), for side, top and left of a random square. Raises
         BadImage. May run in any thread.
@@ -74,17 +75,17 @@ class EncodedFiles:
         return Encoded(np.frombuffer(data, np.uint8), (top, left), side)
 
     def leave_to_pillow(self, rows: np.ndarray) -> bool:
-        """Have Pillow decode these files from now on; False when it did already."""
+        """Have Pillow decode these files from now on; return False when it did already."""
         is_news = bool((self._ways[rows] != _BY_PILLOW).any())
         self._ways[rows] = _BY_PILLOW
         return is_news
 
     def where(self, row: int) -> str:
-        """What an error calls a file."""
+        """Return the name of a file in error messages."""
         return self.source.where(self.source.members[row])
 
     def blank(self) -> Encoded:
-        """A black image, in the place of one that is left out."""
+        """Return a black image, the replacement of one that is left out."""
         return self._uncompressed(np.zeros((self.img_resolution, self.img_resolution, self.img_channels), np.uint8))
 
     def _look_at(self, row: int, data: bytes) -> None:
@@ -92,7 +93,7 @@ class EncodedFiles:
         if min(image.size) < self.img_resolution or not _is_direct(image, data):
             self._ways[row] = _BY_PILLOW
             return
-        # Not asked of a PNG, of which Pillow would decode the pixels first: turned ones are left to Pillow.
+        # Not asked of a PNG: Pillow would decode its pixels first. Turned ones are left to Pillow.
         is_turned = image.format != "PNG" and image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
         self._sizes[row] = image.size if is_turned else image.size[::-1]
         self._ways[row] = _BY_DALI
@@ -105,7 +106,7 @@ class EncodedFiles:
         return self._uncompressed(fit(image, self.img_resolution, self.img_channels)[0])
 
     def _square(self, height: int, width: int, uniform: np.ndarray) -> tuple[int, int, int]:
-        """(top, left, side) of what is taken of an image."""
+        """Return (top, left, side) of the square to take of an image."""
         shorter = min(height, width)
         if self._random_crop == 1:
             return (height - shorter) // 2, (width - shorter) // 2, shorter
@@ -119,8 +120,9 @@ class EncodedFiles:
 
 
 def _is_direct(image: Image.Image, data: bytes) -> bool:
-    """Whether DALI decodes a file to what Pillow makes of it, but for orientations; found by
-    trying, and tried again by the tests.
+    """Return True where DALI decodes a file as Pillow does, but for orientations.
+
+    The rule was found by experiment; the tests repeat the experiment.
     """
     if image.mode not in _DIRECT_MODES or _END_MARKS.get(image.format, b"?") not in data[-32:]:
         return False
@@ -131,8 +133,9 @@ def _is_direct(image: Image.Image, data: bytes) -> bool:
 
 
 def _has_plain_orientation(image: Image.Image) -> bool:
-    """Whether the orientation of a JPEG stands in its Exif data, where DALI looks for it, and not
-    in XMP.
+    """Return True where a JPEG has its orientation in the Exif data, where DALI reads it.
+
+    Return False where it is in XMP.
     """
     exif = Image.Exif()
     try:

@@ -1,17 +1,15 @@
-"""Image files decoded by NVIDIA DALI: on the GPU where there is one, else by DALI's operators for
-the CPU.
+"""Image files decoded by NVIDIA DALI: on the GPU where there is one, else on the CPU.
 
 The result is that of `fastgan.data.images.fit`, with these roundings, in steps of 1/255:
 - PNG and JPEG on the CPU: exact where nothing is resized; grey made of colour is 1 off in fewer
-  than 1 of 10 000 pixels. JPEG on the GPU: the GPU's
-  decoder rounds in its own way.
-- Resized on the CPU (by torch, where it has Lanczos: 4 to 10 times as fast as Pillow): 1 off in up
-  to 1 % of the pixels; by Pillow otherwise: exact.
+  than 1 of 10 000 pixels. JPEG on the GPU: the GPU's decoder rounds in its own way.
+- Resized on the CPU (by torch, where it has Lanczos: 4 to 10 times as fast as Pillow): 1 off in
+  up to 1 % of the pixels; by Pillow otherwise: exact.
 - Resized on the GPU (by DALI, in two passes with 8 bits between, like Pillow; measured with the
-  same operators on the CPU): 1 off in up to 1 % of
-  the pixels, rarely 2; in the three rows and columns next to the border up to 10, since Pillow
-  leaves out the part of the filter that lies outside
-  the image, and DALI repeats the border's pixels there.
+  same operators on the CPU): 1 off in up to 1 % of the pixels, rarely 2; in the three rows and
+  columns next to the border up to 10, since Pillow leaves out the part of the filter that lies
+  outside the image, and DALI repeats the border's pixels there.
+
 DALI's own resizing on the CPU is hardly faster than Pillow's (256 to 64 pixels: 1.6 k images/s a
 thread, torch's 7 k) and therefore not used.
 """
@@ -42,8 +40,8 @@ BadFile = Callable[[int, BadImage], None]
 class Chunk:
     """Files that DALI decodes together.
 
-    rows: int64 [n], numbers of files. uniform: float64 [n, 3] in [0, 1), what their random squares
-    come from.
+    rows: int64 [n], numbers of files. uniform: float64 [n, 3] in [0, 1), the numbers for their
+    random squares.
     """
 
     rows: np.ndarray
@@ -51,28 +49,29 @@ class Chunk:
 
 
 def chunk_size(device: torch.device) -> int:
-    """How many images are decoded at once, at most: whole squares of them are in memory at full
-    resolution, several chunks at a time.
+    """Return the largest number of images decoded at once.
+
+    Whole squares of them are in memory at full resolution, several chunks at a time.
     """
     return 128 if device.type == "cuda" else 32
 
 
 def num_usable_cpus() -> int:
-    """How many threads decode."""
+    """Return the number of decoding threads: one for each usable core."""
     return len(os.sched_getaffinity(0))
 
 
 def decode(
     files: EncodedFiles, chunks: Iterable[Chunk], device: torch.device, num_threads: int, bad_file: BadFile
 ) -> Iterator[torch.Tensor]:
-    """Decode chunk after chunk to uint8 [n, img_resolution, img_resolution, img_channels] on
-    `device`.
+    """Decode chunk after chunk to uint8 [n, img_resolution, img_resolution, img_channels].
 
-    chunks: of at most `chunk_size(device)` files; may be endless. bad_file: called with (number,
-    reason) for a file that is of no use, in any thread; it raises, or the image becomes black. What
-    DALI refuses is left to Pillow: it decodes these files, and those in work beside them, from then
-    on. On CUDA the images lie in DALI's memory, are ready on the stream that is current when they
-    are asked for, and are to be copied on that stream.
+    The images are on `device`. chunks: of at most `chunk_size(device)` files; may be endless.
+    bad_file: called with (number, reason) for a file that cannot be used, in any thread; it raises,
+    or the image becomes black. Files that DALI refuses are left to Pillow: it decodes these files,
+    and those in work beside them, from then on. On CUDA the images lie in DALI's memory, are ready
+    on the stream that is current when the caller asks for them, and are to be copied on that
+    stream.
     """
     dali = import_dali(device)
     chunks, waiting = iter(chunks), deque()
@@ -92,14 +91,14 @@ def decode(
 
 
 def refusing(files: EncodedFiles) -> BadFile:
-    """What `decode` calls for a file that cannot be used, to end with a UserError that names it."""
+    """Return a `bad_file` for `decode` that raises a UserError naming the file."""
     def refuse(row: int, reason: BadImage) -> None:
         raise UserError(f"{files.where(row)}: {reason}{files.source.remedy}") from reason
     return refuse
 
 
 def import_dali(device: torch.device):
-    """The module nvidia.dali, imported when it is first needed.
+    """Import the module nvidia.dali when it is first needed, and return it.
 
     Raises UserError where it is missing, or the GPU that `device` names is.
     """
@@ -124,8 +123,9 @@ def _noted(chunks: Iterator[Chunk], waiting: deque[Chunk]) -> Iterator[Chunk]:
 def _read_ahead(
     files: EncodedFiles, chunks: Iterator[Chunk], bad_file: BadFile
 ) -> Iterator[tuple[list[np.ndarray], np.ndarray, np.ndarray]]:
-    """What DALI is given for each chunk, read by a few threads: encoded files, corners int32 [n, 2]
-    and shapes int32 [n, 2] of the squares.
+    """Yield the inputs of DALI for each chunk, read by a few threads.
+
+    They are encoded files, and corners int32 [n, 2] and shapes int32 [n, 2] of the squares.
     """
     with ThreadPoolExecutor(_READ_AHEAD) as pool:
         futures: deque[Future] = deque()
@@ -177,24 +177,25 @@ def _pipeline(dali, encoded: Iterator, files: EncodedFiles, device: torch.device
 
 
 def graph(dali, encoded: Iterator, img_channels: int, decoder: str, img_resolution: int | None):
-    """The squares of the images, uint8 [side, side, img_channels], resized to img_resolution if one
-    is given. decoder: mixed (on the GPU), cpu.
+    """Return the squares of the images, uint8 [side, side, img_channels].
+
+    They are resized to img_resolution if one is given. decoder: mixed (on the GPU) or cpu.
     """
     fn, types = dali.fn, dali.types
     files, corners, shapes = fn.external_source(
         encoded, num_outputs=3, batch=True, dtype=[types.UINT8, types.INT32, types.INT32], ndim=[1, 1, 1]
     )
-    # Fancy upsampling of the colours is what libjpeg does on the CPU, for DALI and for Pillow.
+    # libjpeg uses fancy upsampling of the colours on the CPU, for DALI and for Pillow.
     images = fn.decoders.image_slice(
         files, start=corners, shape=shapes, axes=(0, 1), device=decoder, jpeg_fancy_upsampling=True
     )
-    # not by the decoder, which would take the brightness that a JPEG stores: up to 18/255 beside
-    # that of the RGB it stands for
+    # Not by the decoder, which would take the brightness that a JPEG stores: it differs by up to
+    # 18/255 from that of the RGB values.
     if img_channels == 1:
         images = fn.color_space_conversion(images, image_type=types.RGB, output_type=types.GRAY)
     if img_resolution is not None:
         lanczos = {"interp_type": types.INTERP_LANCZOS3, "mode": "stretch"}
-        # the width alone, as Pillow begins; 0 = leave the height
+        # The width alone, as Pillow begins; 0 = leave the height
         images = fn.resize(images, size=[0, img_resolution], **lanczos)
         images = fn.resize(images, size=[img_resolution, img_resolution], **lanczos)
     return images
@@ -211,7 +212,7 @@ def _next_images(pipeline, img_resolution: int, device: torch.device) -> torch.T
 
 
 def _shrunk(squares: torch.Tensor, img_resolution: int) -> torch.Tensor:
-    """uint8 [n, side, side, C] -> [n, img_resolution, img_resolution, C], by Lanczos."""
+    """Resize uint8 [n, side, side, C] to [n, img_resolution, img_resolution, C] by Lanczos."""
     if squares.shape[1] == img_resolution:
         return squares
     if not _HAS_LANCZOS:

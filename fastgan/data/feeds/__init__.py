@@ -1,1 +1,1 @@
-"""Where the images of a step come from, on the device."""
+"""Sources of a step's images, on the device."""

@@ -1,4 +1,4 @@
-"""Copies to the device beside the work that is going on there."""
+"""Copies to the device beside the work that runs there."""
 import contextlib
 from collections.abc import Iterator
 
@@ -15,12 +15,13 @@ class SideStream:
         self._device, self._stream, self._read = device, torch.cuda.Stream(device), torch.cuda.Event()
 
     def mark(self) -> None:
-        """What was launched so far reads the memory as it is: later copies wait for it."""
+        """Make later copies wait for the work launched so far, which reads the memory as it is."""
         self._read.record(torch.cuda.current_stream(self._device))
 
     def copy(self, target: torch.Tensor, source: torch.Tensor) -> None:
-        """target.copy_(source from pageable host memory) on the side stream; what is launched on
-        the current stream from now on sees it.
+        """Run target.copy_(source from pageable host memory) on the side stream.
+
+        Work that is launched on the current stream from now on sees the result.
         """
         with torch.cuda.stream(self._stream):
             self._stream.wait_event(self._read)
@@ -29,7 +30,7 @@ class SideStream:
 
 
 class InOrder:
-    """What SlotStream does, where everything happens in the order of the program: nothing."""
+    """A stand-in for SlotStream that does nothing, where everything runs in program order."""
 
     _nothing = contextlib.nullcontext()
 
@@ -47,26 +48,26 @@ class InOrder:
 
 
 class SlotStream:
-    """A stream on which the slots of a ring are filled, and the events that keep a slot from being
-    filled while steps read it, or read too early.
+    """A stream that fills the slots of a ring, and the events that order it with the steps.
 
+    The events keep a slot from being filled while steps read it, and from being read too early.
     Each event is recorded and waited for by turns, as a slot is filled and read by turns: no later
-    record can take the place of one that is still to be waited for. All of them are made here,
-    since a thread must make nothing while another one captures a CUDA graph.
+    record can take the place of one that is still to be waited for. All events are made here, since
+    a thread must make nothing while another one captures a CUDA graph.
     """
 
     def __init__(self, device: torch.device, num_slots: int):
         self.stream = torch.cuda.Stream(device)
-        self._filled = [torch.cuda.Event(blocking=True) for _ in range(num_slots)]  # blocking: whoever waits sleeps
+        self._filled = [torch.cuda.Event(blocking=True) for _ in range(num_slots)]  # blocking: a waiting thread sleeps
         self._read = [torch.cuda.Event() for _ in range(num_slots)]
-        self._freed_by = list(self._read)  # by slot: after which event it may be filled
+        self._freed_by = list(self._read)  # by slot: the event after which it may be filled
         self._last_read = self._read[0]
         for event in (*self._filled, *self._read):
             event.record(torch.cuda.current_stream(device))
 
     @contextlib.contextmanager
     def filling(self, slot: int) -> Iterator[None]:
-        """Inside, work for the current stream fills the slot.
+        """Fill the slot by work for the current stream inside this context.
 
         Blocks the host until the slot was filled the last time round: call it in a thread.
         """
@@ -77,14 +78,16 @@ class SlotStream:
             self._filled[slot].record(self.stream)
 
     def wait_filled(self, slot: int) -> None:
-        """What is launched on the current stream from now on sees the slot filled, and every slot
-        that was filled before it.
+        """Make later work on the current stream see the slot filled.
+
+        It also sees every slot that was filled before this one.
         """
         torch.cuda.current_stream(self.stream.device).wait_event(self._filled[slot])
 
     def mark_read(self, slots: list[int]) -> None:
-        """What was launched on the current stream so far reads these slots, the last ones in the
-        order of filling; nothing later does.
+        """Record that the work launched so far on the current stream reads these slots.
+
+        They are the last ones in the order of filling; no later work reads them.
         """
         self._last_read = self._read[slots[-1]]
         self._last_read.record(torch.cuda.current_stream(self.stream.device))
@@ -92,5 +95,5 @@ class SlotStream:
             self._freed_by[slot] = self._last_read
 
     def is_idle(self) -> bool:
-        """Whether the device is done with all steps that were marked."""
+        """Return True when the device has finished all steps that were marked."""
         return self._last_read.query()

@@ -1,7 +1,7 @@
-"""What every feed of real images does: the step reads them from the memory of the device, at a
-position that lives there too.
+"""The interface of all feeds of real images.
 
-The host never hands a batch to a step. It says `reserve` before it launches steps and `launched`
+A step reads its images from the memory of the device, at a position that lives there too. The host
+never hands a batch to a step. The host calls `reserve` before it launches steps and `launched`
 after it; in between, each step calls `read`, which is made of device operations alone and may be
 compiled, or be part of a CUDA graph that is replayed.
 """
@@ -14,7 +14,7 @@ from fastgan.errors import UserError
 
 
 class Batch(NamedTuple):
-    """What one `read` gives.
+    """The result of one `read`.
 
     img: [batch_size, C, H, W] in channels_last memory, uint8, or floats [batch_size, features].
     labels: int64 [batch_size], the classes of these images, on the same device; None where the feed
@@ -44,9 +44,9 @@ class Feed(ABC):
 
     @abstractmethod
     def state(self) -> dict[str, torch.Tensor]:
-        """The tensors on the device that `read` changes, by name.
+        """Return the tensors on the device that `read` changes, by name.
 
-        Whoever puts them back in place gets the same batches again.
+        Copying their values back gives the same batches again.
         """
 
     @abstractmethod
@@ -55,13 +55,14 @@ class Feed(ABC):
 
     @abstractmethod
     def reserve(self, num_steps: int) -> None:
-        """See to it that the next `num_steps` batches are there for what is launched on the current
-        stream from now on. Idempotent.
+        """Make the next `num_steps` batches ready.
+
+        They are ready for work launched on the current stream from now on. Idempotent.
         """
 
     @abstractmethod
     def read(self) -> Batch:
-        """The next batch; moves the position on the device.
+        """Return the next batch, and move the position on the device.
 
         Only device operations on memory that stays where it is: no host synchronisation, nothing
         that depends on the host's position.
@@ -69,21 +70,24 @@ class Feed(ABC):
 
     @abstractmethod
     def reread(self) -> Batch:
-        """The batch of the last `read` again, in device operations alone; moves nothing.
+        """Return the batch of the last `read` again, by device operations alone; move nothing.
 
-        For the launch of that `read`: later the batch may be gone. Before any `read` it gives some
-        batch, of images that mean nothing.
+        Call it in the launch of that `read`: later the batch may be gone. Undefined before the
+        first read().
         """
 
     def launched(self, num_steps: int) -> None:
-        """`num_steps` steps that read were launched on the current stream."""
+        """Record that `num_steps` steps that read were launched on the current stream."""
         self.nimg += num_steps * self.batch_size
 
     def close(self) -> None:  # noqa: B027  a feed without threads has nothing to end
-        """End threads and give memory back; the feed is not used afterwards."""
+        """End threads and free memory; the feed is not used afterwards."""
 
     def next_batch(self) -> Batch:
-        """The next batch, outside of a step; samples of a density lie where the one before lay."""
+        """Return the next batch, outside of a step.
+
+        Samples of a density overwrite those of the batch before.
+        """
         self.reserve(1)
         batch = self.read()
         self.launched(1)
@@ -91,30 +95,30 @@ class Feed(ABC):
 
 
 class Window:
-    """Rows in the memory of the device, and the position from which a step reads the next ones.
+    """Rows in the memory of the device, and the position at which a step reads the next ones.
 
     rows: [num_rows, H, W, C] or [num_rows, features]; stays where it is, its content may be
-    replaced row by row. order: int64 [length] row numbers; position p means the row order[p %
-    length]. labels: int64 [num_rows], the class of each row, in memory alike; None = read gives
-    none.
+    replaced row by row. order: int64 [length] row numbers; position p means the row
+    order[p % length]. labels: int64 [num_rows], the class of each row, in memory alike; None = read
+    gives none.
     """
 
     def __init__(self, rows: torch.Tensor, order: torch.Tensor, batch_size: int, labels: torch.Tensor | None = None):
         self.rows, self.order, self.labels = rows, order, labels
-        # the same memory; torch gathers flat rows twice as fast: 25 us instead of 52 us for 64
+        # The same memory; torch gathers flat rows twice as fast: 25 us instead of 52 us for 64
         # images of 64x64x3
         self._flat = rows.flatten(1)
         self.position = torch.zeros((), dtype=torch.int64, device=rows.device)
         self._offsets = torch.arange(batch_size, device=rows.device)
 
     def read(self) -> Batch:
-        """The next batch (see Feed.read)."""
+        """Return the next batch (see Feed.read)."""
         batch = self._at(self.position)
         self.position.add_(len(self._offsets))
         return batch
 
     def reread(self) -> Batch:
-        """The last batch again (see Feed.reread)."""
+        """Return the last batch again (see Feed.reread)."""
         return self._at(self.position - len(self._offsets))
 
     def _at(self, position: torch.Tensor) -> Batch:
@@ -125,10 +129,12 @@ class Window:
 
 
 def check_labels(labels: torch.Tensor | None, num_images: int) -> None:
-    """Raise UserError unless there is one class number an image, int64 [num_images], or None for a
-    set without.
+    """Raise UserError unless there is one class number an image, int64 [num_images].
+
+    None, for a set without classes, is accepted.
     """
     if labels is not None and (labels.dtype != torch.int64 or labels.shape != (num_images,)):
         raise UserError(
-            f"the labels are {labels.dtype} {list(labels.shape)}, but one class number an image is needed: give int64 [{num_images}]"
+            f"the labels are {labels.dtype} {list(labels.shape)}, but one class number an image is needed: give int64 "
+            f"[{num_images}]"
         )

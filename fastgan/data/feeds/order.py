@@ -1,5 +1,7 @@
-"""The order in which a set is shown: one permutation an epoch, from the seed and the epoch alone,
-on the CPU so that it is the same everywhere.
+"""The order in which a set is shown: one permutation an epoch.
+
+It follows from the seed and the epoch alone, and is computed on the CPU, so that it is the same on
+every device.
 """
 import hashlib
 
@@ -9,7 +11,7 @@ from fastgan.errors import UserError
 
 
 def epoch_order(num_images: int, seed: int, epoch: int) -> torch.Tensor:
-    """The permutation of an epoch, int64 [num_images]."""
+    """Return the permutation of an epoch, int64 [num_images]."""
     # Hashed, since neighbouring seeds or epochs must not give related orders, nor (seed 0, epoch 1)
     # that of (seed 1, epoch 0).
     digest = hashlib.sha256(f"{seed} {epoch}".encode()).digest()
@@ -18,8 +20,9 @@ def epoch_order(num_images: int, seed: int, epoch: int) -> torch.Tensor:
 
 
 class EndlessOrder:
-    """The permutations of all epochs behind each other without a gap: image number `nimg` of the
-    run is the row that stands there.
+    """The permutations of all epochs, one behind the other without a gap.
+
+    Image number `nimg` of the run is row `nimg` of this sequence.
     """
 
     def __init__(self, num_images: int, seed: int):
@@ -27,7 +30,7 @@ class EndlessOrder:
         self._epochs: dict[int, torch.Tensor] = {}
 
     def rows(self, nimg: int, num: int) -> torch.Tensor:
-        """The rows of the images nimg to nimg + num - 1, int64 [num]."""
+        """Return the rows of the images nimg to nimg + num - 1, int64 [num]."""
         pieces, end = [], nimg + num
         while nimg < end:
             epoch, start = divmod(nimg, self.num_images)
@@ -37,7 +40,7 @@ class EndlessOrder:
         return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
     def epoch(self, epoch: int) -> torch.Tensor:
-        """The permutation of an epoch; the last two that were asked for are kept."""
+        """Return the permutation of an epoch; the last two that were asked for are kept."""
         if epoch not in self._epochs:
             self._epochs = {kept: order for kept, order in self._epochs.items() if kept == epoch - 1}
             self._epochs[epoch] = epoch_order(self.num_images, self._seed, epoch)

@@ -1,5 +1,6 @@
-"""The whole set in the memory of the device, gathered by index inside the step, and a new order of
-it every epoch.
+"""The whole set in the memory of the device, gathered by index inside the step.
+
+It has a new order every epoch.
 """
 import torch
 
@@ -30,7 +31,8 @@ class ResidentFeed(Feed):
     ):
         if images.dim() not in (2, 4):
             raise UserError(
-                f"a set of shape {list(images.shape)} cannot be fed: give images [num_images, H, W, C] or samples [num_images, features]"
+                f"a set of shape {list(images.shape)} cannot be fed: give images [num_images, H, W, C] or samples "
+                "[num_images, features]"
             )
         check_batch_size(batch_size, len(images))
         check_labels(labels, len(images))
@@ -77,7 +79,7 @@ class ResidentFeed(Feed):
             self._side.mark()
 
     def _load(self, epoch: int) -> None:
-        """Bring the order of an epoch to where the order of two epochs before lies."""
+        """Copy the order of an epoch over that of two epochs before."""
         half, num_images = epoch % 2, self._endless.num_images
         self._loaded[half] = epoch
         order, target = self._endless.epoch(epoch), self._window.order[half * num_images:(half + 1) * num_images]

@@ -1,5 +1,6 @@
-"""What feeds have in common that bring batches to the device as they are needed: a ring of slots
-there, filled while the steps read.
+"""The common part of feeds that bring batches to the device as they are needed.
+
+It is a ring of slots on the device, filled while the steps read.
 """
 import threading
 import time
@@ -18,15 +19,15 @@ MAX_STEPS = 8
 class RingFeed(Feed):
     """Batches in a ring of 2 * max_steps slots: one half is filled while the other half is read.
 
-    A subclass says how a slot is filled, and calls `seek(0)` at the end of its __init__, which
+    A subclass defines the filling of a slot, and calls `seek(0)` at the end of its __init__, which
     starts the filling. img_shape: (H, W, C) of the images, uint8. max_steps: the most steps that
     can be reserved at once. has_labels: batches come with class numbers, which lie in slots of
     their own beside the images. threaded: fill in a thread, ahead of the steps; otherwise `reserve`
-    fills what it needs. None = on CUDA, where the host has time while the device computes. Without
-    a GPU the thread takes the cores from the step: 28x28 images beside the mlp's step of 2.8 ms on
-    2 cores cost 150 us a step without it (half of that for `read`) and 110 us with it, but then the
-    step itself takes 150 us longer. stall_s: seconds that `reserve` was blocked and the device had
-    nothing left to do.
+    fills the slots it needs. None = on CUDA, where the host has time while the device computes.
+    Without a GPU the thread takes the cores from the step: 28x28 images beside the mlp's step of
+    2.8 ms on 2 cores cost 150 us a step without it (half of that for `read`) and 110 us with it,
+    but then the step itself takes 150 us longer. stall_s: seconds that `reserve` was blocked and
+    the device had nothing left to do.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class RingFeed(Feed):
         self._max_steps, self.stall_s = max_steps, 0.0
         num_slots = 2 * max_steps
         rows = torch.empty(num_slots * batch_size, *img_shape, dtype=torch.uint8, device=device)
-        # Zeros: a phase that rereads is tried out before anything was read, and whatever a label picks must be there.
+        # Zeros, valid as labels: a phase that rereads is tried out before the first read.
         labels = torch.zeros(len(rows), dtype=torch.int64, device=device) if has_labels else None
         self.device, on_cuda = rows.device, rows.is_cuda
         self._slots = [
@@ -53,7 +54,7 @@ class RingFeed(Feed):
         self._streams = SlotStream(self.device, num_slots) if on_cuda else InOrder()
         for filled in (rows, labels) if on_cuda else ():
             if filled is not None:
-                filled.record_stream(self._streams.stream)  # its memory is nobody else's before the last copy is done
+                filled.record_stream(self._streams.stream)  # its memory is not reused before the last copy is done
         self._ledger = _Ledger(num_slots)
         self._thread = threading.Thread(
             target=_fill_ahead, args=(weakref.ref(self), self._ledger), name="fastgan-feed", daemon=True
@@ -70,11 +71,10 @@ class RingFeed(Feed):
         [batch_size], None without `has_labels`.
 
         On CUDA the current stream is the ring's own and already waits for the steps that read the
-        slot before: give it copies, and let them wait for whatever else they need. The copies into
-        this slot of the last time round are done, so memory that is kept per slot can be used
-        again. Runs in a thread: allocate no pinned memory. One call at a time, for one batch after
-        another, except after `seek`. What this raises is raised by the `reserve` that needs the
-        batch.
+        slot before: give it copies, and let them wait for their other inputs. The copies into this
+        slot of the last time round are done, so memory that is kept per slot can be used again.
+        Runs in a thread: allocate no pinned memory. One call at a time, for one batch after
+        another, except after `seek`. An error here is raised by the `reserve` that needs the batch.
         """
 
     @property
@@ -118,14 +118,14 @@ class RingFeed(Feed):
         self._finalizer()
 
     def _wait(self, num_batches: int) -> None:
-        """Until so many batches have been filled since `seek`."""
+        """Wait until that many batches have been filled since `seek`."""
         started = time.perf_counter()
         if self._threaded:
             self._ledger.wait(num_batches)
         else:
             while self._ledger.num_filled < num_batches:
                 self._fill_next(self._ledger.next_batch())
-        if self._streams.is_idle():  # otherwise it was the device that was waited for: no slot of the ring was free
+        if self._streams.is_idle():  # otherwise the host waited for the device: no slot of the ring was free
             self.stall_s += time.perf_counter() - started
 
     def _fill_next(self, turn: "_Turn") -> None:
@@ -137,8 +137,10 @@ class RingFeed(Feed):
 
 @dataclass(frozen=True)
 class _Turn:
-    """One batch to be filled: batch number `batch` since the `seek` number `seek`, which went to
-    image number `start_nimg`.
+    """One batch to be filled.
+
+    It is batch number `batch` since the `seek` number `seek`, which went to image number
+    `start_nimg`.
     """
 
     seek: int
@@ -147,9 +149,7 @@ class _Turn:
 
 
 class _Ledger:
-    """How many batches were filled and read since the last `seek`: what the two threads know of
-    each other.
-    """
+    """The numbers of batches filled and read since the last `seek`, shared by the two threads."""
 
     def __init__(self, num_slots: int):
         self._num_slots, self._changed = num_slots, threading.Condition()
@@ -157,7 +157,7 @@ class _Ledger:
         self._error: BaseException | None = None
         self._is_closed = False
 
-    # --- the thread that trains
+    # --- the training thread
 
     def begin(self, nimg: int) -> None:
         with self._changed:
@@ -172,7 +172,7 @@ class _Ledger:
             self._changed.notify_all()
 
     def wait(self, num_batches: int) -> None:
-        """Until so many are filled. Raises what kept them from being filled."""
+        """Wait until that many are filled; raise the error that kept them from being filled."""
         with self._changed:
             self._changed.wait_for(lambda: self.num_filled >= num_batches or self._error is not None or self._is_closed)
             if self.num_filled < num_batches:
@@ -183,14 +183,14 @@ class _Ledger:
             self._is_closed = True
             self._changed.notify_all()
 
-    # --- the thread that fills
+    # --- the filling thread
 
     def next_batch(self) -> _Turn:
         with self._changed:
             return _Turn(self._seek, self._start_nimg, self.num_filled)
 
     def wait_for_room(self) -> bool:
-        """Until there is a slot to fill; False when there is nothing to be filled any more."""
+        """Wait until there is a slot to fill; return False when there is nothing more to fill."""
         with self._changed:
             self._changed.wait_for(
                 lambda: self._is_closed or (self._error is None and self.num_filled < self.num_read + self._num_slots)
@@ -199,7 +199,7 @@ class _Ledger:
 
     def filled(self, turn: _Turn) -> None:
         with self._changed:
-            # Otherwise a seek came in between, and nobody wants the batch any more
+            # Otherwise a seek came in between, and the batch is no longer needed
             self.num_filled += turn.seek == self._seek
             self._changed.notify_all()
 
@@ -211,9 +211,9 @@ class _Ledger:
 
 
 def _fill_ahead(feed_ref: "weakref.ref[RingFeed]", ledger: _Ledger) -> None:
-    """The thread: fill whatever slot is free.
+    """Fill every slot that is free, in the thread.
 
-    It holds the feed only while it fills, so that a feed which nobody uses any more can go.
+    It holds the feed only while it fills, so that an unused feed can be freed.
     """
     while ledger.wait_for_room():
         feed, turn = feed_ref(), ledger.next_batch()
@@ -221,13 +221,13 @@ def _fill_ahead(feed_ref: "weakref.ref[RingFeed]", ledger: _Ledger) -> None:
             return
         try:
             feed._fill_next(turn)
-        except BaseException as error:  # for the thread that trains
+        except BaseException as error:  # for the training thread
             ledger.failed(turn, error)
         del feed
 
 
 def _end(ledger: _Ledger, thread: threading.Thread) -> None:
-    """End the thread, and wait for the batch that it may be at."""
+    """End the thread, and wait for the batch that it may be filling."""
     ledger.close()
     if thread.ident is not None and thread is not threading.current_thread():
         thread.join()

@@ -1,5 +1,6 @@
-"""A set that stays in host memory: its batches are gathered there and copied to the device while it
-computes.
+"""A set that stays in host memory.
+
+Its batches are gathered there and copied to the device while it computes.
 """
 import torch
 
@@ -32,7 +33,7 @@ class StreamFeed(RingFeed):
         super().__init__(tuple(images.shape[1:]), batch_size, device, max_steps, threaded, labels is not None)
         self._sources = Batch(images.view(len(images), -1), labels)  # flat rows are gathered twice as fast
         self._endless = EndlessOrder(len(images), seed)
-        # What is gathered into: pinned memory, or the ring itself.
+        # The target of gathering: pinned memory, or the ring itself.
         self._host_slots = (
             [Batch(*map(_pinned_like, slot)) for slot in self._slots] if self.device.type == "cuda" else self._slots
         )

@@ -12,11 +12,11 @@ GRID_STD = 0.05  # of each mode of `grid`: a variance of 0.0025 in Lin et al., 2
 
 
 class DensityFeed(Feed):
-    """Fresh samples of a density, float32 [batch_size, features], from a generator whose state is
-    the position.
+    """Fresh samples of a density, float32 [batch_size, features].
 
-    generator: on the device of the samples; who shares it sees to its state. They are drawn into
-    memory that stays where it is: the next read writes it again, and a reread costs nothing.
+    The state of the generator is the position. generator: on the device of the samples; code that
+    shares it manages its state. The samples are drawn into memory that stays in place: the next
+    read overwrites it, and a reread costs nothing.
     """
 
     traceable = False  # the compiler takes no generators
@@ -28,8 +28,9 @@ class DensityFeed(Feed):
 
     @abstractmethod
     def _draw(self, samples: torch.Tensor) -> None:
-        """Write the next samples into `samples`, float32 [batch_size, features], by device
-        operations alone.
+        """Write the next samples into `samples`, float32 [batch_size, features].
+
+        Uses device operations alone.
         """
 
     def state(self) -> dict[str, torch.Tensor]:
@@ -85,20 +86,20 @@ class MixtureFeed(DensityFeed):
 
 
 def ring(num: int = 8, radius: float = 2.0) -> torch.Tensor:
-    """Modes at equal distances on a circle, float32 [num, 2]; the first lies on the x axis.
+    """Return modes at equal distances on a circle, float32 [num, 2]; the first is on the x axis.
 
-    As given, with RING_STD, the ring on which Metz et al. (2017, arXiv 1611.02163) show how modes
-    are lost.
+    With the defaults and RING_STD, this is the ring on which Metz et al. (2017, arXiv 1611.02163)
+    show how modes are lost.
     """
     angles = torch.arange(num, dtype=torch.float64) * (2 * math.pi / num)
     return (radius * torch.stack([angles.cos(), angles.sin()], 1)).float()
 
 
 def grid(side: int = 5, spacing: float = 2.0) -> torch.Tensor:
-    """Modes on a square grid around 0, float32 [side * side, 2].
+    """Return modes on a square grid around 0, float32 [side * side, 2].
 
-    As given, with GRID_STD, the 25 modes from -4 to 4 of Srivastava et al. (2017, arXiv 1705.07761)
-    and Lin et al. (2018, arXiv 1712.04086).
+    With the defaults and GRID_STD, these are the 25 modes from -4 to 4 of Srivastava et al. (2017,
+    arXiv 1705.07761) and Lin et al. (2018, arXiv 1712.04086).
     """
     places = spacing * (torch.arange(side, dtype=torch.float32) - (side - 1) / 2)
     return torch.cartesian_prod(places, places)

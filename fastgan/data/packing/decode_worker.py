@@ -1,5 +1,7 @@
-"""A process that decodes files: Pillow holds Python's lock for most of the time that a small image
-takes, so threads alone do not scale.
+"""A process that decodes files.
+
+Pillow holds Python's lock for most of the time that a small image takes, so threads alone do not
+scale.
 """
 import os
 import pickle
@@ -16,7 +18,7 @@ from fastgan.data.sources.folder import ReadMember
 
 
 def decode_members(read_member: ReadMember, members: Sequence[PurePosixPath], img_resolution: int, img_channels: int):
-    """(images uint8 [number of good ones, R, R, C], [(place in members, reason) of each bad one])."""
+    """Return (images uint8 [num_good, R, R, C], [(place in members, reason) of each bad one])."""
     images = np.empty((len(members), img_resolution, img_resolution, img_channels), np.uint8)
     num_good, bad = 0, []
     for place, member in enumerate(members):
@@ -29,21 +31,21 @@ def decode_members(read_member: ReadMember, members: Sequence[PurePosixPath], im
 
 
 def serve() -> None:
-    """Answer on stdout, until stdin ends: first (read_member, R, C, most pixels of an image) comes
-    in, then lists of members, all pickled.
+    """Answer requests on stdout until stdin ends.
 
-    Both ends of the pipes are ours: what a user hands in is read by Pillow and never unpickled.
+    First (read_member, R, C, most pixels of an image) comes in, then lists of members, all pickled.
+    Both ends of the pipes are ours: Pillow reads the user's files, and they are never unpickled.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; it is for the process that asked
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; it is for the parent process
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints must not get between the answers
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # a library's prints must not get between the answers
     read_member, img_resolution, img_channels, Image.MAX_IMAGE_PIXELS = pickle.load(sys.stdin.buffer)
     try:
         while True:
             members = pickle.load(sys.stdin.buffer)
             pickle.dump(_answer(read_member, members, img_resolution, img_channels), answers, protocol=5)
             answers.flush()
-    except (EOFError, BrokenPipeError):  # who asked has ended, or was killed
+    except (EOFError, BrokenPipeError):  # the parent process has ended, or was killed
         os._exit(0)
 
 

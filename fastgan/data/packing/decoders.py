@@ -1,5 +1,6 @@
-"""How `fastgan pack` gets decoded images: in threads, or in processes of their own for the many
-small files of a folder or zip.
+"""The decoders of `fastgan pack`: threads, or processes for many small files.
+
+Processes decode the files of a folder or zip.
 """
 import os
 import pickle
@@ -23,7 +24,7 @@ _BLOCK_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Target:
-    """What images are decoded to: uint8 [img_resolution, img_resolution, img_channels]."""
+    """The shape of a decoded image: uint8 [img_resolution, img_resolution, img_channels]."""
 
     img_resolution: int
     img_channels: int
@@ -34,7 +35,7 @@ class Target:
 
     @property
     def block_size(self) -> int:
-        """Images in one block, about a megabyte of them."""
+        """Return the number of images in one block: about a megabyte of them."""
         return max(1, _BLOCK_BYTES // (self.img_resolution * self.img_resolution * self.img_channels))
 
 
@@ -42,7 +43,7 @@ class Target:
 class Block:
     """Consecutive images of a source, decoded.
 
-    Where they end depends on the source and the target alone, never on who decodes them.
+    The bounds of blocks depend on the source and the target alone, never on the decoder.
 
     num_members: images of the source that went in. images: uint8 [number of good ones, R, R, C].
     labels: of the good ones, or None. bad: (name, reason) of each image that cannot be used.
@@ -54,16 +55,16 @@ class Block:
     bad: tuple[tuple[str, str], ...] = ()
 
 
-# Gives the blocks of a source in order, from the one that begins with image number `start` (third
+# Yields the blocks of a source in order, from the one that begins with image number `start` (third
 # argument) of the source.
 Decoder = Callable[[Source, Target, int], Iterable[Block]]
 
 
-# --- threads ----------------------------------------------------------------------------------------------------------
+# --- threads --------------------------------------------------------------------------------------
 
 
 def in_threads(num_workers: int) -> Decoder:
-    """Decodes any source, in threads of this process."""
+    """Decode any source, in threads of this process."""
     def decode(source: Source, target: Target, start: int) -> Iterator[Block]:
         groups = _groups(source.pieces(), target.block_size, start)
         for _, block in in_order(groups, lambda pieces: _decode_pieces(source, pieces, target), num_workers):
@@ -72,8 +73,9 @@ def in_threads(num_workers: int) -> Decoder:
 
 
 def _groups(pieces: Iterable[Piece], size: int, start: int) -> Iterator[list[Piece]]:
-    """Consecutive pieces, as many as it takes to have `size` images, without those before image
-    number `start`.
+    """Yield groups of consecutive pieces, each of at least `size` images if there are enough.
+
+    Images before number `start` are left out.
     """
     group, first, end = [], 0, 0
     for piece in pieces:
@@ -100,12 +102,13 @@ def _decode_pieces(source: Source, pieces: list[Piece], target: Target) -> Block
     )
 
 
-# --- processes --------------------------------------------------------------------------------------------------------
+# --- processes ------------------------------------------------------------------------------------
 
 
 def in_processes(num_workers: int) -> Decoder:
-    """Decodes the files of a folder or zip, in processes that know neither torch nor the caller's
-    main module.
+    """Decode the files of a folder or zip, in processes.
+
+    They load neither torch nor the caller's main module.
     """
     def decode(source: FileSource, target: Target, start: int) -> Iterator[Block]:
         chunks = [
@@ -130,8 +133,9 @@ def in_processes(num_workers: int) -> Decoder:
 
 
 class _Worker:
-    """One decoding process (fastgan/data/packing/decode_worker.py), asked over pipes; ended with
-    the `with` block.
+    """One decoding process (fastgan/data/packing/decode_worker.py), asked over pipes.
+
+    It ends with the `with` block.
     """
 
     def __init__(self, source: FileSource, target: Target):
@@ -141,7 +145,7 @@ class _Worker:
         command = (
             "import sys; sys.path[:] = sys.argv[1:]; from fastgan.data.packing.decode_worker import serve; serve()"
         )
-        # Else numpy starts as many as there are cores
+        # Otherwise numpy starts a thread for each core
         environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
         self._process = subprocess.Popen([sys.executable, "-c", command, *sys.path], env=environment,
                                          stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # fmt: skip
@@ -155,15 +159,16 @@ class _Worker:
         self._process.communicate()
 
     def decode(self, chunk: range) -> Block:
-        """The block of these members; what the process raised is raised here."""
+        """Return the block of these members; raise the error of the process here."""
         members = self._source.members[chunk.start:chunk.stop]
         try:
             self._send(members)
             answer = pickle.load(self._process.stdout)
         except (EOFError, OSError, pickle.UnpicklingError) as error:
             first = self._source.where(members[0])
-            raise UserError(f"the process that decoded {len(members)} files from {first} on was ended (exit code {self._process.wait()}): "
-                            "if the memory was full, use fewer --workers; packing goes on from where it was") from error
+            raise UserError(f"the process that decoded {len(members)} files from {first} on was ended (exit code "
+                            f"{self._process.wait()}): if the memory was full, use fewer --workers; packing goes on "
+                            "from where it was") from error
         if isinstance(answer, Exception):
             raise answer
         images, bad = answer

@@ -1,9 +1,9 @@
-"""The two files that packing works in, beside what will be OUT: OUT.part grows image by image,
-OUT.part.journal has a line for each finished block.
+"""The two files of an interrupted or running packing, beside OUT.
 
-A kill leaves both, and the next try goes on behind the last block whose images have the checksum
-that the journal says: nothing needs to be flushed to the disk on the way, not even for a power cut.
-OUT.part has no header before it is whole, so it is never taken for a packed file.
+OUT.part grows image by image; OUT.part.journal has a line for each finished block. A kill leaves
+both, and the next try continues behind the last block whose images have the checksum in the
+journal: nothing needs to be flushed to the disk on the way, not even for a power cut. OUT.part has
+no header before it is whole, so it is never taken for a packed file.
 """
 import dataclasses
 import json
@@ -22,7 +22,7 @@ from fastgan.data.packing.decoders import Block
 from fastgan.data.sources.packed_file import IMAGES_AT, Contents, seal, write_all
 from fastgan.errors import DiskError, UserError
 
-_VERSION = 1  # of the journal: what an earlier one began is begun anew
+_VERSION = 1  # of the journal: a packing begun with another version is begun anew
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,12 @@ class Finished:
 
 
 class PackWork:
-    """OUT.part and its journal, locked; used as a context manager. shape: of one image, [R, R, C].
+    """OUT.part and its journal, locked; used as a context manager.
 
-    identity: what must be the same for an interrupted packing to be continued, or None for what
-    never is. blocks: those that are finished. was_changed: whether something was left by an earlier
-    try, but of another identity; it was thrown away. Raises UserError where OUT is there already or
-    being packed, DiskError when the disk refuses.
+    shape: of one image, [R, R, C]. identity: the facts that must be the same for an interrupted
+    packing to be continued; None = never continue it. blocks: those that are finished. was_changed:
+    True when an earlier try left files of another identity, which were thrown away. Raises
+    UserError where OUT exists already or is being packed, DiskError when the disk refuses.
     """
 
     def __init__(self, out: Path, shape: tuple[int, int, int], identity: str | None):
@@ -73,12 +73,12 @@ class PackWork:
 
     @property
     def num_members(self) -> int:
-        """Images of the source that went into the finished blocks."""
+        """The number of images of the source that went into the finished blocks."""
         return sum(block.num_members for block in self.blocks)
 
     @property
     def num_images(self) -> int:
-        """Images in OUT.part."""
+        """The number of images in OUT.part."""
         return sum(block.num_images for block in self.blocks)
 
     @property
@@ -104,7 +104,7 @@ class PackWork:
             self._part.close()
             self._refuse_existing()
             os.replace(self._part_path, self.out)
-        self._opened.close()  # only now: whoever gets the lock next sees that OUT exists
+        self._opened.close()  # only now: the next process with the lock sees that OUT exists
         self._discard()
 
     def _discard(self) -> None:
@@ -121,7 +121,7 @@ class PackWork:
     def _lock(self) -> None:
         if not _try_lock(self._journal):
             raise UserError(f"{self.out} is being packed by another process: wait until it is done")
-        # Whoever held the lock when we opened the journal may have finished since.
+        # The process that held the lock when we opened the journal may have finished since.
         if os.path.lexists(self.out):
             self._journal_path.unlink(missing_ok=True)
         self._refuse_existing()
@@ -144,8 +144,9 @@ class PackWork:
         self._part.seek(0, os.SEEK_END)
 
     def _intact(self, lines: list[bytes]) -> Iterator[Finished]:
-        """The blocks up to the first that is not in OUT.part as its line says, or whose line was
-        cut short.
+        """Return the blocks up to the first that is damaged.
+
+        A block is damaged when OUT.part differs from its line, or when its line was cut short.
         """
         self._part.seek(IMAGES_AT)
         for line in lines:
@@ -164,26 +165,29 @@ class PackWork:
             yield
         except OSError as error:
             raise DiskError(
-                f"cannot write {self.out}: {error.strerror or error}; the same command goes on from here when that is mended"
+                f"cannot write {self.out}: {error.strerror or error}; the same command goes on from here when that is "
+                "mended"
             ) from error
 
 
 def _line(values: dict) -> bytes:
-    """JSON, then its CRC-32."""
+    """Return JSON, then its CRC-32."""
     encoded = json.dumps(values).encode()
     return b"%b %08x\n" % (encoded, zlib.crc32(encoded))
 
 
 def _open_or_create(path: Path) -> BinaryIO:
-    """For reading and writing, unbuffered: closing it after a full disk must not try to write
-    again.
+    """Open a file for reading and writing, unbuffered; create it where it is missing.
+
+    Unbuffered, since closing it after a full disk must not try to write again.
     """
     return open(path, "rb+", buffering=0, opener=lambda name, flags: os.open(name, flags | os.O_CREAT, 0o666))
 
 
 def _try_lock(file: BinaryIO) -> bool:
-    """Lock a file for as long as it is open; False where another process has. Windows has no such
-    lock: there the last one wins.
+    """Lock a file for as long as it is open; return False where another process has the lock.
+
+    Windows has no such lock: there the last process wins.
     """
     try:
         import fcntl

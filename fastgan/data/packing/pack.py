@@ -1,9 +1,9 @@
-"""`fastgan pack`: any source to one packed file (fastgan/data/sources/packed_file.py), decoded in
-parallel, taken up again after a kill.
+"""`fastgan pack`: any source to one packed file (fastgan/data/sources/packed_file.py).
 
-12 000 PNGs of 64x64x3 in a folder take 2.2 s of CPU in all (Zen 4, page cache warm), of which 0.2 s
-to start, 0.1 s to list and look at the files, and 0.2 s to gather, check and write; what is left is
-Pillow's, and two processes share it. From a zip it is 0.3 s more, from an npz 0.5 s in all.
+Images are decoded in parallel, and packing continues after a kill. 12 000 PNGs of 64x64x3 in a
+folder take 2.2 s of CPU in all (Zen 4, page cache warm), of which 0.2 s to start, 0.1 s to list and
+look at the files, and 0.2 s to gather, check and write; the remainder is Pillow's, and two
+processes share it. From a zip it is 0.3 s more, from an npz 0.5 s in all.
 """
 import importlib.util
 import os
@@ -21,15 +21,17 @@ from fastgan.data.sources.folder import FileSource
 from fastgan.data.sources.packed_file import Contents
 from fastgan.errors import UserError
 
-# Threads, of which Python lets one run at a time, decode these in the 0.2 s that processes take to
-# start
+# Threads, of which Python lets one run at a time, decode this number in the 0.2 s that processes
+# take to start.
 _FEW_FILES = 2000
 
 
 @dataclass(frozen=True)
 class Packed:
-    """What `pack` has made: shape [num_images, R, R, C], the files that were left out, and how many
-    images an earlier try had done.
+    """The result of `pack`.
+
+    shape: [num_images, R, R, C]. The other fields are the files that were left out, and the number
+    of images that an earlier try had done.
     """
 
     shape: tuple[int, int, int, int]
@@ -50,17 +52,18 @@ def pack(
     decoder: str = "pillow",
     say: Callable[[str], None] = print,
 ) -> Packed:
-    """Decode `source` to uint8 [img_resolution, img_resolution, img_channels] and write it to
-    `out`, which must not exist.
+    """Decode `source` and write it to `out`, which must not exist.
 
-    img_resolution, img_channels: None = those of the first image. skip_bad: leave out images that
-    cannot be used, instead of stopping at the first. num_workers: threads or processes, None = as
-    many as cores. decode: who decodes, None = Pillow, in whatever is fastest here. decoder: its
-    name; the pixels of two decoders differ by roundings, so what the one has begun the other begins
-    anew. say: told about an earlier try. After a kill, a full disk or a bad image the same call
-    goes on behind the last finished block; the file it makes is the same to the byte. Raises
-    UserError for an image that cannot be used, for fewer than two usable images, and where `out`
-    exists or is being packed by another process; DiskError when the disk refuses.
+    Images become uint8 [img_resolution, img_resolution, img_channels]. img_resolution,
+    img_channels: None = those of the first image. skip_bad: leave out images that cannot be used,
+    instead of stopping at the first. num_workers: threads or processes, None = as many as cores.
+    decode: the decoder, None = Pillow, in threads or processes, whichever is faster here. decoder:
+    its name; the pixels of two decoders differ by roundings, so a packing begun by one decoder is
+    begun anew by another. say: called with a message about an earlier try. After a kill, a full
+    disk or a bad image the same call continues behind the last finished block; the file it makes is
+    the same to the byte. Raises UserError for an image that cannot be used, for fewer than two
+    usable images, and where `out` exists or is being packed by another process; DiskError when the
+    disk refuses.
     """
     if num_workers is not None and num_workers < 1:
         raise UserError(f"{num_workers} workers decode nothing: give at least 1")
@@ -86,7 +89,7 @@ def pack(
 
 
 def default_decoder(source: Source) -> str:
-    """dali where there are image files, a GPU, and DALI; else pillow.
+    """Return dali where there are image files, a GPU, and DALI; else pillow.
 
     Loads neither torch nor DALI.
     """

@@ -1,1 +1,1 @@
-"""Whatever holds images, as a Source."""
+"""Every supported store of images, as a Source."""

@@ -26,7 +26,7 @@ class ZipSource(FileSource):
 
 
 class ZipMembers:
-    """Reads the members of a zip; pickled as its path, and opened anew where it arrives."""
+    """A reader of the members of a zip; pickled as its path, and opened anew after unpickling."""
 
     def __init__(self, path: Path):
         self._path = path
@@ -55,7 +55,7 @@ class ZipMembers:
 
 
 def open_zip(path: Path) -> zipfile.ZipFile:
-    """The opened zip; a file that is not a whole zip is a UserError."""
+    """Return the opened zip; raise UserError for a file that is not a whole zip."""
     try:
         return zipfile.ZipFile(path)
     except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
@@ -65,8 +65,9 @@ def open_zip(path: Path) -> zipfile.ZipFile:
 def _refuse_unsafe(info: zipfile.ZipInfo, path: Path) -> None:
     if info.flag_bits & 1:
         raise UserError(f"{path} is encrypted ({info.filename}): unpack it with its password and give the folder")
-    member = PureWindowsPath(info.filename)  # takes / and \ and drive letters for what they are
+    member = PureWindowsPath(info.filename)  # handles / and \ and drive letters
     if member.anchor or ".." in member.parts:
         raise UserError(
-            f"{path} is refused: its member {info.filename!r} points outside the archive; make the zip anew from a folder you trust"
+            f"{path} is refused: its member {info.filename!r} points outside the archive; make the zip anew from a "
+            "folder you trust"
         )

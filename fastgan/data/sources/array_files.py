@@ -24,7 +24,7 @@ _IDX_UINT8 = 0x08
 
 
 def npy_source(path: Path) -> ArraySource:
-    """The images of an npy file, read through a memory map."""
+    """Return the images of an npy file, read through a memory map."""
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except _DAMAGE as error:
@@ -33,8 +33,10 @@ def npy_source(path: Path) -> ArraySource:
 
 
 def npz_source(path: Path, class_names: tuple[str, ...] | None = None) -> ArraySource:
-    """The images of an npz file under images, x_train, x, arr_0 or data, else its only array of 3
-    or 4 axes; labels under labels, y_train or y.
+    """Return the images of an npz file, with its labels where it has them.
+
+    The images lie under images, x_train, x, arr_0 or data, else they are its only array of 3 or 4
+    axes; the labels lie under labels, y_train or y.
     """
     headers = _npz_headers(path)
     image_key = _image_key(headers, path)
@@ -53,8 +55,9 @@ def npz_source(path: Path, class_names: tuple[str, ...] | None = None) -> ArrayS
 
 
 def idx_source(path: Path, class_names: tuple[str, ...] | None = None) -> ArraySource:
-    """The images of an idx file, with the labels of the file beside it that is named alike
-    (train-images-idx3... and train-labels-idx1...).
+    """Return the images of an idx file, with the labels of the file beside it.
+
+    The names of the two are alike: train-images-idx3... and train-labels-idx1....
     """
     with _open_idx(path) as stream:
         shape = _idx_shape(stream, path)
@@ -70,8 +73,9 @@ def idx_source(path: Path, class_names: tuple[str, ...] | None = None) -> ArrayS
 
 
 def read_rows(stream: BinaryIO, shape: tuple[int, ...], dtype: np.dtype, path: Path) -> Iterator[np.ndarray]:
-    """The array that lies in C order in a stream, in blocks of about a megabyte; a stream that ends
-    too early is a UserError naming `path`.
+    """Yield the array that lies in C order in a stream, in blocks of about a megabyte.
+
+    A stream that ends too early is a UserError naming `path`.
     """
     for rows in block_slices(shape, dtype):
         block_shape = (rows.stop - rows.start, *shape[1:])
@@ -115,11 +119,13 @@ def _image_key(headers: dict, path: Path) -> str:
     key = next((key for key in IMAGE_KEYS if key in image_like), image_like[0] if len(image_like) == 1 else None)
     if key is None:
         raise UserError(
-            f"{path} holds the arrays {', '.join(sorted(headers)) or '(none)'}, and which are the images is unclear: name them 'images'"
+            f"{path} holds the arrays {', '.join(sorted(headers)) or '(none)'}, and which are the images is unclear: "
+            "name them 'images'"
         )
     if headers[key][2].hasobject:
         raise UserError(
-            f"{path}: the array {key!r} holds pickled objects, which can run code and are never read; save it as a plain uint8 array"
+            f"{path}: the array {key!r} holds pickled objects, which can run code and are never read; save it as a "
+            "plain uint8 array"
         )
     return key
 

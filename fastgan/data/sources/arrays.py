@@ -22,15 +22,14 @@ _ROUNDING = 1e-3  # how far outside its range a float may lie and still be taken
 
 
 class ArraySource(Source):
-    """Images of one shape and dtype, given block by block so that a file never lies in memory as a
-    whole.
+    """Images of one shape and dtype, read block by block.
 
-    shape: [num_images, H, W] or [num_images, H, W, C] or [num_images, C, H, W], C from 1 (grey) to
-    4 (RGBA); where both fit, the last axis is taken for the channels, or the second with
-    `torch_order`. dtype: uint8, or floats in [0, 1] or in [-1, 1]; one negative value in the set
-    makes it [-1, 1]. blocks: called for every pass, gives (images, labels or None) in order.
-    labels: gives those of all images, [num_images] integers or None; None = they come with the
-    blocks alone.
+    A file therefore never lies in memory as a whole. shape: [num_images, H, W] or
+    [num_images, H, W, C] or [num_images, C, H, W], C from 1 (grey) to 4 (RGBA); where both fit, the
+    last axis is taken for the channels, or the second with `torch_order`. dtype: uint8, or floats
+    in [0, 1] or in [-1, 1]; one negative value in the set makes it [-1, 1]. blocks: called for
+    every pass, gives (images, labels or None) in order. labels: gives those of all images,
+    [num_images] integers or None; None = they come with the blocks alone.
     """
 
     def __init__(self, name: str, origin: str, shape: tuple[int, ...], dtype: np.dtype, blocks: Callable[[], Blocks],
@@ -80,7 +79,7 @@ class ArraySource(Source):
 def array_source(
     array: np.ndarray, name: str = "array", origin: str = "the array", labels: np.ndarray | None = None
 ) -> ArraySource:
-    """A source of the images of a numpy array (see ArraySource for its shape and dtype).
+    """Return a source of the images of a numpy array (see ArraySource for its shape and dtype).
 
     labels: one an image (see checked_labels).
     """
@@ -92,8 +91,10 @@ def array_source(
 
 
 def tensor_source(tensor: torch.Tensor, labels: np.ndarray | None = None) -> ArraySource:
-    """A source of the images of a torch tensor on any device, [num_images, C, H, W] as torch has it
-    (see ArraySource). labels: see array_source.
+    """Return a source of the images of a torch tensor on any device.
+
+    The tensor is [num_images, C, H, W], in torch's order (see ArraySource). labels: see
+    array_source.
     """
     dtype = np.dtype(np.float32) if tensor.is_floating_point() else np.dtype(str(tensor.dtype).removeprefix("torch."))
     labels = None if labels is None else checked_labels(labels, len(tensor), "the tensor")
@@ -107,13 +108,13 @@ def tensor_source(tensor: torch.Tensor, labels: np.ndarray | None = None) -> Arr
 
 
 def as_numpy(tensor: torch.Tensor) -> np.ndarray:
-    """A tensor's values as a numpy array; floats of any width as float32."""
+    """Return a tensor's values as a numpy array; floats of any width as float32."""
     tensor = tensor.detach().cpu()
     return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
 
 
 def block_slices(shape: tuple[int, ...], dtype: np.dtype) -> Iterator[slice]:
-    """Slices of the first axis, of about a megabyte each."""
+    """Return slices of the first axis, of about a megabyte each."""
     step = max(1, _BLOCK_BYTES // max(1, math.prod(shape[1:]) * dtype.itemsize))
     return (slice(start, min(start + step, shape[0])) for start in range(0, shape[0], step))
 
@@ -127,8 +128,9 @@ def with_labels(blocks: Iterable[np.ndarray], labels: np.ndarray | None) -> Bloc
 
 
 def checked_labels(labels: np.ndarray, num_images: int, origin: str) -> np.ndarray:
-    """The labels as [num_images] integers, of integers or of floats that are whole numbers;
-    anything else is a UserError.
+    """Return the labels as [num_images] integers.
+
+    They are given as integers or as floats that are whole numbers; anything else is a UserError.
     """
     numbers = labels.astype(np.int64) if labels.dtype.kind == "f" and np.isfinite(labels).all() else labels
     if (
@@ -137,7 +139,8 @@ def checked_labels(labels: np.ndarray, num_images: int, origin: str) -> np.ndarr
         or labels.shape not in ((num_images,), (num_images, 1))
     ):
         raise UserError(
-            f"{origin}: the labels are {labels.dtype} {list(labels.shape)}, but one integer an image, [{num_images}], is needed"
+            f"{origin}: the labels are {labels.dtype} {list(labels.shape)}, but one integer an image, [{num_images}], "
+            "is needed"
         )
     return numbers.reshape(-1)
 
@@ -149,13 +152,14 @@ def check_dtype(dtype: np.dtype) -> None:
 
 
 def nhwc_axes(shape: tuple[int, ...], torch_order: bool) -> tuple[int, int, int, int | None]:
-    """Which axes of an array are image, row, column and channel (None when it has none).
+    """Return the image, row, column and channel axes of an array (None when it has no channels).
 
     Raises BadImage.
     """
     if len(shape) == 3 and 0 < shape[2] <= 4:
         raise BadImage(
-            f"shape {list(shape)} looks like a single image, and a set needs at least 2: stack them into [num_images, H, W, C]"
+            f"shape {list(shape)} looks like a single image, and a set needs at least 2: stack them into [num_images, "
+            "H, W, C]"
         )
     if len(shape) == 3 and min(shape) > 0:
         return 0, 1, 2, None
@@ -164,12 +168,13 @@ def nhwc_axes(shape: tuple[int, ...], torch_order: bool) -> tuple[int, int, int,
             if shape[channel_axis] <= 4:
                 return (0, 1, 2, 3) if channel_axis == 3 else (0, 2, 3, 1)
     raise BadImage(
-        f"shape {list(shape)} is not that of images: give [num_images, H, W], or [num_images, H, W, C] or [num_images, C, H, W], C <= 4"
+        f"shape {list(shape)} is not that of images: give [num_images, H, W], or [num_images, H, W, C] or "
+        "[num_images, C, H, W], C <= 4"
     )
 
 
 def nhwc_shape(shape: tuple[int, ...], torch_order: bool) -> tuple[int, int, int, int]:
-    """[num_images, H, W, C] of an array of images.
+    """Return the shape [num_images, H, W, C] of an array of images.
 
     Raises BadImage for another shape, and for images too large to be safe.
     """
@@ -179,7 +184,7 @@ def nhwc_shape(shape: tuple[int, ...], torch_order: bool) -> tuple[int, int, int
 
 
 def lower_bound(block: np.ndarray) -> float:
-    """0.0 when all values of a float block lie in [0, 1], -1.0 when they lie in [-1, 1].
+    """Return 0.0 when all values of a float block are in [0, 1], -1.0 when they are in [-1, 1].
 
     Raises BadImage for others and for NaN.
     """
@@ -188,14 +193,16 @@ def lower_bound(block: np.ndarray) -> float:
         raise BadImage("there are NaN or infinite values among the pixels: remove those images")
     if low < -1 - _ROUNDING or high > 1 + _ROUNDING:
         raise BadImage(
-            f"float values from {low:g} to {high:g} are neither in [0, 1] nor in [-1, 1]: rescale them, or convert them to uint8"
+            f"float values from {low:g} to {high:g} are neither in [0, 1] nor in [-1, 1]: rescale them, or convert "
+            "them to uint8"
         )
     return -1.0 if low < -_ROUNDING else 0.0
 
 
 def to_uint8(block: np.ndarray, lowest: float, torch_order: bool) -> np.ndarray:
-    """A block of images of any accepted shape and dtype to uint8 [n, H, W, C]; floats from [lowest,
-    1] to [0, 255], rounded.
+    """Convert a block of images of any accepted shape and dtype to uint8 [n, H, W, C].
+
+    Floats are mapped from [lowest, 1] to [0, 255] and rounded.
     """
     *image_axes, channel_axis = nhwc_axes(block.shape, torch_order)
     block = block[..., None] if channel_axis is None else block.transpose(*image_axes, channel_axis)

@@ -1,5 +1,6 @@
-"""The sets that are known by name, as sources: the embedded one, and those that are downloaded
-before the first reading.
+"""The sets that are known by name, as sources.
+
+One is embedded; the others are downloaded before the first reading.
 """
 import tarfile
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ _ASSETS = Path(__file__).parents[2] / "assets"
 
 
 def known_source(name: str) -> Source:
-    """The source of a name in KNOWN_SETS; nothing is downloaded before it is read."""
+    """Return the source of a name in KNOWN_SETS; nothing is downloaded before it is read."""
     known = KNOWN_SETS[name]
     if known.files:
         return DownloadedSource(name, known)
@@ -28,7 +29,7 @@ def known_source(name: str) -> Source:
 
 
 class DownloadedSource(ArraySource):
-    """A known set in the cache folder; `prepare` fetches what is missing."""
+    """A known set in the cache folder; `prepare` fetches the missing files."""
 
     def __init__(self, name: str, known: KnownSet):
         self._files = known.files
@@ -45,8 +46,9 @@ class DownloadedSource(ArraySource):
 
 
 def cifar10_blocks(path: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(images uint8 [n, 3, 32, 32], labels [n]) of the training files in cifar-10-binary.tar.gz:
-    3073 bytes an image, the label first.
+    """Yield (images uint8 [n, 3, 32, 32], labels [n]) of the files in cifar-10-binary.tar.gz.
+
+    Only the training files are read. An image takes 3073 bytes, the label first.
     """
     with tarfile.open(path, "r|gz") as archive:
         for member in archive:

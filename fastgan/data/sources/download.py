@@ -1,5 +1,7 @@
-"""Downloading a file once: taken up again after a break, checked by its MD5, renamed into place
-when it is whole.
+"""Download of a file, once.
+
+A download continues after a break, is checked by its MD5, and is renamed into place when the file
+is whole.
 """
 import hashlib
 import http.client
@@ -37,11 +39,12 @@ class _Interrupted(Exception):
 
 
 def fetch(remote: RemoteFile, folder: Path, progress: bool = False) -> Path:
-    """The path of the file in `folder`, downloaded unless it is there already.
+    """Return the path of the file in `folder`; download it unless it is there already.
 
-    What a break leaves is kept as NAME.part and continued by the next try or the next run. Several
-    processes may fetch one file at once: they write the same bytes to the same places. Raises
-    UserError without a network and for a file with another MD5, DiskError when the disk refuses.
+    After a break the part received is kept as NAME.part, and the next try or the next run continues
+    it. Several processes may fetch one file at once: they write the same bytes to the same places.
+    Raises UserError without a network and for a file with another MD5, DiskError when the disk
+    refuses.
     """
     path = folder / remote.name
     with _disk(path):
@@ -49,7 +52,8 @@ def fetch(remote: RemoteFile, folder: Path, progress: bool = False) -> Path:
             _download(remote, path, progress)
         elif _md5_of_path(path) != remote.md5:
             raise UserError(
-                f"{path} is not the file that was published (its MD5 is not {remote.md5}): delete it, and it will be downloaded again"
+                f"{path} is not the file that was published (its MD5 is not {remote.md5}): delete it, and it will be "
+                "downloaded again"
             )
     return path
 
@@ -62,12 +66,13 @@ def _download(remote: RemoteFile, path: Path, progress: bool) -> None:
             _receive_all(remote, file, progress)
             is_right = _md5(file) == remote.md5
     except _Interrupted as reason:
-        raise UserError(f"cannot download {remote.url} ({reason}): try again later, or put the files of the set into {path.parent} by hand; "
-                        "the set fashion-mnist-10k needs no network") from reason
+        raise UserError(f"cannot download {remote.url} ({reason}): try again later, or put the files of the set into "
+                        f"{path.parent} by hand; the set fashion-mnist-10k needs no network") from reason
     if not is_right:
         part.unlink(missing_ok=True)
         raise UserError(
-            f"{remote.url} sent a file whose MD5 is not {remote.md5}: try again later, or put the right file into {path.parent} by hand"
+            f"{remote.url} sent a file whose MD5 is not {remote.md5}: try again later, or put the right file into "
+            f"{path.parent} by hand"
         )
     _put_in_place(part, path)
 
@@ -81,7 +86,7 @@ def _put_in_place(part: Path, path: Path) -> None:
 
 
 def _receive_all(remote: RemoteFile, file: BinaryIO, progress: bool) -> None:
-    """Take the download up again for as long as every try brings something new."""
+    """Continue the download for as long as every try brings something new."""
     while _md5(file) != remote.md5:
         size_before = _size(file)
         try:
@@ -101,7 +106,7 @@ def _receive(remote: RemoteFile, file: BinaryIO, progress: bool) -> None:
             end = _write(response, file, start, advance)
     if total is not None and end < total:
         raise _Interrupted(f"the connection broke after {end} of {total} bytes")
-    file.truncate(end)  # whatever lay behind came from another file
+    file.truncate(end)  # the bytes behind it came from another file
 
 
 def _request(url: str, file: BinaryIO) -> http.client.HTTPResponse:
@@ -128,8 +133,9 @@ def _first_byte(response: http.client.HTTPResponse, asked: int) -> int:
 
 
 def _write(response: http.client.HTTPResponse, file: BinaryIO, start: int, advance: Callable[[int], None]) -> int:
-    """Write what comes to `file` from byte `start`, and give the byte behind the last; what was
-    received before a break is kept.
+    """Write the received bytes to `file` from byte `start`; return the byte behind the last.
+
+    The bytes that were received before a break are kept.
     """
     file.seek(start)
     try:
@@ -169,8 +175,9 @@ def _create_if_missing(name: str, flags: int) -> int:
 
 @contextmanager
 def _disk(path: Path) -> Iterator[None]:
-    """Errors of the network are _Interrupted by the time they come here, so an OSError is the
-    disk's.
+    """Turn an OSError into a DiskError.
+
+    Errors of the network are _Interrupted before they come here, so an OSError is the disk's.
     """
     try:
         yield

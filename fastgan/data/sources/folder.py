@@ -1,6 +1,4 @@
-"""Files of images, in a folder or in a zip: which files, which classes, and the source that decodes
-them.
-"""
+"""Image files in a folder or in a zip: their selection, their classes, and their source."""
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
@@ -22,8 +20,8 @@ class FileSource(Source):
     """Images in files.
 
     members: their paths below `origin`, sorted. labels: int64 [num_images], or None. read_member:
-    the content of one file; raises BadImage. It can be pickled, so that another process can read
-    the files as well.
+    reads the content of one file; raises BadImage. It can be pickled, so that another process can
+    read the files as well.
     """
 
     remedy = "; mend or remove it, or leave such files out with skip_bad"
@@ -36,7 +34,7 @@ class FileSource(Source):
         self.labels, self.class_names = class_labels(members)
 
     def where(self, member: PurePosixPath) -> str:
-        """What an error calls one file."""
+        """Return the name of one file in error messages."""
         return os.path.join(self.origin, member)
 
     @property
@@ -69,8 +67,9 @@ class FileSource(Source):
 
 
 class FolderSource(FileSource):
-    """The image files below a folder, links followed; hidden files and files of other kinds are
-    passed over.
+    """The image files below a folder, links followed.
+
+    Hidden files and files of other kinds are passed over.
     """
 
     def __init__(self, folder: Path):
@@ -101,19 +100,19 @@ def _read_file(folder: str, member: PurePosixPath) -> bytes:
 
 
 def is_image_name(member: PurePosixPath) -> bool:
-    """Whether a path names an image file: a known suffix, nothing hidden, none of macOS' shadow
-    files.
+    """Return True for the path of an image file.
+
+    It has a known suffix, nothing in it is hidden, and it is none of macOS' shadow files.
     """
     return member.suffix.lower() in SUFFIXES and not any(part.startswith((".", "__MACOSX")) for part in member.parts)
 
 
 def class_labels(members: Sequence[PurePosixPath]) -> tuple[np.ndarray | None, tuple[str, ...] | None]:
-    """(labels int64 [num_images], class names) when the files lie in class folders, else (None,
-    None).
+    """Return (labels int64 [num_images], class names) of files in class folders.
 
-    Folders that all files share are looked through. The files are in classes when, below those,
-    every file lies in a folder and there are at least two of them; the class names are the sorted
-    names of these folders.
+    Return (None, None) of other files. Folders that all files share are looked through. The files
+    are in classes when, below those, every file lies in a folder and there are at least two of
+    them; the class names are the sorted names of these folders.
     """
     folders = {member.parts[:-1] for member in members}
     depth = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(min(folders), max(folders), strict=False)))
@@ -135,11 +134,12 @@ def _files_below(folder: Path) -> list[PurePosixPath]:
         subfolders.sort()
         below = Path(here).relative_to(folder).as_posix()
         members += [PurePosixPath(below, file) for file in files]
-    # as paths sort, in a third of the time
+    # Sorted as paths sort, in a third of the time
     return sorted(filter(is_image_name, members), key=lambda member: member.parts)
 
 
 def _cannot_list(error: OSError) -> None:
     raise UserError(
-        f"cannot list the folder {error.filename} ({error.strerror}): give yourself permission to read it, or move it away"
+        f"cannot list the folder {error.filename} ({error.strerror}): give yourself permission to read it, or move it "
+        "away"
     ) from error

@@ -1,4 +1,4 @@
-"""From whatever the user gives as data to a Source."""
+"""Opening of a user's data as a Source."""
 from __future__ import annotations
 
 import difflib
@@ -43,14 +43,14 @@ def open_source(
     Write ./mnist for a folder of that name. stacked: and a name or path: 60 000 images of three of
     its grey images each, for counting modes (see StackedSource): stacked:mnist. A path: a folder or
     a zip of images (class folders, where there are at least two, give labels and class names), npy,
-    npz, idx, idx.gz, or what `fastgan pack` made of any of these; the kind of a file is told by its
-    first bytes. Files are taken in sorted order. An array [num_images, H, W], [num_images, H, W, C]
-    or [num_images, C, H, W], or a tensor alike: uint8, or floats in [0, 1] or [-1, 1] (a negative
-    value says [-1, 1]). With labels, one integer an image: a tuple (images, labels), or a dict with
-    the keys of an npz: the images under images, x_train, x, arr_0 or data, the labels under labels,
-    y_train or y. A map-style Dataset whose items are img or (img, label) (see DatasetSource), or a
-    DataLoader, of which the dataset is taken. Raises UserError for what is missing, of another
-    kind, unsafe, or a single image.
+    npz, idx, idx.gz, or a file that `fastgan pack` made of any of these; the first bytes of a file
+    give its kind. Files are taken in sorted order. An array [num_images, H, W],
+    [num_images, H, W, C] or [num_images, C, H, W], or a tensor alike: uint8, or floats in [0, 1] or
+    [-1, 1] (a negative value means [-1, 1]). With labels, one integer an image: a tuple (images,
+    labels), or a dict with the keys of an npz: the images under images, x_train, x, arr_0 or data,
+    the labels under labels, y_train or y. A map-style Dataset whose items are img or (img, label)
+    (see DatasetSource), or a DataLoader, of which the dataset is taken. Raises UserError for data
+    that are missing, of another kind, unsafe, or a single image.
     """
     source = _source_of(data)
     if source.num_images < 2:
@@ -74,8 +74,10 @@ def _source_of(data: object) -> Source:
 
 
 def with_labels_apart(data: object) -> tuple[object, np.ndarray | None]:
-    """(images or samples, labels): the parts of a tuple (array, labels) or of a dict with the keys
-    of an npz; (data, None) for anything else.
+    """Split data into (images or samples, labels).
+
+    They are the parts of a tuple (array, labels) or of a dict with the keys of an npz; anything
+    else gives (data, None).
     """
     if isinstance(data, Mapping):
         images, labels = (next((data[key] for key in keys if key in data), None) for keys in (IMAGE_KEYS, LABEL_KEYS))
@@ -90,14 +92,12 @@ def with_labels_apart(data: object) -> tuple[object, np.ndarray | None]:
 
 
 def _is_array(value: object, least_axes: int = 2) -> bool:
-    """Whether it is a numpy array or a torch tensor, looked at without loading torch, of so many
-    axes.
-    """
+    """Return True for a numpy array or a torch tensor of that many axes, without loading torch."""
     return hasattr(value, "dtype") and getattr(value, "ndim", 0) >= least_axes
 
 
 def _torch_source(data: object, labels: np.ndarray | None) -> Source:
-    import torch.utils.data  # here alone, since paths do without
+    import torch.utils.data  # here alone, since paths work without torch
 
     from fastgan.data.sources.torch_sets import DatasetSource
 
@@ -131,7 +131,8 @@ def _path_source(path: Path) -> Source:
     if path.suffix.lower() in SUFFIXES:
         raise UserError(f"{path} is a single file, and a set needs at least 2 images: give the folder of the images")
     raise UserError(
-        f"{path} is of no kind that is known: give a folder or a zip of images, or an npy, npz, idx, idx.gz or packed file"
+        f"{path} is of no kind that is known: give a folder or a zip of images, or an npy, npz, idx, idx.gz or packed "
+        "file"
     )
 
 

@@ -1,27 +1,26 @@
-"""Packed files: a whole set of decoded images in one file that is mapped, not read, and in which no
-altered byte goes unnoticed.
+"""Packed files: a set of decoded images in one file that is mapped, not read, and checksummed.
 
     0     8 bytes   b"FGPACKED"
     8     8 bytes   CRC-32 of bytes 16 to 4095, in hexadecimal
-    16    to 4095   JSON, padded with spaces: version 1, shape [num_images, H, W, C], labels true or
-    false, details_bytes, details_crc32
+    16    to 4095   JSON, padded with spaces: version 1, shape [num_images, H, W, C],
+                    labels true or false, details_bytes, details_crc32
     4096            images: uint8 in this shape, C = 1 (grey) or 3 (RGB)
     then            labels: little-endian int64 [num_images], only where `labels` is true
-    then            details_bytes of JSON: name; class_names, a list or null; skipped, the files
-    that were left out; labels_crc32;
-                    blocks, a list of [number of images, CRC-32 of their bytes] in the order of the images
+    then            details_bytes of JSON: name; class_names, a list or null; skipped, the
+                    files that were left out; labels_crc32; blocks, a list of
+                    [number of images, CRC-32 of their bytes] in the order of the images
 
 So numpy reads one in two lines, and nothing in it is ever unpickled:
+
     shape = json.loads(open("faces.fgp", "rb").read(4096)[16:])["shape"]
     images = np.memmap("faces.fgp", np.uint8, "r", 4096, shape)
 
-What is checked when: `open_source` checks the sizes, the header, the labels and the details;
-reading (each start of `fastgan train`) and `fastgan pack --verify` check every image as well.
-CRC-32 finds any single damaged byte for certain, other damage but for one case in four billion; it
-guards against disks and cables, not against forgers. Opening takes milliseconds; all images take
-0.28 s of CPU a GB, which all cores share (3.3 GB/s on two busy Zen 4 cores; SHA-256, half as fast,
-was not worth it). So the disk sets the pace of a large set, and what fits is in memory when the
-first step wants it.
+`open_source` checks the sizes, the header, the labels and the details. Reading (each start of
+`fastgan train`) and `fastgan pack --verify` check every image as well. CRC-32 finds any single
+damaged byte for certain, other damage but for one case in four billion; it guards against disks and
+cables, not against forgers. Opening takes milliseconds; all images take 0.28 s of CPU a GB, which
+all cores share (3.3 GB/s on two busy Zen 4 cores; SHA-256, half as fast, was not worth it). So the
+disk sets the pace of a large set, and a set that fits is in memory when the first step wants it.
 """
 import json
 import math
@@ -53,7 +52,7 @@ _MAP_NORESERVE = 0x4000  # Linux's, which Python's mmap lacks
 
 @dataclass(frozen=True)
 class Contents:
-    """What a packed file says of its images.
+    """The description of its images in a packed file.
 
     shape: [num_images, H, W, C]. blocks: (number of images, CRC-32) each, in order.
     """
@@ -67,8 +66,9 @@ class Contents:
 
 
 def seal(file: BinaryIO, contents: Contents) -> None:
-    """Write everything around the images that lie in an unbuffered `file`, the header last: until
-    then it is no packed file.
+    """Write everything around the images that lie in an unbuffered `file`.
+
+    The header is written last: until then it is no packed file.
     """
     labels = b"" if contents.labels is None else contents.labels.astype("<i8").tobytes()
     details = json.dumps({
@@ -134,7 +134,7 @@ class PackedSource(Source):
         return self._shape[3]
 
     def pieces(self) -> Iterator[Piece]:
-        """The blocks of the file, each checked when it is loaded."""
+        """Yield the blocks of the file, each checked when it is loaded."""
         for start, stop, crc32 in self._blocks():
             labels = None if self._contents.labels is None else self._contents.labels[start:stop]
             yield Piece(
@@ -145,7 +145,7 @@ class PackedSource(Source):
             )
 
     def read(self, img_resolution: int, img_channels: int, skip_bad: bool = False, progress: bool = False) -> ImageSet:
-        """As Source.read.
+        """Read the images as Source.read does.
 
         Images of the file's own size are checked, and stay in the file, which is mapped
         copy-on-write.
@@ -156,7 +156,7 @@ class PackedSource(Source):
         return super().read(img_resolution, img_channels, skip_bad, progress)
 
     def verify(self, progress: bool = False) -> None:
-        """Check every image; raises UserError for the first that was altered.
+        """Check every image; raise UserError for the first that was altered.
 
         progress: show a bar, for a file above a GiB.
         """
@@ -169,7 +169,7 @@ class PackedSource(Source):
                 advance(stop - start)
 
     def _blocks(self) -> Iterator[tuple[int, int, int]]:
-        """(first image, last image + 1, CRC-32) of every block."""
+        """Yield (first image, last image + 1, CRC-32) of every block."""
         start = 0
         for num_images, crc32 in self._contents.blocks:
             yield start, start + num_images, crc32
@@ -185,8 +185,9 @@ class PackedSource(Source):
             raise UserError(f"{self.origin} is damaged ({what}): copy it again, or pack the set anew")
 
     def _header(self, file: BinaryIO) -> tuple[tuple[int, int, int, int], int, int]:
-        """(shape, bytes of the labels, CRC-32 of the details), all of them possible and in keeping
-        with the size of the file.
+        """Return (shape, bytes of the labels, CRC-32 of the details).
+
+        All of them are possible and agree with the size of the file.
         """
         head, size = file.read(IMAGES_AT), os.fstat(file.fileno()).st_size
         self._check(len(head) == IMAGES_AT, f"it is cut short after {len(head)} bytes")
@@ -195,7 +196,8 @@ class PackedSource(Source):
         header = self._json(head[_JSON_AT:])
         if header.get("version") != _VERSION:
             raise UserError(
-                f"{self.origin} is of version {header.get('version')!r} and this fastgan reads version {_VERSION}: pack the set anew"
+                f"{self.origin} is of version {header.get('version')!r} and this fastgan reads version {_VERSION}: "
+                "pack the set anew"
             )
         shape, has_labels, details_bytes, details_crc32 = (
             header.get(key) for key in ("shape", "labels", "details_bytes", "details_crc32")
@@ -253,8 +255,9 @@ def _are(kind: type, values: Sequence) -> bool:
 
 
 def _mapped(file: BinaryIO) -> np.ndarray:
-    """The bytes of a file, uint8 [size], mapped copy-on-write: torch wants memory that can be
-    written, and the file stays as it is.
+    """Return the bytes of a file, uint8 [size], mapped copy-on-write.
+
+    torch wants memory that can be written; the file itself does not change.
     """
     if sys.platform != "linux":
         return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY), np.uint8)

@@ -1,5 +1,6 @@
-"""Stacked digits: a set of known modes, on which the collapse of a generator can be counted (Metz
-et al., 2017, arXiv 1611.02163).
+"""Stacked digits: a set of known modes, on which the collapse of a generator can be counted.
+
+Source: Metz et al., 2017, arXiv 1611.02163.
 """
 from collections.abc import Iterator
 from functools import partial
@@ -19,14 +20,13 @@ _SEED = 0
 
 
 class StackedSource(Source):
-    """60 000 images whose three channels are three grey images of `base`, drawn at random and
-    always the same ones.
+    """60 000 images whose three channels are three grey images of `base`, drawn at random.
 
-    The label of an image is the number that the three classes are the digits of: 100 a + 10 b + c
-    for ten classes, which gives 1000 modes, and k*k a + k b + c for k classes. base: a labelled
-    source; its images are taken at their own resolution, and those in colour are made grey. Raises
-    UserError for a base without labels, and for one of so many classes that there are more modes
-    than images.
+    The draw is always the same. The label of an image is the number that has the three classes as
+    its digits: 100 a + 10 b + c for ten classes, which gives 1000 modes, and k*k a + k b + c for k
+    classes. base: a labelled source; its images are taken at their own resolution, and those in
+    colour are made grey. Raises UserError for a base without labels, and for one with more modes
+    (k^3) than images.
     """
 
     def __init__(self, base: Source):
@@ -34,8 +34,8 @@ class StackedSource(Source):
         self.name, self.origin, self.num_images = PREFIX + base.name, PREFIX + base.origin, NUM_IMAGES
         self._num_classes, names = classes_of(base)
         if self._num_classes**3 > NUM_IMAGES:
-            raise UserError(f"{self.origin}: {self._num_classes} classes give {self._num_classes**3} modes for {NUM_IMAGES} images: "
-                            "stack a set of fewer classes, such as mnist")
+            raise UserError(f"{self.origin}: {self._num_classes} classes give {self._num_classes**3} modes for "
+                            f"{NUM_IMAGES} images: stack a set of fewer classes, such as mnist")
         names = names or tuple(map(str, range(self._num_classes)))
         self.class_names = tuple(", ".join(chosen) for chosen in product(names, repeat=3))
 
@@ -55,13 +55,13 @@ class StackedSource(Source):
         return None if of_base is None else digest([PREFIX, of_base, NUM_IMAGES, _SEED])
 
     def read(self, img_resolution: int, img_channels: int, skip_bad: bool = False, progress: bool = False) -> ImageSet:
-        """As Source.read; it is the base that may have bad images."""
+        """Read the images as Source.read does; it is the base that may have bad images."""
         self._read_base(skip_bad, progress)
         return super().read(img_resolution, img_channels, skip_bad, progress)
 
     def pieces(self) -> Iterator[Piece]:
         images, digits = self._base_set.images.numpy(), self._base_set.labels.numpy()
-        # the numbers of RandomState are promised never to change
+        # The numbers of RandomState are promised never to change
         chosen = np.random.RandomState(_SEED).randint(0, len(images), (NUM_IMAGES, 3))
         labels = digits[chosen] @ np.array([self._num_classes**2, self._num_classes, 1])
         for rows in block_slices((NUM_IMAGES, *images.shape[1:3], 3), images.dtype):
@@ -73,13 +73,15 @@ class StackedSource(Source):
             base_set = self._base.read(self._base.native_resolution, 1, skip_bad, progress)
             if base_set.labels is None or base_set.labels.max() >= self._num_classes:
                 raise UserError(
-                    f"{self.origin}: there are {self._num_classes} class names, but its images do not have such labels: mend the set"
+                    f"{self.origin}: there are {self._num_classes} class names, but its images do not have such "
+                    "labels: mend the set"
                 )
             self._base_set, self.skipped = base_set, base_set.skipped
 
 
 def _stack(images: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """uint8 [n, R, R, 3] from grey images [num_images, R, R, 1] and the numbers [n, 3] of the
-    channels.
+    """Return uint8 [n, R, R, 3] from grey images and the numbers of the channels.
+
+    The grey images are [num_images, R, R, 1], the numbers [n, 3].
     """
     return np.moveaxis(images[chosen, :, :, 0], 1, 3)

@@ -15,12 +15,13 @@ _NUM_PEEKED = 64
 
 
 class DatasetSource(Source):
-    """The items of a map-style Dataset: img or (img, label), read one after another, since a
-    dataset need not be thread-safe.
+    """The items of a map-style Dataset: img or (img, label).
+
+    They are read one after another, since a dataset need not be thread-safe.
 
     img: a Pillow image; or a tensor [C, H, W] or [H, W]; or an array [H, W, C] or [H, W]; uint8, or
-    floats in [0, 1] or [-1, 1]: a negative value in the first 64 items says [-1, 1] for all. label:
-    an integer, or a float that is one.
+    floats in [0, 1] or [-1, 1]: a negative value in the first 64 items means [-1, 1] for all.
+    label: an integer, or a float that is one.
     """
 
     remedy = "; mend the dataset, or leave such items out with skip_bad"
@@ -63,7 +64,8 @@ class DatasetSource(Source):
         img, label = (*item, None)[:2] if isinstance(item, tuple | list) and len(item) in (1, 2) else (item, None)
         if not isinstance(img, Image.Image | torch.Tensor | np.ndarray):
             raise UserError(
-                f"{self._where(index)} is a {type(img).__name__}: items must be img or (img, label), img a Pillow image, tensor or array"
+                f"{self._where(index)} is a {type(img).__name__}: items must be img or (img, label), img a Pillow "
+                "image, tensor or array"
             )
         return img, self._class_number(label, index)
 
@@ -75,7 +77,8 @@ class DatasetSource(Source):
             number.dtype.kind in "iu" or (number.dtype.kind == "f" and float(number.item()).is_integer())
         ):
             raise UserError(
-                f"{self._where(index)} has a {type(label).__name__} for a label: make the items img or (img, class number)"
+                f"{self._where(index)} has a {type(label).__name__} for a label: make the items img or (img, class "
+                "number)"
             )
         return int(number.item())
 
@@ -86,7 +89,7 @@ class DatasetSource(Source):
         img, _ = self._item(index)
         try:
             return 0.0 if isinstance(img, Image.Image) else _checked_bound(_block_of_one(img))
-        except BadImage:  # told, or skipped, when its turn comes
+        except BadImage:  # reported, or skipped, when its turn comes
             return 0.0
 
     @cached_property

@@ -1,6 +1,4 @@
-"""Every change to a graph before the compiler sees it, in their order, as the one pass that
-Inductor takes.
-"""
+"""All changes to a graph before the compiler takes it, in order, as the one pass of Inductor."""
 from torch._inductor.custom_graph_pass import CustomGraphPass
 from torch.fx import Graph
 
@@ -11,9 +9,7 @@ from fastgan.engine.passes.zero_folding import ZerosTakenOut
 
 
 class GraphPasses(CustomGraphPass):
-    """Zeros are taken out, equal operations done once, then sums of channels and what is done to
-    weights put together.
-    """
+    """All passes in order: zeros, equal operations, channel sums, operations on weights."""
 
     def __init__(self) -> None:
         self._passes = (ZerosTakenOut(), EqualsOnce(), SumsTogether(), WeightsTogether())
@@ -24,5 +20,5 @@ class GraphPasses(CustomGraphPass):
             each(graph)
 
     def uuid(self) -> bytes:
-        """For the key of Inductor's cache."""
+        """Return the key for Inductor's cache."""
         return b"".join(each.uuid() for each in self._passes)

@@ -1,10 +1,10 @@
-"""Sums over all but the channels, put together into few launches before the compiler sees them.
+"""Channel sums of a graph, combined into few launches before the compiler takes it.
 
-The gradient of a bias is the sum of a whole image's gradient. The compiler takes two launches for
-each, the second of which adds up what the first one's programs found, and can fuse neither with the
-convolutions around them. Nothing needs them before the optimiser, so they wait for each other, and
-kernels/channel_sums.py takes all of one dtype at once. r3gan-tiny has 167 launches of the
-compiler's and ours where it had 195, stylegan2-tiny 256 of 280.
+The gradient of a bias is the sum of a whole image's gradient. The compiler launches two kernels for
+each, the second of which adds the partial sums of the first, and can fuse neither with the
+convolutions around them. Only the optimiser needs the results, so the sums can be deferred, and
+kernels/channel_sums.py computes all of one dtype at once. r3gan-tiny has 167 launches of the
+compiler's and ours instead of 195, stylegan2-tiny 256 instead of 280.
 """
 
 from collections.abc import Iterator
@@ -17,20 +17,18 @@ from fastgan.ops.channel_sums import DTYPES
 from fastgan.ops.dispatch import autotune, self_checks
 
 aten = torch.ops.aten
-# What is done to a sum alone, and may wait with it.
+# Operations on a sum alone, which may be deferred with it.
 FORMS = (
     aten._to_copy.default, torch.ops.prims.convert_element_type.default, aten.view.default, aten.reshape.default,
     aten.squeeze.dim, aten.squeeze.dims, aten.squeeze.default, aten.unsqueeze.default, aten.alias.default,
 )  # fmt: skip
-MOST_BYTES = 64 << 20  # of gradients that a launch lets live longer than it must; larger ones wait for nothing
+MOST_BYTES = 64 << 20  # of gradients that a launch keeps alive longer than necessary; larger ones are not deferred
 MOST_TENSORS = 24  # of a launch: each has code of its own in the kernel
-MOST_CHANNELS = 2**16  # of a launch: half of what the kernel's tickets are for
+MOST_CHANNELS = 2**16  # of a launch: half of the limit by the kernel's tickets
 
 
 class SumsTogether(CustomGraphPass):
-    """A pass of Inductor's over CUDA tensors: sums of channels that may wait for each other become
-    one operation.
-    """
+    """Pass of Inductor over CUDA tensors: combines channel sums that can be deferred."""
 
     def __call__(self, graph: Graph) -> None:
         """Change the graph in place.
@@ -44,7 +42,7 @@ class SumsTogether(CustomGraphPass):
             _put_together(graph, nodes)
 
     def uuid(self) -> bytes:
-        """For the key of Inductor's cache, with whether the kernel is used."""
+        """Return the key for Inductor's cache, which tells if the kernel is used."""
         return get_hash_for_files((__file__,), extra=str(_problem()))
 
 
@@ -55,8 +53,9 @@ def _problem() -> str | None:
 
 
 def _is_channel_sum(node: Node) -> bool:
-    """Return whether a node sums all dimensions but the second, of a CUDA tensor that lies in
-    memory as [rows, C].
+    """Return True if a node sums all dimensions but the second of a CUDA tensor.
+
+    The tensor must lie in memory as [rows, C].
     """
     if node.op != "call_function" or node.target is not aten.sum.dim_IntList or node.kwargs:
         return False
@@ -68,7 +67,7 @@ def _is_channel_sum(node: Node) -> bool:
 
 
 def _groups(graph: Graph, sums: list[Node]) -> Iterator[list[Node]]:
-    """Yield sums of one dtype that nothing needs before the last of them could be taken."""
+    """Yield groups of sums of one dtype that no node uses before the last sum of the group."""
     order = {node: place for place, node in enumerate(graph.nodes)}
     for dtype in DTYPES:
         group: list[Node] = []
@@ -82,13 +81,13 @@ def _groups(graph: Graph, sums: list[Node]) -> Iterator[list[Node]]:
 
 
 def _forms(node: Node) -> list[Node]:
-    """Return what is done to the sum alone, in order: casts and views of it, and of those."""
+    """Return the casts and views of the sum, and recursively of these, in order."""
     forms = [user for user in node.users if user.target in FORMS]
     return [each for form in forms for each in (form, *_forms(form))]
 
 
 def _users(node: Node) -> Iterator[Node]:
-    """Yield what needs the sum, or a form of it."""
+    """Yield the nodes that use the sum, or a cast or view of it."""
     for each in (node, *_forms(node)):
         yield from (user for user in each.users if user.target not in FORMS)
 
@@ -101,7 +100,7 @@ def _fit(nodes: list[Node]) -> bool:
 
 
 def _put_together(graph: Graph, nodes: list[Node]) -> None:
-    """Take all sums where the last one was taken; each becomes a piece of the result."""
+    """Compute all sums in the place of the last one; each becomes a slice of the result."""
     with graph.inserting_after(nodes[-1]):
         together = graph.call_function(torch.ops.fastgan.channel_sums.default, ([node.args[0] for node in nodes],))
     values = [node.meta["val"] for node in nodes]

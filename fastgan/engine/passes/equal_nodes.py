@@ -1,13 +1,13 @@
-"""Equal operations on weights, and equal sums, done once.
+"""Merging of equal operations on weights, and of equal sums.
 
 A step runs a network more than once with the same weights: G makes images for D and, from other z,
-for itself. What is made of the weights alone (sums of squares for demodulation, stacks of them,
-casts), or of nothing (filters), is the same both times, and the compiler does not look for such
-pairs in a graph that has its backward pass inside. stylegan2-tiny: 25 launches fewer of 421.
-Activations stay as they are: what is fused into each of its users would be written to memory for
-all (dcgan 64x64 moved 1.41 GB instead of 1.13 when all equal operations were done once). Their sums
-are small: the biases of two convolutions whose results are added have the same gradient, and the
-C++ that torch 2.13 writes of both in bf16 does not compile (wgan-gp).
+for itself. Results that depend on the weights alone (sums of squares for demodulation, stacks of
+them, casts), or on nothing (filters), are the same both times, and the compiler does not look for
+such pairs in a graph that contains its backward pass. stylegan2-tiny: 25 launches fewer of 421.
+Activations are not merged: an operation that is fused into each of its users would be written to
+memory for all of them (dcgan 64x64 moved 1.41 GB instead of 1.13 when all equal operations were
+merged). Sums of activations are small: the biases of two convolutions whose results are added have
+the same gradient, and the C++ that torch 2.13 writes for both in bf16 does not compile (wgan-gp).
 """
 
 from collections.abc import Hashable
@@ -22,7 +22,7 @@ PRODUCTS = (aten.mm.default, aten.addmm.default, aten.bmm.default, aten.baddbmm.
 
 
 class EqualsOnce(CustomGraphPass):
-    """A pass of Inductor's: the first of equal sums, and of equal operations on inputs, serves all."""
+    """Pass of Inductor: merges equal sums, and equal operations on inputs, into the first."""
 
     def __call__(self, graph: Graph) -> None:
         """Change the graph in place.
@@ -41,12 +41,12 @@ class EqualsOnce(CustomGraphPass):
                     graph.erase_node(node)
 
     def uuid(self) -> bytes:
-        """For the key of Inductor's cache."""
+        """Return the key for Inductor's cache."""
         return get_hash_for_files((__file__,))
 
 
 def _is_function(node: Node) -> bool:
-    """Return whether equal arguments give equal results: it draws nothing and changes nothing.
+    """Return True if equal arguments give equal results: no random numbers, no side effects.
 
     Products do not count.
     """
@@ -56,7 +56,7 @@ def _is_function(node: Node) -> bool:
     if not isinstance(target, torch._ops.OpOverload) or target in PRODUCTS or target.namespace not in ("aten", "prims"):
         return False
     if "empty" in target._schema.name:
-        return False  # each is written to by what follows
+        return False  # each is written to by later nodes
     return not target._schema.is_mutable and torch.Tag.nondeterministic_seeded not in target.tags
 
 
@@ -65,7 +65,7 @@ def _key(node: Node) -> Hashable:
 
 
 def _hashable(value: object) -> Hashable:
-    """Return arguments as what can be looked up; 1, 1.0 and True are different."""
+    """Return arguments as a key for look-up; 1, 1.0 and True are different."""
     if isinstance(value, list | tuple):
         return tuple(map(_hashable, value))
     return type(value), value

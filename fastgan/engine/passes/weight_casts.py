@@ -1,10 +1,10 @@
-"""Casts and scalings of all weights, put into one launch before the compiler sees them.
+"""Casts and scalings of all weights, combined into one launch before the compiler takes the graph.
 
 Under autocast every use of a weight casts it from float32, and layers with an equalised learning
-rate multiply it with a number before: a step begins with a launch or two a weight, and does it
-twice where two passes use it. Here the products of a graph's inputs with a number become one
-operation over a list, and so do their casts to a dtype, each of which CUDA computes in one launch;
-equal ones become one. DCGAN at 64x64: 11 launches become 1.
+rate first multiply it with a number: a step begins with a launch or two a weight, and repeats them
+if two passes use it. This pass turns the products of a graph's inputs with a number into one
+operation over a list, and their casts to a dtype as well. CUDA computes each in one launch; equal
+ones become one. DCGAN at 64x64: 11 launches become 1.
 """
 
 import operator
@@ -19,8 +19,9 @@ CASTS = (aten._to_copy.default, torch.ops.prims.convert_element_type.default)
 
 
 class WeightsTogether(CustomGraphPass):
-    """A pass of Inductor's over CUDA inputs: products by number as one _foreach_mul, casts by dtype
-    as one copy.
+    """Pass of Inductor over CUDA inputs, which combines operations on weights.
+
+    Products become one _foreach_mul for each number, casts one copy for each dtype.
     """
 
     def __call__(self, graph: Graph) -> None:
@@ -37,12 +38,12 @@ class WeightsTogether(CustomGraphPass):
             _put_together(graph, nodes, _copies)
 
     def uuid(self) -> bytes:
-        """For the key of Inductor's cache."""
+        """Return the key for Inductor's cache."""
         return get_hash_for_files((__file__,))
 
 
 def _by(key: Callable[[Node], Hashable], nodes: list[Node]) -> list[list[Node]]:
-    """The nodes in groups of equal keys."""
+    """Return the nodes in groups of equal keys."""
     groups: dict[Hashable, list[Node]] = {}
     for node in nodes:
         groups.setdefault(key(node), []).append(node)
@@ -55,14 +56,14 @@ def _is_on_cuda(node: Node) -> bool:
 
 
 def _is_product(node: Node, inputs: set[Node]) -> bool:
-    """Of an input and a number."""
+    """Return True for a product of an input and a number."""
     if node.op != "call_function" or node.target is not aten.mul.Tensor or node.kwargs:
         return False
     return node.args[0] in inputs and isinstance(node.args[1], int | float) and _keeps_form(node)
 
 
 def _is_cast(node: Node, sources: set[Node]) -> bool:
-    """To a floating point dtype, and nothing else: no other device, no other memory format."""
+    """Return True for a cast to a floating point dtype that keeps device and memory format."""
     if node.op != "call_function" or node.target not in CASTS or set(node.kwargs) - {"dtype"}:
         return False
     return node.args[0] in sources and _is_on_cuda(node) and _keeps_form(node)
@@ -73,11 +74,10 @@ def _keeps_form(node: Node) -> bool:
 
 
 def _put_together(graph: Graph, nodes: list[Node], make: Callable) -> set[Node]:
-    """Put one operation over a list, which `make` inserts, in the place of nodes; one item serves
-    all of one source.
+    """Replace nodes by one operation over a list, which `make` inserts.
 
-    It stands behind what it reads: the last input, or the last of the products. Returns what gives
-    the items of it.
+    One item serves all nodes of one source. The operation is inserted behind its inputs: the last
+    input of the graph, or the last of the products. Returns the nodes of the items.
     """
     if len(nodes) < 2:
         return set()
@@ -86,7 +86,7 @@ def _put_together(graph: Graph, nodes: list[Node], make: Callable) -> set[Node]:
     inputs = [node for node in graph.nodes if node.op == "placeholder"]
     last = max((*inputs, *(node.args[0] for node in chosen)), key=order.__getitem__)
     with graph.inserting_after(last):
-        together = graph.call_function(aten.alias.default, (last,))  # a place, until it is known what stands there
+        together = graph.call_function(aten.alias.default, (last,))  # a placeholder until the operation is known
     with graph.inserting_before(together):
         together.target, together.args = make(graph, chosen)
     together.meta["val"] = [node.meta["val"] for node in chosen]
@@ -107,7 +107,10 @@ def _product(graph: Graph, nodes: list[Node]) -> tuple[object, tuple]:
 
 
 def _copies(graph: Graph, nodes: list[Node]) -> tuple[object, tuple]:
-    """The targets of the copies say the dtype, and are never read."""
+    """Return the copy operation and its arguments.
+
+    Its destination tensors give the dtype alone, and are never read.
+    """
     return aten._foreach_copy.default, ([_target(graph, node) for node in nodes], [node.args[0] for node in nodes])
 
 

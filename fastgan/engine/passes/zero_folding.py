@@ -1,11 +1,11 @@
-"""Zeros that autograd computes with, taken out of a graph before it is compiled.
+"""Removal of zeros that autograd computes with, before a graph is compiled.
 
-A gradient penalty differentiates D's slope, which a D of convolutions and (leaky) ReLUs owes to its
-features only through where they are positive: the second derivative of such an activation is 0.
-Autograd writes that 0 as a tensor, and goes back through all of D with it: an input gradient and a
-weight gradient a layer, of products with zeros (5 of the 17 convolutions of a penalty in three
-layers). Compilers do not know that a convolution of zeros gives zeros; this pass does. Nothing
-changes but that 0 times an infinity is 0 here.
+A gradient penalty differentiates D's input gradient. In a D of convolutions and (leaky) ReLUs this
+gradient depends on the features only through their signs: the second derivative of such an
+activation is 0. Autograd represents that 0 as a tensor, and propagates it back through all of D: an
+input gradient and a weight gradient a layer, of products with zeros (5 of the 17 convolutions of a
+penalty in three layers). Compilers do not know that a convolution of zeros gives zeros; this pass
+does. The only change of results is that 0 times an infinity is 0 here.
 """
 import torch
 from torch._inductor.custom_graph_pass import CustomGraphPass, get_hash_for_files
@@ -13,24 +13,27 @@ from torch.fx import Graph, Node
 
 aten = torch.ops.aten
 
-# Operations that make zeros of zeros, by what of them has to be so.
+# Operations that make zeros of zeros, by the arguments that have to be zero.
 MADE_BY = (aten.zeros_like.default, aten.zeros.default, aten.new_zeros.default)
-# the argument of what with
+# Operation -> index of the fill value among its arguments.
 FILLED = {aten.scalar_tensor.default: 0, aten.full.default: 1, aten.full_like.default: 1, aten.new_full.default: 2}
 OF_THE_FIRST = (
-    aten.alias.default, aten.view.default, aten.reshape.default, aten._unsafe_view.default, aten.permute.default, aten.transpose.int, aten.t.default,
-    aten.expand.default, aten.slice.Tensor, aten.select.int, aten.squeeze.dim, aten.squeeze.dims, aten.unsqueeze.default, aten.clone.default,
-    aten.neg.default, aten.sum.default, aten.sum.dim_IntList, aten.mean.default, aten.mean.dim, aten._to_copy.default,
-    torch.ops.prims.convert_element_type.default, aten.mul.Scalar, aten.div.Tensor, aten.div.Scalar, aten.threshold_backward.default,
-    aten.leaky_relu_backward.default,
+    aten.alias.default, aten.view.default, aten.reshape.default, aten._unsafe_view.default, aten.permute.default,
+    aten.transpose.int, aten.t.default, aten.expand.default, aten.slice.Tensor, aten.select.int, aten.squeeze.dim,
+    aten.squeeze.dims, aten.unsqueeze.default, aten.clone.default, aten.neg.default, aten.sum.default,
+    aten.sum.dim_IntList, aten.mean.default, aten.mean.dim, aten._to_copy.default,
+    torch.ops.prims.convert_element_type.default, aten.mul.Scalar, aten.div.Tensor, aten.div.Scalar,
+    aten.threshold_backward.default, aten.leaky_relu_backward.default,
 )  # fmt: skip
 OF_EITHER = (aten.mul.Tensor, aten.mm.default, aten.bmm.default)
 OF_BOTH = {aten.add.Tensor: (0, 1), aten.sub.Tensor: (0, 1), aten.where.self: (1, 2)}  # the arguments
 
 
 class ZerosTakenOut(CustomGraphPass):
-    """A pass of Inductor's, before its own: sums lose the terms that are zeros, other zeros are
-    written down, what made them is dropped.
+    """Pass of Inductor, before its own passes, that removes computations with zeros.
+
+    It drops the zero terms of sums, replaces other zeros by constants and removes the operations
+    that computed them.
     """
 
     def __call__(self, graph: Graph) -> None:
@@ -49,12 +52,12 @@ class ZerosTakenOut(CustomGraphPass):
         graph.eliminate_dead_code()
 
     def uuid(self) -> bytes:
-        """For the key of Inductor's cache."""
+        """Return the key for Inductor's cache."""
         return get_hash_for_files((__file__,))
 
 
 def _is_zero(node: Node, zeros: set[object]) -> bool:
-    """Whether every number that a node gives is 0, by its arguments."""
+    """Return True if the arguments of a node make every number of its result 0."""
     target, args, is_zero = node.target, node.args, zeros.__contains__
     if target in MADE_BY:
         return True
@@ -74,13 +77,14 @@ def _is_zero(node: Node, zeros: set[object]) -> bool:
 
 
 def _number(value: object) -> float | None:
-    """A fill value where it is known."""
+    """Return a fill value where it is known, else None."""
     return value if isinstance(value, (bool, int, float)) else None
 
 
 def _written_down(graph: Graph, node: Node) -> Node:
-    """Zeros in the place of a node that computes them, or the node itself: where it gives several
-    tensors, or one of another memory order.
+    """Replace a node that computes zeros by a constant of zeros, and return the constant.
+
+    Returns the node itself where it gives several tensors, or one of another memory order.
     """
     value = node.meta.get("val")
     if (
@@ -100,8 +104,9 @@ def _written_down(graph: Graph, node: Node) -> Node:
 
 
 def _other_term(node: Node, zeros: set[object]) -> Node | None:
-    """What a sum with zeros, or a difference from them, is equal to: one of its terms, where that
-    has the very form of the sum.
+    """Return the term that equals a sum with zeros, or a difference from them, or None.
+
+    The term must have the shape, dtype, strides and device of the sum.
     """
     if node.target not in (aten.add.Tensor, aten.sub.Tensor) or node.kwargs:
         return None

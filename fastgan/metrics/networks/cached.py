@@ -1,5 +1,6 @@
-"""Tensors that take long to compute, kept in the cache folder between runs: statistics of real
-images, trained classifiers.
+"""Tensors that take long to compute, kept in the cache folder between runs.
+
+They are statistics of real images and trained classifiers.
 """
 import contextlib
 import hashlib
@@ -15,10 +16,10 @@ from fastgan.files import cache_folder, write_beside_and_rename
 
 
 def cached(kind: str, facts: dict, compute: Callable[[], dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """What `compute` gives, on the CPU, computed once for these facts: numbers and strings that it
-    depends on, and on nothing else.
+    """Return the result of `compute`, on the CPU, computed once for these facts.
 
-    A file that is missing or damaged is written anew; where the disk refuses, nothing is kept.
+    facts: the numbers and strings that it depends on, and nothing else. A file that is missing or
+    damaged is written anew; where the disk refuses, nothing is kept.
     """
     described = {"kind": kind, **{name: str(value) for name, value in facts.items()}}
     path = (

@@ -1,5 +1,6 @@
-"""A small classifier, trained on the spot on a labelled set: its features, for distances, and its
-opinion of what an image shows.
+"""A small classifier, trained when needed on a labelled set.
+
+Its features serve distances; its classes serve class accuracy and modes.
 """
 import hashlib
 from collections.abc import Callable
@@ -16,13 +17,14 @@ _SIDE, _NUM_FEATURES = 32, 128
 # 36 s on one Zen 4 core; right on 88.2 % of unseen Fashion-MNIST images (of 10 000), on 98.2 % of
 # MNIST
 _STEPS, _BATCH, _LR = 1000, 128, 2e-3
-_HELD_OUT, _MOST_HELD_OUT = 10, 2000  # every tenth image, at most so many, is not trained on
-_RECIPE = 1  # counts up when anything above or below changes what is trained
+_HELD_OUT, _MOST_HELD_OUT = 10, 2000  # every tenth image, at most 2000, is not trained on
+_RECIPE = 1  # counts up when a change above or below changes the trained network
 
 
 class Classifier(nn.Module):
-    """uint8 [N, in_channels, H, W] -> float32 [N, 128]; `classify` -> int64 [N]. accuracy: on
-    images that it was not trained on, 0 to 1.
+    """The classifier: uint8 [N, in_channels, H, W] -> float32 [N, 128]; `classify` -> int64 [N].
+
+    accuracy: on images that it was not trained on, 0 to 1.
     """
 
     name, num_features = "classifier", _NUM_FEATURES
@@ -30,24 +32,25 @@ class Classifier(nn.Module):
     def __init__(self, in_channels: int, num_classes: int):
         super().__init__()
         self.trunk = nn.Sequential(
-            nn.Conv2d(in_channels, 32, 3, 2, 1), nn.ReLU(), nn.Conv2d(32, 64, 3, 2, 1), nn.ReLU(), nn.Conv2d(64, 128, 3, 2, 1), nn.ReLU(),
+            nn.Conv2d(in_channels, 32, 3, 2, 1), nn.ReLU(), nn.Conv2d(32, 64, 3, 2, 1), nn.ReLU(),
+            nn.Conv2d(64, 128, 3, 2, 1), nn.ReLU(),
             nn.Flatten(), nn.Linear(128 * (_SIDE // 8) ** 2, _NUM_FEATURES), nn.ReLU())  # fmt: skip
         self.head = nn.Linear(_NUM_FEATURES, num_classes)
         self.register_buffer("accuracy", torch.zeros(()))
-        self.identity = ""  # a digest of what it was trained on
+        self.identity = ""  # a digest of its training set
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.trunk(_scaled(images))
 
     @torch.no_grad()
     def classify(self, images: torch.Tensor) -> torch.Tensor:
-        """The class number of each image."""
+        """Return the class number of each image."""
         return self.head(self(images)).argmax(1)
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """What a classifier learns from.
+    """The training set of a classifier.
 
     images: uint8 [num, C, H, W]. labels: int64 [num] from 0. checksum: a digest of the images.
     """
@@ -58,11 +61,13 @@ class Labelled:
 
 
 def trained_classifier(labelled: Labelled, device: torch.device, progress: bool = False) -> Classifier:
-    """The classifier for these images, on `device`, in evaluation mode: trained now, with a bar if
-    `progress`, or found in the cache folder.
+    """Return the classifier for these images, on `device`, in evaluation mode.
+
+    It is trained now, with a bar if `progress`, or found in the cache folder.
     """
     num_classes = int(labelled.labels.max()) + 1
-    facts = {"images": labelled.checksum, "labels": hashlib.sha256(labelled.labels.numpy()).hexdigest(), "recipe": _RECIPE,
+    facts = {"images": labelled.checksum, "labels": hashlib.sha256(labelled.labels.numpy()).hexdigest(),
+             "recipe": _RECIPE,
              "shape": tuple(labelled.images.shape)}  # fmt: skip
     classifier = _fresh(labelled.images.shape[1], num_classes).to(device)
     classifier.load_state_dict(cached("classifier", facts, lambda: _train(classifier, labelled, device, progress)))
@@ -77,8 +82,9 @@ def _fresh(in_channels: int, num_classes: int) -> Classifier:
 
 
 def _train(classifier: Classifier, labelled: Labelled, device: torch.device, progress: bool) -> dict[str, torch.Tensor]:
-    """The weights after training, with the accuracy on the images held out: the same data give the
-    same network on the same machine.
+    """Return the weights after training, with the accuracy on the images held out.
+
+    The same data give the same network on the same machine.
     """
     order = torch.randperm(len(labelled.images), generator=torch.Generator().manual_seed(0))
     num_held_out = min(max(1, len(order) // _HELD_OUT), _MOST_HELD_OUT)
@@ -96,7 +102,7 @@ def _train(classifier: Classifier, labelled: Labelled, device: torch.device, pro
 def _fit(
     classifier: Classifier, labelled: Labelled, seen: torch.Tensor, device: torch.device, advance: Callable[[int], None]
 ) -> None:
-    """Adam with a triangular learning rate for a fixed number of steps.
+    """Train by Adam with a triangular learning rate for a fixed number of steps.
 
     seen: the rows that are trained on. advance: moves a progress bar.
     """
@@ -118,7 +124,7 @@ def _fit(
 
 
 def _scaled(images: torch.Tensor) -> torch.Tensor:
-    """float32 [N, C, 32, 32] from -1 to 1."""
+    """Return the scaled images, float32 [N, C, 32, 32] from -1 to 1."""
     images = images.float()
     if images.shape[2:] != (_SIDE, _SIDE):
         images = functional.interpolate(images, (_SIDE, _SIDE), mode="bilinear", align_corners=False, antialias=True)

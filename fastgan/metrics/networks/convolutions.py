@@ -1,4 +1,4 @@
-"""A convolution with its BatchNorm folded in, which is what published networks are made of."""
+"""A convolution with its BatchNorm folded in, the layer of the published networks."""
 from collections.abc import Callable
 
 import torch
@@ -7,23 +7,22 @@ from torch.nn import functional
 
 
 def relu(x: torch.Tensor) -> torch.Tensor:
-    """In place."""
+    """Apply ReLU in place."""
     return functional.relu_(x)
 
 
 def relu6(x: torch.Tensor) -> torch.Tensor:
-    """In place."""
+    """Apply ReLU6 in place."""
     return functional.relu6(x, inplace=True)
 
 
 def linear(x: torch.Tensor) -> torch.Tensor:
-    """As it is."""
+    """Return the input as it is."""
     return x
 
 
 class FoldedConv(nn.Module):
-    """Convolution, the affine map that BatchNorm is in evaluation mode, and `activation`, in one
-    pass over the image.
+    """Convolution, the affine map of BatchNorm in evaluation mode, and `activation`, in one pass.
 
     kernel: one side, or (height, width). padding: as torch.nn.Conv2d's, or (left, right, top,
     bottom) where it is not the same on both sides.
@@ -57,8 +56,9 @@ class FoldedConv(nn.Module):
         var: torch.Tensor,
         eps: float,
     ) -> None:
-        """Take the convolution's weight and BatchNorm's scale, shift and statistics; folded in
-        float64, rounded once.
+        """Fold BatchNorm into the convolution's weight: its scale, shift and statistics.
+
+        The result is computed in float64 and rounded once.
         """
         scale = gamma / (var.double() + eps).sqrt()
         self.weight.copy_(weight.double() * scale[:, None, None, None])
@@ -73,5 +73,5 @@ class FoldedConv(nn.Module):
 
 
 def folded_convolutions(network: nn.Module) -> list[FoldedConv]:
-    """All of them, in the order in which they were made."""
+    """Return all folded convolutions, in the order in which they were made."""
     return [module for module in network.modules() if isinstance(module, FoldedConv)]

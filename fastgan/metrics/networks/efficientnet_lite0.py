@@ -1,8 +1,8 @@
-"""EfficientNet-Lite0 (Google 2020; the architecture of Tan and Le 2019 without
-squeeze-and-excitation, with ReLU6) up to its 1280 features.
+"""EfficientNet-Lite0 (Google 2020) up to its 1280 features.
 
-A fortieth of Inception's work at 128 pixels, and still a network that was trained on ImageNet; its
-distances are in units of their own.
+It has the architecture of Tan and Le 2019 without squeeze-and-excitation, with ReLU6. It takes a
+fortieth of Inception's work at 128 pixels, and was trained on ImageNet too; its distances are in
+units of their own.
 """
 import io
 from pathlib import Path
@@ -33,7 +33,7 @@ _ROWS = (
 
 
 class EfficientNetLite0(nn.Module):
-    """uint8 [N, 1 or 3, H, W] -> float32 [N, 1280]; all weights 0 until `take`."""
+    """EfficientNet-Lite0: uint8 [N, 1 or 3, H, W] -> float32 [N, 1280]; weights 0 until `take`."""
 
     name, num_features = "efficientnet_lite0", 1280
     identity = WEIGHTS.sha256
@@ -49,7 +49,7 @@ class EfficientNetLite0(nn.Module):
 
     @staticmethod
     def scaled(images: torch.Tensor) -> torch.Tensor:
-        """What the first layer takes: float32 [N, 3, 128, 128] from -0.992 to 1.
+        """Return the input of the first layer: float32 [N, 3, 128, 128] from -0.992 to 1.
 
         Images are smoothed before they are made smaller.
         """
@@ -64,19 +64,21 @@ class EfficientNetLite0(nn.Module):
         return self.layers(self.scaled(images)).mean((2, 3))
 
     def take(self, content: bytes) -> None:
-        """Read the weights from the published file, a state dict: convolution after convolution,
-        each with its BatchNorm.
+        """Read the weights from the published file, a state dict.
+
+        The order is convolution after convolution, each with its BatchNorm.
         """
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        # the classifier's are left at the end
+        # The classifier's are left at the end
         tensors = iter([tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")])
         for conv in folded_convolutions(self):
             conv.fold(*(next(tensors) for _ in range(5)), _EPS)
 
 
 def open_efficientnet_lite0(given: Path | None = None) -> EfficientNetLite0:
-    """The network with the published weights, from the `given` file or wherever `weights.load`
-    finds them (UserError).
+    """Return the network with the published weights.
+
+    They come from the `given` file or from where `weights.load` finds them (UserError).
     """
     network = EfficientNetLite0()
     network.take(load(WEIGHTS, given))
@@ -84,8 +86,9 @@ def open_efficientnet_lite0(given: Path | None = None) -> EfficientNetLite0:
 
 
 class _Block(nn.Module):
-    """Expansion, depthwise convolution, projection; around them the image itself where the shape
-    stays.
+    """Expansion, depthwise convolution and projection.
+
+    The image is added to their result where the shape stays.
     """
 
     def __init__(self, in_channels: int, channels: int, expansion: int, stride: int, kernel: int):
@@ -103,8 +106,9 @@ class _Block(nn.Module):
 def _conv(
     in_channels: int, channels: int, kernel: int, stride: int = 1, groups: int = 1, activation=relu6
 ) -> FoldedConv:
-    """TensorFlow's padding: with stride 2 on an even side, one pixel less before the image than
-    after it.
+    """Return a convolution with TensorFlow's padding.
+
+    With stride 2 on an even side, there is one pixel less before the image than after it.
     """
     both = kernel - stride if stride > 1 else kernel - 1
     before = both // 2

@@ -16,13 +16,13 @@ NETWORKS = ("inception", "efficientnet_lite0", "classifier")
 
 
 def open_features(asked: str, real: ImageSet, device: torch.device, progress: bool = False) -> nn.Module:
-    """The network called `asked`, `NAME` or `NAME=PATH of its weights`, in evaluation mode on
-    `device`.
+    """Return the network called `asked`, in evaluation mode on `device`.
 
-    It maps uint8 images [N, C, H, W] to float32 [N, num_features] and says its `name`, its
-    `num_features` and its `identity`, which changes with its weights. progress: a bar on stderr
-    while a classifier is trained. Raises UserError for a name that is unknown, weights that are
-    missing or not the published ones, and a classifier without labels.
+    asked: `NAME` or `NAME=PATH of its weights`. The network maps uint8 images [N, C, H, W] to
+    float32 [N, num_features] and has a `name`, `num_features`, and an `identity` that changes with
+    its weights. progress: a bar on stderr while a classifier is trained. Raises UserError for a
+    name that is unknown, weights that are missing or not the published ones, and a classifier
+    without labels.
     """
     name, _, path = asked.partition("=")
     given = Path(path).expanduser() if path else None
@@ -30,24 +30,26 @@ def open_features(asked: str, real: ImageSet, device: torch.device, progress: bo
         return class_classifier(real, device, progress)
     openers = {"inception": open_inception, "efficientnet_lite0": open_efficientnet_lite0}
     if name not in openers:
-        raise UserError(f"--features {asked} is no feature network: give one of {', '.join(NETWORKS)}; inception and efficientnet_lite0 take =PATH, "
-                        "the file of their weights")
+        raise UserError(f"--features {asked} is no feature network: give one of {', '.join(NETWORKS)}; inception and "
+                        "efficientnet_lite0 take =PATH, the file of their weights")
     return openers[name](given).eval().to(device, memory_format=torch.channels_last)
 
 
 def class_classifier(real: ImageSet, device: torch.device, progress: bool = False) -> Classifier:
-    """A classifier of the classes of a labelled set; a UserError for a set without labels."""
+    """Return a classifier of the classes of a labelled set; raise UserError without labels."""
     if real.labels is None:
         raise UserError(
-            f"{real.name} has no class labels, and a classifier learns from them: give a labelled set, or other features and metrics"
+            f"{real.name} has no class labels, and a classifier learns from them: give a labelled set, or other "
+            "features and metrics"
         )
     return trained_classifier(Labelled(real.images.permute(0, 3, 1, 2), real.labels, real.checksum), device, progress)
 
 
 @contextlib.contextmanager
 def fp32_arithmetic() -> Iterator[None]:
-    """No gradients, and on CUDA no TF32, with which distances would depend on the GPU; training's
-    settings are back afterwards.
+    """Disable gradients, and on CUDA TF32, inside this context.
+
+    With TF32, distances would depend on the GPU. Training's settings are restored afterwards.
     """
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")

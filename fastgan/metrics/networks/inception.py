@@ -1,10 +1,10 @@
-"""The Inception network of FID: Inception v3 (Szegedy et al. 2016) as released on 2015-12-05, up to
-the 2048 features before its classifier.
+"""The Inception network of FID, up to the 2048 features before its classifier.
 
-It differs from later releases: BatchNorm has no scale, averages over 3x3 pixels leave out the
-padding, and the last block has a maximum in place of an average. The published file is a
-TorchScript archive, which holds code and pickles beside the weights. Only its raw tensors are read,
-members of a zip that are nothing but numbers: nothing is unpickled and nothing of it is run.
+It is Inception v3 (Szegedy et al. 2016) as released on 2015-12-05. It differs from later releases:
+BatchNorm has no scale, averages over 3x3 pixels leave out the padding, and the last block has a
+maximum in place of an average. The published file is a TorchScript archive, which holds code and
+pickles beside the weights. Only its raw tensors are read, members of a zip that are nothing but
+numbers: nothing is unpickled and none of its code is run.
 """
 import io
 import zipfile
@@ -24,7 +24,7 @@ _EPS = 1e-3
 
 
 class Inception(nn.Module):
-    """uint8 [N, 1 or 3, H, W] -> float32 [N, 2048]; all weights 0 until `take`."""
+    """Inception: uint8 [N, 1 or 3, H, W] -> float32 [N, 2048]; all weights 0 until `take`."""
 
     name, num_features = "inception", 2048
     identity = WEIGHTS.sha256
@@ -41,15 +41,17 @@ class Inception(nn.Module):
 
     @staticmethod
     def scaled(images: torch.Tensor) -> torch.Tensor:
-        """What the stem takes: float32 [N, 3, 299, 299] from -1 to 0.992."""
+        """Return the input of the stem: float32 [N, 3, 299, 299] from -1 to 0.992."""
         return (resize_as_tensorflow1(to_rgb(images), _SIDE) - 128) / 128
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.mixed(self.stem(self.scaled(images))).mean((2, 3))
 
     def take(self, archive: bytes) -> None:
-        """Read the weights from the archive: the numbers 4i to 4i + 3 of its tensors are weight,
-        beta, mean and variance of the i-th convolution.
+        """Read the weights from the archive.
+
+        The numbers 4i to 4i + 3 of its tensors are weight, beta, mean and variance of the i-th
+        convolution.
         """
         with zipfile.ZipFile(io.BytesIO(archive)) as members:
             tensors = (
@@ -62,8 +64,9 @@ class Inception(nn.Module):
 
 
 def open_inception(given: Path | None = None) -> Inception:
-    """The network with the published weights, from the `given` file or wherever `weights.load`
-    finds them (UserError).
+    """Return the network with the published weights.
+
+    They come from the `given` file or from where `weights.load` finds them (UserError).
     """
     network = Inception()
     network.take(load(WEIGHTS, given))
@@ -71,7 +74,7 @@ def open_inception(given: Path | None = None) -> Inception:
 
 
 class _Branches(nn.ModuleList):
-    """Several ways through a block, whose results become one another's further channels."""
+    """Parallel branches of a block, whose results are concatenated along the channels."""
 
     def __init__(self, *branches: nn.Module):
         super().__init__(branches)
@@ -103,7 +106,8 @@ def _block_17(inner: int) -> nn.Module:
     return _Branches(
         FoldedConv(768, 192, 1),
         nn.Sequential(FoldedConv(768, inner, 1), _row(inner, inner), _column(inner, 192)),
-        nn.Sequential(FoldedConv(768, inner, 1), _column(inner, inner), _row(inner, inner), _column(inner, inner), _row(inner, 192)),
+        nn.Sequential(FoldedConv(768, inner, 1), _column(inner, inner), _row(inner, inner), _column(inner, inner),
+                      _row(inner, 192)),
         nn.Sequential(_average(), FoldedConv(768, 192, 1)))  # fmt: skip
 
 

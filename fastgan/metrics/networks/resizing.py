@@ -1,4 +1,4 @@
-"""Bringing images to the size that a feature network takes.
+"""Resizing of images to the input size of a feature network.
 
 Distances change with the method, so each network has its own.
 """
@@ -6,19 +6,19 @@ import torch
 
 
 def to_rgb(images: torch.Tensor) -> torch.Tensor:
-    """uint8 [N, 1 or 3, H, W] as float32 [N, 3, H, W] from 0 to 255, in channels_last: grey is
-    repeated.
+    """Return uint8 [N, 1 or 3, H, W] as float32 [N, 3, H, W] from 0 to 255, in channels_last.
+
+    Grey is repeated.
     """
     return images.expand(-1, 3, -1, -1).float().contiguous(memory_format=torch.channels_last)
 
 
 def resize_as_tensorflow1(images: torch.Tensor, side: int) -> torch.Tensor:
-    """float [N, C, H, W] as [N, C, side, side], as tf.image.resize_bilinear of TensorFlow 1 does
-    it, with which FID was defined.
+    """Resize float [N, C, H, W] to [N, C, side, side] as TensorFlow 1 does.
 
-    Pixel i of the result lies at i * H / side of the image, not at (i + 1/2) * H / side - 1/2;
-    beyond the last pixel there is that pixel again; and nothing is smoothed before an image is made
-    smaller.
+    The method is tf.image.resize_bilinear of TensorFlow 1, with which FID was defined. Pixel i of
+    the result lies at i * H / side of the image, not at (i + 1/2) * H / side - 1/2; beyond the last
+    pixel that pixel is repeated; and nothing is smoothed before an image is made smaller.
     """
     if images.shape[2:] == (side, side):
         return images

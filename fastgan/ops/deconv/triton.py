@@ -20,21 +20,21 @@ def up(
     act: int,
     slope: float,
 ) -> torch.Tensor:
-    """As the library's deconv_up."""
+    """Run the kernel like the library's deconv_up."""
     with torch.cuda.device(small.device):
         return kernels.up(small, weight, bias, height, width, act, slope)
 
 
 @torch.library.custom_op("fastgan::deconv_down_triton", mutates_args=(), device_types="cuda")
 def down(big: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, act: int, slope: float) -> torch.Tensor:
-    """As the library's deconv_down."""
+    """Run the kernel like the library's deconv_down."""
     with torch.cuda.device(big.device):
         return kernels.down(big, weight, bias, act, slope)
 
 
 @torch.library.custom_op("fastgan::deconv_weight_triton", mutates_args=(), device_types="cuda")
 def weight(small: torch.Tensor, big: torch.Tensor) -> torch.Tensor:
-    """As the library's deconv_weight."""
+    """Run the kernel like the library's deconv_weight."""
     with torch.cuda.device(small.device):
         return kernels.weight(small, big)
 

@@ -1,9 +1,8 @@
-"""The layers that double and halve an image with the BatchNorm and the activation behind them, as
-one operator.
+"""The layers that double and halve an image, fused with BatchNorm and activation.
 
 Where the kernels of stats.py and batch_norm.py fit a call and autotune.py finds them faster, the
-statistics come out of the kernel that makes the image. Everywhere else it is one layer behind the
-other.
+kernel that computes the image also computes its statistics. Everywhere else it is one layer behind
+the other.
 """
 
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from fastgan.ops.deconv.stats import DownWithStats, Norm, UpWithStats
 from fastgan.ops.dispatch import autotune, self_checks
 from fastgan.ops.dispatch.device import device_type
 
-SLOPES = {"linear": 1.0, "relu": 0.0}  # below zero; of leaky_relu it is given
+SLOPES = {"linear": 1.0, "relu": 0.0}  # below zero; leaky_relu has an argument
 
 
 def deconv_batch_norm(
@@ -34,11 +33,11 @@ def deconv_batch_norm(
     slope: float = 0.2,
     parts: int = 1,
 ) -> torch.Tensor:
-    """Return batch_norm(deconv(x, weight), gain, bias, ...): [N, C, h, w] -> [N, K, 2h, 2w], like
-    x.
+    """Return batch_norm(deconv(x, weight), gain, bias, ...), like x.
 
-    weight: [C, K, 4, 4]; gain and bias are weight and bias of batch_norm, [K] or None. Shapes,
-    dtypes, errors and orders of gradient are those of deconv.deconv and batch_norm.batch_norm.
+    x [N, C, h, w] -> [N, K, 2h, 2w]. weight: [C, K, 4, 4]; gain and bias are weight and bias of
+    batch_norm, [K] or None. Shapes, dtypes, errors and orders of gradient are those of
+    deconv.deconv and batch_norm.batch_norm.
     """
     rest = (gain, bias, running_mean, running_var)
     if not _fits(x, weight, rest, 1, act, parts):
@@ -60,10 +59,10 @@ def strided_conv_batch_norm(
     slope: float = 0.2,
     parts: int = 1,
 ) -> torch.Tensor:
-    """Return batch_norm(strided_conv(x, weight), gain, bias, ...): [N, K, H, W] -> [N, C, H // 2, W
-    // 2], like x.
+    """Return batch_norm(strided_conv(x, weight), gain, bias, ...), like x.
 
-    weight: [C, K, 4, 4]; gain and bias: [C] or None. The rest as deconv_batch_norm has it.
+    x [N, K, H, W] -> [N, C, H // 2, W // 2]. weight: [C, K, 4, 4]; gain and bias: [C] or None. The
+    rest is as for deconv_batch_norm.
     """
     rest = (gain, bias, running_mean, running_var)
     if not _fits(x, weight, rest, 0, act, parts):
@@ -73,8 +72,9 @@ def strided_conv_batch_norm(
 
 
 class _Normalise(torch.autograd.Function):
-    """The BatchNorm whose statistics came with its image; they are functions of it, and
-    differentiated as such.
+    """BatchNorm with the statistics that were computed with its image.
+
+    The statistics are functions of the image, and are differentiated as such.
     """
 
     @staticmethod
@@ -88,12 +88,12 @@ class _Normalise(torch.autograd.Function):
         return *batch_norms.gradients(ctx, dy), *(None,) * 4
 
 
-# The compiler takes it as one node and differentiates what is inside, as it does with deconv's.
+# The compiler takes it as one node and differentiates its content, as it does with deconv's.
 @torch.compiler.allow_in_graph
 def _chosen(direction, x, weight, gain, bias, running_mean, running_var, momentum, eps, slope, parts) -> torch.Tensor:
     """Run the form that autotune.py picks.
 
-    It times image and sums: the pass over the elements is the same in either.
+    Image and sums are timed: the pass over the elements is the same in either form.
     """
     size = (2 * x.shape[2], 2 * x.shape[3])
     runs = _runs(direction, x, weight, size, momentum, eps, parts)
@@ -115,8 +115,9 @@ def _chosen(direction, x, weight, gain, bias, running_mean, running_var, momentu
 
 
 def _runs(direction: str, x, weight, size, momentum: float, eps: float, parts: int) -> dict[str, Callable[[], object]]:
-    """Return what is timed, by form: the fastest form of the layer and the kernel of the sums, or
-    both in one.
+    """Return the calls to time, by form.
+
+    The forms are the fastest form of the layer with the kernel of the sums, and both in one.
     """
     norm = Norm(eps, momentum)
     if direction == "up":
@@ -135,10 +136,10 @@ def _runs(direction: str, x, weight, size, momentum: float, eps: float, parts: i
 
 
 def _fits(x: torch.Tensor, weight: torch.Tensor, others: tuple, channels_dim: int, act: str, parts: int) -> bool:
-    """Return true where the kernels of both operators take such a call and may be trusted.
+    """Return True if the kernels of both operators take such a call and passed their self-checks.
 
-    others: gain, bias and running statistics. What it refuses is refused, or done, by one layer
-    behind the other.
+    others: gain, bias and running statistics. All other calls run one layer behind the other, which
+    computes or refuses them.
     """
     if device_type(x) != "cuda" or x.ndim != 4 or weight.ndim != 4 or is_transformed(x, weight, *others):
         return False

@@ -1,3 +1,1 @@
-"""Which implementation of an operator runs: what there is, what is correct, what is fastest, kept
-between runs.
-"""
+"""Choice of an operator's implementation: availability, self-checks, timing and caching."""

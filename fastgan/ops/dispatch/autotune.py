@@ -1,11 +1,10 @@
-"""Which implementation of an operator runs: the one measured to be the fastest for calls of this
-kind on this machine.
+"""Autotuning: the choice of the fastest implementation of an operator for each kind of call.
 
-Measuring happens only inside `measuring()`, which is on for the eager steps that precede training,
-so every call of the step is met with its real shapes, dtypes and memory formats (the idea of
-cudnn.benchmark). Everywhere else, while compiling above all, the table is looked up, and what it
-does not know runs the reference. What is not faster than the reference beyond the noise is not
-used.
+Implementations are timed on this machine. Measuring happens only inside `measuring()`, which is on
+for the eager steps that precede training, so every call of the step is timed with its real shapes,
+dtypes and memory formats (the idea of cudnn.benchmark). Everywhere else, above all during
+compilation, the table is looked up, and a kind of call that it does not have runs the reference. An
+implementation that is not faster than the reference beyond the noise is not used.
 """
 import contextlib
 import functools
@@ -22,26 +21,26 @@ from fastgan.ops.dispatch.cache import Findings
 
 REFERENCE = "reference"
 ROUNDS, ATTEMPTS = 7, 3
-CALLS_S = 1e-3  # a timing lasts at least so long
+CALLS_S = 1e-3  # shortest duration of a timing
 # Times the reference, in single calls: not worth timing properly. On CUDA the launch of a graph,
-# some microseconds, is a part of a single call, so that a short kernel looks less hopeless than it
-# is, and is timed; of CALLS_S in a row it is one in 64.
+# some microseconds, is a part of a single call, so that a short kernel looks less slow than it is,
+# and is timed; of CALLS_S in a row it is one in 64.
 HOPELESS = 3.0
 # Times as fast as the reference in the median of the rounds: timed again, if not in three quarters
-# of them
+# of the rounds.
 WORTH_A_LOOK = 1.05
 
 _forced: dict[str, str] = {}
-_used: dict[tuple[str, str], str] = {}  # (op, call) -> what was picked inside the last `measuring()`
+_used: dict[tuple[str, str], str] = {}  # (op, call) -> the choice inside the last `measuring()`
 _is_measuring = False
 _is_fixed = False
 
 
 class Times(NamedTuple):
-    """A row of the table: what was chosen for a kind of call, the quartiles of each implementation
-    in microseconds, and how each was timed.
+    """A row of the table: the choice for a kind of call, and the times behind it.
 
-    timed: see timing.Timer; for one that could not be timed, and so was left out, the reason.
+    The times are the quartiles of each implementation in microseconds. timed: the method of timing
+    of each (timing.Timer); for one that could not be timed, and so was left out, the reason.
     """
 
     chosen: str
@@ -50,11 +49,12 @@ class Times(NamedTuple):
 
 
 def pick(op: str, call: str, candidates: Mapping[str, Callable[[], object]], device_type: str) -> str:
-    """The name of the implementation to run.
+    """Return the name of the implementation to run.
 
     call: shapes, dtype, format and direction, in words that are equal for equal kinds of calls.
-    candidates: what can be run for this call, by name, REFERENCE among them; each returns after
-    launching its work and changes nothing. Those that failed their self-check are never picked.
+    candidates: the implementations that can run this call, by name, REFERENCE among them; each
+    returns after launching its work and changes nothing. Those that failed their self-check are
+    never picked.
     """
     implementation = _pick(op, call, candidates, device_type)
     if _is_measuring:
@@ -80,9 +80,10 @@ def _pick(op: str, call: str, candidates: Mapping[str, Callable[[], object]], de
 
 @torch.compiler.assume_constant_result
 def forced(op: str) -> str | None:
-    """The implementation that `force` asked for.
+    """Return the implementation that `force` requested.
 
-    Compiled code keeps what it was traced with: a later force does not compile it anew.
+    Compiled code keeps the implementation that it was traced with: a later force does not compile
+    it anew.
     """
     return _forced.get(op)
 
@@ -93,9 +94,7 @@ def _is_trusted(op: str, implementation: str, device_type: str) -> bool:
 
 @contextlib.contextmanager
 def measuring() -> Iterator[None]:
-    """Inside, calls of a kind that is not in the table are timed; what was found is kept for later
-    runs.
-    """
+    """Time calls inside whose kind is not in the table; keep the results for later runs."""
     global _is_measuring
     _used.clear()
     before, sizes = _is_measuring, {device_type: len(_table(device_type)) for device_type in _device_types()}
@@ -110,18 +109,19 @@ def measuring() -> Iterator[None]:
 
 
 def fix(fixed: bool) -> None:
-    """With True, what is not forced runs the reference from now on: what was measured to be the
-    fastest differs from run to run.
+    """Run the reference from now on, with True, wherever no implementation is forced.
+
+    The implementation that measures as the fastest differs from run to run.
     """
     global _is_fixed
     _is_fixed = fixed
 
 
 def force(implementations: Mapping[str, str]) -> None:
-    """Run these implementations, by op, wherever they fit, without measuring; 'auto' takes a force
-    back.
+    """Run these implementations, by op, wherever they fit, without measuring.
 
-    Raises UserError, with the reason, for one that there is not or that cannot run here.
+    'auto' undoes a force. Raises UserError, with the reason, for an implementation that does not
+    exist or cannot run here.
     """
     for op, implementation in implementations.items():
         if implementation == "auto":
@@ -138,8 +138,9 @@ def force(implementations: Mapping[str, str]) -> None:
 
 
 def used() -> str:
-    """What was picked inside the last `measuring()`, in words: `deconv: cpu 6, reference 8 (kinds
-    of calls)`.
+    """Return the choices of the last `measuring()` in words.
+
+    For example `deconv: cpu 6, reference 8 (kinds of calls)`.
     """
     counts: dict[str, Counter[str]] = {}
     for (op, _), implementation in _used.items():
@@ -152,7 +153,7 @@ def used() -> str:
 
 
 def table() -> dict[str, Times]:
-    """Everything that was measured on this machine, by kind of call and device type."""
+    """Return all measurements on this machine, by kind of call and device type."""
     return {
         f"{key} on {device}": Times(**row) for device in _device_types() for key, row in sorted(_table(device).items())
     }
@@ -169,8 +170,9 @@ def _device_types() -> tuple[str, ...]:
 
 @torch.no_grad()
 def _fastest(candidates: Mapping[str, Callable[[], object]], device_type: str) -> Times:
-    """Times the candidates in turn, ROUNDS times, but for the hopeless, and again where other work
-    on the machine hides which is the fastest.
+    """Time the candidates in turn, ROUNDS times, without the hopelessly slow ones.
+
+    They are timed again where other work on the machine hides which is the fastest.
     """
     timers = {name: timing.timer(run, device_type) for name, run in candidates.items()}
     once, failed = _time_once(timers)
@@ -195,7 +197,7 @@ def _fastest(candidates: Mapping[str, Callable[[], object]], device_type: str) -
 
 
 def _time_once(timers: Mapping[str, timing.Timer]) -> tuple[dict[str, float], dict[str, str]]:
-    """(seconds of one call, why others cannot be timed)."""
+    """Return (seconds of one call, reasons why others cannot be timed)."""
     once, failed = {}, {}
     for name, each in timers.items():
         try:
@@ -206,7 +208,7 @@ def _time_once(timers: Mapping[str, timing.Timer]) -> tuple[dict[str, float], di
 
 
 def _time_in_rounds(timers: Mapping[str, timing.Timer], num_calls: Mapping[str, int]) -> dict[str, list[float]]:
-    """Seconds a call of every timer, one number a round."""
+    """Return the seconds a call of every timer, one number a round."""
     seconds: dict[str, list[float]] = {name: [] for name in timers}
     for _ in range(ATTEMPTS):
         for _ in range(ROUNDS):
@@ -219,8 +221,9 @@ def _time_in_rounds(timers: Mapping[str, timing.Timer], num_calls: Mapping[str, 
 
 
 def _best(seconds: Mapping[str, list[float]]) -> tuple[str, list[float]]:
-    """(the one with the smallest median, the quartiles of how many times as fast as the reference
-    it was within a round).
+    """Return the candidate with the smallest median, and the quartiles of its speed-up.
+
+    The speed-up over the reference is taken within a round.
     """
     best = min(seconds, key=lambda name: statistics.median(seconds[name]))
     return best, statistics.quantiles(

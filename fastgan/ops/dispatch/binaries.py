@@ -1,15 +1,15 @@
-"""Where our kernels lie: the library of native ones, and the sources of the Triton ones."""
+"""Paths of the kernels: the library of native ones, and the sources of the Triton ones."""
 import hashlib
 from pathlib import Path
 
 
 def library_path() -> Path:
-    """The path of the library of native kernels, if it was built."""
+    """Return the path of the library of native kernels; the file exists if it was built."""
     return Path(__file__).parents[1] / "libfastgan_ops.so"
 
 
 def digest_of_kernels() -> str:
-    """A hash of the library and of the Triton sources."""
+    """Return a hash of the library and of the Triton sources."""
     from fastgan import kernels
 
     digest = hashlib.sha256()

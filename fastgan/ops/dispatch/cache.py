@@ -1,9 +1,8 @@
-"""What was found out about this machine's operators, kept between runs: verdicts of self-checks and
-measured times.
+"""On-disk cache of self-check verdicts and measured times of this machine's operators.
 
-One JSON file a kind and device in the cache folder, named after everything that could change the
-answer: chip, driver, torch, Triton, the library of kernels. A file that cannot be read or written
-costs time and nothing else.
+The cache folder has one JSON file for each kind and device. Its name contains everything that could
+change the results: chip, driver, torch, Triton, the library of kernels. A file that cannot be read
+or written costs time and nothing else.
 """
 import functools
 import hashlib
@@ -23,10 +22,10 @@ from fastgan.ops.dispatch.binaries import digest_of_kernels
 
 
 class Findings(dict):
-    """A dict of JSON-able values by string that outlives the process once `save()` was called.
+    """A dict of JSON-able values by string that persists once `save()` was called.
 
-    kind: verdicts | times. is_valid: whether a value in the file is one that this code wrote;
-    others are left out.
+    kind: verdicts | times | tiles. is_valid: tells if a value in the file is one that this code
+    wrote; others are left out.
     """
 
     def __init__(self, kind: str, device_type: str, is_valid: Callable[[object], bool]):
@@ -34,7 +33,7 @@ class Findings(dict):
         super().__init__({key: value for key, value in _read(self.path).items() if is_valid(value)})
 
     def save(self) -> None:
-        """Write what is known now, beside what another process may have found meanwhile."""
+        """Write the present values, merged with those that another process may have saved."""
         try:
             write_text(self.path, json.dumps({**_read(self.path), **self}, indent=1, sort_keys=True) + "\n")
         except DiskError as error:
@@ -64,7 +63,10 @@ def _stamp(device_type: str) -> str:
 
 def _device(device_type: str) -> str:
     if device_type == "cuda":
-        return f"{torch.cuda.get_device_name()} {torch.cuda.get_device_capability()} CUDA {torch.version.cuda} driver {_driver()}"
+        return (
+            f"{torch.cuda.get_device_name()} {torch.cuda.get_device_capability()} "
+            f"CUDA {torch.version.cuda} driver {_driver()}"
+        )
     return f"{platform.machine()} {_cpu_name()}"
 
 
@@ -76,7 +78,7 @@ def _driver() -> str:
 
 
 def _cpu_name() -> str:
-    """The chip and its instruction sets: the same image may start on another chip tomorrow."""
+    """Return the chip and its instruction sets: an image may start on another chip tomorrow."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

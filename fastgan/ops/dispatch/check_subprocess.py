@@ -1,9 +1,9 @@
-"""Checks of implementations in child processes, so that a crash or a hang costs nothing but the one
-implementation that caused it.
+"""Self-checks of implementations in child processes.
 
-A child checks one implementation after another and says so before and after each. Whatever ends it
-in between, or keeps it from going on, is the verdict on the implementation whose check had begun;
-another child goes on with the rest.
+A crash or a hang costs only the implementation that caused it. A child checks one implementation
+after another and prints a message before and after each. If the child ends or hangs in between,
+that is the verdict on the implementation whose check had begun; another child continues with the
+rest.
 """
 import contextlib
 import json
@@ -18,19 +18,19 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-# For one check, and once more for the start of a child, which imports torch and reaches the GPU.
-# The longest check, of deconv in Triton, compiles 20 kernels, which took 9 s on a 2024 server core:
-# twenty times that is left for a slow core that others use, too.
+# For one check, and once more for the start of a child, which imports torch and initialises the
+# GPU. The longest check, of deconv in Triton, compiles 20 kernels, which took 9 s on a 2024 server
+# core. The limit is twenty times that, for a slow core that is shared with other work.
 CHECK_SECONDS = 180
 POLL_SECONDS = 0.2  # a child may have ended while something that it started still holds its output
-# From the end of a child's output, or from the signal that ends it, until it is left alone: it may
-# hang in the driver
+# From the end of a child's output, or from the signal that ends it, until it is abandoned: it may
+# hang in the driver.
 GRACE_SECONDS = 10
 DETAIL_LINES, LINE_LENGTH = 60, 300
 READ_BYTES = 64 * 1024  # more than the longest message
 
-# And the device type, and "op implementation" for each check. Modules are looked for where we found
-# ours: -m would begin with the working folder.
+# Followed by the device type, and "op implementation" for each check. Modules are searched for on
+# our own path: -m would begin with the working folder.
 SERVE = "from fastgan.ops.dispatch import self_checks; self_checks.serve(sys.argv[1], sys.argv[2:])"
 CHILD = (sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}; {SERVE}")
 ENDED_BY_OTHERS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # Linux short of memory among them
@@ -38,25 +38,23 @@ OUT_OF_MEMORY = re.compile(r"out ?of ?memory|MemoryError|allocate memory|bad_all
 
 
 class Verdict(NamedTuple):
-    """What came of one check."""
+    """Result of one check."""
 
     problem: str | None  # one line; None: it is right
-    # False: the machine, not the implementation, is to blame, so that there is no verdict on the
-    # implementation to keep
+    # False: the machine, not the implementation, is to blame, so there is no verdict to keep.
     is_own: bool = True
-    # the traceback, or all that a child said that did not survive: for whoever mends the kernel,
-    # not kept
+    # The traceback, or the output of a child that crashed: for debugging the kernel, not kept.
     details: str = ""
 
 
 def check_elsewhere(
     keys: Sequence[str], device_type: str, seconds: float = CHECK_SECONDS
 ) -> Iterator[tuple[str, Verdict]]:
-    """Every key ("op implementation") with its verdict, as soon as it is known, from as many child
-    processes as it takes, one after another.
+    """Yield every key ("op implementation") with its verdict, as soon as it is known.
 
-    seconds: what one check may take, and the start of a child. Raises nothing; where there can be
-    no child, no verdict is the implementation's own.
+    The checks run in as many child processes as necessary, one after another. seconds: time limit
+    for one check, and for the start of a child. Raises nothing; where no child can be started, all
+    verdicts have is_own=False.
     """
     pending = list(keys)
     while pending:
@@ -66,9 +64,9 @@ def check_elsewhere(
 
 
 def _from_one_child(keys: Sequence[str], device_type: str, seconds: float) -> Iterator[tuple[str, Verdict]]:
-    """The verdicts of one child, one at least.
+    """Yield the verdicts of one child, at least one.
 
-    A failure is its last: what raised may have left memory or the device in any state.
+    A child stops at its first failure, which may have left memory or the device in any state.
     """
     try:
         child = _Child(keys, device_type)
@@ -94,14 +92,15 @@ def _from_one_child(keys: Sequence[str], device_type: str, seconds: float) -> It
 
 
 class _Child:
-    """A process that checks one implementation after another and says how each went, between
-    whatever kernels and compilers print.
+    """A process that checks one implementation after another and prints a message about each.
+
+    The output of kernels and compilers may come between the messages.
     """
 
     def __init__(self, keys: Sequence[str], device_type: str):
-        """Raises OSError where no process can be started.
+        """Start the process; raise OSError where that is impossible.
 
-        It stays in the process group, so that whoever ends the program ends it as well.
+        It stays in the process group, so that a signal that ends the program ends it as well.
         """
         command = [*CHILD, device_type, *keys]
         self._process = subprocess.Popen(
@@ -110,8 +109,9 @@ class _Child:
         self._keys, self._said = keys, deque[str](maxlen=DETAIL_LINES)
 
     def messages(self, seconds: float) -> Iterator[tuple[str, Verdict | None]]:
-        """(key, None) where a check has begun, (key, verdict) where it has ended, until the process
-        ends or says neither for so long.
+        """Yield (key, None) when a check begins, (key, verdict) when it ends.
+
+        Stops when the process ends, or after `seconds` without a message.
         """
         rest, deadline = b"", time.monotonic() + seconds
         while time.monotonic() < deadline and (read := self._read()) is not None:
@@ -128,8 +128,9 @@ class _Child:
         self._remember(rest)
 
     def ending(self, seconds: float) -> Verdict:
-        """What the way in which it ended, or did not end after so many seconds, says about the
-        implementation whose check had begun.
+        """Return the verdict on the check that had begun, from the end of the process.
+
+        A process that has not ended after `seconds` is a failure of that implementation.
         """
         code, said = self._process.poll(), "\n".join(self._said)
         if code is None:
@@ -141,16 +142,17 @@ class _Child:
         return Verdict(f"the process of the check {how}{last_words}", is_own, said)
 
     def end(self) -> None:
-        """Nothing is left of it, unless it hangs in the driver."""
+        """End the process, unless it hangs in the driver."""
         self._process.kill()
         self._wait()
         self._process.stdout.close()
 
     def _read(self) -> bytes | None:
-        """What it said, nothing if it is still silent, None when it has ended and was read to the
-        end.
+        """Return new output, empty if there is none yet, None after the end of the process.
+
+        None is returned only when all output was read.
         """
-        has_ended = self._process.poll() is not None  # asked first: nothing can come after
+        has_ended = self._process.poll() is not None  # polled first: no output can come after
         with selectors.DefaultSelector() as selector:
             selector.register(self._process.stdout, selectors.EVENT_READ)
             if not selector.select(0 if has_ended else POLL_SECONDS):
@@ -171,12 +173,12 @@ class _Child:
 
 
 def say(*message: str | bool | None) -> None:
-    """In the child: say(key) before a check, say(key, *verdict) after it."""
-    print("\n" + json.dumps(message), flush=True)  # in a line of its own, whatever was printed before
+    """Print a message in the child: say(key) before a check, say(key, *verdict) after it."""
+    print("\n" + json.dumps(message), flush=True)  # on a line of its own, whatever was printed before
 
 
 def _message(line: bytes, keys: Sequence[str]) -> tuple[str, Verdict | None] | None:
-    """What `say` printed, or None for anything else."""
+    """Return the message that `say` printed, or None for anything else."""
     try:
         message = json.loads(line)
     except (ValueError, RecursionError):

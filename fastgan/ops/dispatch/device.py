@@ -1,9 +1,9 @@
-"""The kind of device that an operator computes on."""
+"""The device type that an operator computes on."""
 import torch
 
-described: str | None = None  # set where code is generated for a device that is not there
+described: str | None = None  # set where code is generated for an absent device
 
 
 def device_type(x: torch.Tensor) -> str:
-    """`cpu` or `cuda`: what the forms of an operator are chosen by."""
+    """Return `cpu` or `cuda`, by which the forms of an operator are selected."""
     return described or x.device.type

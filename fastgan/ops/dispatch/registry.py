@@ -1,8 +1,8 @@
-"""The table of operators with their implementations, and what of them this machine can load.
+"""Registry of the operators and their implementations that this machine can load.
 
-The library of native kernels is looked for on first use, not on import, and its absence is never an
-error: a sentence says what is missing and how to get it. FASTGAN_OPS=reference turns everything but
-the references off.
+The library of native kernels is loaded on first use, not on import, and its absence is never an
+error: a sentence tells what is missing and how to get it. FASTGAN_OPS=reference turns everything
+but the references off.
 """
 import ctypes
 import functools
@@ -17,8 +17,8 @@ from fastgan.errors import UserError
 from fastgan.ops.dispatch import tiles
 from fastgan.ops.dispatch.binaries import library_path
 
-# Every op, and its implementations beside the reference: cpu and cuda are in the library, triton in
-# fastgan.kernels, the others are torch operations.
+# All ops, and their implementations beside the reference: cpu and cuda are in the library, triton
+# in fastgan.kernels, the others are torch operations.
 OPS = {
     "adam_ema": ("cpu", "triton"),
     "batch_norm": ("triton",),
@@ -29,16 +29,16 @@ OPS = {
     "deconv_stats": ("cuda",),
     "leaky_relu_bce": ("cpu", "triton"),
 }
-# Modules that register shapes for what the library defines in torch.
+# Modules that register shapes for the library's operators in torch.
 NATIVE = ("adam_ema", "bias_act", "deconv.meta", "deconv.stats", "leaky_relu_bce")
-# of the tensors that an implementation takes; the others take any
+# Device types of the tensors that an implementation takes; the others take any.
 DEVICE_TYPES = {"cpu": "cpu", "cuda": "cuda", "triton": "cuda"}
 NO_CUDA = "torch sees no CUDA device"
 REBUILD = "install a C++ compiler and reinstall fastgan, or in a checkout: cmake -S . -B build && cmake --build build"
 
 
 class Row(NamedTuple):
-    """One implementation of one op, and why it is not available (empty where it is)."""
+    """One implementation of one op, and the reason if it is not available (empty if it is)."""
 
     op: str
     implementation: str  # reference, subpixel, cpu, cuda, triton ...
@@ -47,16 +47,15 @@ class Row(NamedTuple):
 
 
 def module_of(op: str) -> str:
-    """The full name of the module that defines an operator and its `self_check`."""
+    """Return the full name of the module that defines an operator and its `self_check`."""
     return "fastgan.ops." + op.replace("deconv_", "deconv.")
 
 
 def unavailable(implementation: str, device_type: str) -> str | None:
-    """Why an implementation cannot run on tensors of this device type, or None.
+    """Return the reason why an implementation cannot run on this device type, or None.
 
-    Loads the library on first use.
-
-    Raises UserError where FASTGAN_OPS has a value other than `reference`.
+    Loads the library on first use. Raises UserError where FASTGAN_OPS has a value other than
+    `reference`.
     """
     if turned_off():
         return "turned off by FASTGAN_OPS=reference"
@@ -68,23 +67,24 @@ def unavailable(implementation: str, device_type: str) -> str | None:
 
 
 def turned_off() -> bool:
-    """Whether FASTGAN_OPS=reference turns every implementation but the references off.
+    """Return True if FASTGAN_OPS=reference turns every implementation but the references off.
 
     Raises UserError for another value.
     """
     choice = os.environ.get("FASTGAN_OPS", "")
     if choice not in ("", "reference"):
         raise UserError(
-            f"FASTGAN_OPS={choice!r} is unknown: set it to 'reference', or unset it to use native kernels where there are some."
+            f"FASTGAN_OPS={choice!r} is unknown: set it to 'reference', "
+            "or unset it to use native kernels where there are some."
         )
     return choice == "reference"
 
 
 def native_problem(device_type: str) -> str | None:
-    """Why the library's kernels cannot run on tensors of this device type; None where they can.
-    Loads the library on first use.
+    """Return the reason why the library's kernels cannot run on this device type, or None.
 
-    Raises UserError where FASTGAN_OPS has a value other than `reference`.
+    Loads the library on first use. Raises UserError where FASTGAN_OPS has a value other than
+    `reference`.
     """
     if turned_off():
         return "turned off by FASTGAN_OPS=reference"
@@ -96,7 +96,7 @@ def native_problem(device_type: str) -> str | None:
 
 @functools.cache
 def _load() -> tuple[ctypes.CDLL | None, str | None]:
-    """The library with its ops registered in torch, or the reason why there is none."""
+    """Return the library with its ops registered in torch, or the reason why there is none."""
     path = library_path()
     if not path.exists():
         return None, f"{path.name} was not built: {REBUILD}"

@@ -1,10 +1,10 @@
 """Tiles of the deconvolution kernels that were measured to be faster than the default on this chip.
 
-A tile is how much of its result one block of a kernel computes, and how its sum is cut.
+A tile is the part of its result that one block of a kernel computes, and the split of its sum.
 csrc/deconv_plan.h and kernels/deconv_tiles.py choose one from the sizes alone. `python -m
 bench.gpu.tiles` times the others and keeps the winners here for every later process on the same
-chip: the CUDA kernels are told when they are first found usable, the Triton kernels when they are
-imported. Any tile gives the right result.
+chip: the CUDA kernels receive them when they first pass as available, the Triton kernels when they
+are imported. Any tile gives the right result.
 """
 
 import ctypes
@@ -24,7 +24,7 @@ NO_KIND = "there is no such kind of call"
 
 
 class Tiling(Protocol):
-    """The kernels of an implementation, whose tiles can be chosen.
+    """The kernels of an implementation, with a choice of tiles.
 
     Kinds and tiles are sequences that JSON can hold.
     """
@@ -32,20 +32,21 @@ class Tiling(Protocol):
     name: str  # of the implementation: cuda | triton
 
     def kind(self, direction: str, small: torch.Tensor, big: torch.Tensor) -> tuple:
-        """Return what calls with one best tile share, for a direction, small [N, C, h, w] and big
-        [N, K, H, W].
+        """Return the kind of a call: the properties that calls with one best tile share.
+
+        small [N, C, h, w], big [N, K, H, W].
         """
 
     def words(self, kind: Sequence) -> str:
-        """Return the kind for a person, which is also the key of its tile."""
+        """Return the kind as readable text, which is also the key of its tile."""
 
     def tiles(self, kind: Sequence) -> list[tuple]:
         """Return the tiles that are worth timing, the default first."""
 
     def use(self, kind: Sequence, tile: Sequence) -> str | None:
-        """Run calls of this kind with this tile from now on.
+        """Run calls of this kind with this tile from now on; return None, or the reason why not.
 
-        None, or why they cannot: then nothing changes.
+        Nothing changes where the calls cannot run with it.
         """
 
     def forget(self) -> None:
@@ -65,7 +66,7 @@ class LibraryTiles:
         library.fastgan_deconv_set_tile.restype = ctypes.c_char_p
 
     def kind(self, direction: str, small: torch.Tensor, big: torch.Tensor) -> tuple[int, ...]:
-        """Do as Tiling says, for tensors that are aligned to 16 bytes."""
+        """Return the kind of a call with tensors that are aligned to 16 bytes; see Tiling."""
         (batch, channels, h, w), (others, H, W) = small.shape, big.shape[1:]
         shape, kind = _numbers((batch, channels, others, h, w, H, W)), _numbers([0] * 6)
         dtype = DTYPES.index(str(small.dtype).removeprefix("torch."))
@@ -73,14 +74,15 @@ class LibraryTiles:
         return tuple(kind)
 
     def words(self, kind: Sequence[int]) -> str:
-        """Return `cuda up tensor_cores bfloat16 2048x256 of 64`: rows and columns of the product,
-        tiles of its sum.
+        """Return, for example, `cuda up tensor_cores bfloat16 2048x256 of 64`.
+
+        2048x256: rows and columns of the product. 64: tiles of its sum.
         """
         direction, way, dtype, m, n, k_tiles = kind
         return f"{self.name} {DIRECTIONS[direction]} {WAYS[way]} {DTYPES[dtype]} {m}x{n} of {k_tiles}"
 
     def tiles(self, kind: Sequence[int]) -> list[tuple[int, ...]]:
-        """Do as Tiling says."""
+        """Return the tiles that are worth timing; see Tiling."""
         count = self._library.fastgan_deconv_tiles(_numbers(kind), self._multiprocessors, None, 0)
         found = (ctypes.c_int64 * 3 * count)()
         self._library.fastgan_deconv_tiles(_numbers(kind), self._multiprocessors, found, count)
@@ -93,14 +95,14 @@ class LibraryTiles:
         return tuple(tile)
 
     def use(self, kind: Sequence[int], tile: Sequence[int]) -> str | None:
-        """Do as Tiling says."""
+        """Set the tile of a kind; see Tiling."""
         if len(kind) != 6 or len(tile) != 3 or not all(isinstance(number, int) for number in (*kind, *tile)):
             return NO_KIND
         problem = self._library.fastgan_deconv_set_tile(_numbers(kind), _numbers(tile))
         return problem.decode() if problem else None
 
     def forget(self) -> None:
-        """Do as Tiling says."""
+        """Restore the default tiles; see Tiling."""
         self._library.fastgan_deconv_forget_tiles()
 
 
@@ -113,28 +115,29 @@ class TritonTiles:
         self._kernels = kernels
 
     def kind(self, direction: str, small: torch.Tensor, big: torch.Tensor) -> tuple:
-        """Do as Tiling says."""
+        """Return the kind of a call; see Tiling."""
         return self._kernels.kind_of(direction, small.shape, big.shape, small.dtype)
 
     def words(self, kind: Sequence) -> str:
-        """Return `triton up bfloat16 tf32 2048x256 of 512`: the kernel, rows and columns of the
-        product, its sum.
+        """Return, for example, `triton up bfloat16 tf32 2048x256 of 512`.
+
+        2048x256: rows and columns of the product of the kernel `up`. 512: length of its sum.
         """
         kernel, dtype, precision, rows, columns, summed = kind
         return f"{self.name} {kernel} {dtype} {precision} {rows}x{columns} of {summed}"
 
     def tiles(self, kind: Sequence) -> list[tuple]:
-        """Do as Tiling says."""
+        """Return the tiles that are worth timing; see Tiling."""
         return self._kernels.tiles_to_try(self._kernels.Kind(*kind))
 
     def use(self, kind: Sequence, tile: Sequence[int]) -> str | None:
-        """Do as Tiling says."""
+        """Set the tile of a kind; see Tiling."""
         if len(kind) != 6 or len(tile) != 5 or not all(isinstance(number, int) for number in tile):
             return NO_KIND
         return self._kernels.use(self._kernels.Kind(*kind), self._kernels.Tile(*tile))
 
     def forget(self) -> None:
-        """Do as Tiling says."""
+        """Restore the default tiles; see Tiling."""
         self._kernels.forget()
 
 
@@ -144,8 +147,9 @@ def kept() -> Findings:
 
 
 def load(tiling: Tiling) -> None:
-    """Let these kernels run with the tiles that were kept for this chip; warn of what does not fit,
-    and ignore it.
+    """Let these kernels run with the tiles that were kept for this chip.
+
+    Warns of tiles that do not fit, and ignores them.
     """
     for words, row in kept().items():
         if words.startswith(f"{tiling.name} "):

@@ -1,7 +1,7 @@
-"""How long an operator takes on its device: all timing of operators.
+"""Timing of operators on their device.
 
-On a CPU the wall clock says it. On CUDA it must not: a layer keeps the device busy for 10 to 40 us
-and the host that launches it for 20 to 80 us, so events around calls launched one by one measure
+On a CPU the wall clock measures it. On CUDA it must not: a layer keeps the device busy for 10 to 40
+us and the host that launches it for 20 to 80 us, so events around calls launched one by one measure
 the host, which a captured step does not have. There several calls are recorded as a CUDA graph and
 replayed, or, where they cannot be recorded, launched while the device still sleeps. Either way the
 device finds all work waiting.
@@ -25,11 +25,14 @@ SLEEP_S, TRIES = 2e-4, 5
 
 
 class HostWaitsError(RuntimeError):
-    """The calls cannot be launched ahead of the device, so its time cannot be told from the host's."""
+    """The calls cannot be launched ahead of the device.
+
+    Its time cannot be told from the host's.
+    """
 
 
 class Timer(Protocol):
-    """Times one operator, again and again.
+    """Times one operator, repeatedly.
 
     how: WALL_CLOCK, GRAPH, or QUEUE with the reason why it is not GRAPH.
     """
@@ -37,31 +40,32 @@ class Timer(Protocol):
     how: str
 
     def seconds(self, num_calls: int) -> float:
-        """Seconds a call, the mean of about so many in a row.
+        """Return the seconds a call, as the mean of about `num_calls` calls in a row.
 
         Raises HostWaitsError where calls on CUDA make the host wait.
         """
 
 
 def timer(run: Call, device_type: str) -> Timer:
-    """What times `run`, which was called meanwhile: whatever is made on first use is there.
+    """Return a timer of `run`, after a first call that creates anything made on first use.
 
     run: launches its work on the current device of this type and changes nothing that matters; on
     CUDA it is called on another stream as well, with autocast's cache off. May be used anywhere in
-    eager code, inside autocast and in a backward pass. What `run` raises goes through.
+    eager code, inside autocast and in a backward pass. Errors of `run` propagate.
     """
     return DeviceTimer(run, CudaQueue(), _graphs()) if device_type == "cuda" else WallClockTimer(run)
 
 
 def device_seconds(run: Call, num_calls: int, device_type: str) -> float:
-    """Seconds a call of `run` takes on its device, as the mean of about `num_calls` calls in a row:
-    see `timer`.
+    """Return the seconds a call of `run` takes on its device.
+
+    It is the mean of about `num_calls` calls in a row; see `timer`.
     """
     return timer(run, device_type).seconds(num_calls)
 
 
 class WallClockTimer:
-    """For work that is done when the call returns."""
+    """Timer of work that is done when the call returns."""
 
     how = WALL_CLOCK
 
@@ -77,9 +81,9 @@ class WallClockTimer:
 
 
 class DeviceTimer:
-    """For work that is queued.
+    """Timer of queued work.
 
-    queue: says how long the device takes. graphs: record calls, in memory of their own.
+    queue: measures the time that the device takes. graphs: record calls, in memory of their own.
     """
 
     def __init__(self, run: Call, queue: "CudaQueue", graphs: CudaGraphs):
@@ -97,9 +101,9 @@ class DeviceTimer:
         return self._queue.seconds(_repeated(self._run, queued)) / queued
 
     def _record(self, num_calls: int) -> bool:
-        """Have so many calls as a graph, which was replayed once.
+        """Record `num_calls` calls as a graph and replay it once.
 
-        False where that cannot be; `how` then says why.
+        Returns False where that is impossible; `how` then gives the reason.
         """
         if self.how == GRAPH and num_calls not in self._replays:
             try:
@@ -109,7 +113,7 @@ class DeviceTimer:
                     replay = self._graphs.record(_repeated(self._run, num_calls))
                 replay()
                 self._replays[num_calls] = replay
-            except Exception as error:  # whatever cannot be recorded; what is wrong with the calls comes again below
+            except Exception as error:  # not recordable; an error of the calls themselves is raised again below
                 words = (str(error).strip().splitlines() or ["no message"])[0]
                 self.how = f"{QUEUE}, for they cannot be recorded: {type(error).__name__}: {words}"
                 self._replays.clear()
@@ -124,10 +128,10 @@ class CudaQueue:
         self._sleep_s = SLEEP_S
 
     def seconds(self, launch: Call) -> float:
-        """Seconds that the device takes for what `launch` launches.
+        """Return the seconds that the device takes for the work that `launch` launches.
 
         All of it waits behind a kernel that sleeps until the host has launched it. Raises
-        HostWaitsError where the host does not get so far, however long the sleep.
+        HostWaitsError where the host cannot launch all of it, however long the sleep.
         """
         for _ in range(TRIES):
             start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -148,7 +152,7 @@ class CudaQueue:
 
 @functools.cache
 def _cycles_per_second() -> float:
-    """Of the clock that torch.cuda._sleep counts."""
+    """Return the frequency of the clock that torch.cuda._sleep counts."""
     cycles = 1_000_000
     for _ in range(2):  # the first one loads the kernel
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -174,9 +178,10 @@ def _repeated(call: Call, times: int) -> Call:
 
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Inside, autocast keeps no casts, which would outlive the memory of the graph, and collecting
-    garbage, which a recording does several times, looks at what was made inside alone: with the
-    compiler there are a million objects.
+    """Disable autocast's cache inside, and limit garbage collection to objects made inside.
+
+    Cached casts would outlive the memory of the graph. A recording collects garbage several times,
+    and with the compiler there are a million objects.
     """
     caches, freezes = torch.is_autocast_cache_enabled(), gc.get_freeze_count() == 0
     torch.set_autocast_cache_enabled(False)

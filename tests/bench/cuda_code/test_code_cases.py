@@ -1,4 +1,4 @@
-"""The cases that CUDA code is generated of."""
+"""The cases whose CUDA code is generated."""
 import pytest
 
 from bench.cuda_code.cases import MOST_IMAGES, family, make_case, with_combo_kernels

@@ -1,23 +1,26 @@
-"""Launches and bytes, read off generated code that is small enough to count by hand."""
+"""Launches and bytes of generated code that is small enough to count by hand."""
 from bench.cuda_code.reading import read
 
 CODE = """
 triton_poi_fused__to_copy_0 = async_compile.triton('triton_poi_fused__to_copy_0', '''
-    triton_meta={'signature': {'in_ptr0': '*fp32', 'out_ptr0': '*bf16', 'xnumel': 'i32', 'XBLOCK': 'constexpr'}, 'c': {}},
+    triton_meta={'signature': {'in_ptr0': '*fp32', 'out_ptr0': '*bf16', 'xnumel': 'i32', 'XBLOCK': 'constexpr'}, \
+'c': {}},
 def triton_poi_fused__to_copy_0(in_ptr0, out_ptr0, xnumel, XBLOCK : tl.constexpr):
     xnumel = 1000
     tmp0 = tl.load(in_ptr0 + (x0), xmask)
     tl.store(out_ptr0 + (x0), tmp0, xmask)
 ''', device_str='cuda')
 triton_poi_fused_index_select_1 = async_compile.triton('triton_poi_fused_index_select_1', '''
-    triton_meta={'signature': {'in_ptr0': '*u8', 'in_out_ptr0': '*fp32', 'xnumel': 'i32', 'XBLOCK': 'constexpr'}, 'c': {}},
+    triton_meta={'signature': {'in_ptr0': '*u8', 'in_out_ptr0': '*fp32', 'xnumel': 'i32', 'XBLOCK': 'constexpr'}, \
+'c': {}},
 def triton_poi_fused_index_select_1(in_ptr0, in_out_ptr0, xnumel, XBLOCK : tl.constexpr):
     xnumel = 50
     tmp0 = tl.load(in_ptr0 + (x0 + 7*tmp9), xmask)
     tmp1 = tl.load(in_ptr0 + (x0 + 7*tmp9), None)
     tmp2 = tl.load(in_ptr0 + (1 + x0 + 7*tmp9), None)
 ''', device_str='cuda')
-triton_red_fused_native_batch_norm_backward_2 = async_compile.triton('triton_red_fused_native_batch_norm_backward_2', '''
+triton_red_fused_native_batch_norm_backward_2 = async_compile.triton('triton_red_fused_native_batch_norm_backward_2', \
+'''
     triton_meta={'signature': {'in_ptr0': '*bf16', 'out_ptr0': '*fp32', 'xnumel': 'i32', 'r0_numel': 'i32'}, 'c': {}},
 def triton_red_fused_native_batch_norm_backward_2(in_ptr0, out_ptr0, xnumel, r0_numel):
     xnumel = 16
@@ -31,7 +34,8 @@ triton_for_fused_3 = async_compile.triton('triton_for_fused_3', '''
         xnumel = 8
 ''', device_str='cuda')
 triton_for_fused_4 = async_compile.triton('triton_for_fused_4', '''
-    triton_meta={'signature': {'in_ptr0': '*fp32', 'in_ptr1': '*fp32', 'out_ptr0': '*bf16', 'out_ptr1': '*bf16'}, 'constants': {}},
+    triton_meta={'signature': {'in_ptr0': '*fp32', 'in_ptr1': '*fp32', 'out_ptr0': '*bf16', 'out_ptr1': '*bf16'}, \
+'constants': {}},
     inductor_meta={'combo_grid_meta': {'num_kernels': 2}},
 ''', device_str='cuda')
 
@@ -43,7 +47,8 @@ def call(args):
         triton_poi_fused_index_select_1.run(arg1_1, buf1, 50, stream=stream0)
         buf2 = extern_kernels.convolution(buf0, arg0_1, stride=(2, 2), transposed=False)
         buf3 = torch.ops.aten.convolution_backward.default(buf2, buf0, buf1, [0], [2, 2])
-        triton_red_fused_native_batch_norm_backward_2.run(reinterpret_tensor(buf0, (400, 4), (4, 1), 0), buf4, 16, 100, stream=stream0)
+        triton_red_fused_native_batch_norm_backward_2.run(reinterpret_tensor(buf0, (400, 4), (4, 1), 0), buf4, 16, \
+100, stream=stream0)
         triton_for_fused_3.run(arg0_1, arg0_1, stream=stream0)
         extern_kernels.mm(buf0, buf1, out=buf5)
         buf6 = torch.ops.fastgan.batch_norm_statistics_triton.default(buf2, arg3_1, arg4_1, 0.1, 1e-05, 1)
@@ -73,7 +78,7 @@ def test_every_launch_is_counted_by_what_it_does():
 def test_bytes_are_those_that_a_kernel_can_reach():
     cast, gather, sums, optimiser, statistics, casts, channels = (launch.bytes for launch in read(CODE, BYTES).launches)
     assert cast == 1000 * 4 + 1000 * 2
-    # two places of the data set an element, and a result that is read and written
+    # Two places of the data set an element, and a result that is read and written
     assert gather == 2 * 50 * 1 + 2 * 50 * 4
     assert sums == 2000 + 64  # a view reaches no more than its buffer has
     assert optimiser == 2 * 4000

@@ -18,9 +18,9 @@ from fastgan.errors import UserError
 
 ROW = CodeRow(
     preset="dcgan", phase="update", batch_size=128, resolution=64, words="", triton_launches=100, library_launches=40,
-    triton_bytes=10**9, spills=0, modelled_us=600.0, launches_by_kind={}, bytes_by_kind={}, library_by_kind={}, kernels=80,
-    registers=96, shared_bytes=16384, problem=None, forms={}, command="python -m bench cuda-code", date="", commit="abc",
-    torch="2.11.0+cu130", triton="3.6.0",
+    triton_bytes=10**9, spills=0, modelled_us=600.0, launches_by_kind={}, bytes_by_kind={}, library_by_kind={},
+    kernels=80, registers=96, shared_bytes=16384, problem=None, forms={}, command="python -m bench cuda-code", date="",
+    commit="abc", torch="2.11.0+cu130", triton="3.6.0",
 )  # fmt: skip
 
 

@@ -1,5 +1,6 @@
-"""CUDA code for a GPU that is only described: generated, counted, compiled to machine code where
-torch can.
+"""CUDA code for a GPU that is only described.
+
+It is generated, counted, and compiled to machine code where torch can.
 """
 import pytest
 import torch

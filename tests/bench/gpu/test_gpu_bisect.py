@@ -1,5 +1,6 @@
-"""Which variant is the culprit, in which order they are tried, and variants on real steps with a
-stand-in for CUDA graphs.
+"""The culprit among the variants, and the order of the trials.
+
+Variants run on real steps with a stand-in for CUDA graphs.
 """
 
 import dataclasses
@@ -43,13 +44,16 @@ def outcomes(works: dict[str, bool]) -> dict[str, dict]:
     [
         ({DRAW: False, READ: False}, DRAW, "drawing the random numbers"),
         ({DRAW: True, READ: False}, READ, "reading the images"),
-        ({DRAW: True, READ: True, AS_REFUSED: False, EAGER_STEP: False, REFERENCE: False}, EAGER_STEP, "the step, uncompiled"),
+        ({DRAW: True, READ: True, AS_REFUSED: False, EAGER_STEP: False, REFERENCE: False}, EAGER_STEP,
+         "the step, uncompiled"),
         ({AS_REFUSED: True, REFERENCE: True}, "", "it cannot be found"),
-        ({AS_REFUSED: False, REFERENCE: True, "deconv=subpixel": True, "deconv=cuda": False, "adam_ema=triton": False}, "deconv=cuda",
-         "the operator deconv=cuda"),
+        ({AS_REFUSED: False, REFERENCE: True, "deconv=subpixel": True, "deconv=cuda": False, "adam_ema=triton": False},
+         "deconv=cuda", "the operator deconv=cuda"),
         ({AS_REFUSED: False, REFERENCE: True, "deconv=cuda": True}, AS_REFUSED, "operators, but none of them alone"),
-        ({AS_REFUSED: False, REFERENCE: False, WITHOUT + "a": False, WITHOUT + "b": True}, REFERENCE, "the compiler's option b"),
-        ({AS_REFUSED: False, REFERENCE: False, WITHOUT + "a": False}, REFERENCE, "the compiled step with the reference operators, whatever"),
+        ({AS_REFUSED: False, REFERENCE: False, WITHOUT + "a": False, WITHOUT + "b": True}, REFERENCE,
+         "the compiler's option b"),
+        ({AS_REFUSED: False, REFERENCE: False, WITHOUT + "a": False}, REFERENCE,
+         "the compiled step with the reference operators, whatever"),
     ],
 )  # fmt: skip
 def test_the_first_culprit(works, name, words):
@@ -117,7 +121,7 @@ def test_a_variant_that_crashes_or_hangs_is_an_outcome(monkeypatch, code, reason
 
 @pytest.fixture
 def recorded(monkeypatch):
-    """(what makes cases, what sets the graphs): tiny steps whose graphs are a stand-in's."""
+    """Return (a maker of cases, a setter of graphs): tiny steps whose graphs are a stand-in's."""
     monkeypatch.setattr(autotune, "_forced", {})
 
     def graphs_are(graphs):
@@ -155,7 +159,7 @@ def test_what_a_machine_refuses_is_found_in_the_smallest_part(recorded, refused,
 
 
 class Forgetful(RecordedGraphs):
-    """Its replays do nothing: a generator that was not registered, say."""
+    """Graphs whose replays do nothing: as with a generator that was not registered."""
 
     def record(self, body):
         super().record(body)

@@ -14,7 +14,7 @@ def start(tmp_path, code, **environment):
 
 
 def wait(started, seconds=20.0):
-    """How it ended by itself."""
+    """Wait for a child and return how it ended by itself."""
     deadline = time.monotonic() + seconds
     while (ending := started.ending()) is None and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -57,7 +57,10 @@ def has_begun(path):
 
 
 def test_one_that_stands_still_does_nothing_until_it_is_resumed_and_can_be_ended(tmp_path):
-    code = "import pathlib, sys, time\nwhile True: pathlib.Path(sys.argv[1]).write_text(str(time.monotonic())); time.sleep(0.01)"
+    code = (
+        "import pathlib, sys, time\n"
+        "while True: pathlib.Path(sys.argv[1]).write_text(str(time.monotonic())); time.sleep(0.01)"
+    )
     started = child.Child([sys.executable, "-c", code, str(tmp_path / "time")], tmp_path / "log.txt", {})
     has_begun(tmp_path / "time")
     started.pause()
@@ -78,7 +81,8 @@ def test_what_refuses_to_end_is_killed_with_its_own_children(tmp_path, monkeypat
     code = f"""
 import pathlib, signal, subprocess, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
-grandchild = subprocess.Popen([sys.executable, "-c", "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"])
+grandchild = subprocess.Popen([sys.executable, "-c", "import signal, time; signal.signal(signal.SIGTERM, \
+signal.SIG_IGN); time.sleep(60)"])
 pathlib.Path({str(tmp_path / "pid")!r}).write_text(str(grandchild.pid))
 time.sleep(60)
 """
@@ -90,7 +94,7 @@ time.sleep(60)
 
 
 def ended(pid: int) -> bool:
-    """Within a second; one that nobody has reaped yet counts."""
+    """Return True where a process ends within a second; one that nobody has reaped yet counts."""
     for _ in range(20):
         try:
             state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]

@@ -103,8 +103,8 @@ def names_in(out):
 def test_everything_is_packed_the_most_important_first(run_folder):
     said = archive.write(*run_folder)
     assert names_in(run_folder[0]) == [
-        "results.jsonl", "findings/times-cuda.json", "stages/smoke/refusals.jsonl", "stages/smoke/said.txt", "stages/kernels/code/compiled/c.py",
-        "stages/kernels/trace-captured.json.gz",
+        "results.jsonl", "findings/times-cuda.json", "stages/smoke/refusals.jsonl", "stages/smoke/said.txt",
+        "stages/kernels/code/compiled/c.py", "stages/kernels/trace-captured.json.gz",
     ]  # fmt: skip
     assert said.startswith("evidence: 6 files in ")
     assert "without" not in said

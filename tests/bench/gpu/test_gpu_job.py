@@ -52,7 +52,8 @@ def test_what_is_set_is_handed_on(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("listing", "found"),
     [
-        ({"--list-elf": "ELF file    1: libfastgan_ops.1.sm_80.cubin\nELF file    2: libfastgan_ops.2.sm_90a.cubin\nELF file 3: x.3.sm_80.cubin",
+        ({"--list-elf": "ELF file    1: libfastgan_ops.1.sm_80.cubin\nELF file    2: "
+                        "libfastgan_ops.2.sm_90a.cubin\nELF file 3: x.3.sm_80.cubin",
           "--list-ptx": "PTX file    1: libfastgan_ops.1.sm_90.ptx"}, ["sm_80", "sm_90a", "sm_90 ptx"]),
         ({"--list-elf": "", "--list-ptx": None}, []),
         ({"--list-elf": None, "--list-ptx": None}, None),

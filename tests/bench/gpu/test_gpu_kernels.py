@@ -79,7 +79,7 @@ def test_markdown_has_two_tables_a_rung():
 
 
 def test_a_rung_is_built_profiled_and_written(tmp_path, monkeypatch):
-    """What the profile holds of kernels is replaced, for on a CPU there are none."""
+    """The kernels of the profile are replaced, for on a CPU there are none."""
     measured = []
     measured_rows = kernels.measured_rows
     monkeypatch.setattr(

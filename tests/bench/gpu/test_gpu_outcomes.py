@@ -27,7 +27,8 @@ def test_every_outcome_is_a_row(tmp_path):
     assert run.returncode == 1, run.stdout + run.stderr
     found = rows.since(path)
     assert [(row["test"].split("::")[1], row["outcome"]) for row in found] == [
-        ("test_right", "passed"), ("test_wrong", "failed"), ("test_skipped", "skipped"), ("test_with_a_broken_fixture", "failed"),
+        ("test_right", "passed"), ("test_wrong", "failed"), ("test_skipped", "skipped"),
+        ("test_with_a_broken_fixture", "failed"),
     ]  # fmt: skip
     assert {row["kind"] for row in found} == {"test"}
     assert "they differ" in found[1]["message"]

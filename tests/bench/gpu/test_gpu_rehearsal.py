@@ -30,8 +30,9 @@ def of_kind(found: list[dict], kind: str) -> list[dict]:
 
 
 def check(out: Path, ended: subprocess.CompletedProcess, found: list[dict]) -> None:
-    """Check what every rehearsal shows: a refused rung with its culprit, the table, the archive,
-    and nothing among the results.
+    """Check the results of every rehearsal.
+
+    They are a refused rung with its culprit, the table, the archive, and nothing among the results.
     """
     assert ended.returncode == 0, ended.stdout + ended.stderr
     [refusal] = [row for row in of_kind(found, "refusal") if row["stage"] == rehearse.PROVOKED]
@@ -50,7 +51,7 @@ def check(out: Path, ended: subprocess.CompletedProcess, found: list[dict]) -> N
 
 
 def test_a_short_rehearsal_from_end_to_end(tmp_path):
-    """A provoked refusal with its search, and a stage that measures in its turn."""
+    """A provoked refusal with its bisection, and a stage that measures in its turn."""
     # Without the operators' checks, which take a while.
     ended, found = rehearsed(tmp_path / "out", "--only", "chip", FASTGAN_OPS="reference")
     check(tmp_path / "out", ended, found)
@@ -69,7 +70,7 @@ def test_a_rehearsal_of_every_stage(tmp_path):
     ended, found = rehearsed(out)
     check(out, ended, found)
     states = {row["stage"]: row["state"] for row in of_kind(found, "stage")}
-    # the stand-in refuses a constant of stylegan2's, which CUDA has not
+    # The stand-in refuses a constant of stylegan2's, which CUDA has not
     bisected = {name for name in states if name.startswith("bisect-")}
     assert set(states) - bisected == {"refused", *plan.NAMES} - set(rehearse.NEEDS_A_GPU)
     assert {name for name, state in states.items() if state != "ok"} == {"refused"}

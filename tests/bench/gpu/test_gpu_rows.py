@@ -1,4 +1,4 @@
-"""Rows survive what a kill does to a file."""
+"""Rows that survive a kill in the middle of a write."""
 import pytest
 
 from bench.gpu import rows

@@ -1,5 +1,6 @@
-"""The runner: deadlines and turns on a machine that is told the time, and a real run that is cut
-off in the middle.
+"""The runner: deadlines and turns on a machine with a simulated clock.
+
+A real run is cut off in the middle.
 """
 import json
 import signal
@@ -25,13 +26,14 @@ ONE, SEVERAL = Limits(1, 100.0), Limits(3, 100.0)
 
 
 class FakeMachine:
-    """Stages take as many seconds of computing as it is told, and end as it is told; the clock goes
-    on by a quarter of a second a sleep.
+    """A machine whose stages take a given number of seconds of computing and end as they are told.
+
+    The clock advances by a quarter of a second a sleep.
     """
 
     def __init__(self, seconds: dict[str, float], endings: dict[str, Ending] | None = None):
         self.now, self.seconds, self.endings = 1000.0, seconds, endings or {}
-        self.words: dict[str, list[str]] = {}  # what a stage says, by lines
+        self.words: dict[str, list[str]] = {}  # output of a stage, by lines
         self.children: dict[str, FakeChild] = {}
         self.most_at_once = 0
         self.happens: dict[float, callable] = {}  # by time
@@ -95,8 +97,8 @@ def stage(name, expected_s=10, budget_s=30, needs=(), **fields):
 def run(tmp_path, machine, stages, minutes=1.0, received=(), limits=ONE):
     said = []
     received = received if isinstance(received, list) else list(received)
-    runner = Runner(tmp_path / "out", minutes, received, limits, said.append, {"FASTGAN_CACHE": str(tmp_path)}, clock=machine.clock,
-                    sleep=machine.sleep, start=machine.start)  # fmt: skip
+    runner = Runner(tmp_path / "out", minutes, received, limits, said.append, {"FASTGAN_CACHE": str(tmp_path)},
+                    clock=machine.clock, sleep=machine.sleep, start=machine.start)  # fmt: skip
     return {outcome.stage: outcome for outcome in runner.run(tuple(stages))}, said
 
 
@@ -250,8 +252,8 @@ def test_one_that_waits_for_its_turn_is_not_charged_and_gets_it_when_the_other_d
 
 
 def test_a_refused_rung_is_bisected_next_and_once(tmp_path):
-    refusal = {"kind": "refusal", "preset": "mlp", "batch_size": 8, "resolution": 28, "channels": 1, "amp": True, "refused": ["captured"],
-               "reasons": ["no"], "tracebacks": ["Traceback ..."]}  # fmt: skip
+    refusal = {"kind": "refusal", "preset": "mlp", "batch_size": 8, "resolution": 28, "channels": 1, "amp": True,
+               "refused": ["captured"], "reasons": ["no"], "tracebacks": ["Traceback ..."]}  # fmt: skip
 
     class Refusing(FakeMachine):
         def start(self, command, log, environment):

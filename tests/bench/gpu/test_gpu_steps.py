@@ -1,5 +1,6 @@
-"""The stages that run steps of their own, tiny, with a stand-in for CUDA graphs: smoke, choices,
-sweep.
+"""The stages that run steps of their own: smoke, choices, sweep.
+
+The steps are tiny, with a stand-in for CUDA graphs.
 """
 
 import dataclasses
@@ -20,7 +21,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    """Tiny uncompiled mlp steps, short rounds, the stand-in."""
+    """Set tiny uncompiled mlp steps, short rounds and the stand-in."""
     monkeypatch.setattr(autotune, "_forced", {})
     monkeypatch.setattr(build_engine, "_graphs_of", lambda device, generators: RecordedGraphs())
     monkeypatch.setattr(flops, "MATMUL_SIZE", {"cpu": 16})
@@ -36,7 +37,7 @@ def small_case():
 
 
 def uncompiled(monkeypatch, module):
-    """The rungs of a module without the compiler, which takes a while."""
+    """Build the rungs of a module without the compiler, which takes a while."""
     make = module.rung_config
     monkeypatch.setattr(
         module, "rung_config", lambda config, amp, name: replace(make(config, False, name), "run.compile", False)

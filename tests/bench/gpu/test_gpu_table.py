@@ -7,10 +7,11 @@ from bench.gpu import figures, plan, rows, table
 from bench.gpu.run import Outcome
 
 STEP_ROW = {
-    "preset": "dcgan", "resolution": 64, "channels": 3, "batch_size": 128, "implementation": "captured", "dtype": "bf16",
-    "imgs_per_sec": 95_321.0, "imgs_per_sec_quartiles": [95_000.0, 96_000.0], "ratio_to_plain": 3.1, "ratio_to_plain_quartiles": [3.0, 3.2],
-    "ratio_to_accelerated": 1.42, "ratio_to_accelerated_quartiles": [1.4, 1.45], "gflops": 216_000.0, "percent_of_matmul": 27.9, "compile_s": 35.0,
-    "kernel_launches": 0.31, "host_syncs": 0.0, "peak_memory_mb": 1234.5,
+    "preset": "dcgan", "resolution": 64, "channels": 3, "batch_size": 128, "implementation": "captured",
+    "dtype": "bf16", "imgs_per_sec": 95_321.0, "imgs_per_sec_quartiles": [95_000.0, 96_000.0], "ratio_to_plain": 3.1,
+    "ratio_to_plain_quartiles": [3.0, 3.2],
+    "ratio_to_accelerated": 1.42, "ratio_to_accelerated_quartiles": [1.4, 1.45], "gflops": 216_000.0,
+    "percent_of_matmul": 27.9, "compile_s": 35.0, "kernel_launches": 0.31, "host_syncs": 0.0, "peak_memory_mb": 1234.5,
     "paid_after_images": 1000, "note": "", "command": "python -m bench step --autotune",
 }  # fmt: skip
 PLAIN_ROW = {
@@ -45,24 +46,30 @@ def row_of_test(outcome, name="tests/test_a.py::test_a", message=""):
     ("file", "found", "words"),
     [
         (plan.STEP, [PLAIN_ROW, STEP_ROW], "captured 95,300 imgs/sec, 1.42 x accelerated, 3.1 x plain, 27.9 % matmul"),
-        (plan.STEP, [{**STEP_ROW, "ratio_to_plain": None}], "captured 95,300 imgs/sec, 1.42 x accelerated, 27.9 % matmul"),
+        (plan.STEP, [{**STEP_ROW, "ratio_to_plain": None}],
+         "captured 95,300 imgs/sec, 1.42 x accelerated, 27.9 % matmul"),
         (plan.STEP, [PLAIN_ROW], "no rung of fastgan"),
-        (plan.KERNELS, kernel_rows("eager") + kernel_rows("compiled"), "eager 210 kernels 1,340 us; compiled 210 kernels 1,340 us"),
+        (plan.KERNELS, kernel_rows("eager") + kernel_rows("compiled"),
+         "eager 210 kernels 1,340 us; compiled 210 kernels 1,340 us"),
         (plan.LOADER, [{"a": 1}, {"a": 2}], "2 rows"),
         (plan.RESULTS, [check("cuda", None), check("triton", "off by 1")], "1 of 2 right; not used: deconv triton"),
         (plan.RESULTS, [row_of_test("passed"), row_of_test("failed"), row_of_test("passed")], "2 passed, 1 failed"),
         (plan.RESULTS, [{"kind": "machine"}], "1 rows"),
-        (plan.RESULTS, [{"kind": "chip", "copy_gbytes_per_s": 4310.0, "matmul_tflops": {"bf16": 778.4, "tf32": 412.0, "fp32": 51.9}}],
+        (plan.RESULTS, [{"kind": "chip", "copy_gbytes_per_s": 4310.0,
+                         "matmul_tflops": {"bf16": 778.4, "tf32": 412.0, "fp32": 51.9}}],
          "copy 4,310 GB/s, bf16 778, TF32 412, fp32 51.9 TFLOP/s"),
         (plan.RESULTS, [{"kind": "job", "total_s": 61.26, "compile_s": 41.02, "imgs_per_sec": 88_123.0}],
          "61.3 s to the last grid, compiling 41.0 s, 88,100 imgs/sec"),
-        (plan.RESULTS, [{"kind": "smoke", "step": "a", "problem": None}, {"kind": "smoke", "step": "b", "problem": "no"}], "1 of 2 right; not: b"),
+        (plan.RESULTS, [{"kind": "smoke", "step": "a", "problem": None},
+                        {"kind": "smoke", "step": "b", "problem": "no"}], "1 of 2 right; not: b"),
         (plan.RESULTS, [{"kind": "library", "used": "prebuilt", "architectures": ["sm_90"]}], "prebuilt, sm_90"),
         (plan.RESULTS, [{"kind": "choice", "chosen": "cuda"}, {"kind": "choice", "chosen": "cuda"}], "chosen: cuda 2"),
-        (plan.RESULTS, [{"kind": "culprit", "rung": "captured", "culprit": "the operator deconv=cuda"}], "captured: the operator deconv=cuda"),
+        (plan.RESULTS, [{"kind": "culprit", "rung": "captured", "culprit": "the operator deconv=cuda"}],
+         "captured: the operator deconv=cuda"),
         (plan.RESULTS, [{"kind": "sanitizer", "tool": "memcheck", "op": "deconv cuda", "problem": "3 errors"}],
          "0 of 1 clean; not: memcheck deconv cuda"),
-        (plan.RESULTS, [{"kind": "ncu", "name": "k", "dram_percent": 80.5}], "1 kernels; the longest, k, at 80.5 % of the memory's rate"),
+        (plan.RESULTS, [{"kind": "ncu", "name": "k", "dram_percent": 80.5}],
+         "1 kernels; the longest, k, at 80.5 % of the memory's rate"),
         (plan.RESULTS, [{"kind": "sweep", "imgs_per_sec": 1000.0, "cudnn_benchmark": True, "combo_kernels": False}],
          "1,000 imgs/sec with benchmark=True combo=False"),
         (plan.RESULTS, [], ""),
@@ -140,8 +147,8 @@ def test_culprits_sweeps_and_a_head_are_shown_and_a_bisection_is_nothing_to_go_o
     smoke = {"kind": "smoke", "step": "a kernel", "problem": "Traceback\nAssertionError: wrong"}
     library = {"kind": "library", "used": "built", "why": "it has no machine code for sm_90, only sm_80"}
     sanitizer = {"kind": "sanitizer", "tool": "memcheck", "op": "deconv cuda", "problem": "3 errors"}
-    sweep = {"kind": "sweep", "preset": "dcgan", "batch_size": 128, "imgs_per_sec": 1000.0, "rung": "captured", "deconv": "auto",
-             "cudnn_benchmark": True, "combo_kernels": False}  # fmt: skip
+    sweep = {"kind": "sweep", "preset": "dcgan", "batch_size": 128, "imgs_per_sec": 1000.0, "rung": "captured",
+             "deconv": "auto", "cudnn_benchmark": True, "combo_kernels": False}  # fmt: skip
     fill(
         tmp_path,
         plan.RESULTS,
@@ -149,8 +156,10 @@ def test_culprits_sweeps_and_a_head_are_shown_and_a_bisection_is_nothing_to_go_o
     )
     lines = table.summary([outcome("bisect-1", "cut off", reason="stopped")], tmp_path, "a head").splitlines()
     assert lines[:6] == [
-        "a head", "culprit mlp captured: reading the images (RuntimeError: no)", "refused in mlp-128: mlp the captured step is not used",
-        "smoke a kernel: AssertionError: wrong", "library built: it has no machine code for sm_90, only sm_80", "memcheck deconv cuda: 3 errors",
+        "a head", "culprit mlp captured: reading the images (RuntimeError: no)",
+        "refused in mlp-128: mlp the captured step is not used",
+        "smoke a kernel: AssertionError: wrong", "library built: it has no machine code for sm_90, only sm_80",
+        "memcheck deconv cuda: 3 errors",
     ]  # fmt: skip
     sweeps = [line for line in lines if line.startswith("sweep")]
     assert sweeps[0] == "sweep dcgan 128: 2,000 imgs/sec captured deconv=auto benchmark=True combo=True"

@@ -1,5 +1,6 @@
-"""The sweep of tiles: what is timed, what is left out, and what is kept, with kernels and a timer
-that are made up.
+"""The sweep of tiles: timed tiles, excluded tiles and the kept choice.
+
+Kernels and the timer are simulated.
 """
 
 import pytest
@@ -22,7 +23,10 @@ MICROSECONDS = {DEFAULT: 10.0, FAST: 8.0, SLOW: 12.0}
 
 
 class MadeUp:
-    """Kernels of five tiles: the result of `run` and the time of a call depend on the tile in use."""
+    """Kernels of five tiles.
+
+    The result of `run` and the time of a call depend on the tile in use.
+    """
 
     name = "cuda"
 
@@ -68,7 +72,7 @@ def call_of(made_up):
 
 @pytest.fixture(autouse=True)
 def kept(monkeypatch, tmp_path):
-    """What is kept, in a cache of its own under a device that is there."""
+    """Return the kept choices, in a cache of its own under a device that is there."""
     monkeypatch.setenv("FASTGAN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(tiles, "kept", lambda: Findings("tiles", "cpu", tiles._is_row))
     return tiles.kept

@@ -1,4 +1,4 @@
-"""The native library, Nsight Compute and compute-sanitizer: what is decided from what they say."""
+"""The native library, Nsight Compute and compute-sanitizer: decisions from their output."""
 
 import json
 
@@ -30,9 +30,10 @@ def test_which_library_fits(found, why):
     [
         (FITS, None, None, "prebuilt", ""),
         ({**FITS, "problem": "it was not built"}, "", FITS, "built", "it was not built"),
-        ({**FITS, "architectures": ["sm_80"]}, "", {**FITS, "architectures": ["sm_80"]}, "built", "it has no machine code for sm_90, only sm_80"),
-        ({**FITS, "problem": "it was not built"}, "cmake is not installed", {**FITS, "problem": "it was not built"}, "none",
-         "it was not built; then: cmake is not installed; then: it was not built"),
+        ({**FITS, "architectures": ["sm_80"]}, "", {**FITS, "architectures": ["sm_80"]}, "built",
+         "it has no machine code for sm_90, only sm_80"),
+        ({**FITS, "problem": "it was not built"}, "cmake is not installed", {**FITS, "problem": "it was not built"},
+         "none", "it was not built; then: cmake is not installed; then: it was not built"),
     ],
 )  # fmt: skip
 def test_a_library_is_built_only_where_what_is_there_does_not_fit(
@@ -97,7 +98,7 @@ def test_every_native_operator_is_checked_by_every_tool(tmp_path, monkeypatch):
 
 
 def test_what_it_runs_is_a_self_check(capsys):
-    """The command behind the tool, for what a CPU has."""
+    """The command behind the tool, for the operators that a CPU has."""
     exec(sanitizer.command("memcheck", "deconv subpixel")[-1].replace("'cuda'", "'cpu'"), {})
     said = capsys.readouterr().out
     assert [json.loads(line) for line in said.splitlines() if line.strip()][-1][:2] == ["deconv subpixel", None]
@@ -114,7 +115,8 @@ def test_a_tool_that_is_missing_or_hangs_is_a_problem(monkeypatch):
 # --- Nsight Compute ---------------------------------------------------------------------------------------------------
 
 TABLE = """==PROF== Connected to process 1
-"ID","Kernel Name","dram__throughput.avg.pct_of_peak_sustained_elapsed","gpu__time_duration.sum","launch__registers_per_thread"
+"ID","Kernel Name","dram__throughput.avg.pct_of_peak_sustained_elapsed","gpu__time_duration.sum",\
+"launch__registers_per_thread"
 "","","%","us","register/thread"
 "0","triton_red_fused_0","71.5","10.5","32"
 "1","Kernel2","12.0","1,020.25","255"

@@ -11,7 +11,7 @@ pytest.importorskip("nvidia.dali")
 
 
 def labelled_set(folder):
-    """Images of one size in two classes, the fourth of no use."""
+    """Make images of one size in two classes, the fourth of which cannot be used."""
     contents = [encoded(picture(32, 32, seed=seed), ("PNG", "JPEG", "GIF")[seed % 3]) for seed in range(150)]
     contents[3] = contents[3][:-30]
     for number, content in enumerate(contents):

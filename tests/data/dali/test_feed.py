@@ -21,7 +21,7 @@ NUM_IMAGES = 45
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """PNG, JPEG and translucent images, landscape, portrait and square, whose shorter side is 16."""
+    """Make PNG, JPEG and translucent images: landscape, portrait, square; the shorter side 16."""
     folder = tmp_path_factory.mktemp("images")
     for number in range(NUM_IMAGES):
         kind, mode = (("PNG", "RGB"), ("JPEG", "RGB"), ("PNG", "LA"))[number % 3]
@@ -35,7 +35,7 @@ def opened(source, batch_size=7, img_resolution=16, **options) -> DaliFeed:
 
 
 def batches(feed, num) -> torch.Tensor:
-    """So many batches behind each other; `next_batch` may give the same memory again."""
+    """Return that many batches in sequence; `next_batch` may give the same memory again."""
     return torch.cat([feed.next_batch().img.clone() for _ in range(num)])
 
 
@@ -99,7 +99,7 @@ def test_the_numbers_behind_the_squares():
 
 
 def broken(folder, tmp_path):
-    """The images of a folder, some of them of no use."""
+    """Make the images of a folder, some of which cannot be used."""
     for path in sorted(folder.iterdir()):
         content = path.read_bytes()
         content = {"04.png": content[:200], "06.png": b"", "08.png": encoded(picture(7, 30))}.get(path.name, content)

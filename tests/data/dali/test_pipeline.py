@@ -26,7 +26,7 @@ def write(folder, contents) -> None:
 
 
 def decoded(folder, img_resolution, img_channels, device=CPU, chunk=7, num_threads=1, bad_file=None) -> np.ndarray:
-    """All images of a folder, int [num_images, img_resolution, img_resolution, img_channels]."""
+    """Return all images of a folder, int [n, img_resolution, img_resolution, img_channels]."""
     pytest.importorskip("nvidia.dali")
     files = EncodedFiles(open_source(folder), img_resolution, img_channels)
     chunks = (Chunk(rows.numpy(), np.zeros((len(rows), 3))) for rows in torch.arange(files.num_files).split(chunk))
@@ -103,7 +103,7 @@ def test_a_random_square_of_a_turned_jpeg_is_taken_from_the_upright_image(tmp_pa
 
 
 def test_what_dali_refuses_and_pillow_takes_is_decoded_by_pillow(tmp_path, monkeypatch):
-    monkeypatch.setattr(dali_files, "_is_direct", lambda image, data: True)  # DALI knows no GIF
+    monkeypatch.setattr(dali_files, "_is_direct", lambda image, data: True)  # DALI does not decode GIF
     contents = [encoded(picture(seed=seed), "GIF" if seed in (5, 11) else "PNG") for seed in range(16)]
     write(tmp_path, contents)
     np.testing.assert_array_equal(decoded(tmp_path, 23, 3, chunk=2), fitted(contents, 23, 3))

@@ -1,5 +1,6 @@
-"""The order that SlotStream's events force on two streams, on a device that is played: each stream
-runs as far ahead as it may.
+"""The order that SlotStream's events force on two streams of a simulated device.
+
+Each stream runs as far ahead as it may.
 """
 import contextlib
 
@@ -24,7 +25,7 @@ class PlayedStream:
         self.launch(lambda: None, event.is_done_now())
 
     def run(self) -> bool:
-        """As far as it goes; whether that was any."""
+        """Run as far as possible; return True if any work was done."""
         started_at = self.num_done
         while self.advance():
             pass
@@ -40,7 +41,7 @@ class PlayedStream:
 
 
 class PlayedEvent:
-    """As CUDA's: waiting for it means its last record at that time."""
+    """A simulated CUDA event: waiting for it means waiting for its last record at that time."""
 
     def __init__(self, blocking: bool = False):
         self._record = lambda: True
@@ -61,7 +62,7 @@ class PlayedEvent:
 
 
 class Played:
-    """What SlotStream uses of torch.cuda."""
+    """A simulation of the parts of torch.cuda that SlotStream uses."""
 
     streams: list[PlayedStream] = []
 
@@ -82,7 +83,7 @@ class Played:
 
 @pytest.fixture(scope="module")
 def patched():
-    """Call it for a fresh device in the place of torch.cuda's."""
+    """Return a function that puts a fresh device in the place of torch.cuda's."""
     with pytest.MonkeyPatch.context() as patch:
         def fresh() -> Played:
             played = Played()
@@ -145,7 +146,7 @@ def test_every_step_reads_what_was_filled_for_it(patched, max_steps, moves, data
 
 
 def test_a_side_stream_goes_by_the_steps_of_its_own_device(monkeypatch):
-    """Not by those of the current one, where it is another."""
+    """A side stream waits for its own device, not for the current one where that is another."""
     asked = []
     monkeypatch.setattr(torch.cuda, "Stream", PlayedStream)
     monkeypatch.setattr(torch.cuda, "Event", PlayedEvent)

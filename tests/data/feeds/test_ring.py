@@ -1,5 +1,6 @@
-"""The ring, filled in the thread that trains and in one of its own, by feeds that number their
-images.
+"""The ring, filled in the training thread and in a thread of its own.
+
+Its feeds number their images.
 """
 import gc
 import subprocess
@@ -19,9 +20,9 @@ both = pytest.mark.parametrize("threaded", [False, True], ids=["inline", "thread
 
 
 class Numbered(RingFeed):
-    """Image number n of the run is filled with n % 256, its label is 3 n.
+    """A feed in which image number n of the run is filled with n % 256 and has label 3 n.
 
-    on_fill: takes the first number of a batch that is filled next.
+    on_fill: takes the first number of the batch that is filled next.
     """
 
     def __init__(self, batch_size: int = 2, max_steps: int = 3, threaded: bool = False, on_fill=lambda nimg: None,
@@ -41,7 +42,7 @@ class Numbered(RingFeed):
 
 @pytest.fixture
 def feeds():
-    """Makes feeds, and closes them after the test."""
+    """Make feeds, and close them after the test."""
     made = []
 
     def make(**options) -> Numbered:
@@ -53,7 +54,7 @@ def feeds():
 
 
 def numbers(batch: Batch) -> list[int]:
-    """The numbers of the images, modulo 256, of a batch whose labels are theirs."""
+    """Return the numbers, modulo 256, of a batch's images; check that its labels are theirs."""
     found = batch.img[:, 0, 0, 0]
     assert (batch.img == found.view(-1, 1, 1, 1)).all()
     assert batch.labels is None or torch.equal(batch.labels // 3 % 256, found.long())
@@ -61,7 +62,7 @@ def numbers(batch: Batch) -> list[int]:
 
 
 def wait_until_full(feed: Numbered) -> None:
-    """Until the thread has filled every slot that is free."""
+    """Wait until the thread has filled every slot that is free."""
     ledger = feed._ledger
     with ledger._changed:
         assert ledger._changed.wait_for(lambda: ledger.num_filled == ledger.num_read + len(feed._slots), timeout=30)
@@ -246,6 +247,7 @@ def test_a_feed_that_is_forgotten_while_its_thread_fills_it():
 
 def test_the_interpreter_ends_with_a_feed_that_nobody_closed():
     code = ("import torch; from fastgan.data.feeds.stream import StreamFeed\n"
-            "feed = StreamFeed(torch.zeros(9, 2, 2, 1, dtype=torch.uint8), 4, 0, threaded=True); feed.next_batch(); print('done')")
+            "feed = StreamFeed(torch.zeros(9, 2, 2, 1, dtype=torch.uint8), 4, 0, threaded=True); feed.next_batch(); "
+            "print('done')")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")

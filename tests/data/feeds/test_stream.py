@@ -1,4 +1,4 @@
-"""Images from host memory are those that the resident set gives, in the same order."""
+"""A feed from host memory gives the images of the resident set, in the same order."""
 import numpy as np
 import pytest
 import torch
@@ -95,7 +95,7 @@ def test_a_compiled_step_can_read():
 
 @pytest.fixture
 def on_cuda():
-    """(StreamFeed, ResidentFeed) of one set on the GPU."""
+    """Return (StreamFeed, ResidentFeed) of one set on the GPU."""
     rows, labels = images(1000, 16, 16, 3), torch.arange(1000)
     stream, resident = (
         StreamFeed(rows, 32, 5, "cuda", max_steps=4, labels=labels),

@@ -44,7 +44,7 @@ def test_a_reread_is_the_last_read_and_draws_nothing():
 )
 def test_samples_stay_where_they_are_and_can_be_put_back(make):
     feed = make(seeded(5))
-    assert not feed.reread().img.any()  # before any read there is something, too
+    assert not feed.reread().img.any()  # zeros before any read
     samples = feed.read().img.clone()
     (kept,) = feed.state().values()
     assert feed.read().img.data_ptr() == feed.reread().img.data_ptr() == kept.data_ptr()

@@ -1,5 +1,6 @@
-"""Packing: from every kind of source, by threads and by processes, and on from wherever a kill, a
-full disk or a bad image ended it.
+"""Packing of every kind of source, by threads and by processes.
+
+It continues from the point where a kill, a full disk or a bad image ended it.
 """
 import errno
 import os
@@ -29,13 +30,13 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(fastgan.__file__).parents[1]
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    """Blocks of five images of 8x8x3, so that a small set has several."""
+    """Use blocks of five images of 8x8x3, so that a small set has several."""
     monkeypatch.setattr(decoders, "_BLOCK_BYTES", 5 * 8 * 8 * 3)
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    """A folder with 23 colour PNGs of 8x8 in two class folders."""
+    """Make a folder with 23 colour PNGs of 8x8 in two class folders."""
     return make_photos(tmp_path_factory.mktemp("photos"))
 
 
@@ -60,8 +61,9 @@ def zipped(folder: Path, path: Path) -> Path:
 
 
 def assert_same_set(path, expected) -> None:
-    """That a packed file reads as the source it was made of does, names of classes and files left
-    out included.
+    """Assert that a packed file reads as the source it was made of.
+
+    This includes the names of classes and the files left out.
     """
     source = open_source(path)
     image_set = source.read(source.native_resolution, source.native_channels)
@@ -75,7 +77,7 @@ def assert_same_set(path, expected) -> None:
     )
 
 
-# --- what comes out ---------------------------------------------------------------------------------------------------
+# --- results --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("decode", [ONE_BY_ONE, decoders.in_threads(3), decoders.in_processes(2), None])
@@ -189,15 +191,15 @@ def test_nothing_that_decodes_loads_torch():
     )
 
 
-# --- interrupted ------------------------------------------------------------------------------------------------------
+# --- interrupted ----------------------------------------------------------------------------------
 
 
 class Killed(BaseException):
-    """Stands for whatever ends a process in the middle."""
+    """A stand-in for any event that ends a process in the middle."""
 
 
 def ending_after(num_blocks: int):
-    """A decoder that is killed behind its `num_blocks`th block."""
+    """Return a decoder that is killed behind its `num_blocks`th block."""
     def decode(source, target, start):
         for number, block in enumerate(ONE_BY_ONE(source, target, start)):
             if number == num_blocks:
@@ -325,7 +327,7 @@ def test_a_zip_that_vanishes_is_told_by_the_decoding_process(tmp_path, photos):
         pack(source, tmp_path / "a", img_resolution=8, img_channels=3, decode=decoders.in_processes(1))
 
 
-# --- refused ----------------------------------------------------------------------------------------------------------
+# --- refused --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["file", "folder", "broken link"])

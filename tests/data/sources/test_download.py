@@ -15,7 +15,7 @@ MD5 = hashlib.md5(CONTENT).hexdigest()
 
 @dataclass
 class Server:
-    """How the server behaves, and what it was asked for."""
+    """The behaviour of the server, and the requests that it received."""
 
     content: bytes = CONTENT
     knows_ranges: bool = True

@@ -16,7 +16,8 @@ def test_a_misspelt_name_suggests_the_nearest(given, nearest):
 def test_a_missing_path_is_named(tmp_path):
     with pytest.raises(
         UserError,
-        match=r"nowhere.* is neither a path that exists nor the name of a known set; .* and stacked: before any of them",
+        match=r"nowhere.* is neither a path that exists nor the name of a known set; .* and stacked: before "
+        "any of them",
     ):
         open_source(tmp_path / "nowhere")
 

@@ -1,4 +1,4 @@
-"""The format of packed files: what goes in comes out, and whatever was altered is noticed."""
+"""The format of packed files: the data that go in come out, and any alteration is noticed."""
 import json
 import os
 import zlib
@@ -18,8 +18,9 @@ TEXT = st.text(st.characters(codec="utf-8"), max_size=8)
 
 
 def write(path, images, labels=None, class_names=None, name="set", skipped=(), sizes=None):
-    """A packed file of these images, uint8 [num_images, H, W, C], in blocks of these sizes
-    (default: two images, then one).
+    """Write a packed file of these images, uint8 [num_images, H, W, C].
+
+    They lie in blocks of these sizes (default: two images, then one).
     """
     sizes = sizes or [2, len(images) - 2] if len(images) > 2 else [len(images)]
     stops = np.cumsum(sizes)
@@ -38,7 +39,7 @@ def pictures(num_images=5, height=6, width=6, channels=3):
 
 
 def read_whole(path):
-    """Everything that training may read of a packed file."""
+    """Read everything in a packed file that training may read."""
     source = open_source(path)
     return source.read(source.native_resolution, source.native_channels)
 
@@ -119,7 +120,7 @@ def test_another_size_is_decoded_as_from_any_array(tmp_path, img_resolution, img
     assert (resized.class_names, resized.skipped) == (("a", "b"), ("x.png: is bad",))
 
 
-# --- damage -----------------------------------------------------------------------------------------------------------
+# --- damage ---------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +138,7 @@ def small(tmp_path_factory):
 @given(st.data())
 def test_any_altered_byte_is_found(small, data):
     content = bytearray(small.read_bytes())
-    # Half of the places anywhere, half of them outside of the padding that makes up most of a small file.
+    # Half of the places anywhere, half outside of the padding, most of a small file.
     places = st.one_of(st.integers(0, len(content) - 1), st.integers(0, 200), st.integers(IMAGES_AT, len(content) - 1))
     content[data.draw(places)] ^= data.draw(st.integers(1, 255))
     damaged = small.with_name("damaged.fgp")
@@ -171,7 +172,7 @@ def test_an_altered_image_is_found_when_it_is_resized_and_skip_bad_does_not_hide
 
 
 def forged(small, **changes):
-    """The file with other values in its header or details, and checksums that are right for them."""
+    """Return the file with other values in its header or details, and checksums that match them."""
     content = small.read_bytes()
     header = json.loads(content[16:IMAGES_AT])
     details = json.loads(content[-header["details_bytes"]:])
@@ -192,12 +193,18 @@ def test_an_unchanged_forgery_is_read(small):
 
 @pytest.mark.parametrize("changes", [
     {"version": 2}, {"version": None}, {"shape": [3, 4, 4]}, {"shape": [3, 4, 4, 4]}, {"shape": [3, 4, 4, 2]},
-    {"shape": [3, 4, 4, True]}, {"shape": [-3, -4, 4, 3]}, {"shape": [3.0, 4, 4, 3]}, {"shape": "3443"}, {"shape": [0, 4, 4, 3]},
-    {"shape": [2, 4, 4, 3]}, {"shape": [2**62, 2**62, 2**62, 3]}, {"shape": [10**1200, 10**1200, 10**1200, 3]}, {"shape": [10**9, 10**9, 10**9, 3]},
-    {"labels": 1}, {"labels": False}, {"labels": None}, {"details_bytes": -1}, {"details_bytes": 10**15}, {"details_bytes": "9"},
-    {"details_crc32": 1.5}, {"name": 3}, {"class_names": "ab"}, {"class_names": [1]}, {"skipped": None}, {"skipped": [None]},
-    {"labels_crc32": 0}, {"labels_crc32": None}, {"blocks": []}, {"blocks": None}, {"blocks": [[3, 0, 0]]}, {"blocks": [[0, 0], [3, 0]]},
-    {"blocks": [[-1, 0], [4, 0]]}, {"blocks": [[2, 0]]}, {"blocks": [["3", 0]]}, {"blocks": [[3, None]]}, {"blocks": [[3, 0]]}, {"blocks": [3, 0]},
+    {"shape": [3, 4, 4, True]}, {"shape": [-3, -4, 4, 3]}, {"shape": [3.0, 4, 4, 3]}, {"shape": "3443"},
+    {"shape": [0, 4, 4, 3]},
+    {"shape": [2, 4, 4, 3]}, {"shape": [2**62, 2**62, 2**62, 3]}, {"shape": [10**1200, 10**1200, 10**1200, 3]},
+    {"shape": [10**9, 10**9, 10**9, 3]},
+    {"labels": 1}, {"labels": False}, {"labels": None}, {"details_bytes": -1}, {"details_bytes": 10**15},
+    {"details_bytes": "9"},
+    {"details_crc32": 1.5}, {"name": 3}, {"class_names": "ab"}, {"class_names": [1]}, {"skipped": None},
+    {"skipped": [None]},
+    {"labels_crc32": 0}, {"labels_crc32": None}, {"blocks": []}, {"blocks": None}, {"blocks": [[3, 0, 0]]},
+    {"blocks": [[0, 0], [3, 0]]},
+    {"blocks": [[-1, 0], [4, 0]]}, {"blocks": [[2, 0]]}, {"blocks": [["3", 0]]}, {"blocks": [[3, None]]},
+    {"blocks": [[3, 0]]}, {"blocks": [3, 0]},
 ])  # fmt: skip
 def test_a_header_that_lies_is_refused(small, changes):
     with pytest.raises(UserError, match=r"forged\.fgp"):

@@ -14,7 +14,7 @@ NUM_BASE = 50
 
 @pytest.fixture
 def base(tmp_path):
-    """Images that show their number, of ten classes: number n is of class n % 10."""
+    """Make images that show their number, of ten classes: number n is of class n % 10."""
     numbers = np.arange(NUM_BASE, dtype=np.uint8)
     np.savez(tmp_path / "base.npz", images=numbers[:, None, None] * np.ones((1, 5, 5), np.uint8), labels=numbers % 10)
     return f"stacked:{tmp_path / 'base.npz'}"

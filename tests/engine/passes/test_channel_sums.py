@@ -1,6 +1,4 @@
-"""Sums of channels in one operation: the same numbers, nothing taken before it is there or after it
-is needed.
-"""
+"""Channel sums in one operation: the same numbers, after their inputs and before their uses."""
 
 import pytest
 import torch
@@ -23,7 +21,7 @@ def images(*channels):
 
 
 def changed(function, *inputs, device="cuda:0"):
-    """The graph after the pass, whose results are those of the function."""
+    """Return the graph after the pass; its results must be those of the function."""
     graph = graph_of(function, inputs, device)
     SumsTogether()(graph.graph)
     graph.graph.lint()

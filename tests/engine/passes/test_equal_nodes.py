@@ -1,4 +1,4 @@
-"""Equal operations on a graph's inputs are done once, others stay."""
+"""Equal operations on a graph's inputs are merged, others stay."""
 
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -10,7 +10,7 @@ aten = torch.ops.aten
 
 
 def changed(function, *inputs):
-    """The graph of a function after the pass, whose results are the same to the bit."""
+    """Return the graph of a function after the pass; its results must be the same to the bit."""
     before, graph = (make_fx(function)(*inputs) for _ in range(2))
     EqualsOnce()(graph.graph)
     graph.recompile()
@@ -66,7 +66,7 @@ def test_what_is_computed_of_activations_stays_where_it_is():
 
 
 def test_equal_sums_of_activations_are_one():
-    """Of two convolutions whose results are added: the gradients of their biases."""
+    """The sums are bias gradients of two convolutions whose results are added."""
 
     def biases(dy, weight):
         dz = dy @ weight
@@ -77,7 +77,7 @@ def test_equal_sums_of_activations_are_one():
 
 
 def test_equal_sums_in_bf16_compile():
-    """On a chip with AVX-512 torch 2.13 writes C++ of them that declares one name twice."""
+    """On a chip with AVX-512, torch 2.13 writes C++ for them that declares one name twice."""
 
     def biases(dy):
         dz = dy * 2

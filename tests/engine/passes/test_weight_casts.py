@@ -1,5 +1,6 @@
-"""Casts and scalings of weights in one launch: the same numbers, equal ones once, nothing else
-touched.
+"""Casts and scalings of weights in one launch: the same numbers, equal ones once.
+
+Nothing else in the graph changes.
 """
 import torch
 from graphs import graph_of
@@ -10,8 +11,9 @@ aten = torch.ops.aten
 
 
 def used_twice(x, weight, bias, wide):
-    """A weight of channels_last that two passes cast, a bias, one tensor in another dtype, and a
-    cast of what was computed.
+    """Use a channels_last weight in two passes, with a bias and other casts.
+
+    One other tensor has another dtype, and one cast is of a computed result.
     """
     low, again = weight.to(torch.bfloat16), weight.to(torch.bfloat16)
     return (
@@ -43,14 +45,14 @@ def test_equal_casts_become_one_and_all_of_a_dtype_one_operation():
     assert targets(graph).count(aten._foreach_copy.default) == 1
     (together,) = (node for node in graph.graph.nodes if node.target == aten._foreach_copy.default)
     assert len(together.args[1]) == 2  # the weight once, and the bias
-    assert targets(graph).count(aten._to_copy.default) == 2  # of what was computed, and the only one to float64
+    assert targets(graph).count(aten._to_copy.default) == 2  # of a computed result, and the only one to float64
     for ours, expected in zip(graph(*inputs), used_twice(*inputs), strict=True):
         assert torch.equal(ours, expected)
         assert (ours.dtype, ours.stride()) == (expected.dtype, expected.stride())
 
 
 def test_a_cpu_keeps_its_casts():
-    """They are parts of its loops, and a list of them would be as many loops."""
+    """On a CPU casts are parts of its loops, and a list of casts would be as many loops."""
     assert aten._foreach_copy.default not in targets(changed(used_twice, example(), "cpu"))
 
 

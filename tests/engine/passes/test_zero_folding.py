@@ -1,6 +1,4 @@
-"""The pass that takes zeros out of a graph: what is left computes the same numbers with fewer
-operations.
-"""
+"""The pass that removes zeros from a graph: the same numbers with fewer operations."""
 import collections
 
 import pytest
@@ -20,7 +18,7 @@ aten = torch.ops.aten
 
 
 def traced(function, *inputs):
-    """(the graph of a function as the pass finds it, the same after the pass)."""
+    """Return (the graph of a function before the pass, the same after the pass)."""
     before = make_fx(function, decomposition_table=select_decomp_table())(*inputs)
     after = torch.fx.GraphModule(before, _copy(before.graph))
     ZerosTakenOut()(after.graph)
@@ -41,7 +39,7 @@ def count(module, *targets):
 
 
 def critic(activation=F.leaky_relu):
-    """Three layers as functions of their weights, logits [N, 1] of images [N, 2, 8, 8]."""
+    """Return three layers as functions of their weights, logits [N, 1] of images [N, 2, 8, 8]."""
     torch.manual_seed(0)
     layers = nn.ModuleList([Conv2d(2, 4, 3, 2, 1), Conv2d(4, 6, 3, 2, 1), nn.Linear(24, 1)])
 
@@ -53,7 +51,7 @@ def critic(activation=F.leaky_relu):
 
 
 def penalty_gradients(D, parameters):
-    """img, probe -> gradients of WGAN-GP's penalty alone."""
+    """Return a function: img, gradient probe -> gradients of WGAN-GP's penalty alone."""
     def gradients(img, grad_probe):
         loss = penalties.gradient_penalty(penalties.input_gradient(D(img + grad_probe), grad_probe)).mean()
         return torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
@@ -69,7 +67,8 @@ def inputs():
 def test_a_penalty_goes_back_through_its_slope_alone(activation):
     function = penalty_gradients(*critic(activation))
     before, after = traced(function, *inputs())
-    # Two layers forward, two input gradients, both once more in the second order; the two weight gradients of that.
+    # Two layers forward, two input gradients, both once more in the second order; the two weight
+    # gradients of that.
     assert count(after, aten.convolution.default) == 6
     assert count(after, aten.convolution_backward.default) == 2
     assert count(before, aten.convolution.default) == 7
@@ -79,7 +78,7 @@ def test_a_penalty_goes_back_through_its_slope_alone(activation):
 
 
 def test_what_needs_the_features_keeps_its_way_through_them():
-    D, parameters = critic(torch.tanh)  # of which the second derivative is something
+    D, parameters = critic(torch.tanh)  # of which the second derivative is not zero
     function = penalty_gradients(D, parameters)
     before, after = traced(function, *inputs())
     assert count(after, aten.convolution_backward.default) == count(before, aten.convolution_backward.default) == 4
@@ -121,7 +120,7 @@ def test_zeros_that_somebody_needs_are_written_down():
 
 @pytest.mark.slow
 def test_the_compiled_penalty_has_eager_s_gradients():
-    """Through Inductor, zeros taken out: float32 to 1e-5 of the largest gradient of a parameter."""
+    """Through Inductor, zeros removed: float32 to 1e-5 of the largest gradient of a parameter."""
     D, parameters = critic()
     function = penalty_gradients(D, parameters)
 

@@ -1,4 +1,4 @@
-"""What is computed once, and when it is computed again."""
+"""Cached tensors: computed once, and again when the facts change or the file is damaged."""
 import pytest
 import torch
 
@@ -12,7 +12,7 @@ def folder(tmp_path, monkeypatch):
 
 
 class Computing:
-    """Counts how often it is called."""
+    """A `compute` that counts its calls."""
 
     calls = 0
 

@@ -16,7 +16,7 @@ def quick(monkeypatch, tmp_path):
 
 
 def bars(num: int, channels: int = 1, side: int = 16) -> Labelled:
-    """Three classes: a bright bar on top, in the middle, at the bottom; else noise."""
+    """Make three classes: a bright bar on top, in the middle, at the bottom; elsewhere noise."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(3, (num,), generator=generator)
     images = torch.randint(0, 100, (num, channels, side, side), generator=generator, dtype=torch.uint8)

@@ -1,4 +1,4 @@
-"""A folded convolution beside the convolution and the BatchNorm that it stands for."""
+"""A folded convolution compared with the convolution and the BatchNorm that it replaces."""
 import pytest
 import torch
 from torch.nn import functional

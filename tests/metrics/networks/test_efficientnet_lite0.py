@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0: its shapes, its padding, and how its file is read."""
+"""EfficientNet-Lite0: its shapes, its padding, and the reading of its file."""
 import hashlib
 import io
 from dataclasses import replace
@@ -35,7 +35,7 @@ def saved(state: dict) -> bytes:
 def test_as_many_weights_as_were_published():
     weights = [conv.weight for conv in folded_convolutions(EfficientNetLite0())]
     assert len(weights) == 49
-    # 4 652 008 are published for the whole network, of which 1 281 000 are the classifier's;
+    # Published: 4 652 008 for the whole network, of which 1 281 000 are the classifier's;
     # BatchNorm has two trained numbers a channel.
     assert sum(weight.numel() + 2 * len(weight) for weight in weights) == 4_652_008 - 1_281_000
 

@@ -13,7 +13,7 @@ SET = ImageSet(torch.randint(0, 256, (12, 8, 8, 1), dtype=torch.uint8), torch.ar
 
 @pytest.fixture(autouse=True)
 def nothing_at_hand(monkeypatch, tmp_path):
-    """No weights, installed ones either, and a classifier of few steps, kept for none but the test."""
+    """Provide no weights, no installed ones either, and a classifier of few steps for this test."""
     monkeypatch.setenv("FASTGAN_FEATURES", str(tmp_path))
     monkeypatch.setenv("FASTGAN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(weights.importlib.util, "find_spec", lambda package: None)

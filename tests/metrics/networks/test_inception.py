@@ -1,5 +1,6 @@
-"""The Inception network: what is particular to the release of 2015-12-05, how its file is read,
-and, where the file is there, published numbers.
+"""The Inception network: the peculiarities of the release of 2015-12-05, and its file.
+
+Where the file is there, published numbers are compared.
 """
 import hashlib
 import io
@@ -19,7 +20,7 @@ from fastgan.metrics.networks.inception import Inception, open_inception
 
 
 def archive_of(network: Inception, seed: int) -> tuple[bytes, list[torch.Tensor]]:
-    """(a file as the published one with random tensors, the tensors)."""
+    """Return (a file like the published one with random tensors, the tensors)."""
     generator, tensors = torch.Generator().manual_seed(seed), []
     for conv in folded_convolutions(network):
         channels = conv.weight.shape[0]
@@ -98,12 +99,12 @@ def test_a_file_is_taken_by_its_checksum_alone(random_network, tmp_path, monkeyp
     torch.testing.assert_close(last.weight, weight / (var + 1e-3).sqrt()[:, None, None, None])
 
 
-# --- numbers that others have published -------------------------------------------------------------------------------
+# --- published numbers ----------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def published():
-    """The network with its true weights."""
+    """Return the network with its true weights."""
     try:
         return open_inception().eval().to(memory_format=torch.channels_last)
     except UserError as reason:
@@ -112,8 +113,9 @@ def published():
 
 @pytest.fixture(scope="module")
 def documented_images(published):
-    """The two sets of torchmetrics' documented examples: the generator, seeded, first draws initial
-    weights for Inception, then these.
+    """Return the two sets of torchmetrics' documented examples.
+
+    The seeded generator first draws initial weights for Inception, then these.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(123)
@@ -140,7 +142,8 @@ def test_the_documented_distance_after_the_first_pooling(published, documented_i
 def test_the_documented_kernel_distance(published, documented_images):
     real, fake = (torch.cat([published(part) for part in images.split(20)]) for images in documented_images)
     generator = torch.Generator().manual_seed(0)
-    subsets = [kernel_distance(real[torch.randperm(100, generator=generator)[:50]], fake[torch.randperm(100, generator=generator)[:50]])
+    subsets = [kernel_distance(real[torch.randperm(100, generator=generator)[:50]],
+                               fake[torch.randperm(100, generator=generator)[:50]])
                for _ in range(400)]  # fmt: skip
     mean = torch.tensor(subsets).mean().item()
     assert mean == pytest.approx(0.0337, abs=0.0006)  # of 100 subsets, whose deviation is documented as 0.0023

@@ -1,4 +1,4 @@
-"""The resizing of FID against its definition, pixel by pixel."""
+"""The resizing of FID compared with its definition, pixel by pixel."""
 import math
 
 import pytest
@@ -47,8 +47,9 @@ def test_the_published_size_is_left_alone():
 
 
 def test_a_corner_stays_where_it_is():
-    """TensorFlow 1's convention: pixel 0 is pixel 0 and everything leans to the left, which no
-    other library does.
+    """TensorFlow 1's convention: pixel 0 stays pixel 0, and everything is shifted to the left.
+
+    No other library does this.
     """
     ramp = torch.arange(4.0).expand(1, 1, 4, 4)
     assert resize_as_tensorflow1(ramp, 8)[0, 0, 0].tolist() == [0, 0.5, 1, 1.5, 2, 2.5, 3, 3]

@@ -1,4 +1,4 @@
-"""Where files of weights are found, and that no other file is taken."""
+"""The search for files of weights, and the refusal of any other file."""
 import hashlib
 import sys
 import zipfile

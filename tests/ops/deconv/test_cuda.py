@@ -1,5 +1,6 @@
-"""The CUDA kernels of the deconvolutions on a GPU; tests/ops/deconv/test_index.py runs the same
-source without one.
+"""The CUDA kernels of the deconvolutions on a GPU.
+
+tests/ops/deconv/test_index.py runs the same source without one.
 """
 import pytest
 import torch
@@ -11,7 +12,7 @@ from fastgan.ops.dispatch import registry, tiles
 DTYPES = [torch.bfloat16, torch.float16, torch.float32]
 ACTIVATIONS = ["linear", "relu", "leaky_relu", "tanh"]  # in the order of their numbers
 SLOPE = 0.2
-# batch, small channels, big channels, small height and width, big height and width
+# Batch, small channels, big channels, small height and width, big height and width.
 DCGAN = [
     (2, 512, 256, 4, 4, 8, 8),
     (2, 256, 128, 8, 8, 16, 16),
@@ -20,8 +21,9 @@ DCGAN = [
 ]
 LARGE = [(64, 512, 256, 4, 4, 8, 8), (64, 128, 64, 16, 16, 32, 32), (128, 64, 3, 32, 32, 64, 64)]
 ODD = [
-    (1, 8, 8, 1, 1, 2, 3), (3, 24, 40, 5, 7, 11, 14), (2, 136, 72, 3, 2, 6, 5), (1, 1, 1, 1, 2, 3, 4), (5, 3, 5, 4, 1, 9, 2),
-    (2, 40, 4, 5, 6, 11, 13), (3, 16, 1, 7, 5, 14, 10), (2, 48, 37, 3, 3, 7, 7), (33, 8, 3, 9, 9, 18, 18), (2, 65, 3, 4, 4, 8, 8),
+    (1, 8, 8, 1, 1, 2, 3), (3, 24, 40, 5, 7, 11, 14), (2, 136, 72, 3, 2, 6, 5), (1, 1, 1, 1, 2, 3, 4),
+    (5, 3, 5, 4, 1, 9, 2), (2, 40, 4, 5, 6, 11, 13), (3, 16, 1, 7, 5, 14, 10), (2, 48, 37, 3, 3, 7, 7),
+    (33, 8, 3, 9, 9, 18, 18), (2, 65, 3, 4, 4, 8, 8),
 ]  # fmt: skip
 
 pytestmark = pytest.mark.gpu
@@ -34,7 +36,7 @@ def native():
 
 
 class Problem:
-    """Tensors of one shape on the GPU, in channels_last memory, and the three ops on them."""
+    """Tensors of one shape on the GPU, in channels_last memory, with the three ops on them."""
 
     def __init__(self, shape, dtype, device="cuda"):
         batch, small_channels, big_channels, h, w, height, width = shape
@@ -82,9 +84,9 @@ def activate(x, act):
 
 
 def check(problem, op, *arguments):
-    """Against torch in the same dtype, and in float64.
+    """Compare with torch in the same dtype, and in float64.
 
-    In float32 torch's is the CPU's: on the GPU it may be TF32.
+    In float32 torch's result is the CPU's: on the GPU it may be TF32.
     """
     ours = getattr(problem, op)(*arguments)
     reference = problem.to("cpu" if ours.dtype == torch.float32 else "cuda", ours.dtype)

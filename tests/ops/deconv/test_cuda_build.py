@@ -1,4 +1,4 @@
-"""Every CUDA source compiles, and no kernel keeps in slow memory what should be in registers."""
+"""Every CUDA source compiles, and no kernel spills registers to slow memory."""
 import re
 import shutil
 import subprocess
@@ -20,7 +20,7 @@ KERNEL = re.compile(
 
 
 class Kernel(NamedTuple):
-    """What ptxas reports of a kernel; bytes of spilled registers a thread."""
+    """Report of ptxas on a kernel; bytes of spilled registers a thread."""
 
     name: str
     architecture: str

@@ -1,5 +1,6 @@
-"""`up` and `down` between images of many channels, where the native kernels multiply less often
-than the definition does.
+"""`up` and `down` between images of many channels.
+
+There the native kernels use fewer multiplications than the definition.
 """
 import itertools
 
@@ -12,8 +13,8 @@ LINEAR, RELU, LEAKY_RELU, TANH = ACTS = range(4)
 SLOPE = 0.25
 DTYPES = [torch.float32, torch.bfloat16]
 CHANNELS = [(32, 32), (32, 64), (64, 32), (96, 64), (64, 96), (32, 160), (256, 32)]  # small channels C, big channels K
-# N, h, w and by how much the big image is larger than twice that. The last two have more tiles than
-# are worked on at a time.
+# N, h, w and the excess of the big image over twice that. The last two have more tiles than are
+# computed at a time.
 SIZES = [
     (1, 1, 1, 0, 0),
     (3, 1, 1, 1, 1),
@@ -31,8 +32,9 @@ def channels_last(x, dtype):
 
 
 def problem(channels, size, dtype, numbers):
-    """A small image, a big one, a weight and the biases of `up` and of `down`, made by
-    numbers(*shape).
+    """Return a small image, a big one, a weight and the biases of `up` and of `down`.
+
+    Their values are numbers(*shape).
     """
     (C, K), (N, h, w, more_h, more_w) = channels, size
     torch.manual_seed(0)
@@ -41,8 +43,9 @@ def problem(channels, size, dtype, numbers):
 
 
 def integers(*shape):
-    """So small that sums of four, products and their sums are exact in either dtype and order:
-    every rounding error is gone.
+    """Return integers so small that results are exact in either dtype and order.
+
+    Sums of four, products and their sums are all exact: there is no rounding error.
     """
     return torch.randint(-4, 5, shape).double()
 
@@ -126,7 +129,7 @@ def test_the_number_of_threads_changes_no_bit(native, isa, dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_what_is_not_finite_reaches_the_pixels_that_see_it_alone(native, isa, dtype, value):
-    """A NaN as it is, of an infinity something that is not finite either."""
+    """A NaN stays a NaN, an infinity becomes some value that is not finite."""
     for row, column in itertools.product(range(4), range(4)):  # in a tile, and around it
         small, big, weight, bias, _ = problem((32, 64), (2, 4, 5, 0, 0), dtype, torch.randn)
         small[1, 31, row, column] = value
@@ -156,7 +159,7 @@ def test_other_numbers_of_channels_are_left_to_the_other_kernels(native, isa, ch
 
 
 def test_big_images_without_a_small_pixel(native, isa):
-    """H = 1 or W = 1: `up` has nothing to add up, `down` nothing to write."""
+    """H = 1 or W = 1: `up` has nothing to add, `down` nothing to write."""
     for dtype, width in itertools.product(DTYPES, (0, 2)):
         small, big, weight, bias, _ = problem((32, 64), (2, 0, width, 1, 1), dtype, integers)
         y = native.deconv_up(small, weight, bias, *big.shape[2:], LINEAR, 0.0)

@@ -1,5 +1,6 @@
-"""The CUDA kernels of the deconvolutions, run on the CPU by the programs *_host.cpp: every index,
-fragment, barrier and copy of their source.
+"""The CUDA kernels of the deconvolutions, run on the CPU by the programs *_host.cpp.
+
+They run every index, fragment, barrier and copy of the kernels' source.
 """
 import functools
 import shutil
@@ -13,16 +14,18 @@ HERE = Path(__file__).parent
 FLAGS = ["-std=c++17", "-O1", "-fno-strict-aliasing", "-Wall", "-Wno-unknown-pragmas", "-x", "c++"]
 GROUPS = {
     "deconv_index_host": [
-        "up", "down", "weight", "gathered", "few_channels", "scalar", "tile_table", "elements", "far_offsets", "division",
-        pytest.param("every_tile", marks=pytest.mark.thorough),
+        "up", "down", "weight", "gathered", "few_channels", "scalar", "tile_table", "elements", "far_offsets",
+        "division", pytest.param("every_tile", marks=pytest.mark.thorough),
     ],
-    "deconv_stats_host": ["up", "down", "same_bits", "far_from_zero", "refusals", pytest.param("more", marks=pytest.mark.thorough)],
+    "deconv_stats_host": [
+        "up", "down", "same_bits", "far_from_zero", "refusals", pytest.param("more", marks=pytest.mark.thorough),
+    ],
 }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def build(tmp_path_factory):
-    """A function from the name of a program to its path; each is built once."""
+    """Return a function from the name of a program to its path; build each program once."""
     if not sys.platform.startswith("linux") or shutil.which("g++") is None:
         pytest.skip("needs g++ on Linux")
 

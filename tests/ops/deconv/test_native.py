@@ -8,12 +8,13 @@ from torch.nn import functional as F
 LINEAR, RELU, LEAKY_RELU, TANH = range(4)
 SLOPE = 0.2
 DTYPES = [torch.float32, torch.bfloat16, torch.float64]
-# h, w and by how much the big image is larger than twice that.
+# h, w and the excess of the big image over twice that.
 SIZES = [((1, 1), (0, 0)), ((1, 1), (1, 1)), ((1, 6), (1, 0)), ((7, 3), (0, 1)), ((2, 19), (0, 0)), ((3, 33), (1, 1))]
 # Big channels K, small channels C: groups of 16 columns alone and in all combinations, pairs of
 # channels with and without a rest.
 CHANNELS = [*itertools.product([1, 2, 3, 5, 8, 9], [1, 16, 17]), (3, 3), (3, 64), (1, 64), (5, 48)]
-# Not every combination, for torch takes milliseconds to prepare each: two sizes a pair of channels, in turn.
+# Not every combination, because torch takes milliseconds to prepare each: two sizes a pair of
+# channels, in turn.
 CASES = [(channels, SIZES[(2 * i + i // 3 + j) % len(SIZES)]) for i, channels in enumerate(CHANNELS) for j in range(2)]
 
 
@@ -35,9 +36,9 @@ def down_in_torch(big, weight, bias, act):
 
 
 def problem(batch, channels, size, dtype, seed=0):
-    """A small image, a big one, a weight and the biases of `up` and of `down`.
+    """Return a small image, a big one, a weight and the biases of `up` and of `down`.
 
-    The weight is scaled so that tanh sees values of all sizes.
+    The weight is scaled so that tanh gets values of all sizes.
     """
     (big_channels, small_channels), ((h, w), (more_h, more_w)) = channels, size
     torch.manual_seed(seed)
@@ -54,8 +55,9 @@ def doubles(*tensors):
 
 
 def check(ours, reference, truth):
-    """In float64 the reference is the truth, and another order of its sums is allowed some steps of
-    rounding.
+    """Compare our result with the reference, by their errors against the truth.
+
+    In float64 the reference is the truth, and another order of sums may add some rounding steps.
     """
     steps = 16 * torch.finfo(torch.float64).eps * truth.abs().max().item() if ours.dtype == torch.float64 else None
     assert_close_to_truth(ours, reference, truth, atol=steps)
@@ -94,8 +96,9 @@ def test_every_epilogue(native, isa, dtype, act, with_bias):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_shares_of_several_threads_meet_without_a_seam(native, isa, dtype):
-    """Every number of threads cuts the rows elsewhere, in the middle of an image too, and must
-    change no bit.
+    """Every number of threads splits the rows elsewhere, and must change no bit.
+
+    A split may lie in the middle of an image.
     """
     small, big, weight, bias, _ = problem(3, (3, 64), ((21, 32), (1, 0)), dtype)
     results, threads = [], torch.get_num_threads()
@@ -140,7 +143,7 @@ def test_up_and_down_are_each_others_transpose(native, isa, dtype):
 
 
 def tanh_by_the_kernel(native, x):
-    """tanh of [K]: the bias of K channels, of an image of zeros."""
+    """Return tanh of [K], as the bias of K channels for an image of zeros."""
     zeros = channels_last(torch.zeros(1, 1, 1, 1), x.dtype), channels_last(torch.zeros(1, len(x), 4, 4), x.dtype)
     return native.deconv_up(*zeros, x, 2, 2, TANH, 0.0)[0, :, 1, 1]
 

@@ -1,5 +1,6 @@
-"""deconv, strided_conv and project against torch's own layers: values, both orders of gradient,
-compiled, and what they refuse.
+"""deconv, strided_conv and project against torch's own layers.
+
+The tests compare values and both orders of gradient, compile the operators, and check their errors.
 """
 import pytest
 import torch
@@ -24,7 +25,7 @@ def nothing_forced(monkeypatch):
 
 @pytest.fixture(params=HERE)
 def implementation(request):
-    """Runs a test with every implementation that this machine has."""
+    """Run a test with every implementation of this machine."""
     autotune.force({"deconv": request.param})
     return request.param
 
@@ -49,7 +50,7 @@ def torch_strided_conv(x, weight, bias=None, act="linear"):
 
 
 def test_one_pixel_becomes_the_middle_of_the_kernel(implementation):
-    """By hand: of the 4x4 kernel around a pixel the padding takes the rim."""
+    """The padding removes the rim of the 4x4 kernel around a pixel; computed by hand."""
     weight = torch.arange(16.0).view(1, 1, 4, 4)
     assert deconv(torch.ones(1, 1, 1, 1), weight)[0, 0].tolist() == [[5.0, 6.0], [9.0, 10.0]]
     assert deconv(torch.full((1, 1, 1, 1), -1.0), weight, torch.tensor([7.0]), "relu")[0, 0].tolist() == [
@@ -131,9 +132,7 @@ def test_the_memory_format_of_the_input_is_kept(implementation, layout):
 
 
 def test_images_of_one_channel_count_as_channels_last(implementation):
-    """They lie in both formats at once, so that it takes a look at strides that mean nothing to
-    tell.
-    """
+    """They lie in both formats at once, and only meaningless strides tell them apart."""
     image, weight = random(2, 1, 4, 4, dtype=torch.float32), random(3, 1, 4, 4, dtype=torch.float32)
     for x in (image, image.contiguous(memory_format=torch.channels_last), image.as_strided(image.shape, (16, 1, 4, 1))):
         y = strided_conv(x, weight)
@@ -223,9 +222,7 @@ def test_a_projection_is_the_transposed_convolution_of_one_pixel(layout):
 
 @pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
 def test_a_whole_update_with_a_penalty_in_one_graph(implementation, backend):
-    """As a training step with a penalty on real images has it: gradients of both orders inside the
-    graph.
-    """
+    """The graph contains gradients of both orders, as in a step with a penalty on real images."""
     z, real_img = (
         random(2, 4, 3, 3, dtype=torch.float32),
         random(2, 3, 6, 6, dtype=torch.float32, seed=1).requires_grad_(),
@@ -240,7 +237,8 @@ def test_a_whole_update_with_a_penalty_in_one_graph(implementation, backend):
         g_loss = strided_conv(img, down).square().mean()
         return *torch.autograd.grad(d_loss, [down]), *torch.autograd.grad(g_loss, [up])
 
-    # the form is chosen while tracing, so a graph of the last implementation would do for this one
+    # The form is chosen while tracing, so a graph of the last implementation would pass for this
+    # one.
     torch._dynamo.reset()
     with torch._dynamo.config.patch(trace_autograd_ops=True):
         compiled = torch.compile(update, fullgraph=True, backend=backend)(z, real_img)

@@ -1,4 +1,4 @@
-"""Deconvolutions with the statistics of what they write: references anywhere, kernels on a GPU.
+"""Deconvolutions with the statistics of their result: references anywhere, kernels on a GPU.
 
 tests/ops/deconv/test_index.py runs the kernels' source without a GPU.
 """
@@ -14,13 +14,13 @@ from fastgan.ops.deconv.stats import Norm, down_with_stats, up_with_stats
 from fastgan.ops.dispatch import autotune, registry
 
 FORMATS = [torch.contiguous_format, torch.channels_last]
-# batch, small channels, big channels, h, w, H - 2h, W - 2w, parts
+# Batch, small channels, big channels, h, w, H - 2h, W - 2w, parts.
 SHAPES = [(6, 16, 24, 3, 5, 1, 0, 2), (4, 8, 8, 4, 4, 0, 0, 1), (3, 40, 8, 1, 2, 0, 1, 3)]
 DCGAN = [(128, 512, 256, 4, 4, 0, 0, 1), (128, 256, 128, 8, 8, 0, 0, 2), (128, 128, 64, 16, 16, 0, 0, 2)]
 
 
 def problem(shape, dtype=torch.float32, device="cpu", memory_format=torch.channels_last):
-    """(small, big, weight, parts)"""
+    """Return (small, big, weight, parts)."""
     batch, C, K, h, w, odd_h, odd_w, parts = shape
     random = torch.Generator().manual_seed(0)
     sizes = (batch, C, h, w), (batch, K, 2 * h + odd_h, 2 * w + odd_w), (C, K, 4, 4)
@@ -35,8 +35,9 @@ def running(channels, like, momentum=0.3):
 
 
 def calls(shape, dtype=torch.float32, device="cpu", memory_format=torch.channels_last):
-    """For each direction: ours (x, weight, norm) -> image, mean, rstd; torch's layer; arguments;
-    channels; parts.
+    """Return the calls to compare, one for each direction.
+
+    Each is: ours (x, weight, norm) -> image, mean, rstd; torch's layer; arguments; channels; parts.
     """
     small, big, weight, parts = problem(shape, dtype, device, memory_format)
     size = tuple(big.shape[2:])
@@ -55,8 +56,9 @@ def calls(shape, dtype=torch.float32, device="cpu", memory_format=torch.channels
 
 
 def expected_of(image, parts, norm):
-    """mean and rstd [parts, C] of an image, and the running statistics of torch's BatchNorm after
-    each part.
+    """Return mean and rstd [parts, C] of an image, and the expected running statistics.
+
+    The latter are those of torch's BatchNorm after each part.
     """
     mean, var = norm.running_mean.clone(), norm.running_var.clone()
     for part in image.chunk(parts):
@@ -181,7 +183,7 @@ def test_shapes_are_known_without_values(native, shape):
     assert (mean.shape, rstd.shape, mean.dtype) == ((parts, big.shape[1]),) * 2 + (torch.float32,)
 
 
-# --- on a GPU ---------------------------------------------------------------------------------------------------------
+# --- on a GPU -------------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
-"""The native deconv_weight as it stands: every instruction set of this machine against torch, by
-its operator.
+"""The native deconv_weight: every instruction set of this machine against torch.
+
+The kernels run by their operator.
 """
 import ctypes
 import math
@@ -48,7 +49,7 @@ def library():
 
 @pytest.fixture(params=ISAS)
 def isa(request, library):
-    """Runs a test with the best version that has no more than these instructions."""
+    """Run a test with the best version that needs no more than these instructions."""
     number = ISAS.index(request.param)
     if library.fastgan_limit_isa(number) != number:
         library.fastgan_limit_isa(len(ISAS) - 1)
@@ -66,8 +67,9 @@ def threads(request):
 
 
 def images(shape, dtype, seed=0):
-    """A small and a big image, channels_last, their values exact in bfloat16 where that is their
-    dtype.
+    """Return a small and a big image, channels_last.
+
+    Their values are exact in bfloat16 if that is their dtype.
     """
     n, c, k, h, w, extra_height, extra_width = shape
     generator = torch.Generator().manual_seed(seed)

@@ -1,7 +1,6 @@
-"""The layers that double and halve an image with the BatchNorm behind them: the fused form beside
-one after the other.
+"""The layers that double and halve an image with the BatchNorm behind them, fused and separate.
 
-What the kernels do is done by torch operations here; on a GPU they do it themselves.
+Torch operations stand in for the kernels here; on a GPU the kernels run themselves.
 """
 
 from types import SimpleNamespace
@@ -30,7 +29,7 @@ def one_after_the_other(direction, x, weight, *rest):
 
 
 def inputs(direction, dtype=torch.float32, device="cpu", size=3):
-    """x, weight, gain, bias"""
+    """Return (x, weight, gain, bias)."""
     random = torch.Generator().manual_seed(0)
     x = torch.randn(6, 16 if direction == "up" else 24, size, size + 2, generator=random)
     weight = torch.randn(16, 24, 4, 4, generator=random) / 10
@@ -46,7 +45,7 @@ def running(like):
 
 
 def results(call, tensors, parts, act):
-    """Values, running statistics, gradients of the first order and of the second."""
+    """Return values, running statistics, gradients of the first order and of the second."""
     statistics = running(tensors[2].detach())
     y = call(*tensors, *statistics, 0.2, 1e-3, act, 0.3, parts)
     dy = torch.cos(torch.arange(y.numel(), device=y.device).to(y.dtype)).view_as(y).requires_grad_()
@@ -78,7 +77,7 @@ def down_in_torch(big, weight, parts, norm):
 
 @pytest.fixture
 def fused(monkeypatch):
-    """The fused form runs, on CPU tensors."""
+    """Run the fused form on CPU tensors."""
     used.clear()
     monkeypatch.setattr(op, "_fits", lambda *arguments: True)
     monkeypatch.setattr(stats, "fits", lambda *tensors: True)
@@ -130,12 +129,13 @@ def test_the_fused_form_as_the_compiler_traces_it(fused, direction):
 
 
 class Traced(BaseException):
-    """What a compiler was given."""
+    """Carries the graph that a compiler received."""
 
 
 def test_a_compiled_step_has_the_library_s_operators_and_no_sums_of_its_own(monkeypatch):
-    """A layer up and one down, with running statistics: images with their sums, and what makes
-    statistics of those.
+    """One layer up and one down, with running statistics.
+
+    The graph has the operators for images with their sums, and for the statistics of these sums.
     """
     if registry.native_problem("cpu"):
         pytest.skip(registry.native_problem("cpu"))

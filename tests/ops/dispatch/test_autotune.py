@@ -1,5 +1,7 @@
-"""What was measured to be faster runs, what was not measured runs the reference, and a forced
-implementation runs wherever it fits.
+"""The choice of implementations: measured, unmeasured and forced.
+
+The fastest measured one runs, the reference runs without a measurement, and a forced one wherever
+it fits.
 """
 import pytest
 import torch
@@ -11,7 +13,7 @@ from fastgan.ops.dispatch import autotune, cache, self_checks, timing
 
 @pytest.fixture(autouse=True)
 def nothing_known(monkeypatch, tmp_path):
-    """An empty table, nothing forced, and every implementation trusted."""
+    """Set up an empty table, nothing forced, and passed self-checks of every implementation."""
     monkeypatch.setenv("FASTGAN_CACHE", str(tmp_path))
     monkeypatch.setattr(autotune, "_forced", {})
     monkeypatch.setattr(self_checks, "problem", lambda op, implementation, device_type: None)
@@ -21,15 +23,16 @@ def nothing_known(monkeypatch, tmp_path):
 
 
 class Clock:
-    """Time that passes only in the candidates."""
+    """Clock that advances only in the candidates."""
 
     def __init__(self, monkeypatch):
         self.now, self.calls = 0.0, []
         monkeypatch.setattr(timing.time, "perf_counter", lambda: self.now)
 
     def candidate(self, name, *seconds):
-        """Takes these times, one after the other and again; the first call also has something to
-        load.
+        """Return a candidate that takes these times in turn, repeatedly.
+
+        Its first call also has something to load.
         """
         first = name not in self.calls
 
@@ -88,8 +91,9 @@ def test_the_hopeless_are_not_timed_to_the_end(monkeypatch):
 
 
 def test_other_work_on_the_machine_does_not_hide_a_large_gain(monkeypatch):
-    """Every other round is ten times as long for whoever's turn it is: quartiles overlap, rounds do
-    not.
+    """Every other round takes ten times as long: quartiles overlap, rounds do not.
+
+    This holds for whichever candidate runs then.
     """
     clock = Clock(monkeypatch)
     with autotune.measuring():
@@ -215,8 +219,9 @@ def cuda(monkeypatch):
 
 @pytest.mark.parametrize("is_recordable", [True, False])
 def test_on_cuda_a_slow_host_does_not_hide_the_faster_kernel(cuda, is_recordable):
-    """The kernel takes a quarter of the library's time on the device, and its Python a millisecond,
-    which a captured step does not have.
+    """The kernel takes a quarter of the library's time on the device.
+
+    Its Python takes a millisecond, which a captured step does not have.
     """
 
     def candidate(device_s, host_s):

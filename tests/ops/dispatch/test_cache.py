@@ -1,4 +1,4 @@
-"""What is kept between runs about this machine's operators."""
+"""The on-disk cache of this machine's operators."""
 import pytest
 
 from fastgan.errors import DiskError

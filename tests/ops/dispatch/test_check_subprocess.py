@@ -11,7 +11,8 @@ import pytest
 from fastgan.ops.dispatch import check_subprocess
 from fastgan.ops.dispatch.check_subprocess import Verdict, check_elsewhere
 
-# As fastgan.ops.dispatch.self_checks.serve, without torch: `check` decides by the name of the implementation.
+# Like fastgan.ops.dispatch.self_checks.serve, without torch: `check` decides by the name of the
+# implementation.
 SCRIPT = """
 import json, os, signal, subprocess, sys, time
 def say(*message):
@@ -21,7 +22,8 @@ def check(key):
     what = key.split()[1]
     if what == "warns": print("this is slow", flush=True)
     if what == "crashes": print("reading outside memory"); sys.stdout.flush(); os.kill(os.getpid(), signal.SIGSEGV)
-    if what == "orphans": print(subprocess.Popen(["sleep", "120"]).pid, flush=True); os.kill(os.getpid(), signal.SIGSEGV)
+    if what == "orphans": print(subprocess.Popen(["sleep", "120"]).pid, flush=True); \
+os.kill(os.getpid(), signal.SIGSEGV)
     if what == "hangs": time.sleep(60)
     if what == "exits": sys.exit("no kernel image")
     if what == "killed": os.kill(os.getpid(), signal.SIGKILL)
@@ -42,7 +44,7 @@ for key in sys.argv[2:]:
 
 @pytest.fixture(autouse=True)
 def children(monkeypatch, tmp_path):
-    """Every child adds a line with its checks to a file."""
+    """Let every child add a line with its checks to a file."""
     log = f"open({str(tmp_path / 'children')!r}, 'a').write(' '.join(__import__('sys').argv[1:]) + chr(10))\n"
     monkeypatch.setattr(check_subprocess, "CHILD", (sys.executable, "-S", "-c", log + SCRIPT))
     return lambda: (tmp_path / "children").read_text().splitlines()
@@ -97,7 +99,7 @@ def test_a_hang_is_cut_off_however_much_it_prints(name):
 
 
 def test_every_check_has_a_deadline_of_its_own(monkeypatch):
-    """Eight checks of 0.3 s, where one may take two seconds."""
+    """Eight checks take 0.3 s each, where one may take two seconds."""
     slow = SCRIPT.replace("def check(key):\n", "def check(key):\n    time.sleep(0.3)\n")
     monkeypatch.setattr(check_subprocess, "CHILD", (sys.executable, "-S", "-c", slow))
     assert verdicts(*"abcdefgh", seconds=2.0) == [Verdict(None)] * 8
@@ -153,7 +155,7 @@ def test_where_no_child_can_be_started_nothing_is_checked(monkeypatch, command, 
 
 
 def test_what_a_crashed_check_started_is_not_waited_for():
-    """A compiler, say, that holds the output open."""
+    """The process that it started, a compiler for example, holds the output open."""
     [verdict] = verdicts("orphans", seconds=300.0)
     assert "signal 11" in verdict.problem
     os.kill(int(verdict.details), signal.SIGKILL)  # it is still there

@@ -1,6 +1,4 @@
-"""Every implementation is checked before it is relied on, and one that fails costs a warning, never
-the program.
-"""
+"""Every implementation is checked before use; a failure costs a warning, never the program."""
 import json
 import math
 import sys
@@ -23,7 +21,7 @@ def as_in_a_new_process():
 
 @pytest.fixture(autouse=True)
 def forgetful(monkeypatch, tmp_path):
-    """Nothing is known from before, and nothing is remembered."""
+    """Start without cached results, and save none."""
     monkeypatch.setenv("FASTGAN_CACHE", str(tmp_path))
     as_in_a_new_process()
     yield
@@ -108,8 +106,9 @@ def test_the_self_check_leaves_the_random_numbers_alone():
 
 @pytest.fixture
 def gpu(monkeypatch):
-    """One with three implementations, whose checks end as `verdicts` says; `asked` is what children
-    were started for.
+    """Simulate a GPU with three implementations, whose checks end as `verdicts` says.
+
+    `asked` lists the checks that children were started for.
     """
     monkeypatch.setattr(registry, "OPS", {"deconv": ("subpixel", "cuda"), "bias_act": ("cuda",)})
     monkeypatch.setattr(registry, "unavailable", lambda implementation, device_type: None)
@@ -205,7 +204,8 @@ def test_a_real_child_says_what_it_found():
 
 def test_a_real_child_that_crashes(monkeypatch):
     script = ("import os, signal, sys; from fastgan.ops import deconv; from fastgan.ops.dispatch import self_checks;"
-              "deconv.self_check = lambda *_: os.kill(os.getpid(), signal.SIGSEGV); self_checks.serve(sys.argv[1], sys.argv[2:])")
+              "deconv.self_check = lambda *_: os.kill(os.getpid(), signal.SIGSEGV); "
+              "self_checks.serve(sys.argv[1], sys.argv[2:])")
     monkeypatch.setattr(check_subprocess, "CHILD", (sys.executable, "-c", script))
     [(key, verdict)] = check_elsewhere(["deconv subpixel"], "cpu")
     assert (key, verdict.problem) == (
@@ -217,9 +217,10 @@ def test_a_real_child_that_crashes(monkeypatch):
 
 @pytest.mark.gpu
 def test_a_process_that_read_outside_the_memory_of_a_gpu_has_no_say_in_what_follows(monkeypatch):
-    """An index outside a tensor ends every later use of the device by that process."""
+    """An index outside a tensor breaks every later use of the device by that process."""
     script = ("import sys, torch; from fastgan.ops import deconv; from fastgan.ops.dispatch import self_checks;"
-              "deconv.self_check = lambda _, device: torch.zeros(2, device=device)[torch.tensor([9], device=device)].item();"
+              "deconv.self_check = "
+              "lambda _, device: torch.zeros(2, device=device)[torch.tensor([9], device=device)].item();"
               "self_checks.serve(sys.argv[1], sys.argv[2:])")
     monkeypatch.setattr(check_subprocess, "CHILD", (sys.executable, "-c", script))
     names = [

@@ -1,4 +1,4 @@
-"""Tiles that were kept for a chip, and how the kernels are told.
+"""Tiles that were kept for a chip, and their transfer to the kernels.
 
 The library's table is the same without a GPU.
 """
@@ -16,7 +16,7 @@ MULTIPROCESSORS = 132
 
 @pytest.fixture(autouse=True)
 def kept(monkeypatch, tmp_path):
-    """What is kept, in a cache of its own under a device that is there."""
+    """Keep tiles in a cache of their own, under a device that exists."""
     monkeypatch.setenv("FASTGAN_CACHE", str(tmp_path))
     monkeypatch.setattr(tiles, "kept", lambda: Findings("tiles", "cpu", tiles._is_row))
     return tiles.kept

@@ -1,6 +1,4 @@
-"""On CUDA the device's time is measured whatever the host does meanwhile; on a CPU the wall clock
-says it.
-"""
+"""Timing: the device's time on CUDA, whatever the host does, and the wall clock on a CPU."""
 import gc
 
 import pytest
@@ -39,7 +37,7 @@ def test_the_host_is_not_measured(cuda, num_calls, host_s):
 
 
 def test_events_around_launches_would_measure_the_host(cuda):
-    """That the virtual device can be measured wrongly: what timing.py is for."""
+    """The virtual device can be measured wrongly, which timing.py avoids."""
     start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
     start.record()
     for _ in range(8):
@@ -118,8 +116,9 @@ def test_autocast_keeps_nothing_of_a_recording_and_garbage_collection_is_as_it_w
 @pytest.mark.gpu
 @pytest.mark.parametrize("stream", [None, "other"])
 def test_a_real_device_inside_a_backward_pass_under_autocast(stream):
-    """The device's time of a convolution, from within autograd's own thread: graph and queue agree,
-    and the result of the pass is right.
+    """Times a convolution from within autograd's own thread.
+
+    Graph and queue agree, and the result of the pass is right.
     """
     x, weight = torch.randn(64, 64, 32, 32, device="cuda"), torch.randn(64, 64, 3, 3, device="cuda", requires_grad=True)
     found = {}
@@ -148,8 +147,9 @@ def test_a_real_device_inside_a_backward_pass_under_autocast(stream):
 
 @pytest.mark.gpu
 def test_a_real_recording_that_fails_leaves_the_device_in_order():
-    """What reads a number back cannot be recorded; afterwards memory, random numbers and recordings
-    work as before.
+    """A call that reads a number back cannot be recorded.
+
+    Afterwards memory, random numbers and recordings work as before.
     """
     x = torch.randn(1000, device="cuda")
     each = timing.timer(lambda: x.sum().item(), "cuda")
