@@ -18,6 +18,7 @@ from fastgan.config import Config, replace
 from fastgan.data.feeds.resident import ResidentFeed
 from fastgan.device.precision import Precision
 from fastgan.engine.engine import Engine
+from fastgan.gan.phases import PHASES
 from fastgan.gan.train_state import TrainState, make_train_state
 from fastgan.nn import inspect_pair
 from fastgan.run import build_engine
@@ -220,9 +221,9 @@ class Plain:
         self.G_ema, self.feed = copy.deepcopy(G), make_feed(config)
         self.nimg, self.number, self.path_mean, self.seen = 0, 0, 0.0, {}
         penalty, optim = config.penalty, config.optim
-        self.is_lazy = penalty.D_every > 1
-        self.ratio_D = penalty.D_every / (penalty.D_every + 1) if self.is_lazy else 1.0
-        self.ratio_G = penalty.G_every / (penalty.G_every + 1) if penalty.pl_weight else 1.0
+        self.is_lazy = penalty.D_reg_interval > 1
+        self.ratio_D = penalty.D_reg_interval / (penalty.D_reg_interval + 1) if self.is_lazy else 1.0
+        self.ratio_G = penalty.G_reg_interval / (penalty.G_reg_interval + 1) if penalty.pl_weight else 1.0
         self.optimizer_D, self.optimizer_G = (
             self._optimizer(D, optim.lr_D, self.ratio_D),
             self._optimizer(G, optim.lr_G, self.ratio_G),
@@ -251,21 +252,21 @@ class Plain:
 
         updates_G = (number + 1) % n_critic == 0
         in_one = updates_G and (n_critic == 1 or not loss.fresh_fakes)
-        numbers = self.source.draw("update" if in_one else "D")
+        numbers = self.source.draw(PHASES["update" if in_one else "D"])
         fake_img = self._generate(numbers.z, d_batch[1])
         self._update_D(numbers, *d_batch, fake_img)
         if updates_G:
             labels = d_batch[1]
             if loss.fresh_fakes:
                 labels = labels if g_batch is None else g_batch[1]  # of the images that the fakes are compared with
-                numbers = numbers if in_one else self.source.draw("G")
+                numbers = numbers if in_one else self.source.draw(PHASES["G"])
                 fake_img = self._generate(numbers.fresh_z if in_one else numbers.z, labels)
             self._update_G(numbers, fake_img, labels, g_batch)
         self.nimg += num
-        if self.is_lazy and number % penalty.D_every == 0:
-            self._penalise_D(self.source.draw("D_penalty"), *d_batch)
-        if penalty.pl_weight and updates_G and number // n_critic % penalty.G_every == 0:
-            self._penalise_G(self.source.draw("G_penalty"), d_batch[1])
+        if self.is_lazy and number % penalty.D_reg_interval == 0:
+            self._penalise_D(self.source.draw(PHASES["D_penalty"]), *d_batch)
+        if penalty.pl_weight and updates_G and number // n_critic % penalty.G_reg_interval == 0:
+            self._penalise_G(self.source.draw(PHASES["G_penalty"]), d_batch[1])
 
     def _condition(self, labels):
         if labels is None:
@@ -371,7 +372,7 @@ class Plain:
         fake_img = self._seen(self._generate(numbers.z, labels).detach(), numbers, 1, 1)
         self._descend(
             self.optimizer_D,
-            self.config.penalty.D_every * self._penalty(self._real(real, numbers), fake_img, labels, numbers),
+            self.config.penalty.D_reg_interval * self._penalty(self._real(real, numbers), fake_img, labels, numbers),
         )
 
     # --- G
@@ -409,8 +410,8 @@ class Plain:
         kimg = optim.ema_kimg
         if optim.ema_start_kimg is not None:
             kimg = optim.ema_start_kimg + (kimg - optim.ema_start_kimg) * self._progress()
-        if optim.ema_share is not None:
-            kimg = min(kimg, optim.ema_share * self.nimg / 1000)
+        if optim.ema_rampup is not None:
+            kimg = min(kimg, optim.ema_rampup * self.nimg / 1000)
         beta = 0.5 ** (self.config.run.batch_size * batches / (1000 * kimg)) if kimg else 0.0
         for average, p in zip(self.G_ema.parameters(), self.G.parameters(), strict=True):
             average.copy_(beta * average + (1 - beta) * p)
@@ -426,7 +427,7 @@ class Plain:
         lengths = gradient.square().sum(2).mean(1).sqrt()
         self.path_mean = self.path_mean + penalty.pl_decay * (lengths.mean().item() - self.path_mean)
         self._descend(
-            self.optimizer_G, penalty.G_every * penalty.pl_weight * (lengths - self.path_mean).square().mean()
+            self.optimizer_G, penalty.G_reg_interval * penalty.pl_weight * (lengths - self.path_mean).square().mean()
         )
         self._see(path_length=lengths.mean())
 

@@ -45,7 +45,7 @@ FAULTS = (
     Fault("G has the learning rate of D", "gan/train_state.py",
           "optim.lr_G, correction_G, average)", "optim.lr_D, correction_G, average)"),
     Fault("lazy R1 is not stronger", "gan/step.py",
-          "state.penalty.D_every * penalty, state.optimizer_D", "penalty, state.optimizer_D"),
+          "state.penalty.D_reg_interval * penalty, state.optimizer_D", "penalty, state.optimizer_D"),
     Fault("parts of a batch are added up, not averaged", "gan/step.py",
           "torch._foreach_div_(total, state.num_parts)", "pass"),
     Fault("the clock counts batches instead of images", "gan/step.py",

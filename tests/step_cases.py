@@ -14,8 +14,8 @@ R3GAN = {
     "penalty__r2_gamma": 0.3,
     "optim__beta1": 0.0,
 }
-LAZY_R1 = {"loss__fresh_fakes": True, "penalty__r1_gamma": 2.0, "penalty__D_every": 4}
-PATHS = {"penalty__pl_weight": 2.0, "penalty__G_every": 2, "penalty__pl_decay": 0.2}
+LAZY_R1 = {"loss__fresh_fakes": True, "penalty__r1_gamma": 2.0, "penalty__D_reg_interval": 4}
+PATHS = {"penalty__pl_weight": 2.0, "penalty__G_reg_interval": 2, "penalty__pl_decay": 0.2}
 CLASSES = {"model__cond": True, "model__c_dim": C_DIM}
 NUMBERS, ONE_HOT = (
     {"make_G": partial(G, classes), "make_D": partial(D, classes)} for classes in ("numbers", "one_hot")
@@ -46,14 +46,14 @@ CASES = {
     # Penalties
     **{f"wgan-gp, n_critic {n}{', fresh' * fresh}": {**WGAN_GP, "loss__n_critic": n, "loss__fresh_fakes": fresh}
        for n in (1, 2, 5) for fresh in (False, True)},
-    "wgan-gp, lazy": {**WGAN_GP, "penalty__D_every": 3, "loss__n_critic": 2},
+    "wgan-gp, lazy": {**WGAN_GP, "penalty__D_reg_interval": 3, "loss__n_critic": 2},
     "gp of a cross-entropy": {"penalty__gp_weight": 10.0},
     "r1": {"penalty__r1_gamma": 1.0},
     "r2": {"penalty__r2_gamma": 1.0, "loss__name": "hinge"},
     "r3gan": R3GAN,
     "r3gan, n_critic 2": {**R3GAN, "loss__n_critic": 2},
     "lazy r1": LAZY_R1,
-    "lazy r1 and r2 and gp": {**LAZY_R1, "penalty__r2_gamma": 1.0, "penalty__gp_weight": 2.0, "penalty__D_every": 2,
+    "lazy r1 and r2 and gp": {**LAZY_R1, "penalty__r2_gamma": 1.0, "penalty__gp_weight": 2.0, "penalty__D_reg_interval": 2,
                               "data__mirror": True},
     "lazy r1, n_critic 2, noise": {**LAZY_R1, "loss__n_critic": 2, "loss__instance_noise": 0.3},
     "clipping": {"loss__name": "wasserstein", "penalty__clip": 0.05, "optim__name": "rmsprop", "loss__n_critic": 5},
@@ -67,7 +67,7 @@ CASES = {
     "average, n_critic 2": {"optim__ema_kimg": 0.02, "loss__n_critic": 2},
     "average, n_critic 2, fresh, rmsprop": {"optim__ema_kimg": 0.02, "loss__n_critic": 2, "loss__fresh_fakes": True,
                                             "optim__name": "rmsprop"},
-    "average of a share": {"optim__ema_kimg": 0.02, "optim__ema_share": 0.4},
+    "average of a share": {"optim__ema_kimg": 0.02, "optim__ema_rampup": 0.4},
     "linear decay": {"optim__decay": "linear", "optim__decay_kimg": 0.04, "optim__lr_end": 0.25},
     "linear decay to 0 of lazy r1": {**LAZY_R1, "optim__decay": "linear", "optim__decay_kimg": 0.03},
     "warm-up": {"optim__warmup_kimg": 0.016},
@@ -88,7 +88,7 @@ CASES = {
     "map of logits, r3gan": {"make_D": partial(D, is_map=True), **R3GAN},
     "reconstruction": {"make_D": ReconstructingD, "loss__reconstruction": 0.5, "loss__name": "hinge"},
     "path length": {"make_G": StyleG, **PATHS},
-    "path length of every update": {"make_G": StyleG, **PATHS, "penalty__G_every": 1},
+    "path length of every update": {"make_G": StyleG, **PATHS, "penalty__G_reg_interval": 1},
     "path length, n_critic 2, lazy r1": {"make_G": StyleG, **PATHS, **LAZY_R1, "loss__n_critic": 2,
                                          "optim__ema_kimg": 0.02},
     # Classes

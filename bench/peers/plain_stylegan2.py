@@ -12,7 +12,7 @@ from fastgan.config import Config, PenaltyConfig
 class PlainStylegan2(Loop):
     """The StyleGAN2 loop: a step is one update of D and one of G.
 
-    R1 of D follows every D_every-th step, path length of G every G_every-th, each in an update of
+    R1 of D follows every D_reg_interval-th step, path length of G every G_reg_interval-th, each in an update of
     its own.
     """
 
@@ -27,10 +27,10 @@ class PlainStylegan2(Loop):
         """
         optim, penalty = self.config.optim, self.config.penalty
         logged = [self._update_D(real_img), self._update_G()]
-        self.average(min(optim.ema_kimg, self.kimg * optim.ema_share))
-        if self.num_steps % penalty.D_every == 0:
+        self.average(min(optim.ema_kimg, self.kimg * optim.ema_rampup))
+        if self.num_steps % penalty.D_reg_interval == 0:
             logged.append(self._regularise_D(real_img))
-        if self.num_steps % penalty.G_every == 0:
+        if self.num_steps % penalty.G_reg_interval == 0:
             logged.append(self._regularise_G())
         self.num_steps += 1
         return tuple(logged)
@@ -62,14 +62,15 @@ class PlainStylegan2(Loop):
         squared = squared_slope(logits, img)
         self.optimizer_D.zero_grad()
         # With `0 * logits[0]` every parameter has a gradient
-        (penalty.r1_gamma / 2 * squared * penalty.D_every + 0 * logits[0]).backward()
+        (penalty.r1_gamma / 2 * squared * penalty.D_reg_interval + 0 * logits[0]).backward()
         self.optimizer_D.step()
         return squared.item()
 
     def _regularise_G(self) -> float:
         requires_grad(self.G, True)
         requires_grad(self.D, False)
-        penalty, num = self.config.penalty, max(1, int(self.config.run.batch_size * self.config.penalty.pl_batch))
+        penalty = self.config.penalty
+        num = max(1, int(self.config.run.batch_size * penalty.pl_batch_fraction))
         styles = self.G.mapping(self.draw_z(num))
         img = self.G.synthesis(styles)
         noise = self.draw_normal(*img.shape) / (img.shape[2] * img.shape[3]) ** 0.5
@@ -78,11 +79,11 @@ class PlainStylegan2(Loop):
         self.mean_length = self.mean_length + penalty.pl_decay * (lengths.detach().mean() - self.mean_length)
         self.optimizer_G.zero_grad()
         loss = penalty.pl_weight * (lengths - self.mean_length).pow(2).mean()
-        (loss * penalty.G_every + 0 * img[0, 0, 0, 0]).backward()
+        (loss * penalty.G_reg_interval + 0 * img[0, 0, 0, 0]).backward()
         self.optimizer_G.step()
         return loss.item()
 
 
 def _corrections(penalty: PenaltyConfig) -> tuple[float, float]:
     """Return the corrections of G's and of D's Adam."""
-    return penalty.G_every / (penalty.G_every + 1), penalty.D_every / (penalty.D_every + 1)
+    return penalty.G_reg_interval / (penalty.G_reg_interval + 1), penalty.D_reg_interval / (penalty.D_reg_interval + 1)

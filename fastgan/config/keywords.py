@@ -12,6 +12,7 @@ SINGLE = {
     "optimizer": "optim.name",
     "augment": "augment.kind",
     "data_backend": "data.backend",
+    "D_every": "penalty.D_reg_interval",
 }
 PAIRS = {
     "lr": ("optim.lr_G", "optim.lr_D"),

@@ -8,6 +8,13 @@ import typing
 from fastgan.config.schema import LENGTHS, OPTIONS, SECTIONS, Config
 from fastgan.errors import UserError
 
+# Names of version 0.1.0: refused on the command line, and read from files.
+RENAMED = {
+    "penalty.D_every": "penalty.D_reg_interval",
+    "penalty.G_every": "penalty.G_reg_interval",
+    "penalty.pl_batch": "penalty.pl_batch_fraction",
+    "optim.ema_share": "optim.ema_rampup",
+}
 BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 
@@ -17,10 +24,9 @@ def to_json(config: Config) -> str:
 
 
 def from_dict(options: dict) -> Config:
-    """The inverse of dataclasses.asdict, also after a way through JSON.
+    """Make the configuration of what dataclasses.asdict gave, also after a way through JSON.
 
-    What is left out has its default.
-
+    Options that are left out have their defaults; those of RENAMED are read by their old names.
     Raises UserError for what asdict cannot have written: another structure, an unknown key, a value
     of another type.
     """
@@ -30,7 +36,8 @@ def from_dict(options: dict) -> Config:
     config = Config(preset=str(options.get("preset", "dcgan")))
     for section in SECTIONS:
         for name, value in options.get(section, {}).items():
-            config = replace(config, f"{section}.{name}", checked(value, f"{section}.{name}"))
+            key = RENAMED.get(f"{section}.{name}", f"{section}.{name}")
+            config = replace(config, key, checked(value, key))
     return config
 
 
@@ -60,7 +67,13 @@ def without_length(config: Config) -> Config:
 
 
 def find_key(key: str) -> tuple[str, str]:
-    """(section, name) of a key; an unknown one is a UserError that suggests the nearest."""
+    """Return (section, name) of a key, `section.name` or `name` where one section alone has it.
+
+    Raises UserError for an unknown one, with the nearest, and for an old one, with its new name.
+    """
+    for old, new in RENAMED.items():
+        if key in (old, old.split(".")[1]):
+            raise UserError(f"the option {key!r} has another name: {new}")
     matches = [full for full in OPTIONS if full == key or full.split(".")[1] == key]
     if len(matches) == 1:
         section, name = matches[0].split(".")

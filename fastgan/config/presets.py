@@ -109,25 +109,25 @@ PRESETS = {
     # gamma is 0.0002 R^2 / batch of "auto" for 128x128 images.
     "stylegan2": Config(
         model=ModelConfig("stylegan2", z_dim=512, mapping_layers=2), loss=LossConfig(fresh_fakes=True),
-        penalty=PenaltyConfig(r1_gamma=0.1, D_every=16, pl_weight=2, G_every=4),
-        optim=OptimConfig(lr_G=0.0025, lr_D=0.0025, beta1=0.0, beta2=0.99, ema_kimg=10, ema_share=0.05), run=RunConfig(batch_size=32, kimg=25_000)),
+        penalty=PenaltyConfig(r1_gamma=0.1, D_reg_interval=16, pl_weight=2, G_reg_interval=4),
+        optim=OptimConfig(lr_G=0.0025, lr_D=0.0025, beta1=0.0, beta2=0.99, ema_kimg=10, ema_rampup=0.05), run=RunConfig(batch_size=32, kimg=25_000)),
     "stylegan2-tiny": Config(
         model=ModelConfig("stylegan2", z_dim=64, w_dim=64, mapping_layers=2, channel_base=512, channel_max=64, D_skips=False),
         loss=LossConfig(fresh_fakes=True),
-        penalty=PenaltyConfig(r1_gamma=0.05, D_every=16, pl_weight=2, G_every=4),
-        optim=OptimConfig(lr_G=0.0025, lr_D=0.0025, beta1=0.0, beta2=0.99, ema_kimg=5, ema_share=0.05), run=RunConfig(batch_size=32, kimg=150)),
+        penalty=PenaltyConfig(r1_gamma=0.05, D_reg_interval=16, pl_weight=2, G_reg_interval=4),
+        optim=OptimConfig(lr_G=0.0025, lr_D=0.0025, beta1=0.0, beta2=0.99, ema_kimg=5, ema_rampup=0.05), run=RunConfig(batch_size=32, kimg=150)),
 
     "biggan": Config(
         model=ModelConfig("biggan", z_dim=128, ngf=256, ndf=256, cond=True), loss=LossConfig("hinge", fresh_fakes=True, n_critic=4),
-        optim=OptimConfig(lr_G=2e-4, lr_D=2e-4, beta1=0.0, ema_kimg=1386, ema_share=0.05), run=RunConfig(batch_size=50, kimg=25_000)),
+        optim=OptimConfig(lr_G=2e-4, lr_D=2e-4, beta1=0.0, ema_kimg=1386, ema_rampup=0.05), run=RunConfig(batch_size=50, kimg=25_000)),
     "biggan-128": Config(
         model=ModelConfig("biggan", z_dim=120, ngf=96, ndf=96, taper=True, cond=True, attention=64, shared_dim=128),
         loss=LossConfig("hinge", fresh_fakes=True, n_critic=2), penalty=PenaltyConfig(orthogonal=1e-4),
-        optim=OptimConfig(lr_G=5e-5, lr_D=2e-4, beta1=0.0, eps=1e-6, ema_kimg=28_390, ema_share=0.05),
+        optim=OptimConfig(lr_G=5e-5, lr_D=2e-4, beta1=0.0, eps=1e-6, ema_kimg=28_390, ema_rampup=0.05),
         run=RunConfig(batch_size=2048, batch_gpu=256, kimg=600_000)),
     "biggan-tiny": Config(
         model=ModelConfig("biggan", z_dim=64, ngf=32, ndf=32, cond=True), loss=LossConfig("hinge", fresh_fakes=True, n_critic=2),
-        optim=OptimConfig(lr_G=2e-4, lr_D=5e-4, beta1=0.0, ema_kimg=5, ema_share=0.05), run=RunConfig(batch_size=32, kimg=150)),
+        optim=OptimConfig(lr_G=2e-4, lr_D=5e-4, beta1=0.0, ema_kimg=5, ema_rampup=0.05), run=RunConfig(batch_size=32, kimg=150)),
 
     "lightweight": Config(
         model=ModelConfig("lightweight", z_dim=256), loss=LossConfig("hinge", hinge_margin=0.8, reconstruction=1.0),

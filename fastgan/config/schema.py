@@ -123,12 +123,15 @@ class PenaltyConfig:
     r1_gamma: float = option(0.0, "gamma of gamma / 2 |grad D|^2 at real images", FROM_0)
     r2_gamma: float = option(0.0, "gamma of gamma / 2 |grad D|^2 at fake images", FROM_0)
     gamma_end: float = option(1.0, "final multiplier of r1_gamma and r2_gamma, annealed over optim.decay_kimg", FROM_0)
-    D_every: int = option(1, "k > 1: D's penalties have an update of their own after every k-th one, k times as strong",
+    D_reg_interval: int = option(1,
+        "k > 1: D's penalties have an update of their own after every k-th one, k times as strong",
         ABOVE_0)
     pl_weight: float = option(0.0, "weight of G's path length: StyleGAN2's is 2", FROM_0)
     pl_decay: float = option(0.01, "share of the present path lengths in their running mean", ABOVE_0_TO_1)
-    pl_batch: float = option(0.5, "share of the batch, or of batch_gpu, that path lengths are taken of", ABOVE_0_TO_1)
-    G_every: int = option(4, "updates of G between two of its path length, which is that many times as strong", ABOVE_0)
+    pl_batch_fraction: float = option(0.5,
+        "share of the batch, or of batch_gpu, that path lengths are taken of", ABOVE_0_TO_1)
+    G_reg_interval: int = option(4,
+        "updates of G between two of its path length, which is that many times as strong", ABOVE_0)
     clip: float = option(0.0, "clip D's weights to [-clip, clip] before every update: WGAN's is 0.01", FROM_0)
     orthogonal: float = option(0.0, "weight of the off-diagonal products of G's filters: BigGAN's is 1e-4", FROM_0)
 
@@ -152,7 +155,7 @@ class OptimConfig:
         "half-life of G's moving average in kimg; none = no average, samples come from G", ABOVE_0)
     ema_start_kimg: float | None = option(None,
         "half-life at the start, annealed to ema_kimg over decay_kimg; none = ema_kimg", FROM_0)
-    ema_share: float | None = option(None,
+    ema_rampup: float | None = option(None,
         "most of the half-life as a share of the images shown so far: StyleGAN2-ADA's is 0.05", ABOVE_0)
 
 

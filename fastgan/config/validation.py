@@ -127,30 +127,32 @@ def _check_updates(config: Config) -> None:
         )
     if optim.name == "rmsprop" and (optim.beta2_end is not None or _is_lazy(config)):
         raise UserError(
-            "optim.beta2_end and penalties in steps of their own (penalty.D_every, pl_weight) are made for adam, not "
+            "optim.beta2_end and penalties in steps of their own (penalty.D_reg_interval, pl_weight) are made for "
+            "adam, not "
             "for rmsprop"
         )
-    if (optim.ema_start_kimg is not None or optim.ema_share is not None) and optim.ema_kimg is None:
+    if (optim.ema_start_kimg is not None or optim.ema_rampup is not None) and optim.ema_kimg is None:
         raise UserError(
-            "optim.ema_start_kimg and optim.ema_share shape the moving average: give its half-life, optim.ema_kimg"
+            "optim.ema_start_kimg and optim.ema_rampup shape the moving average: give its half-life, optim.ema_kimg"
         )
     if loss.name == "relativistic" and (loss.smooth_real or loss.smooth_fake or loss.flip_labels):
         raise UserError("the relativistic loss compares real with fake images and has no labels to smooth or flip")
     if loss.hinge_margin < 1 and loss.name != "hinge":
         raise UserError(f"loss.hinge_margin is for the hinge loss, and this run's is {loss.name}")
-    if penalty.D_every > 1 and not (penalty.gp_weight or penalty.r1_gamma or penalty.r2_gamma):
+    if penalty.D_reg_interval > 1 and not (penalty.gp_weight or penalty.r1_gamma or penalty.r2_gamma):
         raise UserError(
-            "penalty.D_every says how often D's penalties are due, and there are none: give gp_weight, r1_gamma or "
+            "penalty.D_reg_interval says how often D's penalties are due, and there are none: give gp_weight, r1_gamma "
+            "or "
             "r2_gamma"
         )
-    if loss.reconstruction and (penalty.r1_gamma or penalty.r2_gamma) and penalty.D_every == 1:
+    if loss.reconstruction and (penalty.r1_gamma or penalty.r2_gamma) and penalty.D_reg_interval == 1:
         raise UserError(
-            "loss.reconstruction and r1_gamma or r2_gamma do not share a pass of D: give penalty.D_every above 1"
+            "loss.reconstruction and r1_gamma or r2_gamma do not share a pass of D: give penalty.D_reg_interval above 1"
         )
 
 
 def _is_lazy(config: Config) -> bool:
-    return config.penalty.D_every > 1 or config.penalty.pl_weight > 0
+    return config.penalty.D_reg_interval > 1 or config.penalty.pl_weight > 0
 
 
 def _check_conditions(config: Config) -> None:

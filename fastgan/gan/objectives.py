@@ -22,7 +22,7 @@ def d_loss(
 ) -> Loss:
     """Return D's loss, with the penalties that are part of every update."""
     # Lazy penalties have an update of their own; R1 and R2 share the passes of the loss.
-    penalty, is_lazy = state.penalty, state.penalty.D_every > 1
+    penalty, is_lazy = state.penalty, state.penalty.D_reg_interval > 1
     with_gradients = (False, False) if is_lazy else (penalty.r1_gamma > 0, penalty.r2_gamma > 0)
 
     # The adversarial loss is fused with the end of D where nothing else reads D's outputs.

@@ -1,13 +1,43 @@
 """The phases of a configuration and their schedule."""
+from collections.abc import Callable
+from dataclasses import dataclass
+
 from fastgan.config import Config
 from fastgan.engine.phase_schedule import Interval, PhaseSchedule
 from fastgan.gan import step
 
-FUNCTIONS = {
-    "update": step.update, "D": step.d_update, "G": step.g_update,
-    "D_penalty": step.d_penalty_update, "G_penalty": step.g_penalty_update,
-}  # fmt: skip
-READS_IMAGES = ("update", "D")  # the phases of which every step has one: they move on in the data
+
+@dataclass(frozen=True)
+class PhaseKind:
+    """A phase: its function, and what it minimises, from which follows what it reads and draws.
+
+    function: (state, precision, inputs) -> statistics; it updates parameters in place.
+    """
+
+    function: Callable
+    d_loss: bool = False
+    g_loss: bool = False
+    d_penalty: bool = False  # alone, in an update of its own
+    path_length: bool = False  # alone, in an update of its own
+
+    @property
+    def reads_next(self) -> bool:
+        """True if it moves on in the data: every step has one such phase, its first."""
+        return self.d_loss
+
+    @property
+    def has_d_penalty(self) -> bool:
+        """True if D's penalties, where there are some, may be part of it."""
+        return self.d_loss or self.d_penalty
+
+
+PHASES = {
+    "update": PhaseKind(step.update, d_loss=True, g_loss=True),
+    "D": PhaseKind(step.d_update, d_loss=True),
+    "G": PhaseKind(step.g_update, g_loss=True),
+    "D_penalty": PhaseKind(step.d_penalty_update, d_penalty=True),
+    "G_penalty": PhaseKind(step.g_penalty_update, path_length=True),
+}
 
 
 def phase_schedule_of(config: Config) -> PhaseSchedule:
@@ -24,10 +54,10 @@ def _intervals(config: Config, n_critic: int) -> dict[str, Interval]:
     """Return the intervals of the updates, then of the penalties with updates of their own."""
     penalty = config.penalty
     intervals = _updates(n_critic, config.loss.fresh_fakes)
-    if penalty.D_every > 1 and (penalty.gp_weight or penalty.r1_gamma or penalty.r2_gamma):
-        intervals["D_penalty"] = Interval(penalty.D_every)
+    if penalty.D_reg_interval > 1 and (penalty.gp_weight or penalty.r1_gamma or penalty.r2_gamma):
+        intervals["D_penalty"] = Interval(penalty.D_reg_interval)
     if penalty.pl_weight:
-        intervals["G_penalty"] = Interval(n_critic * penalty.G_every, (n_critic - 1,))
+        intervals["G_penalty"] = Interval(n_critic * penalty.G_reg_interval, (n_critic - 1,))
     return intervals
 
 

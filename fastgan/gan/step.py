@@ -56,7 +56,7 @@ def g_update(state: TrainState, precision: Precision, inputs: StepInputs) -> Sta
 
 
 def d_penalty_update(state: TrainState, precision: Precision, inputs: StepInputs) -> Statistics:
-    """Update D once by its penalties alone, D_every times as strong.
+    """Update D once by its penalties alone, D_reg_interval times as strong.
 
     Lazy regularisation (arXiv 1912.04958, appendix B).
     """
@@ -66,7 +66,7 @@ def d_penalty_update(state: TrainState, precision: Precision, inputs: StepInputs
         if state.penalty.gp_weight or state.penalty.r2_gamma:
             fake_img = _fakes_for_D(state, precision, part, None)
         penalty, statistics = penalties_alone(state, precision, part, real_img, fake_img)
-        return gradients_of(state.penalty.D_every * penalty, state.optimizer_D.parameters), statistics
+        return gradients_of(state.penalty.D_reg_interval * penalty, state.optimizer_D.parameters), statistics
 
     d_gradients, statistics = _over_parts(state, inputs, gradients)
     state.optimizer_D.step(d_gradients, is_extra=True)
@@ -74,7 +74,7 @@ def d_penalty_update(state: TrainState, precision: Precision, inputs: StepInputs
 
 
 def g_penalty_update(state: TrainState, precision: Precision, inputs: StepInputs) -> Statistics:
-    """Update G once by the path length penalty alone, G_every times as strong.
+    """Update G once by the path length penalty alone, G_reg_interval times as strong.
 
     Karras et al., 2020, arXiv 1912.04958, equation 4.
     """
@@ -92,7 +92,8 @@ def g_penalty_update(state: TrainState, precision: Precision, inputs: StepInputs
 
     # Adam takes an extra step, which the moving average skips.
     state.path_mean.copy_(mean)
-    state.optimizer_G.step(gradients_of(state.penalty.G_every * penalty, state.optimizer_G.parameters), is_extra=True)
+    gradients = gradients_of(state.penalty.G_reg_interval * penalty, state.optimizer_G.parameters)
+    state.optimizer_G.step(gradients, is_extra=True)
     return _counted(state, {"path_length": lengths.mean()}, 0)
 
 

@@ -160,8 +160,8 @@ def _corrections(penalty: PenaltyConfig) -> tuple[float, float]:
     (Karras et al., 2020, arXiv 1912.04958, appendix B).
     """
     lazy = (
-        penalty.G_every if penalty.pl_weight else 0,
-        penalty.D_every if penalty.D_every > 1 and _has_penalty(penalty) else 0,
+        penalty.G_reg_interval if penalty.pl_weight else 0,
+        penalty.D_reg_interval if penalty.D_reg_interval > 1 and _has_penalty(penalty) else 0,
     )
     return tuple(every / (every + 1) if every else 1.0 for every in lazy)
 
@@ -229,10 +229,10 @@ def _add_schedules(state: TrainState, config: Config, per_update: int) -> None:
             state.schedules.add(
                 optimizer.beta2, Ramp(optim.beta2**correction, optim.beta2_end**correction, optim.decay_kimg, shape)
             )
-    if state.average is not None and (optim.ema_start_kimg is not None or optim.ema_share is not None):
+    if state.average is not None and (optim.ema_start_kimg is not None or optim.ema_rampup is not None):
         start = optim.ema_start_kimg
         kimg = optim.ema_kimg if start is None else Ramp(start, optim.ema_kimg, optim.decay_kimg, shape)
-        state.schedules.add(state.average.beta, HalfLife(kimg, per_update, optim.ema_share))
+        state.schedules.add(state.average.beta, HalfLife(kimg, per_update, optim.ema_rampup))
     if state.gammas is not None:
         for tensor in state.gammas:
             gamma = tensor.item()

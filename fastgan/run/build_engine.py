@@ -14,7 +14,7 @@ from fastgan.engine.captured import Graphs
 from fastgan.engine.engine import Engine, Ladder, Phase, System
 from fastgan.errors import UserError
 from fastgan.gan.inputs import StepInputs
-from fastgan.gan.phases import FUNCTIONS, READS_IMAGES, batches_per_step, phase_schedule_of, phases_of
+from fastgan.gan.phases import PHASES, PhaseKind, batches_per_step, phase_schedule_of, phases_of
 from fastgan.gan.train_state import TrainState
 from fastgan.nn.inspect_pair import Signature
 from fastgan.run.sampler import draw_z
@@ -45,28 +45,26 @@ def make_engine(
             "--device cuda"
         )
     inputs, phase_schedule = InputSource(config, signature, state, feed, generator), phase_schedule_of(config)
-    phases = {name: _phase(name, inputs, state, precision) for name in phases_of(phase_schedule)}
+    phases = {name: _phase(PHASES[name], inputs, state, precision) for name in phases_of(phase_schedule)}
     system = System(phases, state.tensors() | {"feed": feed.state()}, [generator], phase_schedule, state.counters)
     ladder = Ladder(run.compile, run.autotune, run.combo_kernels, run.cuda_graph, run.graph_steps, feed.max_steps)
     return Engine(system, ladder, graphs, report)
 
 
-def _phase(name: str, inputs: "InputSource", state: TrainState, precision: Precision) -> Phase:
+def _phase(kind: PhaseKind, inputs: "InputSource", state: TrainState, precision: Precision) -> Phase:
     """Make a phase in the precision of the run.
 
     Where the precision is a reduced one, the phase also has a step in fp32, and one with only its
     penalties in fp32.
     """
-    is_reduced, has_penalty = (
-        precision.compute_dtype != torch.float32,
-        name != "G" and bool(state.grad_probes) or name == "G_penalty",
-    )
+    is_reduced = precision.compute_dtype != torch.float32
+    has_penalty = kind.path_length or (kind.has_d_penalty and bool(state.grad_probes))
     careful = dataclasses.replace(precision, careful=True)
     return Phase(
-        draw=partial(inputs.draw, name),
-        step=inputs.step(name, state, precision),
-        precise_step=inputs.step(name, state, full_precision(precision)) if is_reduced else None,
-        careful_step=inputs.step(name, state, careful) if is_reduced and has_penalty else None,
+        draw=partial(inputs.draw, kind),
+        step=inputs.step(kind, state, precision),
+        precise_step=inputs.step(kind, state, full_precision(precision)) if is_reduced else None,
+        careful_step=inputs.step(kind, state, careful) if is_reduced and has_penalty else None,
     )
 
 
@@ -84,84 +82,75 @@ class InputSource:
     """
 
     def __init__(self, config: Config, signature: Signature, state: TrainState, feed: Feed, generator: torch.Generator):
-        self._loss, self._penalty, self._data, self._num = (
-            config.loss,
-            config.penalty,
-            config.data,
-            config.run.batch_size,
-        )
-        self._distribution, self._signature, self._feed, self._generator = (
+        self._loss, self._penalty, self._mirror = config.loss, config.penalty, config.data.mirror
+        self._num, self._at_once = config.run.batch_size, config.run.batch_gpu or config.run.batch_size  # images
+        self._distribution, self._img_shape, self._z_shape = (
             config.model.z_distribution,
-            signature,
-            feed,
-            generator,
+            signature.img_shape,
+            signature.z_shape,
         )
-        self._device, self._augmentation = generator.device, state.augmentation
-        self._at_once = config.run.batch_gpu or self._num  # images
+        self._feed, self._generator, self._device = feed, generator, generator.device
+        self._augmentation = state.augmentation
         self._gets_two_batches, self._is_conditional = batches_per_step(config) == 2, config.model.c_dim > 0
 
-    def draw(self, phase: str) -> StepInputs:
+    def draw(self, kind: PhaseKind) -> StepInputs:
         """Return the inputs of the next step of a phase, by work on the device alone."""
-        has_D = phase in ("update", "D")
-        inputs = (
-            StepInputs()
-            if self._feed.traceable or not self._needs_real(phase)
-            else self._with_images(StepInputs(), phase)
-        )
-        if phase == "G_penalty":
-            num = max(1, int(self._at_once * self._penalty.pl_batch))
-            return inputs._replace(z=self._draw_z(num), path_noise=self._normal(num, *self._signature.img_shape))
-        has_gradient_penalty = self._penalty.gp_weight and (
-            phase == "D_penalty" or (has_D and self._penalty.D_every == 1)
-        )
+        reads_itself = self._feed.traceable or not self._needs_real(kind)
+        inputs = StepInputs() if reads_itself else self._with_images(StepInputs(), kind)
+        return self._draw_for_path_length(inputs) if kind.path_length else self._draw_for_losses(inputs, kind)
+
+    def _draw_for_path_length(self, inputs: StepInputs) -> StepInputs:
+        num = max(1, int(self._at_once * self._penalty.pl_batch_fraction))
+        return inputs._replace(z=self._draw_z(num), path_noise=self._normal(num, *self._img_shape))
+
+    def _draw_for_losses(self, inputs: StepInputs, kind: PhaseKind) -> StepInputs:
+        num, loss = self._num, self._loss
+        has_fresh_z = kind.d_loss and kind.g_loss and loss.fresh_fakes
+        is_mirrored = self._mirror and self._needs_real(kind)
+        is_penalised = kind.d_penalty or (kind.d_loss and self._penalty.D_reg_interval == 1)
+        has_margin = kind.d_loss and loss.name == "hinge" and loss.hinge_margin < 1
+        # In this order: a resumed run of an older version draws the same numbers.
         return inputs._replace(
-            z=self._draw_z(self._num),
-            fresh_z=self._draw_z(self._num) if phase == "update" and self._loss.fresh_fakes else None,
-            flips=self._uniform(2, self._num, 1) if has_D and self._loss.flip_labels else None,
-            noise=self._normal(3, self._num, *self._signature.img_shape) if self._loss.instance_noise else None,
-            mirror=self._uniform(self._num, 1, 1, 1) if self._data.mirror and self._needs_real(phase) else None,
-            augment=self._uniform(3, self._num, self._augmentation.num_uniforms) if self._augmentation else None,
-            between=self._uniform(self._num, 1, 1, 1) if has_gradient_penalty else None,
-            margin=self._uniform(2, self._num, 1)
-            if has_D and self._loss.name == "hinge" and self._loss.hinge_margin < 1
-            else None,
+            z=self._draw_z(num),
+            fresh_z=self._draw_z(num) if has_fresh_z else None,
+            flips=self._uniform(2, num, 1) if kind.d_loss and loss.flip_labels else None,
+            noise=self._normal(3, num, *self._img_shape) if loss.instance_noise else None,
+            mirror=self._uniform(num, 1, 1, 1) if is_mirrored else None,
+            augment=self._uniform(3, num, self._augmentation.num_uniforms) if self._augmentation else None,
+            between=self._uniform(num, 1, 1, 1) if is_penalised and self._penalty.gp_weight else None,
+            margin=self._uniform(2, num, 1) if has_margin else None,
         )
 
-    def step(self, phase: str, state: TrainState, precision: Precision) -> Callable[[StepInputs], object]:
+    def step(self, kind: PhaseKind, state: TrainState, precision: Precision) -> Callable[[StepInputs], object]:
         """Return the phase as a function of its inputs."""
-        function, reads_images = FUNCTIONS[phase], self._feed.traceable and self._needs_real(phase)
+        function, reads_images = kind.function, self._feed.traceable and self._needs_real(kind)
 
         def step(inputs: StepInputs) -> object:
             if reads_images and inputs.real_img is None:
-                inputs = self._with_images(inputs, phase)
+                inputs = self._with_images(inputs, kind)
             return function(state, precision, inputs)
 
         return step
 
-    def _needs_real(self, phase: str) -> bool:
+    def _needs_real(self, kind: PhaseKind) -> bool:
         """Return True if a phase reads real images or their labels."""
-        return (
-            phase in (*READS_IMAGES, "D_penalty") or self._is_conditional or (phase == "G" and self._gets_two_batches)
-        )
+        return kind.has_d_penalty or self._is_conditional or (kind.g_loss and self._gets_two_batches)
 
-    def _with_images(self, inputs: StepInputs, phase: str) -> StepInputs:
-        """Return inputs with the next batch, or the current batch again.
-
-        READS_IMAGES reads the next batch; the other phases of the step read the same one again.
-        """
-        img, labels = self._feed.read() if phase in READS_IMAGES else self._feed.reread()
-        if phase == "G_penalty":
+    def _with_images(self, inputs: StepInputs, kind: PhaseKind) -> StepInputs:
+        """Return inputs with the next batch, or with the one that an earlier phase of the step read."""
+        img, labels = self._feed.read() if kind.reads_next else self._feed.reread()
+        if kind.path_length:
             return inputs._replace(labels=None if labels is None else labels[:len(inputs.z)])
         if not self._gets_two_batches:
             return inputs._replace(real_img=img, labels=labels)
+        # The first half is D's. G's fakes are of the classes of the images that they are compared with.
         d_labels, g_labels = (None, None) if labels is None else labels.split(self._num)
-        if phase == "G":  # its fakes are of the classes of the images that they are compared with
-            return inputs._replace(labels=g_labels, g_real_img=img[self._num:], g_labels=g_labels)
-        inputs = inputs._replace(real_img=img[:self._num], labels=d_labels)
-        return inputs if phase in ("D", "D_penalty") else inputs._replace(g_real_img=img[self._num:], g_labels=g_labels)
+        if kind.g_loss:
+            inputs = inputs._replace(labels=g_labels, g_real_img=img[self._num:], g_labels=g_labels)
+        return inputs._replace(real_img=img[:self._num], labels=d_labels) if kind.has_d_penalty else inputs
 
     def _draw_z(self, num: int) -> torch.Tensor:
-        return draw_z(num, self._signature.z_shape, self._distribution, self._generator, self._device)
+        return draw_z(num, self._z_shape, self._distribution, self._generator, self._device)
 
     def _uniform(self, *shape: int) -> torch.Tensor:
         """Return float32 in [0, 1)."""

@@ -54,7 +54,8 @@ def _short(module: nn.Module) -> str:
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
         assert module.kernel_size[0] == module.kernel_size[1]
         kind = "T" if isinstance(module, nn.ConvTranspose2d) else "C"
-        return f"{kind} {module.in_channels}-{module.out_channels} {module.kernel_size[0]},{module.stride[0]},{module.padding[0]}"
+        channels, taps = f"{module.in_channels}-{module.out_channels}", module.kernel_size[0]
+        return f"{kind} {channels} {taps},{module.stride[0]},{module.padding[0]}"
     return (
         f"BN {module.num_features}"
         if isinstance(module, nn.BatchNorm2d)
@@ -136,15 +137,24 @@ def test_gaussian1d():
 def test_dcgan_at_64_pixels_in_colour():
     config, G, D = built("dcgan", img_resolution=64, img_channels=3)
     assert layers(G) == [
-        "T 100-512 "
-        "4,1,0", "BN 512", "ReLU()", "T 512-256 4,2,1", "BN 256", "ReLU()", "T 256-128 4,2,1", "BN 128", "ReLU()",
+        "T 100-512 4,1,0", "BN 512", "ReLU()", "T 512-256 4,2,1", "BN 256", "ReLU()",
+        "T 256-128 4,2,1", "BN 128", "ReLU()",
         "T 128-64 4,2,1", "BN 64", "ReLU()", "T 64-3 4,2,1", "Tanh()",
     ]  # fmt: skip
     assert layers(D) == [
-        "C 3-64 4,2,1", "LeakyReLU(0.2)", "C 64-128 4,2,1", "BN 128", "LeakyReLU(0.2)", "C 128-256 "
-                                                                                        "4,2,1", "BN 256", "LeakyReLU(0.2)",
-        "C 256-512 4,2,1", "BN 512", "LeakyReLU(0.2)", "C 512-1 4,1,0",
-    ]  # fmt: skip
+        "C 3-64 4,2,1",
+        "LeakyReLU(0.2)",
+        "C 64-128 4,2,1",
+        "BN 128",
+        "LeakyReLU(0.2)",
+        "C 128-256 4,2,1",
+        "BN 256",
+        "LeakyReLU(0.2)",
+        "C 256-512 4,2,1",
+        "BN 512",
+        "LeakyReLU(0.2)",
+        "C 512-1 4,1,0",
+    ]
     assert adam(config) == (2e-4, 2e-4, 0.5, 0.999)
     assert (config.model.z_distribution, config.model.img_low, config.run.batch_size) == ("normal", -1, 64)
 

@@ -22,13 +22,13 @@ def changed(name: str, changes: dict):
         ("dcgan", {"loss.intro_updates": 25}, "belong together"),
         ("dcgan", {"run.batch_gpu": 48}, "--batch-gpu 48 does not divide --batch-size 64"),
         ("dcgan", {"penalty.gp_weight": -1.0}, "penalty.gp_weight is -1"),
-        ("dcgan", {"penalty.D_every": 16}, "there are none"),
+        ("dcgan", {"penalty.D_reg_interval": 16}, "there are none"),
         ("dcgan", {"penalty.gamma_end": 0.1}, "optim.decay_kimg"),
         ("dcgan", {"optim.decay": "linear"}, "needs optim.decay_kimg"),
         ("dcgan", {"optim.decay": "step"}, "none, linear, cosine"),
-        ("dcgan", {"optim.ema_share": 0.05}, "optim.ema_kimg"),
+        ("dcgan", {"optim.ema_rampup": 0.05}, "optim.ema_kimg"),
         ("wgan", {"optim.beta2_end": 0.9, "optim.decay_kimg": 10.0}, "made for adam"),
-        ("wgan", {"penalty.r1_gamma": 1.0, "penalty.D_every": 4}, "made for adam"),
+        ("wgan", {"penalty.r1_gamma": 1.0, "penalty.D_reg_interval": 4}, "made for adam"),
         ("r3gan", {"loss.smooth_real": 0.1}, "no labels to smooth"),
         ("dcgan", {"loss.hinge_margin": 0.5}, "hinge_margin is for the hinge loss"),
         ("lightweight", {"penalty.r1_gamma": 1.0}, "do not share a pass"),
@@ -72,7 +72,7 @@ def test_what_does_not_go_together(name, changes, words):
     [
         ("dcgan", {"run.batch_gpu": 16}),
         ("dcgan", {"penalty.gp_weight": 10.0, "loss.name": "wasserstein", "loss.n_critic": 5}),
-        ("dcgan", {"penalty.r1_gamma": 1.0, "penalty.D_every": 16}),
+        ("dcgan", {"penalty.r1_gamma": 1.0, "penalty.D_reg_interval": 16}),
         (
             "dcgan",
             {

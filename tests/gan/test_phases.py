@@ -5,17 +5,17 @@ import itertools
 import pytest
 
 from fastgan.config import Config, LossConfig, PenaltyConfig
-from fastgan.gan.phases import FUNCTIONS, READS_IMAGES, batches_per_step, phase_schedule_of, phases_of
+from fastgan.gan.phases import PHASES, batches_per_step, phase_schedule_of, phases_of
 
 PENALTIES = {
     "none": {},
     "in every update": {"gp_weight": 10.0},
-    "lazy": {"r1_gamma": 1.0, "D_every": 4},
-    "lazy at fakes": {"r2_gamma": 1.0, "D_every": 3},
-    "lazy between": {"gp_weight": 10.0, "D_every": 2},
-    "D_every of nothing": {"D_every": 4},
-    "path length": {"pl_weight": 2.0, "G_every": 4},
-    "both": {"r1_gamma": 1.0, "D_every": 16, "pl_weight": 2.0, "G_every": 3},
+    "lazy": {"r1_gamma": 1.0, "D_reg_interval": 4},
+    "lazy at fakes": {"r2_gamma": 1.0, "D_reg_interval": 3},
+    "lazy between": {"gp_weight": 10.0, "D_reg_interval": 2},
+    "D_reg_interval of nothing": {"D_reg_interval": 4},
+    "path length": {"pl_weight": 2.0, "G_reg_interval": 4},
+    "both": {"r1_gamma": 1.0, "D_reg_interval": 16, "pl_weight": 2.0, "G_reg_interval": 3},
 }
 INTROS = {"no intro": (0, 0), "of one": (1, 3), "of three": (3, 2), "of seven": (7, 1)}
 
@@ -34,12 +34,12 @@ def counted_by_hand(config: Config, num_steps: int) -> list[tuple[str, ...]]:
         in_one = n_critic == 1 or not loss.fresh_fakes
         phases = (["update"] if in_one else ["D", "G"]) if updates_G else ["D"]
         if (
-            penalty.D_every > 1
+            penalty.D_reg_interval > 1
             and (penalty.r1_gamma or penalty.r2_gamma or penalty.gp_weight)
-            and step % penalty.D_every == 0
+            and step % penalty.D_reg_interval == 0
         ):
             phases.append("D_penalty")
-        if penalty.pl_weight and updates_G and (step // n_critic) % penalty.G_every == 0:
+        if penalty.pl_weight and updates_G and (step // n_critic) % penalty.G_reg_interval == 0:
             phases.append("G_penalty")
         steps.append(tuple(phases))
     return steps
@@ -54,10 +54,10 @@ def test_what_is_due_is_what_one_counts_by_hand(n_critic, fresh_fakes, intro, pe
     phase_schedule = phase_schedule_of(config)
     steps = [phase_schedule.due(step) for step in range(60)]
     assert steps == counted_by_hand(config, 60)
-    assert set(itertools.chain(*steps)) <= set(phases_of(phase_schedule)) <= set(FUNCTIONS)
+    assert set(itertools.chain(*steps)) <= set(phases_of(phase_schedule)) <= set(PHASES)
     for phases in steps:
-        assert sum(phase in READS_IMAGES for phase in phases) == 1  # a step moves on by one batch
-        assert phases[0] in READS_IMAGES  # before any other phase reads it again
+        assert sum(PHASES[phase].reads_next for phase in phases) == 1  # a step moves on by one batch
+        assert PHASES[phases[0]].reads_next  # before any other phase reads it again
         assert sum(phase in ("update", "D") for phase in phases) == 1
         assert len({"update", "G"} & set(phases)) <= 1
 

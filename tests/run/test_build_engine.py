@@ -14,6 +14,7 @@ from torch import nn
 from bench.gpu.stand_in import RecordedGraphs
 from fastgan.data.feeds.synthetic import MixtureFeed
 from fastgan.engine.parity import restore, snapshot
+from fastgan.gan.phases import PHASES
 from fastgan.gan.train_state import make_train_state
 from fastgan.nn import inspect_pair
 from fastgan.ops.dispatch import autotune, registry
@@ -136,7 +137,7 @@ def test_recorded_steps_equal_eager_ones_to_the_bit(monkeypatch, name):
     assert torch.equal(captured.generator.get_state(), eager.generator.get_state())
 
 
-@pytest.mark.parametrize("lazy", [{}, {"penalty__D_every": 2}], ids=str)
+@pytest.mark.parametrize("lazy", [{}, {"penalty__D_reg_interval": 2}], ids=str)
 def test_samples_that_are_drawn_as_they_are_needed(monkeypatch, references, lazy):
     """The feed of samples is read outside of the compiled step, from the run's own generator.
 
@@ -214,7 +215,7 @@ def source_of(**overrides) -> build_engine.InputSource:
 
 def drawn(source: build_engine.InputSource, phase: str) -> set[str]:
     """Return the inputs that a phase draws."""
-    return {name for name, value in source.draw(phase)._asdict().items() if value is not None}
+    return {name for name, value in source.draw(PHASES[phase])._asdict().items() if value is not None}
 
 
 def test_a_phase_draws_what_it_needs_and_nothing_else():
@@ -227,14 +228,14 @@ def test_a_phase_draws_what_it_needs_and_nothing_else():
     assert drawn(tricky, "D_penalty") == {"z", "noise", "mirror"}
     between = source_of(penalty__gp_weight=1.0)
     assert ("between" in drawn(between, "D"), "between" in drawn(between, "G")) == (True, False)
-    lazily = source_of(penalty__gp_weight=1.0, penalty__D_every=2)
+    lazily = source_of(penalty__gp_weight=1.0, penalty__D_reg_interval=2)
     assert ("between" in drawn(lazily, "D"), "between" in drawn(lazily, "D_penalty")) == (False, True)
     assert drawn(source_of(penalty__pl_weight=1.0), "G_penalty") == {"z", "path_noise"}
 
 
 @pytest.mark.parametrize(("batch", "num"), [(0.5, 2), (0.1, 1), (1.0, 4)])
 def test_path_lengths_are_taken_of_a_part_of_the_batch(batch, num):
-    inputs = source_of(penalty__pl_weight=1.0, penalty__pl_batch=batch).draw("G_penalty")
+    inputs = source_of(penalty__pl_weight=1.0, penalty__pl_batch_fraction=batch).draw(PHASES["G_penalty"])
     assert (len(inputs.z), inputs.path_noise.shape) == (num, (num, 1, 16, 16))
 
 
@@ -242,7 +243,7 @@ def test_parts_of_the_inputs_are_parts_of_every_batch():
     source = source_of(
         loss__flip_labels=0.1, loss__instance_noise=0.1, loss__hinge_margin=0.5, loss__name="hinge", data__mirror=True
     )
-    inputs = source.draw("update")._replace(real_img=torch.arange(4.0), labels=torch.arange(4))
+    inputs = source.draw(PHASES["update"])._replace(real_img=torch.arange(4.0), labels=torch.arange(4))
     parts = [inputs.part(index, 2) for index in range(2)]
     for name, whole in inputs._asdict().items():
         of_parts = [getattr(part, name) for part in parts]

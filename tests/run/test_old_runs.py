@@ -10,11 +10,23 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from bench.switches import present
 from fastgan import cli
+from fastgan.ops.dispatch import autotune
 from fastgan.run.checkpoint import latest_state, load_tensors
 
 OLD_RUNS = Path(__file__).parents[1] / "old_runs"
 WEIGHTS = {"dcgan": 56.49256370443618, "stylegan2": 13416.985898552914}
+
+
+@pytest.fixture(autouse=True)
+def settings_put_back(monkeypatch):
+    """The runs were deterministic, which is for the whole process."""
+    before = present()
+    monkeypatch.setattr(autotune, "_is_fixed", False)
+    monkeypatch.setattr(autotune, "_forced", {})
+    yield
+    before.apply()
 
 
 @pytest.fixture(params=WEIGHTS)
