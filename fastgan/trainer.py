@@ -97,7 +97,7 @@ class Trainer:
     def from_config(
         cls, config: Config, out: str | Path | None = None, resume: bool = False, progress: bool = True
     ) -> "Trainer":
-        """The trainer of a preset: networks and data as the configuration names them."""
+        """Return the trainer of a preset, with networks and data as the configuration names them."""
         trainer = cls.__new__(cls)
         config, data = completed(config)
         torch.manual_seed(config.run.seed)
@@ -291,7 +291,7 @@ class Trainer:
 
     @property
     def is_density(self) -> bool:
-        """Whether the real data are fresh samples of a known density."""
+        """True if the real data are fresh samples of a known density."""
         return self.config.data.source in DENSITIES
 
     def _prepare_step(self, progress: Progress, steps_per_tick: int) -> None:

@@ -161,8 +161,8 @@ def _small(make_case):
 
 
 def _short(interleave):
-    def interleave_shortly(calls, rounds=2, seconds=0.0, round_s=0.001, before=lambda name: None):
-        return interleave(calls, 2, 0.0, 0.001, before)
+    def interleave_shortly(calls, rounds=2, seconds=0.0, round_s=0.001, before=lambda name: None, seconds_of=None):
+        return interleave(calls, 2, 0.0, 0.001, before, seconds_of)
 
     return interleave_shortly
 

@@ -1,4 +1,4 @@
-"""One row a preset, with the numbers of its source. What a row does not name has the default of config.py.
+"""One row a preset, with the numbers of its source. What a row does not name has the default of schema.py.
 
 Sources: mlp, mlp-tf, mlp-mnist are the fully connected GANs of the usual PyTorch, TensorFlow and notebook tutorials on MNIST (Goodfellow et al.,
 2014); gaussian1d is the "50 lines" GAN that learns N(4, 1.25), whose D judges a set of 100 samples at a time (its average and its beta1 are ours:

@@ -1,4 +1,4 @@
-"""What a configuration may be: each option by itself, and what does not go together.
+"""The checks of a configuration: each option by itself, and options that do not go together.
 
 Every refusal names the option.
 """
@@ -22,7 +22,7 @@ CONDITIONING = {"concat": ("dcgan", "mlp"), "classifier": ("resnet",)}
 
 
 def validate(config: Config) -> Config:
-    """The same configuration, or a UserError that names the option.
+    """Return the configuration, or raise a UserError that names the option.
 
     What depends on machine or data is checked where these are looked at.
     """
@@ -60,7 +60,7 @@ def _check_each_option(config: Config) -> None:
 
 
 def _check_networks(config: Config) -> None:
-    """What an architecture cannot be, and what only one of them has."""
+    """Check the networks: values that an architecture does not have, and options of others."""
     model, architecture = config.model, config.model.architecture
     for key, option in OPTIONS.items():
         name = key.removeprefix("model.")

@@ -23,7 +23,7 @@ def built(name: str, **sizes) -> tuple[Config, nn.Module, nn.Module]:
 
 
 def layers(network: nn.Module) -> list[str]:
-    """What a network computes, layer by layer, as short names: `100-256`, `ReLU`, `3-64 4,2,1`."""
+    """Name the layers of a network, as short names: `100-256`, `ReLU`, `3-64 4,2,1`."""
     leaves = [
         module
         for module in network.modules()

@@ -1,4 +1,4 @@
-"""What does not go together is refused in a sentence that names the option; what does, is not."""
+"""Options that do not go together are refused in a sentence that names one; others are not."""
 import pytest
 
 from fastgan.config import replace

@@ -1,5 +1,6 @@
 """The rehearsal: a short one in every run of the tests, all stages in a thorough one."""
 
+import inspect
 import json
 import os
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 from bench import __main__ as command_line
 from bench.gpu import call, plan, rehearse, rows
 from bench.machine import ROOT
+from bench.timing import interleave
 from fastgan.errors import UserError
 
 RESULTS_BEFORE = {path.name: path.stat().st_mtime for path in (ROOT / "bench" / "results").iterdir()}
@@ -104,3 +106,9 @@ def test_a_rehearsal_is_not_written_among_the_results():
             command_line._parser().parse_args(["gpu", "--rehearse", "--out", str(call.RESULTS_FOLDER / "gpu-x")])
         )
     assert not call.default_out(is_rehearsal=True).is_relative_to(ROOT)
+
+
+def test_the_short_timing_takes_what_the_whole_one_takes():
+    """A keyword that it lacked ended the stage of the operators."""
+    whole, short = (inspect.signature(function).parameters for function in (interleave, rehearse._short(interleave)))
+    assert list(short) == list(whole)
