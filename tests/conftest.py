@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).parents[1]
 IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
@@ -23,6 +24,10 @@ if IS_WORKER:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from fastgan.files import cache_folder  # noqa: E402
+
+# No test asserts a time, of drawing examples neither: a busy machine is no fault.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 # Compiled code is kept between runs of the tests; read by torch, here and in subprocesses.
 os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
