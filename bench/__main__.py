@@ -13,6 +13,7 @@ import json
 import shlex
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from bench import LOADER_KINDS, LOADER_PRESETS, NAMES, OPS, SINGLE, UNFUSED
@@ -54,6 +55,7 @@ def step(options: argparse.Namespace) -> None:
     from fastgan.files import write_text
 
     say = Console(stderr=True, highlight=False).print
+    _say_if_library_lacks(say)
     all_rows = []
     for case in cases:
         rows = measure(case, options.dtype, options.only, options.rounds or MIN_ROUNDS, options.seconds, say=say)
@@ -65,6 +67,14 @@ def step(options: argparse.Namespace) -> None:
         write_text(options.json, json.dumps([dataclasses.asdict(row) for row in all_rows], indent=1) + "\n")
 
 
+def _say_if_library_lacks(say: Callable[[str], None]) -> None:
+    """Print it before any number, where the native library is not measured."""
+    from bench.machine import lacks_library
+
+    if lacks_library():
+        say(lacks_library())
+
+
 def ops(options: argparse.Namespace) -> None:
     """Measure every implementation of every call, show the rows and keep them."""
     from rich.console import Console
@@ -74,6 +84,7 @@ def ops(options: argparse.Namespace) -> None:
     from bench.ops.rows import OPS_RESULTS, markdown_table
 
     say = Console(stderr=True, highlight=False).print
+    _say_if_library_lacks(say)
     path = OPS_RESULTS if options.save is True else options.save
     keep = functools.partial(results.append, path) if path else lambda rows: None
     rows = measure(options.op, options.batch_size, options.dtype, options.rounds, say, keep)
@@ -149,6 +160,7 @@ def loader(options: argparse.Namespace) -> None:
     from bench.loader.rows import LOADER_RESULTS, markdown_table
 
     say = Console(stderr=True, highlight=False).print
+    _say_if_library_lacks(say)
     rows = measure(
         options.only,
         options.preset,
@@ -184,7 +196,9 @@ def quality(options: argparse.Namespace) -> int:
         return 0
     path = QUALITY_RESULTS if options.save is True else options.save
     trainings = run.beside_plain if options.compare_plain else run.by_fastgan
-    return trainings(cases, path, Console(stderr=True, highlight=False).print)
+    say = Console(stderr=True, highlight=False).print
+    _say_if_library_lacks(say)
+    return trainings(cases, path, say)
 
 
 def cuda_code(options: argparse.Namespace) -> int:

@@ -11,11 +11,18 @@ from pathlib import Path
 
 import torch
 
-from fastgan.device.precision import cpu_flags
+from fastgan.device.precision import cpu_facts, cpu_flags
+from fastgan.ops.dispatch.registry import native_problem
 
 ROOT = Path(__file__).parents[1]
 WRITTEN = ("bench/results", "docs/family", "docs/family.md")  # what measuring itself changes in the checkout
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_tile")  # what decides how fast matrices are multiplied
+
+
+def lacks_library() -> str:
+    """Return a line for the head of a measurement without the native library, or an empty one."""
+    problem = native_problem("cpu")
+    return f"measured without the library of native kernels, which a user has: {problem}" if problem else ""
 
 
 @functools.cache
@@ -80,12 +87,7 @@ def busy_note() -> str:
 
 
 def _cpu_model() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    return cpu_facts().get("model name") or platform.processor() or platform.machine()
 
 
 def _memory_gb() -> int:

@@ -20,3 +20,9 @@ class DiskError(OSError):
 
 class DivergedError(ArithmeticError):
     """A loss or weight became NaN or infinite; the last good snapshot is intact (exit code 1)."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return `Type: message` of an error, or its type alone, in one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

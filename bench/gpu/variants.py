@@ -21,6 +21,7 @@ from bench.gpu import evidence, rows
 from bench.gpu.names import AS_REFUSED, DRAW, EAGER_STEP, READ, RUNGS, WITHOUT
 from bench.implementations import rung_config
 from fastgan.config import replace as configured
+from fastgan.errors import first_line
 from fastgan.ops.dispatch import autotune, registry
 
 Call = Callable[[], object]
@@ -53,7 +54,7 @@ def run(case: Case, rung: str, variant: str) -> dict:
     except Exception as error:  # whatever goes wrong is the outcome
         return {
             "works": False,
-            "reason": f"{type(error).__name__}: {error}".splitlines()[0],
+            "reason": first_line(error),
             "traceback": traceback.format_exc().rstrip(),
             **more,
         }

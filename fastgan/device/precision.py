@@ -83,10 +83,15 @@ def full_precision(precision: Precision) -> Precision:
     return Precision(precision.device_type, torch.float32, "reference")
 
 
-def cpu_flags() -> set[str]:
-    """Return the instruction sets that Linux reports for the first core; empty elsewhere."""
+def cpu_facts() -> dict[str, str]:
+    """Return what Linux reports of the first core: `model name`, `flags`; empty elsewhere."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
     except OSError:
-        return set()
-    return next((set(line.split(":", 1)[1].split()) for line in lines if line.startswith("flags")), set())
+        return {}
+    return {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def cpu_flags() -> set[str]:
+    """Return the instruction sets of the first core; empty where they are not known."""
+    return set(cpu_facts().get("flags", "").split())

@@ -19,7 +19,7 @@ from fastgan.engine.captured import SIZES, CapturedSteps, Graphs, best_size
 from fastgan.engine.compiled import compile_step, compiler_options
 from fastgan.engine.parity import PARITY_STEPS, ParityRuns, State, Tolerance
 from fastgan.engine.phase_schedule import Interval, Launch, PhaseSchedule, Variant
-from fastgan.errors import UserError
+from fastgan.errors import UserError, first_line
 from fastgan.ops.dispatch import autotune
 
 Inputs = tuple
@@ -343,7 +343,7 @@ class Engine:
         The text keeps none of the error's tensors alive.
         """
         self.details("".join(traceback.format_exception(error)).rstrip())
-        return _first_line(error)
+        return first_line(error)
 
     def _of(self, *phases: str) -> str:
         """Return the names of the phases in brackets, empty if the system has only one."""
@@ -361,8 +361,3 @@ class Engine:
                 "that the data can have ready at once: give fewer"
             )
         return sorted({1, wanted}) if wanted else [size for size in SIZES if most is None or size <= most]
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

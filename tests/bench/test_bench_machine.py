@@ -74,3 +74,10 @@ def test_a_busy_machine_is_noted(monkeypatch):
     assert machine.busy_note() == ""
     monkeypatch.setattr(machine.os, "getloadavg", lambda: (2.1, 0.0, 0.0))
     assert "load 2.1 on 4 cores" in machine.busy_note()
+
+
+def test_a_measurement_without_the_library_says_so(monkeypatch):
+    monkeypatch.setattr(machine, "native_problem", lambda device_type: None)
+    assert machine.lacks_library() == ""
+    monkeypatch.setattr(machine, "native_problem", lambda device_type: "it was not built")
+    assert machine.lacks_library().endswith("which a user has: it was not built")

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from fastgan import __version__
+from fastgan.device.precision import cpu_facts
 from fastgan.errors import DiskError
 from fastgan.files import cache_folder, write_text
 from fastgan.ops.dispatch.binaries import digest_of_kernels
@@ -79,13 +80,8 @@ def _driver() -> str:
 
 def _cpu_name() -> str:
     """Return the chip and its instruction sets: an image may start on another chip tomorrow."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return " ".join(
-        next((line for line in lines if line.startswith(prefix)), "") for prefix in ("model name", "flags", "Features")
-    )
+    facts = cpu_facts()
+    return " ".join(facts.get(name, "") for name in ("model name", "flags", "Features")).strip() or platform.processor()
 
 
 def _triton() -> str:

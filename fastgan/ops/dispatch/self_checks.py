@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import torch
 
+from fastgan.errors import first_line
 from fastgan.ops.dispatch import registry
 from fastgan.ops.dispatch.cache import Findings
 from fastgan.ops.dispatch.check_subprocess import LINE_LENGTH, OUT_OF_MEMORY, Verdict, check_elsewhere, say
@@ -116,10 +117,7 @@ def _check(op: str, implementation: str, device_type: str) -> Verdict:
                 importlib.import_module(registry.module_of(op)).self_check(implementation, torch.device(device_type))
             )
     except Exception as error:  # any error of a kernel is a reason not to use it
-        words = (
-            f"{type(error).__name__}: "
-            f"{str(error).strip().splitlines()[0][:LINE_LENGTH] if str(error).strip() else 'no message'}"
-        )
+        words = first_line(error)[:LINE_LENGTH]
         # An OSError: a full disk, too many open files.
         is_own = not isinstance(error, OSError) and not OUT_OF_MEMORY.search(words)
         return Verdict(words, is_own, traceback.format_exc()[-4096:])

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pytest
 
 SOURCES = sorted((Path(__file__).parents[3] / "csrc").glob("*.cu"))
-ARCHITECTURES = ("90", pytest.param("80", marks=pytest.mark.thorough))  # a minute each on two cores
+ARCHITECTURES = ("90", "80")  # a minute each on two cores
 KERNEL = re.compile(
     r"Compiling entry function '(?P<name>\w+)' for 'sm_(?P<architecture>\d+)'"
     r".*?(?P<stores>\d+) bytes spill stores, (?P<loads>\d+) bytes spill loads"
@@ -59,7 +59,7 @@ def test_a_report_is_read():
     assert slow[:4] == ("_Z4slowv", "90", 16, 255)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="needs nvcc")
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_no_kernel_spills(tmp_path, architecture):
