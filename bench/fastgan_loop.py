@@ -40,7 +40,7 @@ class FastganLoop:
             self.feed = GaussianFeed(config.data.mean, config.data.std, num, generator)
         else:
             self.feed = ResidentFeed(images.permute(0, 2, 3, 1), num * batches_per_step(config), 0, device)
-        self.state = state = make_train_state(G, D, config, signature.img_shape, device, signature.one_pass)
+        self.state = state = make_train_state(G, D, config, signature, device)
         self.G, self.D = state.G, state.D
         self.precision = choose_precision(config.run.amp, device)
         self.reasons: list[str] = []

@@ -134,9 +134,7 @@ class Trainer:
         self.generator = torch.Generator(self.device).manual_seed(run.seed)
         opened = open_feed(data, self.signature, config, self.generator, progress)
         self.feed, self.real_set = opened.feed, opened.real_set
-        self.state = make_train_state(
-            G, D, config, self.signature.img_shape, self.device, self.signature.one_pass, self.signature.one_hot
-        )
+        self.state = make_train_state(G, D, config, self.signature, self.device)
         self.engine = make_engine(
             config, self.signature, self.state, self.feed, self.generator, self.precision, self._say
         )

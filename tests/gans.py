@@ -79,7 +79,7 @@ def tiny_networks(config: Config, seed: int = 0) -> TrainState:
     signature = inspect_pair.inspect(
         G, D, config.model.z_dim, config.run.batch_size, CPU, config.model.c_dim, config.loss.class_D > 0
     )
-    return make_train_state(G, D, config, signature.img_shape, CPU, signature.one_pass)
+    return make_train_state(G, D, config, signature, CPU)
 
 
 def random_inputs(config: Config, seed: int | torch.Generator = 0) -> StepInputs:

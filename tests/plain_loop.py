@@ -157,9 +157,7 @@ class Ours:
         self.signature = inspect_pair.inspect(
             G, D, config.model.z_dim, config.run.batch_size, CPU, config.model.c_dim, classifies
         )
-        self.state: TrainState = make_train_state(
-            G, D, config, self.signature.img_shape, CPU, self.signature.one_pass, self.signature.one_hot
-        )
+        self.state: TrainState = make_train_state(G, D, config, self.signature, CPU)
         self.feed, self.generator = make_feed(config), torch.Generator().manual_seed(11)
         report = ([] if reports is None else reports).append
         self.engine: Engine = build_engine.make_engine(

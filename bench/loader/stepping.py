@@ -79,9 +79,7 @@ class FedSteps:
         self._signature = inspect_pair.inspect(
             G.to(device), D.to(device), model.z_dim, case.config.run.batch_size, device
         )
-        self._networks = make_train_state(
-            G, D, self._config, self._signature.img_shape, device, self._signature.one_pass
-        )
+        self._networks = make_train_state(G, D, self._config, self._signature, device)
         self._generator = torch.Generator(device).manual_seed(0)
         self._precision = choose_precision(True, device)
         self._reasons: list[str] = []

@@ -14,6 +14,7 @@ from fastgan.engine.batchnorm_counters import BatchCounters
 from fastgan.gan.optim import Adam, Average, RMSprop, beta_for, make_average, make_optimizer
 from fastgan.gan.schedules import HalfLife, Ramp, Schedules
 from fastgan.gan.statistics import ALWAYS, Totals
+from fastgan.nn.inspect_pair import Signature
 
 
 @dataclass(frozen=True)
@@ -96,20 +97,14 @@ class TrainState:
 
 
 def make_train_state(
-    G: nn.Module,
-    D: nn.Module,
-    config: Config,
-    img_shape: tuple[int, ...],
-    device: torch.device,
-    one_pass: bool = False,
-    one_hot: bool = False,
+    G: nn.Module, D: nn.Module, config: Config, signature: Signature, device: torch.device
 ) -> TrainState:
     """Make the train state of G and D on `device`, as configured; G and D are moved in place.
 
-    Convolution weights are in channels_last. img_shape, one_pass, one_hot: as inspect_pair.inspect
-    finds them.
+    Convolution weights are in channels_last. signature: as inspect_pair.inspect finds it.
     """
     optim, penalty, batch_size = config.optim, config.penalty, config.run.batch_size
+    img_shape, one_pass = signature.img_shape, signature.one_pass
     for network in (G, D):
         network.to(device=device, memory_format=torch.channels_last).train()
     G_ema = G if optim.ema_kimg is None else make_average(G)
@@ -132,7 +127,7 @@ def make_train_state(
         average=average,
         nimg=torch.zeros((), dtype=torch.int64, device=device),
         totals=Totals(_statistics_of(config), device),
-        img_shape=tuple(img_shape),
+        img_shape=img_shape,
         img_low=config.model.img_low,
         one_pass=one_pass,
         loss=config.loss,
@@ -140,13 +135,13 @@ def make_train_state(
         counters=counters,
         num_parts=num_parts,
         c_dim=config.model.c_dim,
-        one_hot=one_hot,
+        one_hot=signature.one_hot,
         augmentation=make_augmentation(config.augment, device, num_parts),
         gammas=tuple(torch.tensor(gamma, device=device) for gamma in (penalty.r1_gamma, penalty.r2_gamma))
         if changing
         else None,
         path_mean=torch.zeros((), device=device) if penalty.pl_weight else None,
-        grad_probes=_probes(config, tuple(img_shape), batch_size // num_parts, one_pass, device),
+        grad_probes=_probes(config, img_shape, batch_size // num_parts, one_pass, device),
     )
     _add_schedules(state, config, per_update)
     return state

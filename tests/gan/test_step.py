@@ -358,7 +358,7 @@ def test_everything_stays_on_the_device(monkeypatch, preset, optimizer, changes)
     torch.manual_seed(0)
     G, D = models.build(config.model)
     signature = inspect_pair.inspect(G, D, config.model.z_dim, config.run.batch_size, gans.CPU)
-    state = make_train_state(G, D, config, signature.img_shape, torch.device("meta"), signature.one_pass)
+    state = make_train_state(G, D, config, signature, torch.device("meta"))
     inputs = gans.random_inputs(config)
     rows = Window(
         torch.zeros(20, 16, 16, 1, dtype=torch.uint8, device="meta"),

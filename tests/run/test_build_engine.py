@@ -156,7 +156,7 @@ def test_samples_that_are_drawn_as_they_are_needed(monkeypatch, references, lazy
         torch.manual_seed(0)
         G, D = nn.Linear(5, 2), nn.Sequential(nn.Linear(2, 8), nn.Softplus(), nn.Linear(8, 1))
         signature = inspect_pair.inspect(G, D, 5, 4, plain_loop.CPU)
-        state = make_train_state(G, D, config, signature.img_shape, plain_loop.CPU, signature.one_pass)
+        state = make_train_state(G, D, config, signature, plain_loop.CPU)
         generator = torch.Generator().manual_seed(1)
         feed = MixtureFeed(torch.tensor([[1.0, 0.0], [0.0, 2.0]]), 0.1, 4, generator)
         monkeypatch.setattr(build_engine, "_graphs_of", lambda device, generators, graphs=graphs: graphs)

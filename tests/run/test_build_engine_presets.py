@@ -43,7 +43,7 @@ def make(name: str) -> Engine:
     torch.manual_seed(0)
     G, D = models.build(config.model)
     signature = inspect_pair.inspect(G, D, config.model.z_dim, 4, gans.CPU, config.model.c_dim, config.loss.class_D > 0)
-    state = make_train_state(G, D, config, signature.img_shape, gans.CPU, signature.one_pass)
+    state = make_train_state(G, D, config, signature, gans.CPU)
     random = torch.Generator().manual_seed(1)
     is_points = config.model.architecture == "points"
     rows = (

@@ -50,7 +50,7 @@ def sampler(preset: str = "mlp", pair=None, img_shape=IMG_SHAPE, **overrides) ->
         )
     else:
         signature = inspect_pair.inspect(*pair, config.model.z_dim, config.run.batch_size, gans.CPU, config.model.c_dim)
-        state = make_train_state(*pair, config, signature.img_shape, gans.CPU, signature.one_pass, signature.one_hot)
+        state = make_train_state(*pair, config, signature, gans.CPU)
         pair[0].calls.clear()
     return Sampler(config, signature, state, gans.FP32, img_shape)
 
