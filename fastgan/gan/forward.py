@@ -10,15 +10,17 @@ from torch import nn
 from fastgan.device.precision import Precision
 from fastgan.gan import losses, penalties
 from fastgan.gan.train_state import TrainState
-from fastgan.nn.layers import Head
+from fastgan.nn.layers import Head, in_parts
 
 
 class DOutput(NamedTuple):
-    """D's outputs for N images."""
+    """D's outputs for N images, and what its passes computed with them."""
 
     logits: torch.Tensor  # float32 [N, L]: L is 1 for one logit an image, more for a map of them
     class_logits: torch.Tensor | None = None  # float32 [N, c_dim], of an auxiliary classifier
     reconstruction_loss: torch.Tensor | None = None  # float32 [N], of a D that has decoders
+    cross_entropy: torch.Tensor | None = None  # float32 [N, L], with a target
+    squared_gradient: torch.Tensor | None = None  # float32 [N], squared norm of d logits / d image
 
     @classmethod
     def of(cls, output: torch.Tensor | tuple[torch.Tensor, torch.Tensor]) -> "DOutput":
@@ -47,9 +49,27 @@ def generate(
 
 
 def run_D(
-    state: TrainState, precision: Precision, img: torch.Tensor, labels: torch.Tensor | None, twice: bool = False
+    state: TrainState,
+    precision: Precision,
+    img: torch.Tensor,
+    labels: torch.Tensor | None,
+    target: torch.Tensor | float | None = None,
+    with_gradient: bool = False,
+    twice: bool = False,
 ) -> DOutput:
-    """Return D(img), or D(img, c). twice: the pass is differentiated twice."""
+    """Return D(img), or D(img, c).
+
+    target: in [0, 1], one number or [N, 1], for D without conditions: the outputs contain the
+    cross-entropy with it. with_gradient: they contain the squared norm of the input gradient.
+    twice: the pass is differentiated twice.
+    """
+    if target is not None:
+        return _run_D_with_cross_entropy(state.D, precision, img, target)
+    if with_gradient:
+        grad_probe = state.grad_probe(len(img))
+        output = run_D(state, precision, img + grad_probe, labels, twice=True)
+        gradient = penalties.input_gradient(output.logits, grad_probe)
+        return output._replace(squared_gradient=penalties.squared_norms(gradient))
     with precision.autocast(twice):
         return DOutput.of(state.D(img, *state.condition(labels)))
 
@@ -61,34 +81,56 @@ def run_D_and_reconstruct(state: TrainState, precision: Precision, img: torch.Te
     return DOutput.of(logits)._replace(reconstruction_loss=reconstruction_loss.float())
 
 
-def cross_entropy(
-    D: nn.Module, precision: Precision, img: torch.Tensor, target: torch.Tensor | float
-) -> tuple[torch.Tensor, DOutput]:
-    """Return (cross-entropy with the target, [N, L]; D's outputs) of a D without conditions.
+def run_D_on_both(
+    state: TrainState,
+    precision: Precision,
+    real_img: torch.Tensor,
+    fake_img: torch.Tensor,
+    labels: torch.Tensor | None,
+    targets: tuple[torch.Tensor | float, torch.Tensor | float] | None = None,
+    with_gradients: tuple[bool, bool] = (False, False),
+) -> tuple[DOutput, DOutput]:
+    """Return D's outputs for real images and for fakes of the same classes.
 
-    target: one number or [N, 1], in [0, 1]. For a D that ends in a layers.Head one kernel computes
-    both; any other D is called.
+    targets, with_gradients: see run_D; for real and for fake. One pass over 2N images gives the
+    same numbers as two from half the launches, and one weight gradient; a D that compares the
+    images of a batch, or reconstructs the real ones, needs two.
+    """
+    real_target, fake_target = (None, None) if targets is None else targets
+    if state.one_pass and not state.loss.reconstruction and with_gradients[0] == with_gradients[1]:
+        both_img = torch.cat([real_img, fake_img.to(real_img.dtype)])
+        both_labels = None if labels is None else torch.cat([labels, labels])
+        target = None if targets is None else _one_each(real_target, fake_target, real_img)
+        with in_parts(state.D, 2):
+            return run_D(state, precision, both_img, both_labels, target, with_gradients[0]).halves()
+    if state.loss.reconstruction:
+        real = run_D_and_reconstruct(state, precision, real_img)
+    else:
+        real = run_D(state, precision, real_img, labels, real_target, with_gradients[0])
+    return real, run_D(state, precision, fake_img, labels, fake_target, with_gradients[1])
+
+
+def _run_D_with_cross_entropy(
+    D: nn.Module, precision: Precision, img: torch.Tensor, target: torch.Tensor | float
+) -> DOutput:
+    """Return the outputs of D, without conditions, and their cross-entropy with the target.
+
+    One kernel computes both where D ends in a layers.Head; any other D is called.
     """
     head = getattr(D, "head", None)
     if isinstance(head, Head):
         with precision.autocast():
             features = D.features(img)
         loss, logits = head.loss(features, target.squeeze(1) if isinstance(target, torch.Tensor) else target)
-        return loss.unsqueeze(1), DOutput(logits.unsqueeze(1))
+        return DOutput(logits.unsqueeze(1), cross_entropy=loss.unsqueeze(1))
     with precision.autocast():
         output = DOutput.of(D(img))
-    return losses.bce_with_logits(output.logits, target), output
+    return output._replace(cross_entropy=losses.bce_with_logits(output.logits, target))
 
 
-def run_D_with_gradient(
-    state: TrainState, precision: Precision, img: torch.Tensor, labels: torch.Tensor | None, with_gradient: bool
-):
-    """Return (D's outputs, squared norm of the gradient of each image's logits, [N], or None).
-
-    The gradient is with respect to the image; with_gradient=False leaves it out.
-    """
-    if not with_gradient:
-        return run_D(state, precision, img, labels), None
-    grad_probe = state.grad_probe(len(img))
-    output = run_D(state, precision, img + grad_probe, labels, twice=True)
-    return output, penalties.squared_norms(penalties.input_gradient(output.logits, grad_probe))
+def _one_each(
+    real_target: torch.Tensor | float, fake_target: torch.Tensor | float, real_img: torch.Tensor
+) -> torch.Tensor:
+    """Return the targets of a batch of real images followed by one of fakes, float32 [2N, 1]."""
+    column = real_img.new_ones(len(real_img), 1, dtype=torch.float32)
+    return torch.cat([real_target * column, fake_target * column])

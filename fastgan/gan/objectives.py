@@ -8,35 +8,48 @@ import torch
 from fastgan.config import LossConfig
 from fastgan.device.precision import Precision
 from fastgan.gan import losses, penalties
-from fastgan.gan.forward import DOutput, cross_entropy, run_D, run_D_and_reconstruct, run_D_with_gradient
+from fastgan.gan.forward import DOutput, run_D, run_D_on_both
 from fastgan.gan.inputs import StepInputs
 from fastgan.gan.train_state import TrainState
-from fastgan.nn.layers import in_parts
 
 Loss = tuple[torch.Tensor, dict[str, torch.Tensor]]  # (the loss, []; statistics, [])
-Judged = tuple[DOutput, DOutput]  # D's outputs for real and for fake images
 
 
 def d_loss(
     state: TrainState, precision: Precision, inputs: StepInputs, real_img: torch.Tensor, fake_img: torch.Tensor
 ) -> Loss:
     """Return D's loss, with the penalties that are part of every update."""
-    # Lazy penalties have an update of their own; R1 and R2 share the passes of the loss.
-    penalty, is_lazy = state.penalty, state.penalty.D_reg_interval > 1
+    # D runs on real images and on fakes. Cross-entropies, R1 and R2 come out of these passes; lazy
+    # penalties have an update of their own.
+    penalty, is_lazy, targets = state.penalty, state.penalty.D_reg_interval > 1, _targets(state.loss, inputs.flips)
     with_gradients = (False, False) if is_lazy else (penalty.r1_gamma > 0, penalty.r2_gamma > 0)
+    in_pass = _has_cross_entropy(state) and not state.loss.reconstruction and not any(with_gradients)
+    real, fake = run_D_on_both(
+        state, precision, real_img, fake_img, inputs.labels, targets if in_pass else None, with_gradients
+    )
 
-    # The adversarial loss is fused with the end of D where nothing else reads D's outputs.
-    if (
-        any(with_gradients)
-        or state.loss.name not in losses.CROSS_ENTROPIES
-        or state.is_conditional
-        or state.loss.reconstruction
-    ):
-        loss, statistics, real, fake = _d_loss_of_logits(state, precision, inputs, real_img, fake_img, with_gradients)
+    # The adversarial loss compares pairs, or each image with its target.
+    if state.loss.name == "relativistic":
+        loss = losses.relativistic(real.logits, fake.logits).mean()
     else:
-        loss, statistics, real, fake = _d_loss_of_cross_entropy(state, precision, inputs, real_img, fake_img)
+        margins = (None, None) if inputs.margin is None else inputs.margin
+        real_loss, fake_loss = (_elementwise(state, *each) for each in zip((real, fake), targets, margins, strict=True))
+        loss = (real_loss + fake_loss).mean()
+    statistics = {"d_loss": loss, "real_logits": real.logits.mean(), "fake_logits": fake.logits.mean()}
 
-    # The gradient penalty of WGAN-GP takes a pass of its own.
+    # D's auxiliary classifier and its decoders add their losses.
+    if state.loss.class_D:
+        class_loss = losses.classification(real.class_logits, inputs.labels).mean()
+        loss, statistics = loss + state.loss.class_D * class_loss, statistics | {"class_loss": class_loss}
+    if state.loss.reconstruction:
+        each_loss = real.reconstruction_loss.mean()
+        loss, statistics = loss + state.loss.reconstruction * each_loss, statistics | {"reconstruction_loss": each_loss}
+
+    # R1 and R2 are taken at real images and at fakes, WGAN-GP's penalty between them.
+    for name, gamma, output in (("r1_penalty", state.r1_gamma, real), ("r2_penalty", state.r2_gamma, fake)):
+        if output.squared_gradient is not None:
+            each_penalty = output.squared_gradient.mean()
+            loss, statistics = loss + gamma / 2 * each_penalty, statistics | {name: each_penalty}
     if penalty.gp_weight and not is_lazy:
         between = _gradient_penalty(state, precision, inputs, real_img, fake_img)
         loss, statistics = loss + penalty.gp_weight * between, statistics | {"gradient_penalty": between}
@@ -44,97 +57,7 @@ def d_loss(
     # ADA follows the sign of D's logits for real images.
     if state.augmentation is not None:
         statistics |= state.augmentation.observed(real.logits.detach())
-    return loss, {
-        "d_loss": statistics.pop("adversarial"),
-        "real_logits": real.logits.mean(),
-        "fake_logits": fake.logits.mean(),
-        **statistics,
-    }
-
-
-def _d_loss_of_cross_entropy(
-    state: TrainState, precision: Precision, inputs: StepInputs, real_img: torch.Tensor, fake_img: torch.Tensor
-):
-    """Return (loss, statistics, D's outputs for real and for fake) of a cross-entropy.
-
-    The end of D may be one kernel with the loss.
-    """
-    real_target, fake_target = _targets(state.loss, inputs.flips)
-
-    # One pass over 2N images gives the same numbers from half the launches, and one weight
-    # gradient; a D that compares the images of a batch needs two passes.
-    if state.one_pass:
-        both_img = torch.cat([real_img, fake_img.to(real_img.dtype)])
-        with in_parts(state.D, 2):
-            each_loss, both = cross_entropy(state.D, precision, both_img, _one_each(real_target, fake_target, real_img))
-        (real_loss, fake_loss), (real, fake) = each_loss.chunk(2), both.halves()
-    else:
-        real_loss, real = cross_entropy(state.D, precision, real_img, real_target)
-        fake_loss, fake = cross_entropy(state.D, precision, fake_img, fake_target)
-    loss = (real_loss + fake_loss).mean()
-    return loss, {"adversarial": loss}, real, fake
-
-
-def _d_loss_of_logits(
-    state: TrainState, precision: Precision, inputs: StepInputs, real_img, fake_img, with_gradients: tuple[bool, bool]
-):
-    """Return (loss, statistics, D's outputs for real and for fake) of any loss.
-
-    with_gradients: for R1 and for R2, true where the passes of the loss compute it.
-    """
-    # The adversarial loss compares pairs, or each image with its target.
-    real, fake, r1, r2 = _run_D_on_both(state, precision, inputs, real_img, fake_img, with_gradients)
-    if state.loss.name == "relativistic":
-        loss = losses.relativistic(real.logits, fake.logits).mean()
-    else:
-        real_target, fake_target = _targets(state.loss, inputs.flips)
-        real_margin, fake_margin = (None, None) if inputs.margin is None else inputs.margin
-        loss = (
-            _elementwise(state, real.logits, real_target, real_margin)
-            + _elementwise(state, fake.logits, fake_target, fake_margin)
-        ).mean()
-    statistics = {"adversarial": loss}
-
-    # D's further outputs, of its auxiliary classifier and its decoders, add their losses.
-    if state.loss.class_D:
-        class_loss = losses.classification(real.class_logits, inputs.labels).mean()
-        loss, statistics = loss + state.loss.class_D * class_loss, statistics | {"class_loss": class_loss}
-    if state.loss.reconstruction:
-        reconstruction_loss = real.reconstruction_loss.mean()
-        loss, statistics = (
-            loss + state.loss.reconstruction * reconstruction_loss,
-            statistics | {"reconstruction_loss": reconstruction_loss},
-        )
-
-    # R1 and R2 come from the passes above.
-    for name, gamma, each in (("r1_penalty", state.r1_gamma, r1), ("r2_penalty", state.r2_gamma, r2)):
-        if each is not None:
-            loss, statistics = loss + gamma / 2 * each, statistics | {name: each}
-    return loss, statistics, real, fake
-
-
-def _run_D_on_both(
-    state: TrainState, precision: Precision, inputs: StepInputs, real_img, fake_img, with_gradients: tuple[bool, bool]
-):
-    """Return (D's outputs for real, for fake, R1, R2).
-
-    R1 and R2 are mean squared gradient norms, [], or None where they are not asked for.
-    """
-    # Both batches share a pass where D allows it and both have the same penalties.
-    if state.one_pass and not state.loss.reconstruction and with_gradients[0] == with_gradients[1]:
-        both_img = torch.cat([real_img, fake_img.to(real_img.dtype)])
-        labels = None if inputs.labels is None else torch.cat([inputs.labels, inputs.labels])
-        with in_parts(state.D, 2):
-            both, squared = run_D_with_gradient(state, precision, both_img, labels, with_gradients[0])
-        return *both.halves(), *((None, None) if squared is None else (each.mean() for each in squared.chunk(2)))
-
-    # Otherwise real and fake images have a pass each.
-    if state.loss.reconstruction:
-        real, r1 = run_D_and_reconstruct(state, precision, real_img), None
-    else:
-        real, r1 = run_D_with_gradient(state, precision, real_img, inputs.labels, with_gradients[0])
-    fake, r2 = run_D_with_gradient(state, precision, fake_img, inputs.labels, with_gradients[1])
-    return real, fake, None if r1 is None else r1.mean(), None if r2 is None else r2.mean()
+    return loss, statistics
 
 
 def penalties_alone(
@@ -145,7 +68,7 @@ def penalties_alone(
     total, statistics = 0.0, {}
     for name, gamma, img in (("r1_penalty", state.r1_gamma, real_img), ("r2_penalty", state.r2_gamma, fake_img)):
         if getattr(state.penalty, name.replace("penalty", "gamma")):
-            squared = run_D_with_gradient(state, precision, img, inputs.labels, True)[1].mean()
+            squared = run_D(state, precision, img, inputs.labels, with_gradient=True).squared_gradient.mean()
             total, statistics = total + gamma / 2 * squared, statistics | {name: squared}
 
     # WGAN-GP's penalty is taken between them.
@@ -178,20 +101,16 @@ def g_loss(
     real_img: the real images of a relativistic loss, None for other losses.
     """
     # The adversarial loss compares fakes with real images where it is relativistic.
-    name = state.loss.name
-    if name == "relativistic":
+    if state.loss.name == "relativistic":
         fake = run_D(state, precision, fake_img, labels)
         with torch.no_grad():
             real = run_D(state, precision, real_img, real_labels)
         loss = losses.relativistic(fake.logits, real.logits).mean()
     else:
-        each_loss, target, sign = losses.G_OBJECTIVES[name]
-        if name in losses.CROSS_ENTROPIES and not state.is_conditional:
-            fake_loss, fake = cross_entropy(state.D, precision, fake_img, target)
-        else:
-            fake = run_D(state, precision, fake_img, labels)
-            fake_loss = each_loss(fake.logits, target)
-        loss = sign * fake_loss.mean()
+        each_loss, target, sign = losses.G_OBJECTIVES[state.loss.name]
+        fake = run_D(state, precision, fake_img, labels, target if _has_cross_entropy(state) else None)
+        in_pass = fake.cross_entropy is not None
+        loss = sign * (fake.cross_entropy if in_pass else each_loss(fake.logits, target)).mean()
     statistics = {"g_loss": loss}
 
     # The auxiliary classifier and the penalty on G's weights add to it.
@@ -212,31 +131,28 @@ def _targets(loss: LossConfig, flips: torch.Tensor | None) -> tuple[torch.Tensor
     if flips is None:
         return real_target, fake_target
     real_flips, fake_flips = (flips < loss.flip_labels).float()
-    return real_target + (fake_target - real_target) * real_flips, fake_target + (
-        real_target - fake_target
-    ) * fake_flips
+    difference = fake_target - real_target
+    return real_target + difference * real_flips, fake_target - difference * fake_flips
 
 
-def _one_each(
-    real_target: torch.Tensor | float, fake_target: torch.Tensor | float, real_img: torch.Tensor
-) -> torch.Tensor:
-    """Return the targets of a batch of real images followed by one of fakes, float32 [2N, 1]."""
-    column = real_img.new_ones(len(real_img), 1, dtype=torch.float32)
-    return torch.cat([real_target * column, fake_target * column])
+def _has_cross_entropy(state: TrainState) -> bool:
+    """Return True if a pass of D may compute the loss: a cross-entropy, of a D without conditions."""
+    return state.loss.name in losses.CROSS_ENTROPIES and not state.is_conditional
 
 
 def _elementwise(
-    state: TrainState, logits: torch.Tensor, target: torch.Tensor | float, margin: torch.Tensor | None
+    state: TrainState, output: DOutput, target: torch.Tensor | float, margin: torch.Tensor | None
 ) -> torch.Tensor:
-    """Return D's loss for logits [N, L] against a target.
+    """Return D's loss of its outputs against a target, [N, L], which the pass may have computed.
 
     margin: of the hinge, [N, 1] in U(0,1), mapped here to U(hinge_margin, 1).
     """
-    name = state.loss.name
+    if output.cross_entropy is not None:
+        return output.cross_entropy
     if margin is not None:
         low = state.loss.hinge_margin
-        return losses.hinge(logits, target, low + (1 - low) * margin)
-    return losses.D_LOSSES[name](logits, target)
+        return losses.hinge(output.logits, target, low + (1 - low) * margin)
+    return losses.D_LOSSES[state.loss.name](output.logits, target)
 
 
 def _pad_like(values: torch.Tensor, img: torch.Tensor) -> torch.Tensor:

@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 from fastgan import models
 from fastgan.data.feeds.feed import Window
 from fastgan.gan import step
-from fastgan.gan.forward import cross_entropy
+from fastgan.gan.forward import _run_D_with_cross_entropy as run_with_cross_entropy
 from fastgan.gan.inputs import StepInputs
 from fastgan.gan.step import update
 from fastgan.gan.train_state import make_train_state
@@ -270,8 +270,8 @@ def test_the_average_follows_g_inside_the_step(optimizer):
 def test_a_map_of_logits_is_a_loss_over_all_of_them(target):
     D = torch.nn.Conv2d(1, 1, 4, 4)
     img = torch.randn(2, 1, 16, 16)
-    loss, output = cross_entropy(D, gans.FP32, img, target)
-    logits = output.logits
+    output = run_with_cross_entropy(D, gans.FP32, img, target)
+    loss, logits = output.cross_entropy, output.logits
     assert loss.shape == logits.shape == (2, 16)
     assert loss.dtype == logits.dtype == torch.float32
     assert torch.equal(logits, D(img).flatten(1))
@@ -298,11 +298,12 @@ def test_the_fused_end_gives_what_the_plain_one_gives(preset, target):
     fake_img = gans.tiny_networks(config).G(gans.random_inputs(config).z).detach()
     if target == "vector":
         target = torch.rand(len(D(fake_img)), 1)
-    fused, plain = (cross_entropy(each, gans.FP32, fake_img, target) for each in (D, PlainEnd(D)))
-    torch.testing.assert_close(fused[0], plain[0])
-    torch.testing.assert_close(fused[1].logits, plain[1].logits)
+    fused, plain = (run_with_cross_entropy(each, gans.FP32, fake_img, target) for each in (D, PlainEnd(D)))
+    torch.testing.assert_close(fused.cross_entropy, plain.cross_entropy)
+    torch.testing.assert_close(fused.logits, plain.logits)
     parameters = list(D.parameters())
-    for ours, theirs in zip(*(torch.autograd.grad(loss.mean(), parameters) for loss, _ in (fused, plain)), strict=True):
+    gradients = (torch.autograd.grad(each.cross_entropy.mean(), parameters) for each in (fused, plain))
+    for ours, theirs in zip(*gradients, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
