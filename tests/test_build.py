@@ -48,10 +48,16 @@ def build_wheel(folder: Path, **environment: str) -> Path:
     return wheel
 
 
+# The broken nvcc is the quicker one: with a whole one the CUDA sources take a minute.
 @builds_wheels
 @builds_libraries
-def test_a_wheel_holds_package_kernels_assets_and_a_library_that_loads(tmp_path):
-    wheel = build_wheel(tmp_path)
+@pytest.mark.parametrize(
+    "environment",
+    [{"CUDACXX": "/bin/false"}, pytest.param({}, marks=pytest.mark.thorough)],
+    ids=["broken nvcc", "nvcc as it is"],
+)
+def test_a_wheel_holds_package_kernels_assets_and_a_library_that_loads(tmp_path, environment):
+    wheel = build_wheel(tmp_path, **environment)
     assert wheel.stem.startswith("fastgan-0.1.0-py3-none-linux_")
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
@@ -77,6 +83,7 @@ def test_without_a_compiler_the_wheel_is_pure_python(tmp_path):
     assert not [name for name in names if name.endswith(".so")]
 
 
+@pytest.mark.thorough
 @builds_in_a_checkout
 def test_a_broken_nvcc_leaves_the_library_of_a_checkout_without_cuda(tmp_path):
     shutil.copy(ROOT / "CMakeLists.txt", tmp_path)
