@@ -132,7 +132,7 @@ def test_a_lazy_d_is_made_by_looking():
         (
             None,
             nn.Sequential(nn.Flatten(), nn.Linear(784, 1)),
-            "D does not take G's images [8, 1, 16, 16]: mat1 and mat2",
+            "mat1 and mat2 shapes cannot be multiplied",
         ),
         (Forward(lambda self, z: (self.net(z), z), net=mlp_G()), None, "G returns a tuple; " + SUPPORTED),
         (Forward(lambda self, z: {"img": self.net(z)}, net=mlp_G()), None, "G returns a dict; " + SUPPORTED),

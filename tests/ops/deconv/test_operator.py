@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fastgan.errors import UserError
 from fastgan.ops.deconv import implementations
 from fastgan.ops.deconv.operator import ACTIVATIONS, deconv, project, strided_conv
-from fastgan.ops.dispatch import autotune, registry
+from fastgan.ops.dispatch import autotune, registry, self_checks
 
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 HERE = ("reference", *(name for name in registry.OPS["deconv"] if registry.unavailable(name, "cpu") is None))
@@ -271,6 +271,7 @@ def test_torch_registers_the_native_operators_correctly():
 
 @pytest.mark.skipif("cpu" not in HERE, reason=str(registry.native_problem("cpu")))
 def test_the_native_weight_gradient_runs_inside_the_autograd_of_deconv(monkeypatch):
+    assert self_checks.problem("deconv", "cpu", "cpu") is None  # before: it calls the kernel, too
     called = []
     monkeypatch.setattr(
         implementations,
