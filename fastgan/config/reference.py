@@ -20,12 +20,13 @@ def describe_recipe(config: Config) -> str:
     model, loss, penalty, optim, run = config.model, config.loss, config.penalty, config.optim, config.run
     numbers = {"n_critic": loss.n_critic if loss.n_critic > 1 else 0, "gp_weight": penalty.gp_weight}
     numbers |= {"r1_gamma": penalty.r1_gamma, "r2_gamma": penalty.r2_gamma, "pl_weight": penalty.pl_weight}
+    lengths = {name: getattr(run, name) for name in ("kimg", "epochs", "steps")}
     parts = [
         f"{model.architecture}{' with classes' if model.cond else ''}",
         " ".join([loss.name, *(f"{name}={value:g}" for name, value in numbers.items() if value)]),
         f"{optim.name} lr={optim.lr_G:g}" + (f",{optim.lr_D:g}" if optim.lr_D != optim.lr_G else ""),
         f"batch {run.batch_size}",
-        next(f"{value:g} {name}" for name in ("kimg", "epochs", "steps") if (value := getattr(run, name)) is not None),
+        next(f"{in_words(length)} {name}" for name, length in lengths.items() if length is not None),
     ]
     return "; ".join(parts)
 
