@@ -9,15 +9,11 @@ import torch
 from bench import exclusive
 from bench.gpu import evidence
 from fastgan import models
-from fastgan.config import Config
+from fastgan.config import Config, replace
 from fastgan.data import GaussianFeed, ResidentFeed
-from fastgan.device.determinism import settle_algorithms
-from fastgan.device.precision import choose_precision
-from fastgan.engine.engine import Rung
+from fastgan.engine.system import Rung
 from fastgan.gan.phases import batches_per_step
-from fastgan.gan.train_state import make_train_state
-from fastgan.nn import inspect_pair
-from fastgan.run.build_engine import make_engine
+from fastgan.run.build import build_training
 
 
 class FastganLoop:
@@ -31,23 +27,19 @@ class FastganLoop:
     """
 
     def __init__(self, config: Config, device: torch.device, images: torch.Tensor | None):
-        self._config, model, num = config, config.model, config.run.batch_size
-        settle_algorithms(config.run.deterministic, device)
-        G, D = models.build(model)
-        signature = inspect_pair.inspect(G.to(device), D.to(device), model.z_dim, num, device)
-        generator = torch.Generator(device).manual_seed(0)
-        if model.architecture == "samples":
-            self.feed = GaussianFeed(config.data.mean, config.data.std, num, generator)
+        self._config, num = replace(config, "run.device", str(device)), config.run.batch_size
+        training = build_training(*models.build(config.model), self._config, config.model.z_dim)
+        if config.model.architecture == "samples":
+            self.feed = GaussianFeed(config.data.mean, config.data.std, num, training.generator)
         else:
             self.feed = ResidentFeed(images.permute(0, 2, 3, 1), num * batches_per_step(config), 0, device)
-        self.state = state = make_train_state(G, D, config, signature, device)
-        self.G, self.D = state.G, state.D
-        self.precision = choose_precision(config.run.amp, device)
+        self.state = training.state
+        self.G, self.D, self.precision = training.state.G, training.state.D, training.state.precision
         self.reasons: list[str] = []
         self.tracebacks: list[str] = []
         exclusive.guard_timings()
-        self.engine = make_engine(config, signature, state, self.feed, generator, self.precision, self.reasons.append)
-        self.engine.details = self.tracebacks.append
+        self.engine = training.engine_on(self.feed, self.reasons.append)
+        self.engine.log.details = self.tracebacks.append
         phases = self.engine.system.phase_schedule
         # The number of the next step: a recipe's beginning is left out.
         self._step = math.ceil(phases.intro_steps / phases.period) * phases.period

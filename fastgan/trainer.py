@@ -16,19 +16,16 @@ from fastgan.config import DENSITIES, Config
 from fastgan.config.keywords import config_of
 from fastgan.config.validation import validate
 from fastgan.data import Source, open_source
-from fastgan.device.determinism import refusals_said, settle_algorithms
+from fastgan.device.determinism import refusals_said
 from fastgan.device.memory import cuda_oom_as_user_error
-from fastgan.device.precision import choose_precision
 from fastgan.device.throttle import Throttle
 from fastgan.engine.parity import PARITY_STEPS
 from fastgan.errors import DivergedError, UserError
 from fastgan.gan.losses import CROSS_ENTROPIES
 from fastgan.gan.phases import batches_per_step
 from fastgan.gan.statistics import Readout
-from fastgan.gan.train_state import make_train_state
-from fastgan.nn import inspect_pair
 from fastgan.ops.dispatch import autotune
-from fastgan.run.build_engine import make_engine
+from fastgan.run.build import build_training
 from fastgan.run.checkpoint import load_state
 from fastgan.run.diagnostics import NUM_COMPARED, Diagnostics
 from fastgan.run.feeds import fit_to_data, open_feed
@@ -108,66 +105,61 @@ class Trainer:
     @cuda_oom_as_user_error()
     @refusals_said()
     def _build(self, G, D, data, config: Config, z_dim: int | None, out, resume: bool, progress: bool) -> None:
-        run = config.run
         if resume and out is None:
             raise UserError("resume=True goes on with the run in a folder: give out=...")
         if out is not None and not resume:
             refuse_existing_run(Path(out))
         self.config, self.show_progress = config, progress
-        self.device = torch.device(run.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.precision = choose_precision(run.amp, self.device)
-        if self.device.type == "cuda" and self.device.index is not None:
-            # Kernels that Triton launches, and figures of memory, mean the current device
-            torch.cuda.set_device(self.device)
-        algorithms = filter(None, [settle_algorithms(run.deterministic, self.device)])
-        autotune.fix(run.deterministic)
+        self.nimg, self.stop_requested, self.last_finite = 0, False, {}
+
+        # The networks, their state, and the engine that runs their steps on the data.
+        autotune.fix(config.run.deterministic)
         autotune.force(dataclasses.asdict(config.ops))
-        at_once = run.batch_gpu or run.batch_size
-        self.signature = inspect_pair.inspect(
-            G, D, z_dim, at_once, self.device, config.model.c_dim, classifies=config.loss.class_D > 0
-        )
-        if config.loss.flip_labels and self.signature.num_judged != at_once:
-            raise UserError(
-                f"flip_labels is for labels of images, and D gives {self.signature.num_judged} judgements for "
-                f"{at_once} of them"
-            )
-        self.generator = torch.Generator(self.device).manual_seed(run.seed)
+        training = build_training(G, D, config, z_dim)
+        self.device, self.signature, self.state = training.device, training.signature, training.state
+        self.generator, self.precision = training.generator, training.state.precision
         opened = open_feed(data, self.signature, config, self.generator, progress)
         self.feed, self.real_set = opened.feed, opened.real_set
-        self.state = make_train_state(G, D, config, self.signature, self.device)
-        self.engine = make_engine(
-            config, self.signature, self.state, self.feed, self.generator, self.precision, self._say
-        )
-        img_shape = None if self.real_set is None else self._channels_first(self.real_set.img_shape)
-        self.sampler = Sampler(config, self.signature, self.state, self.precision, img_shape)
-        samples = partial(self.sampler.samples, seed=run.seed)
+        self.engine = training.engine_on(self.feed, self._say)
+
+        # What is looked at between steps: samples, statistics, metrics.
+        self.sampler = Sampler(config, self.signature, self.state, self._real_shape())
+        samples = partial(self.sampler.samples, seed=config.run.seed)
         self.diagnostics = Diagnostics(self.state, samples, self._real_to_compare(), _has_probabilities(config))
         self.live_metrics = LiveMetrics(config, self.real_set, self.sampler, self.state) if config.run.metrics else None
         self.readout, self.throttle = Readout(self.state.totals.tensor), Throttle(self.device)
-        self.nimg, self.stop_requested, self.last_finite = 0, False, {}
-        self.notes = [*self.signature.notes, self.precision.describe(), *algorithms, *opened.notes]
-        self.notes += self.live_metrics.notes if self.live_metrics else ()
-        if self.real_set is not None and self.real_set.skipped:
-            self.notes += [f"left out {len(self.real_set.skipped)} files:", *self.real_set.skipped]
+        self.notes = [*training.notes, *opened.notes, *self._notes_of_data()]
+
+        # The place in an earlier run, and the folder that the run writes.
         if resume:
-            header, notes = load_state(Path(out), self.state, self.generator)
-            self.nimg = header["nimg"]
-            self.feed.seek(self.nimg * batches_per_step(config))
-            if self.state.counts_images:
-                self.state.nimg.fill_(self.nimg)
-            self.notes += notes
-        self.recorder = None
-        if out is not None:
-            folder = RunFolder(Path(out), config, resume_nimg=self.nimg if resume else None)
-            self.recorder = Recorder(
-                folder,
-                config,
-                self.state,
-                self.sampler,
-                self._some_real_images(run.grid),
-                self._class_names(),
-                self.nimg,
-            )
+            self._resume(Path(out))
+        self.recorder = None if out is None else self._make_recorder(Path(out), resume)
+
+    def _notes_of_data(self) -> list[str]:
+        notes = list(self.live_metrics.notes) if self.live_metrics else []
+        if self.real_set is not None and self.real_set.skipped:
+            notes += [f"left out {len(self.real_set.skipped)} files:", *self.real_set.skipped]
+        return notes
+
+    def _resume(self, folder: Path) -> None:
+        """Restore the state in the folder, and move the data to its place."""
+        header, notes = load_state(folder, self.state, self.generator)
+        self.nimg = header["nimg"]
+        self.feed.seek(self.nimg * batches_per_step(self.config))
+        if self.state.counts_images:
+            self.state.nimg.fill_(self.nimg)
+        self.notes += notes
+
+    def _make_recorder(self, out: Path, resume: bool) -> Recorder:
+        return Recorder(
+            RunFolder(out, self.config, resume_nimg=self.nimg if resume else None),
+            self.config,
+            self.state,
+            self.sampler,
+            self._some_real_images(self.config.run.grid),
+            self._class_names(),
+            self.nimg,
+        )
 
     # --- the public surface -------------------------------------------------------------------------------------------
 
@@ -301,9 +293,9 @@ class Trainer:
             return
         if self.engine.ladder.graph_steps is None:
             self.engine.limit_launches(steps_per_tick)
-        self.engine.report = lambda text: self._say(progress, text)
+        self.engine.log.report = lambda text: self._say(progress, text)
         if self.recorder:
-            self.engine.details = self.recorder.say
+            self.engine.log.details = self.recorder.say
         self.feed.reserve(self.feed.max_steps or PARITY_STEPS)
         climbing = progress.busy(
             "compiling the training step and checking it against eager",
@@ -384,9 +376,11 @@ class Trainer:
 
     # --- images -------------------------------------------------------------------------------------------------------
 
-    @staticmethod
-    def _channels_first(img_shape: tuple[int, int, int]) -> tuple[int, int, int]:
-        height, width, channels = img_shape
+    def _real_shape(self) -> tuple[int, int, int] | None:
+        """(C, H, W) of a real image, None for samples that are no images."""
+        if self.real_set is None:
+            return None
+        height, width, channels = self.real_set.img_shape
         return channels, height, width
 
     def _class_names(self) -> tuple[str, ...] | None:

@@ -10,7 +10,8 @@ import torch
 from fastgan import models
 from fastgan.config import Config, is_used, presets, replace
 from fastgan.device.precision import Precision
-from fastgan.engine.engine import Engine, Ladder, Phase, single_phase
+from fastgan.engine.engine import Engine
+from fastgan.engine.system import Ladder, Phase, single_phase
 from fastgan.gan.inputs import StepInputs
 from fastgan.gan.step import update
 from fastgan.gan.train_state import TrainState, make_train_state
@@ -79,7 +80,7 @@ def tiny_networks(config: Config, seed: int = 0) -> TrainState:
     signature = inspect_pair.inspect(
         G, D, config.model.z_dim, config.run.batch_size, CPU, config.model.c_dim, config.loss.class_D > 0
     )
-    return make_train_state(G, D, config, signature, CPU)
+    return make_train_state(G, D, config, signature, CPU, FP32)
 
 
 def random_inputs(config: Config, seed: int | torch.Generator = 0) -> StepInputs:
@@ -103,11 +104,13 @@ def make_engine(
     """Return an engine whose inputs are random, the same for every engine of the configuration."""
     generator = torch.Generator().manual_seed(7)
 
+    in_precision = dataclasses.replace(state, precision=precision)
+
     def step(inputs):
-        return update(state, precision, inputs)
+        return update(in_precision, inputs)
 
     def precise_step(inputs):
-        return update(state, FP32, inputs)
+        return update(state, inputs)
 
     phase = Phase(
         lambda: random_inputs(config, generator),

@@ -21,7 +21,7 @@ from fastgan.engine.engine import Engine
 from fastgan.gan.phases import PHASES
 from fastgan.gan.train_state import TrainState, make_train_state
 from fastgan.nn import inspect_pair
-from fastgan.run import build_engine
+from fastgan.run import build
 
 CPU = torch.device("cpu")
 FP32 = Precision("cpu", torch.float32, "test")
@@ -157,11 +157,11 @@ class Ours:
         self.signature = inspect_pair.inspect(
             G, D, config.model.z_dim, config.run.batch_size, CPU, config.model.c_dim, classifies
         )
-        self.state: TrainState = make_train_state(G, D, config, self.signature, CPU)
+        self.state: TrainState = make_train_state(G, D, config, self.signature, CPU, FP32)
         self.feed, self.generator = make_feed(config), torch.Generator().manual_seed(11)
         report = ([] if reports is None else reports).append
-        self.engine: Engine = build_engine.make_engine(
-            config, self.signature, self.state, self.feed, self.generator, FP32, report
+        self.engine: Engine = build.make_engine(
+            config, self.signature, self.state, self.feed, self.generator, report
         )
         self.step = 0
 
@@ -213,7 +213,7 @@ class Plain:
     """The plain loop. one_hot: the form in which the networks get the classes."""
 
     def __init__(
-        self, config: Config, G: nn.Module, D: nn.Module, source: build_engine.InputSource, one_hot: bool = False
+        self, config: Config, G: nn.Module, D: nn.Module, source: build.InputSource, one_hot: bool = False
     ):
         self.config, self.G, self.D, self.source, self.one_hot = config, G.train(), D.train(), source, one_hot
         self.G_ema, self.feed = copy.deepcopy(G), make_feed(config)
@@ -471,7 +471,7 @@ def twins(config: Config, make_G, make_D, reports: list | None = None) -> tuple[
     ours = Ours(config, make_G(), make_D(), reports)
     G, D = copy.deepcopy(ours.state.G), copy.deepcopy(ours.state.D)
     generator = torch.Generator().manual_seed(11)
-    source = build_engine.InputSource(config, ours.signature, ours.state, make_feed(config), generator)
+    source = build.InputSource(config, ours.signature, ours.state, make_feed(config), generator)
     return ours, Plain(config, G, D, source, ours.signature.one_hot)
 
 

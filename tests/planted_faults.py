@@ -73,7 +73,7 @@ FAULTS = (
           "dweight = _weight(dsmall, big", "dweight = 0 * _weight(dsmall, big"),
     Fault("the spectral norm is of another vector", "nn/norms.py",
           "torch.dot(u, image_of_v)", "torch.dot(self.u, image_of_v)"),
-    Fault("the labels of D and G change places", "run/build_engine.py",
+    Fault("the labels of D and G change places", "run/build.py",
           "d_labels, g_labels = (None, None)", "g_labels, d_labels = (None, None)"),
     Fault("the parity check accepts everything", "engine/parity.py", "FACTOR * tolerance + STATISTICS_FLOOR", "1e9"),
     Fault("launches begin anywhere in a period", "engine/phase_schedule.py", "size if step % grid == 0 and", "size if"),

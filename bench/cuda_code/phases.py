@@ -17,9 +17,10 @@ from fastgan import trainer
 from fastgan.config import DENSITIES, Config, replace
 from fastgan.device.precision import Precision
 from fastgan.engine import compiled
-from fastgan.engine.engine import Phase
+from fastgan.engine.system import Phase
 from fastgan.errors import UserError
 from fastgan.ops.dispatch import autotune, device, registry, self_checks
+from fastgan.run import build
 
 NUM_CLASSES = 10
 # Nothing was measured on a GPU, so this is an assumption: the library's convolutions, our sums of
@@ -49,7 +50,7 @@ def traced_phases(config: Config, forms: dict[str, str]) -> Iterator[list[Traced
     # Loads the library, whose operators are traced
     if "cuda" in forms.values() and (problem := registry.native_problem("cpu")):
         raise UserError(f"the operators in CUDA C++ cannot be traced: {problem}")
-    with tempfile.TemporaryDirectory() as folder, mock.patch.object(trainer, "choose_precision", _bf16):
+    with tempfile.TemporaryDirectory() as folder, mock.patch.object(build, "choose_precision", _bf16):
         loop = trainer.Trainer.from_config(_with_data(config, Path(folder)), progress=False)
     on_cuda = mock.patch.object(device, "described", "cuda")
     nothing_measured = mock.patch.object(autotune, "_table", _no_table)

@@ -134,12 +134,12 @@ def make_small() -> None:
 
 def _stand_in_for_graphs() -> None:
     from bench.gpu.stand_in import RehearsedGraphs, noticing
-    from fastgan.engine import engine
-    from fastgan.run import build_engine
+    from fastgan.engine import compiled
+    from fastgan.run import build
 
     refused = frozenset(filter(None, os.environ.get(REFUSED, "").split(",")))
-    build_engine._graphs_of = lambda device, generators: RehearsedGraphs(refused)
-    engine.compile_step = noticing(engine.compile_step)
+    build._graphs_of = lambda device, generators: RehearsedGraphs(refused)
+    compiled.compile_step = noticing(compiled.compile_step)
 
 
 def _small(make_case):

@@ -24,7 +24,7 @@ from bench.gpu import evidence, rows
 from bench.implementations import rung_config
 from fastgan import info
 from fastgan.config import replace
-from fastgan.run import build_engine
+from fastgan.run import build
 
 BATCH_SIZE, STEPS = 64, 3
 NUM = 8  # numbers that the smallest graph draws
@@ -67,7 +67,7 @@ def a_graph(device: torch.device) -> str:
     It draws from a generator of its own. Raises AssertionError where the numbers differ.
     """
     generator, out = torch.Generator(device).manual_seed(1), torch.zeros(NUM, device=device)
-    graphs = build_engine._graphs_of(device, [generator])
+    graphs = build._graphs_of(device, [generator])
     assert graphs is not None, f"nothing can be recorded on {device.type}"
 
     def draw() -> None:

@@ -82,7 +82,7 @@ _compiled_calls = [0]
 
 
 def noticing(compile_step):
-    """Return a replacement of fastgan.engine.engine.compile_step for RehearsedGraphs.
+    """Return a replacement of fastgan.engine.compiled.compile_step for RehearsedGraphs.
 
     It counts the calls of the functions that it compiled.
     """

@@ -76,7 +76,7 @@ def _run(case: Case, rung: str, variant: str, more: dict[str, list[str]]) -> tup
         return _recorded_part(loop, reads=variant == READ), []
     more |= {
         "operators": of_operators(case.device.type),
-        "options": [WITHOUT + option for option in loop.engine._compiler_options()],
+        "options": [WITHOUT + option for option in loop.engine.phases.options()],
     }
     if variant.startswith(WITHOUT):
         _leave_away(loop, variant.removeprefix(WITHOUT))
@@ -87,8 +87,8 @@ def _run(case: Case, rung: str, variant: str, more: dict[str, list[str]]) -> tup
 
 
 def _leave_away(loop: FastganLoop, option: str) -> None:
-    options = loop.engine._compiler_options
-    loop.engine._compiler_options = lambda: {name: value for name, value in options().items() if name != option}
+    options = loop.engine.phases.options
+    loop.engine.phases.options = lambda: {name: value for name, value in options().items() if name != option}
 
 
 def _recorded_part(loop: FastganLoop, reads: bool) -> str:
@@ -107,7 +107,7 @@ def _recorded_part(loop: FastganLoop, reads: bool) -> str:
         if reads and feed.traceable:
             found.extend(tensor for tensor in feed.read() if isinstance(tensor, torch.Tensor))
 
-    with loop.engine._trials.undone():
+    with loop.engine.eager.trials.undone():
         graphs.warm_up(part)
     replay = _recording(loop, part)
     replayed = list(found)
@@ -117,7 +117,7 @@ def _recorded_part(loop: FastganLoop, reads: bool) -> str:
 
 
 def _recording(loop: FastganLoop, part: Call) -> Call:
-    with loop.engine._trials.undone():
+    with loop.engine.eager.trials.undone():
         return loop.engine.graphs.record(part)
 
 
@@ -128,7 +128,7 @@ def _second_of(
 
     So neither numbers nor images are those that were recorded. All state is left as it was.
     """
-    with loop.engine._trials.undone():
+    with loop.engine.eager.trials.undone():
         first()
         call()
         loop.engine.graphs.synchronize()

@@ -18,14 +18,11 @@ from bench.peers.dataloader import NUM_WORKERS, ImageFiles, endless_batches
 from bench.results import significant
 from bench.timing import quartiles
 from fastgan import models
+from fastgan.config import replace as with_option
 from fastgan.data import Feed
-from fastgan.device.determinism import settle_algorithms
-from fastgan.device.precision import choose_precision
 from fastgan.engine.engine import Engine
 from fastgan.engine.parity import PARITY_STEPS
-from fastgan.gan.train_state import make_train_state
-from fastgan.nn import inspect_pair
-from fastgan.run.build_engine import make_engine
+from fastgan.run.build import build_training
 
 # Share of the time that a CPU takes: steps are a hundred times shorter on a GPU, and their number
 # is what counts
@@ -72,24 +69,15 @@ class FedSteps:
     """
 
     def __init__(self, case: Case, compile: bool):
-        self._case, self._config = case, rung_config(case.config, True, "captured" if compile else "eager")
-        model, device = case.config.model, case.device
-        settle_algorithms(case.config.run.deterministic, device)
-        G, D = models.build(model)
-        self._signature = inspect_pair.inspect(
-            G.to(device), D.to(device), model.z_dim, case.config.run.batch_size, device
-        )
-        self._networks = make_train_state(G, D, self._config, self._signature, device)
-        self._generator = torch.Generator(device).manual_seed(0)
-        self._precision = choose_precision(True, device)
+        config = rung_config(case.config, True, "captured" if compile else "eager")
+        self._config = with_option(config, "run.device", str(case.device))
+        self._training = build_training(*models.build(config.model), self._config, config.model.z_dim)
         self._reasons: list[str] = []
 
     def engine_on(self, feed: Feed) -> Engine:
         """Return the engine of the steps that take their images from this feed, ready to run."""
         feed.reserve(feed.max_steps or PARITY_STEPS)
-        engine = make_engine(
-            self._config, self._signature, self._networks, feed, self._generator, self._precision, self._reasons.append
-        )
+        engine = self._training.engine_on(feed, self._reasons.append)
         exclusive.guard_timings()
         engine.prepare()
         return engine
@@ -129,7 +117,7 @@ class FedSteps:
         return columns("step", name, size, plan.num_images, step_s[name], size[2], note) | {
             "rung": rung,
             "preset": config.preset,
-            "dtype": self._precision.name,
+            "dtype": self._training.state.precision.name,
             "stall_percent": stall,
             "stall_percent_quartiles": (q1, q3),
             "alone_percent": alone and 100 * alone / quartiles(step_s[name])[1],

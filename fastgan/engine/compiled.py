@@ -1,13 +1,100 @@
-"""The compiled step: the only call of torch.compile, and Inductor's options."""
+"""The compiled rung: every phase as one graph of Inductor's kernels.
+
+This is the only file that calls torch.compile. It also has Inductor's options.
+"""
 import types
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 
 import torch
+
+from fastgan.engine.eager import EagerSteps
+from fastgan.engine.parity import Tolerance
+from fastgan.engine.phase_schedule import Variant
+from fastgan.engine.system import EngineLog, Ladder, Step, System
 
 # Torch 2.11 cannot compile four of the families for CUDA with these passes: reordering loops
 # asserts on foreach nodes (cgan, biggan, lightweight, r3gan), mixed reductions on shapes of cgan's.
 # dcgan has as many launches without them.
 WITHOUT_REORDERING = {"loop_ordering_after_fusion": False, "triton.mix_order_reduction": False}
+
+
+class CompiledPhases:
+    """The phases of a system, each compiled if that succeeds and agrees with eager, else eager.
+
+    graphs: those that were compiled and are in use, for counting.
+    """
+
+    def __init__(self, system: System, ladder: Ladder, eager: EagerSteps, log: EngineLog):
+        self._system, self._ladder, self._eager, self._log = system, ladder, eager, log
+        self._steps: dict[str, Step] = {name: phase.step for name, phase in system.phases.items()}
+        self.graphs: list[torch.fx.GraphModule] = []
+
+    def call(self, variant: Variant) -> None:
+        """Run the phases of a step, each in its fastest form."""
+        for name in variant:
+            self._steps[name](self._system.phases[name].draw())
+
+    def compile(self, tolerances: dict[str, Tolerance]) -> bool:
+        """Compile every phase that can be compiled; report why another stays eager.
+
+        tolerances: those of the phases by name, replaced where the phase itself is. Returns True if
+        any phase was compiled.
+        """
+        for name in self._system.phases:
+            problem = self._compile(name, tolerances[name])
+            if problem is not None and self._system.phases[name].careful_step is not None:
+                problem = self._compile_carefully(name, tolerances, problem)
+            if problem is not None:
+                label = self._system.label(name)
+                self._log.report(f"the compiled step{label} is not used, the eager one is: {problem}")
+        return len(self.graphs) > 0
+
+    def options(self) -> dict:
+        """Return Inductor's options for the steps of this system."""
+        return compiler_options(self._system.device_type, self._ladder.autotune, self._ladder.combo_kernels)
+
+    def _compile(self, name: str, tolerance: Tolerance) -> str | None:
+        """Replace the eager phase by the compiled one; return None, or the problem.
+
+        Where there is a problem, everything stays as before.
+        """
+        eager, before = self._steps[name], len(self.graphs)
+        problem = self._try_to_compile(name, tolerance)
+        num_graphs = len(self.graphs) - before
+        problem = problem or (None if num_graphs == 1 else f"it became {num_graphs} graphs instead of one")
+        if problem is not None:
+            self._steps[name], self.graphs[before:] = eager, []
+        return problem
+
+    def _try_to_compile(self, name: str, tolerance: Tolerance) -> str | None:
+        try:
+            self._steps[name] = compile_step(self._steps[name], self.graphs, self.options())
+            return tolerance.disagreement(partial(self.call, (name,)))
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # any compiler error: the reason is reported, the eager rung stays
+            return self._log.explain(error)
+
+    def _compile_carefully(self, name: str, tolerances: dict[str, Tolerance], problem: str) -> str | None:
+        """Compile the phase with its penalty in fp32, for every rung where that succeeds."""
+        phase = self._system.phases[name]
+        self._replace(name, phase.careful_step)
+        tolerance = self._eager.measure(name)
+        if self._compile(name, tolerance) is None:
+            tolerances[name] = tolerance
+            label = self._system.label(name)
+            self._log.report(f"the penalty{label} computes in fp32 inside the compiled step: {problem}")
+            return None
+        self._system.phases = {**self._system.phases, name: phase}
+        self._steps[name] = phase.step
+        return problem
+
+    def _replace(self, name: str, step: Step) -> None:
+        phase = replace(self._system.phases[name], step=step, careful_step=None)
+        self._system.phases = {**self._system.phases, name: phase}
+        self._steps[name] = step
 
 
 def compiler_options(device_type: str, autotune: bool = False, combo_kernels: bool = False) -> dict:

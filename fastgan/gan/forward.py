@@ -5,9 +5,7 @@ The end of D is fused into the cross-entropy where D ends in a layers.Head.
 from typing import NamedTuple
 
 import torch
-from torch import nn
 
-from fastgan.device.precision import Precision
 from fastgan.gan import losses, penalties
 from fastgan.gan.train_state import TrainState
 from fastgan.nn.layers import Head, in_parts
@@ -37,20 +35,17 @@ class DOutput(NamedTuple):
         )
 
 
-def generate(
-    state: TrainState, precision: Precision, z: torch.Tensor, labels: torch.Tensor | None, twice: bool = False
-) -> torch.Tensor:
+def generate(state: TrainState, z: torch.Tensor, labels: torch.Tensor | None, twice: bool = False) -> torch.Tensor:
     """Return G(z), or G(z, c), in the compute precision.
 
     labels: int64 [N], None for a G without conditions. twice: the pass is differentiated twice.
     """
-    with precision.autocast(twice):
+    with state.precision.autocast(twice):
         return state.G(z, *state.condition(labels))
 
 
 def run_D(
     state: TrainState,
-    precision: Precision,
     img: torch.Tensor,
     labels: torch.Tensor | None,
     target: torch.Tensor | float | None = None,
@@ -64,26 +59,25 @@ def run_D(
     twice: the pass is differentiated twice.
     """
     if target is not None:
-        return _run_D_with_cross_entropy(state.D, precision, img, target)
+        return _run_D_with_cross_entropy(state, img, target)
     if with_gradient:
         grad_probe = state.grad_probe(len(img))
-        output = run_D(state, precision, img + grad_probe, labels, twice=True)
+        output = run_D(state, img + grad_probe, labels, twice=True)
         gradient = penalties.input_gradient(output.logits, grad_probe)
         return output._replace(squared_gradient=penalties.squared_norms(gradient))
-    with precision.autocast(twice):
+    with state.precision.autocast(twice):
         return DOutput.of(state.D(img, *state.condition(labels)))
 
 
-def run_D_and_reconstruct(state: TrainState, precision: Precision, img: torch.Tensor) -> DOutput:
+def run_D_and_reconstruct(state: TrainState, img: torch.Tensor) -> DOutput:
     """Return D's logits for real images, and the loss of reconstructing them from D's features."""
-    with precision.autocast():
+    with state.precision.autocast():
         logits, reconstruction_loss = state.D.forward_and_reconstruct(img)
     return DOutput.of(logits)._replace(reconstruction_loss=reconstruction_loss.float())
 
 
 def run_D_on_both(
     state: TrainState,
-    precision: Precision,
     real_img: torch.Tensor,
     fake_img: torch.Tensor,
     labels: torch.Tensor | None,
@@ -102,29 +96,27 @@ def run_D_on_both(
         both_labels = None if labels is None else torch.cat([labels, labels])
         target = None if targets is None else _one_each(real_target, fake_target, real_img)
         with in_parts(state.D, 2):
-            return run_D(state, precision, both_img, both_labels, target, with_gradients[0]).halves()
+            return run_D(state, both_img, both_labels, target, with_gradients[0]).halves()
     if state.loss.reconstruction:
-        real = run_D_and_reconstruct(state, precision, real_img)
+        real = run_D_and_reconstruct(state, real_img)
     else:
-        real = run_D(state, precision, real_img, labels, real_target, with_gradients[0])
-    return real, run_D(state, precision, fake_img, labels, fake_target, with_gradients[1])
+        real = run_D(state, real_img, labels, real_target, with_gradients[0])
+    return real, run_D(state, fake_img, labels, fake_target, with_gradients[1])
 
 
-def _run_D_with_cross_entropy(
-    D: nn.Module, precision: Precision, img: torch.Tensor, target: torch.Tensor | float
-) -> DOutput:
+def _run_D_with_cross_entropy(state: TrainState, img: torch.Tensor, target: torch.Tensor | float) -> DOutput:
     """Return the outputs of D, without conditions, and their cross-entropy with the target.
 
     One kernel computes both where D ends in a layers.Head; any other D is called.
     """
-    head = getattr(D, "head", None)
+    head = getattr(state.D, "head", None)
     if isinstance(head, Head):
-        with precision.autocast():
-            features = D.features(img)
+        with state.precision.autocast():
+            features = state.D.features(img)
         loss, logits = head.loss(features, target.squeeze(1) if isinstance(target, torch.Tensor) else target)
         return DOutput(logits.unsqueeze(1), cross_entropy=loss.unsqueeze(1))
-    with precision.autocast():
-        output = DOutput.of(D(img))
+    with state.precision.autocast():
+        output = DOutput.of(state.D(img))
     return output._replace(cross_entropy=losses.bce_with_logits(output.logits, target))
 
 

@@ -6,7 +6,6 @@ statistics by name.
 import torch
 
 from fastgan.config import LossConfig
-from fastgan.device.precision import Precision
 from fastgan.gan import losses, penalties
 from fastgan.gan.forward import DOutput, run_D, run_D_on_both
 from fastgan.gan.inputs import StepInputs
@@ -15,18 +14,14 @@ from fastgan.gan.train_state import TrainState
 Loss = tuple[torch.Tensor, dict[str, torch.Tensor]]  # (the loss, []; statistics, [])
 
 
-def d_loss(
-    state: TrainState, precision: Precision, inputs: StepInputs, real_img: torch.Tensor, fake_img: torch.Tensor
-) -> Loss:
+def d_loss(state: TrainState, inputs: StepInputs, real_img: torch.Tensor, fake_img: torch.Tensor) -> Loss:
     """Return D's loss, with the penalties that are part of every update."""
     # D runs on real images and on fakes. Cross-entropies, R1 and R2 come out of these passes; lazy
     # penalties have an update of their own.
     penalty, is_lazy, targets = state.penalty, state.penalty.D_reg_interval > 1, _targets(state.loss, inputs.flips)
     with_gradients = (False, False) if is_lazy else (penalty.r1_gamma > 0, penalty.r2_gamma > 0)
     in_pass = _has_cross_entropy(state) and not state.loss.reconstruction and not any(with_gradients)
-    real, fake = run_D_on_both(
-        state, precision, real_img, fake_img, inputs.labels, targets if in_pass else None, with_gradients
-    )
+    real, fake = run_D_on_both(state, real_img, fake_img, inputs.labels, targets if in_pass else None, with_gradients)
 
     # The adversarial loss compares pairs, or each image with its target.
     if state.loss.name == "relativistic":
@@ -51,7 +46,7 @@ def d_loss(
             each_penalty = output.squared_gradient.mean()
             loss, statistics = loss + gamma / 2 * each_penalty, statistics | {name: each_penalty}
     if penalty.gp_weight and not is_lazy:
-        between = _gradient_penalty(state, precision, inputs, real_img, fake_img)
+        between = _gradient_penalty(state, inputs, real_img, fake_img)
         loss, statistics = loss + penalty.gp_weight * between, statistics | {"gradient_penalty": between}
 
     # ADA follows the sign of D's logits for real images.
@@ -60,37 +55,34 @@ def d_loss(
     return loss, statistics
 
 
-def penalties_alone(
-    state: TrainState, precision: Precision, inputs: StepInputs, real_img: torch.Tensor, fake_img: torch.Tensor | None
-):
+def penalties_alone(state: TrainState, inputs: StepInputs, real_img: torch.Tensor, fake_img: torch.Tensor | None):
     """Return (sum of D's penalties, [], with its graph; each of them), without D's loss."""
     # R1 is taken at real images and R2 at fakes.
     total, statistics = 0.0, {}
     for name, gamma, img in (("r1_penalty", state.r1_gamma, real_img), ("r2_penalty", state.r2_gamma, fake_img)):
         if getattr(state.penalty, name.replace("penalty", "gamma")):
-            squared = run_D(state, precision, img, inputs.labels, with_gradient=True).squared_gradient.mean()
+            squared = run_D(state, img, inputs.labels, with_gradient=True).squared_gradient.mean()
             total, statistics = total + gamma / 2 * squared, statistics | {name: squared}
 
     # WGAN-GP's penalty is taken between them.
     if state.penalty.gp_weight:
-        between = _gradient_penalty(state, precision, inputs, real_img, fake_img)
+        between = _gradient_penalty(state, inputs, real_img, fake_img)
         total, statistics = total + state.penalty.gp_weight * between, statistics | {"gradient_penalty": between}
     return total, statistics
 
 
 def _gradient_penalty(
-    state: TrainState, precision: Precision, inputs: StepInputs, real_img: torch.Tensor, fake_img: torch.Tensor
+    state: TrainState, inputs: StepInputs, real_img: torch.Tensor, fake_img: torch.Tensor
 ) -> torch.Tensor:
     """Return WGAN-GP's penalty, [], with its graph: the mean over images between real and fake."""
     grad_probe = state.grad_probe(len(real_img))
     img = penalties.interpolate(real_img, fake_img, _pad_like(inputs.between, real_img))
-    output = run_D(state, precision, img + grad_probe, inputs.labels, twice=True)
+    output = run_D(state, img + grad_probe, inputs.labels, twice=True)
     return penalties.gradient_penalty(penalties.input_gradient(output.logits, grad_probe)).mean()
 
 
 def g_loss(
     state: TrainState,
-    precision: Precision,
     fake_img: torch.Tensor,
     labels: torch.Tensor | None,
     real_img: torch.Tensor | None,
@@ -102,13 +94,13 @@ def g_loss(
     """
     # The adversarial loss compares fakes with real images where it is relativistic.
     if state.loss.name == "relativistic":
-        fake = run_D(state, precision, fake_img, labels)
+        fake = run_D(state, fake_img, labels)
         with torch.no_grad():
-            real = run_D(state, precision, real_img, real_labels)
+            real = run_D(state, real_img, real_labels)
         loss = losses.relativistic(fake.logits, real.logits).mean()
     else:
         each_loss, target, sign = losses.G_OBJECTIVES[state.loss.name]
-        fake = run_D(state, precision, fake_img, labels, target if _has_cross_entropy(state) else None)
+        fake = run_D(state, fake_img, labels, target if _has_cross_entropy(state) else None)
         in_pass = fake.cross_entropy is not None
         loss = sign * (fake.cross_entropy if in_pass else each_loss(fake.logits, target)).mean()
     statistics = {"g_loss": loss}

@@ -11,7 +11,7 @@ from fastgan.gan import step
 class PhaseKind:
     """A phase: its function, and what it minimises, from which follows what it reads and draws.
 
-    function: (state, precision, inputs) -> statistics; it updates parameters in place.
+    function: (state, inputs) -> statistics; it updates parameters in place.
     """
 
     function: Callable

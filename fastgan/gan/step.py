@@ -16,7 +16,6 @@ from collections.abc import Callable
 import torch
 
 from fastgan.augment import basic
-from fastgan.device.precision import Precision
 from fastgan.gan import penalties
 from fastgan.gan.forward import generate
 from fastgan.gan.inputs import StepInputs
@@ -29,33 +28,33 @@ Statistics = dict[str, torch.Tensor]  # name -> [], detached
 # --- phases -----------------------------------------------------------------------------------------------------------
 
 
-def update(state: TrainState, precision: Precision, inputs: StepInputs) -> Statistics:
+def update(state: TrainState, inputs: StepInputs) -> Statistics:
     """Update D once, then G once."""
     # Both steps share the fake images where the recipe reuses them: G's graph stays for G's step.
     shares_fakes = inputs.fresh_z is None and state.num_parts == 1
-    fake_img = generate(state, precision, inputs.z, inputs.labels) if shares_fakes else None
+    fake_img = generate(state, inputs.z, inputs.labels) if shares_fakes else None
 
     # D learns to tell real from fake.
     state.schedules.update(state.nimg)
-    statistics = _d_step(state, precision, inputs, fake_img)
+    statistics = _d_step(state, inputs, fake_img)
 
     # G learns from the D that was just updated, and its moving average follows.
-    statistics |= _g_step(state, precision, inputs, fake_img)
+    statistics |= _g_step(state, inputs, fake_img)
     return _counted(state, statistics, len(inputs.z))
 
 
-def d_update(state: TrainState, precision: Precision, inputs: StepInputs) -> Statistics:
+def d_update(state: TrainState, inputs: StepInputs) -> Statistics:
     """Update D alone once."""
     state.schedules.update(state.nimg)
-    return _counted(state, _d_step(state, precision, inputs, None), len(inputs.z))
+    return _counted(state, _d_step(state, inputs, None), len(inputs.z))
 
 
-def g_update(state: TrainState, precision: Precision, inputs: StepInputs) -> Statistics:
+def g_update(state: TrainState, inputs: StepInputs) -> Statistics:
     """Update G alone once, on fakes of its own; D's updates have counted the images."""
-    return _counted(state, _g_step(state, precision, inputs, None), 0)
+    return _counted(state, _g_step(state, inputs, None), 0)
 
 
-def d_penalty_update(state: TrainState, precision: Precision, inputs: StepInputs) -> Statistics:
+def d_penalty_update(state: TrainState, inputs: StepInputs) -> Statistics:
     """Update D once by its penalties alone, D_reg_interval times as strong.
 
     Lazy regularisation (arXiv 1912.04958, appendix B).
@@ -64,8 +63,8 @@ def d_penalty_update(state: TrainState, precision: Precision, inputs: StepInputs
     def gradients(part):
         real_img, fake_img = _real_images(state, part, part.real_img), None
         if state.penalty.gp_weight or state.penalty.r2_gamma:
-            fake_img = _fakes_for_D(state, precision, part, None)
-        penalty, statistics = penalties_alone(state, precision, part, real_img, fake_img)
+            fake_img = _fakes_for_D(state, part, None)
+        penalty, statistics = penalties_alone(state, part, real_img, fake_img)
         return gradients_of(state.penalty.D_reg_interval * penalty, state.optimizer_D.parameters), statistics
 
     d_gradients, statistics = _over_parts(state, inputs, gradients)
@@ -73,13 +72,13 @@ def d_penalty_update(state: TrainState, precision: Precision, inputs: StepInputs
     return _counted(state, statistics, 0)
 
 
-def g_penalty_update(state: TrainState, precision: Precision, inputs: StepInputs) -> Statistics:
+def g_penalty_update(state: TrainState, inputs: StepInputs) -> Statistics:
     """Update G once by the path length penalty alone, G_reg_interval times as strong.
 
     Karras et al., 2020, arXiv 1912.04958, equation 4.
     """
     # The path lengths are the changes of G's images with the styles, in a random direction.
-    with precision.autocast(twice=True):
+    with state.precision.autocast(twice=True):
         ws = state.G.mapping(inputs.z, *state.condition(inputs.labels))
         fake_img = state.G.synthesis(ws)
     noise = inputs.path_noise / (fake_img.shape[2] * fake_img.shape[3]) ** 0.5
@@ -100,7 +99,7 @@ def g_penalty_update(state: TrainState, precision: Precision, inputs: StepInputs
 # --- D's step ---------------------------------------------------------------------------------------------------------
 
 
-def _d_step(state: TrainState, precision: Precision, inputs: StepInputs, fake_img: torch.Tensor | None) -> Statistics:
+def _d_step(state: TrainState, inputs: StepInputs, fake_img: torch.Tensor | None) -> Statistics:
     """Update D in place. fake_img: the fakes where they exist already, or None."""
     # WGAN clips D's weights before every update.
     if state.penalty.clip:
@@ -109,7 +108,7 @@ def _d_step(state: TrainState, precision: Precision, inputs: StepInputs, fake_im
     # D's gradients are computed for the whole batch or for a part.
     def gradients(part):
         real_img = _real_images(state, part, part.real_img)
-        loss, statistics = d_loss(state, precision, part, real_img, _fakes_for_D(state, precision, part, fake_img))
+        loss, statistics = d_loss(state, part, real_img, _fakes_for_D(state, part, fake_img))
         return gradients_of(loss, state.optimizer_D.parameters), statistics
 
     # The optimiser updates D in place.
@@ -121,7 +120,7 @@ def _d_step(state: TrainState, precision: Precision, inputs: StepInputs, fake_im
 # --- G's step ---------------------------------------------------------------------------------------------------------
 
 
-def _g_step(state: TrainState, precision: Precision, inputs: StepInputs, fake_img: torch.Tensor | None) -> Statistics:
+def _g_step(state: TrainState, inputs: StepInputs, fake_img: torch.Tensor | None) -> Statistics:
     """Update G and its moving average in place. fake_img: fakes with their graph, or None."""
 
     # G's gradients are computed for the whole batch or for a part.
@@ -131,12 +130,12 @@ def _g_step(state: TrainState, precision: Precision, inputs: StepInputs, fake_im
             labels, img = part.labels, _as_D_sees_it(state, fake_img, part, 1, 2)
         else:
             labels = part.labels if part.fresh_z is None or part.g_labels is None else part.g_labels
-            img = generate(state, precision, part.z if part.fresh_z is None else part.fresh_z, labels)
+            img = generate(state, part.z if part.fresh_z is None else part.fresh_z, labels)
             img = _as_D_sees_it(state, img, part, 1 if part.fresh_z is None else 2, 2)
 
         # The loss compares them with real images where it is relativistic.
         real_img = None if part.g_real_img is None else _real_images(state, part, part.g_real_img)
-        loss, statistics = g_loss(state, precision, img, labels, real_img, part.g_labels)
+        loss, statistics = g_loss(state, img, labels, real_img, part.g_labels)
         return gradients_of(loss, state.optimizer_G.parameters), statistics
 
     # The optimiser updates G in place, and the moving average follows.
@@ -158,13 +157,11 @@ def _real_images(state: TrainState, inputs: StepInputs, real_img: torch.Tensor) 
     return _as_D_sees_it(state, real_img, inputs, 0, 0)
 
 
-def _fakes_for_D(
-    state: TrainState, precision: Precision, inputs: StepInputs, fake_img: torch.Tensor | None
-) -> torch.Tensor:
+def _fakes_for_D(state: TrainState, inputs: StepInputs, fake_img: torch.Tensor | None) -> torch.Tensor:
     """Return fake images without a graph: the given ones, or new ones."""
     if fake_img is None:
         with torch.no_grad():
-            fake_img = generate(state, precision, inputs.z, inputs.labels)
+            fake_img = generate(state, inputs.z, inputs.labels)
     return _as_D_sees_it(state, fake_img.detach(), inputs, 1, 1)
 
 

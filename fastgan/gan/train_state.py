@@ -10,6 +10,7 @@ from torch import nn
 
 from fastgan.augment.pipeline import Augmentation, make_augmentation
 from fastgan.config import Config, LossConfig, OptimConfig, PenaltyConfig
+from fastgan.device.precision import Precision
 from fastgan.engine.batchnorm_counters import BatchCounters
 from fastgan.gan.optim import Adam, Average, RMSprop, beta_for, make_average, make_optimizer
 from fastgan.gan.schedules import HalfLife, Ramp, Schedules
@@ -30,6 +31,7 @@ class TrainState:
     nimg: torch.Tensor  # int64 []: images shown so far, counted where the step depends on it
     totals: Totals  # of the steps of a tick
     img_shape: tuple[int, ...]  # of one image, as G makes it
+    precision: Precision  # of the passes of G and D
     img_low: float = -1.0  # value of a black pixel
     # D compares no images except in layers that can keep real and fake apart: they share one pass
     one_pass: bool = False
@@ -97,7 +99,7 @@ class TrainState:
 
 
 def make_train_state(
-    G: nn.Module, D: nn.Module, config: Config, signature: Signature, device: torch.device
+    G: nn.Module, D: nn.Module, config: Config, signature: Signature, device: torch.device, precision: Precision
 ) -> TrainState:
     """Make the train state of G and D on `device`, as configured; G and D are moved in place.
 
@@ -128,6 +130,7 @@ def make_train_state(
         nimg=torch.zeros((), dtype=torch.int64, device=device),
         totals=Totals(_statistics_of(config), device),
         img_shape=img_shape,
+        precision=precision,
         img_low=config.model.img_low,
         one_pass=one_pass,
         loss=config.loss,

@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from fastgan.config import DENSITIES, Config
-from fastgan.device.precision import Precision
 from fastgan.errors import UserError
 from fastgan.gan.train_state import TrainState
 from fastgan.nn.inspect_pair import Signature, untouched
@@ -31,10 +30,9 @@ class Sampler:
         config: Config,
         signature: Signature,
         state: TrainState,
-        precision: Precision,
         img_shape: tuple[int, int, int] | None,
     ):
-        self._config, self._signature, self._networks, self._precision = config, signature, state, precision
+        self._config, self._signature, self._state = config, signature, state
         self._img_shape, self._device = img_shape, state.totals.tensor.device
         self._grid_c, self.columns = labels_for_grid(config.run.grid, config.model.c_dim)
         num = config.run.grid if self._grid_c is None else len(self._grid_c)
@@ -100,8 +98,8 @@ class Sampler:
         run = self._config.run
         # Samples of a density are small: all at once
         chunk = len(z) if self._img_shape is None else run.batch_gpu or run.batch_size
-        condition = () if labels is None else self._networks.condition(labels.to(self._device))
-        images = generate_chunks(self._networks.G_ema, z, self._precision.autocast, chunk, condition)
+        condition = () if labels is None else self._state.condition(labels.to(self._device))
+        images = generate_chunks(self._state.G_ema, z, self._state.precision.autocast, chunk, condition)
         return images if self._img_shape is None else images.view(len(z), *self._img_shape)
 
 

@@ -12,7 +12,7 @@ from fastgan.config.presets import preset
 from fastgan.config.validation import validate
 from fastgan.device.determinism import refusals_said, settle_algorithms
 from fastgan.ops.dispatch import autotune, self_checks, timing
-from fastgan.run import build_engine
+from fastgan.run import build
 
 slow = pytest.mark.slow
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")  # the settings of CUDA need no device
@@ -121,7 +121,7 @@ def test_a_deterministic_run_times_no_operator_and_repeats_to_the_bit(monkeypatc
             return {"chosen": "subpixel"}
 
     if rung == "captured":
-        monkeypatch.setattr(build_engine, "_graphs_of", lambda device, generators: RecordedGraphs())
+        monkeypatch.setattr(build, "_graphs_of", lambda device, generators: RecordedGraphs())
     monkeypatch.setattr(timing, "timer", timed)
     # Checks take seconds.
     monkeypatch.setattr(self_checks, "_failed_check", lambda op, implementation, device_type: None)

@@ -14,9 +14,10 @@ from bench.gpu.stand_in import RecordedGraphs
 from fastgan import UserError
 from fastgan.device.precision import Precision
 from fastgan.engine.compiled import compile_step
-from fastgan.engine.engine import Engine, Ladder, Phase, RecompilationError, System, single_phase
+from fastgan.engine.engine import Engine, RecompilationError
 from fastgan.engine.parity import snapshot
 from fastgan.engine.phase_schedule import Interval, PhaseSchedule
+from fastgan.engine.system import Ladder, Phase, System, single_phase
 from fastgan.gan.step import update
 from fastgan.ops.dispatch import autotune, registry
 
@@ -240,7 +241,7 @@ def test_the_whole_traceback_of_a_refused_rung_goes_to_the_details():
     state = gans.tiny_networks(config)
     state.D.layers.insert(1, WaitsForTheDevice())
     engine = gans.make_engine(config, state, ladder=Ladder(compile=False), graphs=RecordedGraphs(), report=reports)
-    engine.details = details.append
+    engine.log.details = details.append
     engine.prepare()
     assert len(reports) == len(details) == 1
     assert "\n" not in reports[0]
@@ -460,7 +461,7 @@ def test_the_compiled_graph_holds_no_wasted_convolution(monkeypatch):
         return graph.forward
 
     def step(inputs):
-        return update(state, gans.FP32, inputs)
+        return update(state, inputs)
 
     with torch._dynamo.config.patch(trace_autograd_ops=True):
         torch.compile(step, backend=aot_autograd(fw_compiler=count), fullgraph=True)(inputs)

@@ -48,7 +48,7 @@ def trials_of(config, state):
     """Return (trials, the call of an eager step on random inputs)."""
     generator = torch.Generator().manual_seed(0)
     return ParityRuns(state.tensors(), [generator]), lambda: update(
-        state, gans.FP32, gans.random_inputs(config, generator)
+        state, gans.random_inputs(config, generator)
     )
 
 
@@ -140,7 +140,7 @@ def test_restore_puts_values_back_in_place():
     state = gans.tiny_networks(config)
     tensors = state.tensors()
     before, addresses = snapshot(tensors), [t.data_ptr() for named in tensors.values() for t in named.values()]
-    update(state, gans.FP32, gans.random_inputs(config))
+    update(state, gans.random_inputs(config))
     assert any(not torch.equal(before["G"][name], tensor) for name, tensor in tensors["G"].items())
     restore(tensors, before)
     assert all(

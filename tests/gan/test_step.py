@@ -103,7 +103,7 @@ def check_against_plain(config):
     optimizer_D = torch.optim.Adam(D.parameters(), config.optim.lr_D, betas, config.optim.eps)
     for seed in range(3):
         inputs = gans.random_inputs(config, seed)
-        statistics = {name: value.item() for name, value in update(state, gans.FP32, inputs).items()}
+        statistics = {name: value.item() for name, value in update(state, inputs).items()}
         d_loss, g_loss = plain_step(G, D, optimizer_G, optimizer_D, config, inputs)
         assert statistics["d_loss"] == pytest.approx(d_loss, rel=1e-3, abs=1e-4)
         assert statistics["g_loss"] == pytest.approx(g_loss, rel=1e-3, abs=1e-4)
@@ -155,7 +155,7 @@ def test_real_and_fake_in_one_pass_gives_the_same_update(preset, overrides):
     statistics = []
     for state in (one, two):
         torch.manual_seed(0)  # G's noise
-        statistics.append(update(state, gans.FP32, inputs))
+        statistics.append(update(state, inputs))
     torch.testing.assert_close(*statistics)
     torch.testing.assert_close(dict(one.D.named_buffers()), dict(two.D.named_buffers()))
     for a, b in zip(one.D.parameters(), two.D.parameters(), strict=True):
@@ -173,7 +173,7 @@ def test_batchnorm_sees_real_and_fake_separately():
     batchnorms = [module for module in state.D.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     seen = []
     batchnorms[0].register_forward_pre_hook(lambda layer, args: seen.append((args[0].detach(), layer.parts)))
-    update(state, gans.FP32, gans.random_inputs(config))
+    update(state, gans.random_inputs(config))
     assert [parts for _, parts in seen] == [2, 1]
     expected = torch.zeros_like(batchnorms[0].running_mean)
     for batch in (*seen[0][0].chunk(2), seen[1][0]):
@@ -217,7 +217,7 @@ def test_no_wasted_convolutions(native_head):
     config = gans.tiny_config("dcgan")
     state, inputs = gans.tiny_networks(config), gans.random_inputs(config)
     with CountOperations() as operations:
-        update(state, gans.FP32, inputs)
+        update(state, inputs)
     assert {name: count for name, count in operations.counts.items() if "conv" in name or name == "mm"} == gans.NO_WASTE
     assert operations.counts["leaky_relu_bce"] == 2
     assert operations.counts["leaky_relu_bce_backward input=True weight=True"] == 1  # D
@@ -228,7 +228,7 @@ def test_real_and_fake_in_one_pass_end_in_one_call(native_head):
     config = gans.tiny_config("mlp")
     state, inputs = gans.tiny_networks(config), gans.random_inputs(config)
     with CountOperations() as operations:
-        update(state, gans.FP32, inputs)
+        update(state, inputs)
     assert operations.counts["leaky_relu_bce"] == 2
     assert operations.counts["leaky_relu_bce_backward input=True weight=True"] == 1
     assert operations.counts["leaky_relu_bce_backward input=True weight=False"] == 1
@@ -238,7 +238,7 @@ def test_fresh_fakes_cost_one_more_forward_pass_of_g(native_head):
     config = gans.tiny_config("dcgan", loss__fresh_fakes=True)
     state, inputs = gans.tiny_networks(config), gans.random_inputs(config)
     with CountOperations() as operations:
-        update(state, gans.FP32, inputs)
+        update(state, inputs)
     expected = gans.NO_WASTE | {
         "convolution transposed": gans.NO_WASTE["convolution transposed"] + 2,
         "mm": gans.NO_WASTE["mm"] + 1,
@@ -249,7 +249,7 @@ def test_fresh_fakes_cost_one_more_forward_pass_of_g(native_head):
 def test_totals_are_the_sum_of_the_steps():
     config = gans.tiny_config("mlp")
     state = gans.tiny_networks(config)
-    steps = [update(state, gans.FP32, gans.random_inputs(config, seed)) for seed in range(4)]
+    steps = [update(state, gans.random_inputs(config, seed)) for seed in range(4)]
     expected = {name: sum(each[name].item() for each in steps) / 4 for name in steps[0]}
     assert state.totals.means(state.totals.tensor.tolist()) == pytest.approx(expected)
 
@@ -260,7 +260,7 @@ def test_the_average_follows_g_inside_the_step(optimizer):
     config = gans.tiny_config("mlp", optim__name=optimizer, optim__ema_kimg=0.008)
     state = gans.tiny_networks(config)
     before = [parameter.clone() for parameter in state.G_ema.parameters()]
-    update(state, gans.FP32, gans.random_inputs(config))
+    update(state, gans.random_inputs(config))
     for old, average, source in zip(before, state.G_ema.parameters(), state.G.parameters(), strict=True):
         torch.testing.assert_close(average, (old + source) / 2)
     assert any(not torch.equal(old, new) for old, new in zip(before, state.G_ema.parameters(), strict=True))
@@ -270,7 +270,7 @@ def test_the_average_follows_g_inside_the_step(optimizer):
 def test_a_map_of_logits_is_a_loss_over_all_of_them(target):
     D = torch.nn.Conv2d(1, 1, 4, 4)
     img = torch.randn(2, 1, 16, 16)
-    output = run_with_cross_entropy(D, gans.FP32, img, target)
+    output = run_with_cross_entropy(SimpleNamespace(D=D, precision=gans.FP32), img, target)
     loss, logits = output.cross_entropy, output.logits
     assert loss.shape == logits.shape == (2, 16)
     assert loss.dtype == logits.dtype == torch.float32
@@ -298,7 +298,8 @@ def test_the_fused_end_gives_what_the_plain_one_gives(preset, target):
     fake_img = gans.tiny_networks(config).G(gans.random_inputs(config).z).detach()
     if target == "vector":
         target = torch.rand(len(D(fake_img)), 1)
-    fused, plain = (run_with_cross_entropy(each, gans.FP32, fake_img, target) for each in (D, PlainEnd(D)))
+    fused, plain = (run_with_cross_entropy(SimpleNamespace(D=each, precision=gans.FP32), fake_img, target)
+                    for each in (D, PlainEnd(D)))
     torch.testing.assert_close(fused.cross_entropy, plain.cross_entropy)
     torch.testing.assert_close(fused.logits, plain.logits)
     parameters = list(D.parameters())
@@ -315,7 +316,7 @@ def test_instance_noise_falls_to_zero_by_the_images_shown():
     levels = []
     for _ in range(6):
         levels.append(step._as_D_sees_it(state, img, inputs._replace(noise=noise), 0, 0).mean().item())
-        update(state, gans.FP32, inputs)
+        update(state, inputs)
     assert levels == pytest.approx([0.4, 0.3, 0.2, 0.1, 0.0, 0.0], abs=1e-6)
     assert state.nimg == 48
 
@@ -359,7 +360,7 @@ def test_everything_stays_on_the_device(monkeypatch, preset, optimizer, changes)
     torch.manual_seed(0)
     G, D = models.build(config.model)
     signature = inspect_pair.inspect(G, D, config.model.z_dim, config.run.batch_size, gans.CPU)
-    state = make_train_state(G, D, config, signature, torch.device("meta"))
+    state = make_train_state(G, D, config, signature, torch.device("meta"), gans.FP32)
     inputs = gans.random_inputs(config)
     rows = Window(
         torch.zeros(20, 16, 16, 1, dtype=torch.uint8, device="meta"),
@@ -370,7 +371,7 @@ def test_everything_stays_on_the_device(monkeypatch, preset, optimizer, changes)
         mirror=torch.zeros(8, 1, 1, 1, device="meta")
     )
     with OnlyOn("meta"), state.counters.off():
-        update(state, gans.FP32, inputs._replace(real_img=rows.read().img))
+        update(state, inputs._replace(real_img=rows.read().img))
 
 
 def test_parameters_that_share_a_gradient_keep_it_in_parts_of_a_batch():

@@ -50,9 +50,9 @@ def sampler(preset: str = "mlp", pair=None, img_shape=IMG_SHAPE, **overrides) ->
         )
     else:
         signature = inspect_pair.inspect(*pair, config.model.z_dim, config.run.batch_size, gans.CPU, config.model.c_dim)
-        state = make_train_state(*pair, config, signature, gans.CPU)
+        state = make_train_state(*pair, config, signature, gans.CPU, gans.FP32)
         pair[0].calls.clear()
-    return Sampler(config, signature, state, gans.FP32, img_shape)
+    return Sampler(config, signature, state, img_shape)
 
 
 def conditional(one_hot: bool = False, **overrides) -> tuple[Sampler, Recording]:
@@ -145,7 +145,7 @@ def test_samples_are_of_the_moving_average():
     config = replace(gans.tiny_config("mlp"), "optim.ema_kimg", 1.0)
     state = gans.tiny_networks(config)
     signature = inspect_pair.inspect(state.G, state.D, config.model.z_dim, config.run.batch_size, gans.CPU)
-    each = Sampler(config, signature, state, gans.FP32, IMG_SHAPE)
+    each = Sampler(config, signature, state, IMG_SHAPE)
     before = each.samples(3, 0)
     with torch.no_grad():
         for parameter in state.G.parameters():

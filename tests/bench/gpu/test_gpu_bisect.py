@@ -17,7 +17,7 @@ from bench.gpu.stage import Stage
 from bench.gpu.stand_in import RecordedGraphs
 from fastgan.config import replace
 from fastgan.ops.dispatch import autotune, registry
-from fastgan.run import build_engine
+from fastgan.run import build
 
 CASE = {"preset": "mlp", "batch_size": 8, "resolution": 8, "channels": 1, "amp": False}
 REFUSAL = {
@@ -125,7 +125,7 @@ def recorded(monkeypatch):
     monkeypatch.setattr(autotune, "_forced", {})
 
     def graphs_are(graphs):
-        monkeypatch.setattr(build_engine, "_graphs_of", lambda device, generators: graphs)
+        monkeypatch.setattr(build, "_graphs_of", lambda device, generators: graphs)
 
     graphs_are(RecordedGraphs())
     return graphs_are
@@ -185,22 +185,22 @@ def test_the_names_of_operators_and_options_can_be_forced_and_left_away(recorded
 
 @pytest.mark.thorough
 def test_an_option_is_left_away_and_a_step_that_cannot_be_compiled_is_refused(recorded, monkeypatch):
-    from fastgan.engine import engine
+    from fastgan.engine import compiled
 
-    seen, compile_step = [], engine.compile_step
+    seen, compile_step = [], compiled.compile_step
 
     def compile_with(step, graphs, options):
         seen.append(set(options))
         return compile_step(step, graphs, options)
 
-    monkeypatch.setattr(engine, "compile_step", compile_with)
+    monkeypatch.setattr(compiled, "compile_step", compile_with)
     assert variants.run(small_case(), "compiled", WITHOUT + "fallback_random")["works"]
     assert "fallback_random" not in seen[0]
 
     def refuse(step, graphs, options):
         raise RuntimeError("the compiler gives up")
 
-    monkeypatch.setattr(engine, "compile_step", refuse)
+    monkeypatch.setattr(compiled, "compile_step", refuse)
     outcome = variants.run(small_case(), "compiled", AS_REFUSED)
     assert not outcome["works"]
     assert "the compiler gives up" in outcome["reason"]

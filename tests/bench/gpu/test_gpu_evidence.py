@@ -10,7 +10,7 @@ from torch import nn
 from bench.gpu import archive, evidence, rows
 from bench.gpu.names import EVIDENCE, REFUSALS
 from bench.gpu.stand_in import RecordedGraphs
-from fastgan.engine.engine import Ladder
+from fastgan.engine.system import Ladder
 
 
 class WaitsForTheDevice(nn.Module):
@@ -23,7 +23,7 @@ def refused_engine():
     state = gans.tiny_networks(config)
     state.D.layers.insert(1, WaitsForTheDevice())
     engine = gans.make_engine(config, state, ladder=Ladder(compile=False), graphs=RecordedGraphs(), report=reasons)
-    engine.details = tracebacks.append
+    engine.log.details = tracebacks.append
     engine.prepare()
     return config, engine, reasons, tracebacks
 

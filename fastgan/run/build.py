@@ -1,23 +1,85 @@
-"""Construction of the engine from networks and a feed, for the trainer and the benchmarks."""
+"""Construction of a training: networks, their state, and the engine of its steps.
+
+The trainer and the benchmarks build by the same functions.
+"""
 import dataclasses
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import torch
+from torch import nn
 
 from fastgan.config import Config
 from fastgan.data import Feed
 from fastgan.device.cuda_graphs import CudaGraphs
+from fastgan.device.determinism import settle_algorithms
 from fastgan.device.memory import keep_freed_memory
-from fastgan.device.precision import Precision, full_precision
+from fastgan.device.precision import choose_precision, full_precision
 from fastgan.engine.captured import Graphs
-from fastgan.engine.engine import Engine, Ladder, Phase, System
+from fastgan.engine.engine import Engine
+from fastgan.engine.system import Ladder, Phase, System
 from fastgan.errors import UserError
 from fastgan.gan.inputs import StepInputs
 from fastgan.gan.phases import PHASES, PhaseKind, batches_per_step, phase_schedule_of, phases_of
-from fastgan.gan.train_state import TrainState
+from fastgan.gan.train_state import TrainState, make_train_state
+from fastgan.nn import inspect_pair
 from fastgan.nn.inspect_pair import Signature
 from fastgan.run.sampler import draw_z
+
+
+@dataclass(frozen=True)
+class Training:
+    """The parts of a training besides its data.
+
+    generator: the source of all random numbers of the steps, on the device. notes: for the user.
+    """
+
+    config: Config
+    device: torch.device
+    signature: Signature
+    state: TrainState
+    generator: torch.Generator
+    notes: tuple[str, ...]
+
+    def engine_on(self, feed: Feed, report: Callable[[str], None]) -> Engine:
+        """Return the engine of the steps that take their images from `feed`. report: see Engine."""
+        return make_engine(self.config, self.signature, self.state, feed, self.generator, report)
+
+
+def build_training(G: nn.Module, D: nn.Module, config: Config, z_dim: int | None = None) -> Training:
+    """Inspect G and D, move them to the device of the run, and make their train state.
+
+    This sets torch's process-wide switches as the configuration asks: algorithms, precision of fp32
+    products, and on CUDA the current device. z_dim: None = read off G. Raises UserError for a
+    device that is not there and for networks that cannot be trained.
+    """
+    run = config.run
+    device = torch.device(run.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    precision = choose_precision(run.amp, device)
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)  # kernels that Triton launches, and figures of memory, mean the current one
+    algorithms = filter(None, [settle_algorithms(run.deterministic, device)])
+    signature = _inspect(G, D, config, z_dim, device)
+    return Training(
+        config,
+        device,
+        signature,
+        make_train_state(G, D, config, signature, device, precision),
+        torch.Generator(device).manual_seed(run.seed),
+        (*signature.notes, precision.describe(), *algorithms),
+    )
+
+
+def _inspect(G: nn.Module, D: nn.Module, config: Config, z_dim: int | None, device: torch.device) -> Signature:
+    at_once = config.run.batch_gpu or config.run.batch_size
+    classifies = config.loss.class_D > 0
+    signature = inspect_pair.inspect(G, D, z_dim, at_once, device, config.model.c_dim, classifies)
+    if config.loss.flip_labels and signature.num_judged != at_once:
+        raise UserError(
+            f"flip_labels is for labels of images, and D gives {signature.num_judged} judgements for {at_once} of them"
+        )
+    return signature
 
 
 def make_engine(
@@ -26,7 +88,6 @@ def make_engine(
     state: TrainState,
     feed: Feed,
     generator: torch.Generator,
-    precision: Precision,
     report: Callable[[str], None],
 ) -> Engine:
     """Make the engine of a run.
@@ -45,26 +106,28 @@ def make_engine(
             "--device cuda"
         )
     inputs, phase_schedule = InputSource(config, signature, state, feed, generator), phase_schedule_of(config)
-    phases = {name: _phase(PHASES[name], inputs, state, precision) for name in phases_of(phase_schedule)}
+    phases = {name: _phase(PHASES[name], inputs, state) for name in phases_of(phase_schedule)}
     system = System(phases, state.tensors() | {"feed": feed.state()}, [generator], phase_schedule, state.counters)
     ladder = Ladder(run.compile, run.autotune, run.combo_kernels, run.cuda_graph, run.graph_steps, feed.max_steps)
     return Engine(system, ladder, graphs, report)
 
 
-def _phase(kind: PhaseKind, inputs: "InputSource", state: TrainState, precision: Precision) -> Phase:
+def _phase(kind: PhaseKind, inputs: "InputSource", state: TrainState) -> Phase:
     """Make a phase in the precision of the run.
 
     Where the precision is a reduced one, the phase also has a step in fp32, and one with only its
     penalties in fp32.
     """
+    precision = state.precision
     is_reduced = precision.compute_dtype != torch.float32
     has_penalty = kind.path_length or (kind.has_d_penalty and bool(state.grad_probes))
-    careful = dataclasses.replace(precision, careful=True)
+    precise = dataclasses.replace(state, precision=full_precision(precision))
+    careful = dataclasses.replace(state, precision=dataclasses.replace(precision, careful=True))
     return Phase(
         draw=partial(inputs.draw, kind),
-        step=inputs.step(kind, state, precision),
-        precise_step=inputs.step(kind, state, full_precision(precision)) if is_reduced else None,
-        careful_step=inputs.step(kind, state, careful) if is_reduced and has_penalty else None,
+        step=inputs.step(kind, state),
+        precise_step=inputs.step(kind, precise) if is_reduced else None,
+        careful_step=inputs.step(kind, careful) if is_reduced and has_penalty else None,
     )
 
 
@@ -121,14 +184,14 @@ class InputSource:
             margin=self._uniform(2, num, 1) if has_margin else None,
         )
 
-    def step(self, kind: PhaseKind, state: TrainState, precision: Precision) -> Callable[[StepInputs], object]:
+    def step(self, kind: PhaseKind, state: TrainState) -> Callable[[StepInputs], object]:
         """Return the phase as a function of its inputs."""
         function, reads_images = kind.function, self._feed.traceable and self._needs_real(kind)
 
         def step(inputs: StepInputs) -> object:
             if reads_images and inputs.real_img is None:
                 inputs = self._with_images(inputs, kind)
-            return function(state, precision, inputs)
+            return function(state, inputs)
 
         return step
 

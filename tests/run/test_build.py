@@ -18,7 +18,7 @@ from fastgan.gan.phases import PHASES
 from fastgan.gan.train_state import make_train_state
 from fastgan.nn import inspect_pair
 from fastgan.ops.dispatch import autotune, registry
-from fastgan.run import build_engine
+from fastgan.run import build
 
 TRACED = (
     "all of r3gan's", "path length, n_critic 2, lazy r1", "one-hot classes, gp, n_critic 2, fresh", "classifier, gp",
@@ -66,7 +66,7 @@ def test_every_phase_is_one_graph_that_does_what_eager_does(traced_only, referen
     compiled, eager = ours_of(name, reports, run__compile=True), ours_of(name)
     compiled.prepare()
     assert (compiled.engine.rung.name, reports) == ("compiled", [])
-    assert len(compiled.engine.compiled) == len(compiled.engine.system.phases)
+    assert len(compiled.engine.phases.graphs) == len(compiled.engine.system.phases)
     compiled.run(9)
     eager.run(9)
     assert_near(compiled, eager)
@@ -109,7 +109,7 @@ RECORDED_SLOWLY = {
 
 def recorded(monkeypatch, name: str, size: int, reports: list, **more) -> tuple[Ours, RecordedGraphs]:
     graphs = RecordedGraphs()
-    monkeypatch.setattr(build_engine, "_graphs_of", lambda device, generators: graphs)
+    monkeypatch.setattr(build, "_graphs_of", lambda device, generators: graphs)
     ours = ours_of(name, reports, run__graph_steps=size, **more)
     monkeypatch.undo()
     return ours, graphs
@@ -156,12 +156,12 @@ def test_samples_that_are_drawn_as_they_are_needed(monkeypatch, references, lazy
         torch.manual_seed(0)
         G, D = nn.Linear(5, 2), nn.Sequential(nn.Linear(2, 8), nn.Softplus(), nn.Linear(8, 1))
         signature = inspect_pair.inspect(G, D, 5, 4, plain_loop.CPU)
-        state = make_train_state(G, D, config, signature, plain_loop.CPU)
+        state = make_train_state(G, D, config, signature, plain_loop.CPU, plain_loop.FP32)
         generator = torch.Generator().manual_seed(1)
         feed = MixtureFeed(torch.tensor([[1.0, 0.0], [0.0, 2.0]]), 0.1, 4, generator)
-        monkeypatch.setattr(build_engine, "_graphs_of", lambda device, generators, graphs=graphs: graphs)
+        monkeypatch.setattr(build, "_graphs_of", lambda device, generators, graphs=graphs: graphs)
         reports = []
-        engine = build_engine.make_engine(config, signature, state, feed, generator, plain_loop.FP32, reports.append)
+        engine = build.make_engine(config, signature, state, feed, generator, reports.append)
         assert (engine.prepare().name, reports) == ("captured" if graphs else "eager", [])
         engine.run(0, 9)
         systems.append(engine.system)
@@ -204,16 +204,16 @@ def assert_same(before, state) -> None:
 # --- what a phase is given --------------------------------------------------------------------------------------------
 
 
-def source_of(**overrides) -> build_engine.InputSource:
+def source_of(**overrides) -> build.InputSource:
     config = config_of(**overrides)
     torch.manual_seed(0)
     ours = Ours(config, G("numbers" if config.model.c_dim else "none"), D("numbers" if config.model.c_dim else "none"))
-    return build_engine.InputSource(
+    return build.InputSource(
         config, ours.signature, ours.state, plain_loop.make_feed(config), torch.Generator().manual_seed(0)
     )
 
 
-def drawn(source: build_engine.InputSource, phase: str) -> set[str]:
+def drawn(source: build.InputSource, phase: str) -> set[str]:
     """Return the inputs that a phase draws."""
     return {name for name, value in source.draw(PHASES[phase])._asdict().items() if value is not None}
 

@@ -14,7 +14,7 @@ from fastgan.gan.phases import batches_per_step
 from fastgan.gan.train_state import make_train_state
 from fastgan.nn import inspect_pair
 from fastgan.ops.dispatch import autotune, registry
-from fastgan.run.build_engine import make_engine
+from fastgan.run.build import make_engine
 
 FAMILY = [name for name in presets.PRESETS if name.endswith("-tiny")] + [
     "wgan-gp",
@@ -43,7 +43,7 @@ def make(name: str) -> Engine:
     torch.manual_seed(0)
     G, D = models.build(config.model)
     signature = inspect_pair.inspect(G, D, config.model.z_dim, 4, gans.CPU, config.model.c_dim, config.loss.class_D > 0)
-    state = make_train_state(G, D, config, signature, gans.CPU)
+    state = make_train_state(G, D, config, signature, gans.CPU, gans.FP32)
     random = torch.Generator().manual_seed(1)
     is_points = config.model.architecture == "points"
     rows = (
@@ -53,7 +53,7 @@ def make(name: str) -> Engine:
     )
     labels = torch.arange(64) % 3 if config.model.cond else None
     feed = ResidentFeed(rows, 4 * batches_per_step(config), 0, labels=labels)
-    return make_engine(config, signature, state, feed, random, gans.FP32, print)
+    return make_engine(config, signature, state, feed, random, print)
 
 
 @pytest.mark.parametrize(
