@@ -102,7 +102,7 @@ class Child:
 
 
 def end(children: Iterable[Child]) -> None:
-    """End all children at once: by SIGTERM, then by SIGKILL; what hangs in a driver is left alone."""
+    """End all children at once: by SIGTERM, then by SIGKILL; what hangs in a driver is left."""
     children = list(children)
     for number in (signal.SIGTERM, signal.SIGKILL):
         for child in children:

@@ -91,15 +91,19 @@ def test_waiting_has_a_deadline_in_which_time_that_was_slept_through_does_not_co
     assert child.poll() == -signal.SIGTERM
 
 
-def test_what_refuses_to_end_is_killed(monkeypatch, tmp_path):
+def test_what_refuses_to_end_is_killed_with_what_it_started(monkeypatch, tmp_path):
     monkeypatch.setattr(processes, "GRACE_S", 0.3)
-    code = (
-        "import pathlib, signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
-        "pathlib.Path(sys.argv[1]).write_text('begun'); time.sleep(60)"
-    )
-    with python(code, tmp_path / "begun") as child:
-        content(tmp_path / "begun")
+    code = """
+import pathlib, signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)  # which what it starts inherits
+started = subprocess.Popen(["sleep", "60"])
+pathlib.Path(sys.argv[1]).write_text(str(started.pid))
+time.sleep(60)
+"""
+    with python(code, tmp_path / "pid", own_group=True) as child:
+        pid = int(content(tmp_path / "pid"))
     assert child.poll() == -signal.SIGKILL
+    assert has_ended(pid)
 
 
 @pytest.mark.parametrize("own_group", [True, False])

@@ -1,7 +1,7 @@
 """Download of a file, once, by pooch.
 
 A file is downloaded beside its place, checked by its MD5, and renamed. A broken download begins
-again from the start.
+again from the start; a kill leaves a temporary file there, which nothing uses.
 """
 import logging
 from dataclasses import dataclass
@@ -76,7 +76,7 @@ def _download(remote: RemoteFile, path: Path, progress: bool) -> None:
 
 
 def _root(error: BaseException) -> BaseException:
-    """Return what the error came from first: the libraries in between add names of their classes."""
+    """Return what the error came from first; the libraries in between add their own names."""
     while error.__context__ is not None:
         error = error.__context__
     return error
