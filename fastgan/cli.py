@@ -3,6 +3,7 @@
 `fastgan train | eval | sample | pack | info`.
 """
 import argparse
+import contextlib
 import os
 import shlex
 import signal
@@ -19,6 +20,7 @@ from fastgan.config.schema import LENGTH, RUN, SPEED, WHAT
 from fastgan.config.validation import validate
 from fastgan.errors import DiskError, DivergedError, UserError
 from fastgan.files import cache_folder
+from fastgan.processes import signals_received
 
 EXIT_FAILED, EXIT_USER = 1, 2
 
@@ -115,28 +117,16 @@ def run_name(config: Config) -> str:
     return f"{config.preset}-{Path(config.data.source).expanduser().resolve().name}"
 
 
-class _stopping_on_signals:
+def _stopping_on_signals(trainer) -> contextlib.AbstractContextManager[list[int]]:
     """Ctrl-C and SIGTERM ask the trainer to save and stop; a second one ends at once.
 
     Gives the list of signals received.
     """
-
-    def __init__(self, trainer):
-        self.trainer, self.received, self.before = trainer, [], {}
-
-    def __enter__(self) -> list[int]:
-        self.before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self.received
-
-    def __exit__(self, *_) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
-
-    def _handle(self, number: int, frame) -> None:
-        if self.received:
-            sys.exit(128 + number)
-        self.received.append(number)
-        self.trainer.request_stop()
+    def react(received: list[int]) -> None:
+        if len(received) > 1:
+            sys.exit(128 + received[-1])
+        trainer.request_stop()
+    return signals_received(react)
 
 
 # --- fastgan pack -----------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ def write_beside_and_rename(path: str | os.PathLike, write: Callable[[Path], Non
         beside = Path(name)
         write(beside)
         _flush_to_disk(beside)
-        os.chmod(beside, 0o666 & ~_current_umask())  # mkstemp makes 0600: give what open() would have given
+        open_to_all(beside)
         os.replace(beside, path)
     except OSError as error:
         raise DiskError(f"cannot write {path}: {error.strerror or error}") from error
@@ -35,6 +35,11 @@ def write_beside_and_rename(path: str | os.PathLike, write: Callable[[Path], Non
 def write_text(path: str | os.PathLike, text: str) -> None:
     """Replace the content of `path` by `text` (UTF-8), by writing beside it and renaming."""
     write_beside_and_rename(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+
+
+def open_to_all(path: Path) -> None:
+    """Give a file that began as a temporary one, which is 0600, what open() would have given."""
+    os.chmod(path, 0o666 & ~_current_umask())
 
 
 def cache_folder() -> Path:

@@ -17,7 +17,7 @@ from fastgan.config.keywords import config_of
 from fastgan.config.validation import validate
 from fastgan.data import Source, open_source
 from fastgan.device.determinism import refusals_said
-from fastgan.device.memory import cuda_oom_as_user_error
+from fastgan.device.memory import cuda_oom_as_user_error, memory_gb, memory_in_words
 from fastgan.device.throttle import Throttle
 from fastgan.engine.parity import PARITY_STEPS
 from fastgan.errors import DivergedError, UserError
@@ -25,6 +25,7 @@ from fastgan.gan.losses import CROSS_ENTROPIES
 from fastgan.gan.phases import batches_per_step
 from fastgan.gan.statistics import Readout
 from fastgan.ops.dispatch import autotune
+from fastgan.progress import Progress
 from fastgan.run.build import build_training
 from fastgan.run.checkpoint import load_state
 from fastgan.run.diagnostics import NUM_COMPARED, Diagnostics
@@ -32,9 +33,9 @@ from fastgan.run.feeds import fit_to_data, open_feed
 from fastgan.run.folder import RunFolder
 from fastgan.run.live_metrics import LiveMetrics
 from fastgan.run.log import refuse_existing_run
-from fastgan.run.progress import Progress, Stopwatch, memory_gb
 from fastgan.run.recorder import Recorder
 from fastgan.run.sampler import Sampler
+from fastgan.run.stopwatch import Stopwatch
 
 
 def completed(config: Config) -> tuple[Config, Source | None]:
@@ -214,7 +215,7 @@ class Trainer:
 
                 # A tick: read the statistics (this waits for the device), say them, write them.
                 statistics = self._read_statistics(stopwatch)
-                progress.update(self.nimg, statistics)
+                progress.update(self.nimg, statistics, memory_in_words())
                 for text in self.diagnostics.said(statistics):
                     self._say(progress, f"at {self.nimg / 1000:g} kimg {text}")
                 if self.recorder:

@@ -126,7 +126,7 @@ def make_engine(
 
 
 class SilentProgress:
-    """A fastgan.run.progress.Progress that shows nothing."""
+    """A fastgan.progress.Progress that shows nothing."""
 
     def message(self, text: str) -> None:
         pass

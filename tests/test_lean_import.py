@@ -5,7 +5,7 @@ import pytest
 
 import fastgan
 
-HEAVY = {"torch", "numpy", "triton", "matplotlib", "PIL", "rich", "safetensors", "tensorboard"}
+HEAVY = {"torch", "numpy", "triton", "matplotlib", "PIL", "rich", "safetensors", "tensorboard", "pooch", "requests"}
 
 
 def test_importing_fastgan_imports_nothing_heavy():
@@ -15,6 +15,16 @@ def test_importing_fastgan_imports_nothing_heavy():
     loaded = {name.split(".")[0] for name in done.stdout.split()}
     assert "fastgan" in loaded
     assert not loaded & HEAVY
+
+
+def test_training_on_local_data_loads_no_library_of_downloads():
+    code = (
+        "import sys, fastgan.trainer, fastgan.data; fastgan.data.open_source('fashion-mnist-10k').read(8, 1)\n"
+        "print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
+    assert "fastgan.data.sources.download" in done.stdout.split()
+    assert not {name.split(".")[0] for name in done.stdout.split()} & {"pooch", "requests", "urllib3"}
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,8 @@ option of the compiler is left away. The first culprit is a row, beside one for 
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -23,9 +21,9 @@ from bench.gpu.launch import ROOT, python
 from bench.gpu.names import AS_REFUSED, DRAW, EAGER_STEP, EVIDENCE, READ, REFERENCE, RUNGS, WITHOUT
 from bench.gpu.plan import RESULTS
 from bench.gpu.stage import ROWS, Stage
+from fastgan.processes import Child, how_it_ended
 
 VARIANT_S = 120.0  # in which a variant may compute
-POLL_S, LONGEST_POLL_S = 0.1, 0.5  # a poll that took longer is one in which this whole stage stood still
 AT_ONCE = 4
 PREFIX = "bisect-"  # of the names of the stages
 EXPECTED_S, BUDGET_S, MOST = 60, 240, 3  # of the stage; and how many a run makes
@@ -148,33 +146,13 @@ def try_one(variant: str, case: dict, rung: str, seconds: float = VARIANT_S) -> 
             str(path),
         )
         own = {name: value for name, value in os.environ.items() if name != EVIDENCE}  # what it refuses is no news
-        with open(said, "wb") as output:
-            process = subprocess.Popen(
-                command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=own
-            )
-        ending = _wait(process, seconds)
+        with open(said, "wb") as output, Child(command, stdout=output, folder=ROOT, environment=own) as child:
+            code = child.wait(seconds)
+        ending = f"it was stopped after {seconds:.0f} s" if code is None else f"its process {how_it_ended(code)}"
         found = rows.since(path)
         if found:
             return {key: value for key, value in found[0].items() if key != "variant"}
         return {"works": False, "reason": ending, "traceback": said.read_text(errors="replace")[-8000:]}
-
-
-def _wait(process: subprocess.Popen, seconds: float) -> str:
-    """Wait for a process and return its ending in words.
-
-    A process that takes more than the given number of seconds is ended. Time in which no process of
-    this stage ran does not count.
-    """
-    spent = 0.0
-    while process.poll() is None and spent < seconds:
-        started = time.monotonic()
-        time.sleep(POLL_S)
-        spent += min(time.monotonic() - started, LONGEST_POLL_S)
-    if process.poll() is None:
-        process.kill()
-        process.wait()
-        return f"it was stopped after {seconds:.0f} s"
-    return f"its process ended with code {process.returncode}"
 
 
 def main(arguments: list[str] | None = None) -> int:

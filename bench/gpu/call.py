@@ -1,11 +1,8 @@
-"""The surroundings of a run: its folder, the machine's limits, environment and signals."""
+"""The surroundings of a run: its folder, the machine's limits and environment."""
 
-import contextlib
 import datetime
-import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 from bench import machine
@@ -13,6 +10,7 @@ from bench.caches import KEPT
 from bench.gpu.plan import MEMORY_SHARE, SLOTS, UNKNOWN_MEMORY_GB
 from bench.gpu.stage import Limits, cores
 from fastgan.errors import UserError
+from fastgan.processes import signals_received as signals_received
 
 RESULTS_FOLDER = machine.ROOT / "bench" / "results"
 CORES_A_SLOT = 3  # a stage that compiles keeps about this number busy
@@ -62,21 +60,3 @@ def environment(slots: int, cache: Path | None) -> dict[str, str]:
         return shared
     names = {"TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton", "FASTGAN_CACHE": "fastgan"}
     return shared | {KEPT: "1"} | {name: str(cache.resolve() / folder) for name, folder in names.items()}
-
-
-@contextlib.contextmanager
-def signals_received() -> Iterator[list[int]]:
-    """Return a list to which the first Ctrl-C or SIGTERM appends its number.
-
-    The signal does not end the process.
-    """
-    received: list[int] = []
-    before = {
-        number: signal.signal(number, lambda number, frame: received.append(number))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -2,21 +2,16 @@
 
 Nothing else fails when it hangs or crashes.
 """
-import contextlib
 import os
 import signal
-import subprocess
-import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from bench.machine import ROOT
-
-# From the polite signal to the one that cannot be refused, and again until a process that hangs in
-# the driver is left alone
-GRACE_S = 5.0
-POLL_S = 0.02
+from fastgan import processes
+from fastgan.processes import POLL_S as POLL_S
+from fastgan.processes import end as end
 
 
 class Ending(NamedTuple):
@@ -30,7 +25,7 @@ class Ending(NamedTuple):
     reason: str
 
 
-class Child:
+class Child(processes.Child):
     """A command in the root of the checkout, its output going straight to the end of `log`.
 
     It has a process group of its own, so that what it started is stopped and ended with it; it
@@ -40,24 +35,20 @@ class Child:
 
     def __init__(self, command: list[str], log: Path, environment: Mapping[str, str]):
         with open(log, "ab") as output:
-            self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                                             env=_environment(environment), process_group=0)  # fmt: skip
+            super().__init__(
+                command, stdout=output, folder=ROOT, environment=_environment(environment), own_group=True
+            )
         self.is_paused = False
 
     @property
     def group(self) -> int:
         """The number of its process group."""
-        return self._process.pid
+        return self.pid
 
     def ending(self) -> Ending | None:
-        """Return the ending, None while the child runs.
-
-        Processes that it left behind, which would disturb the next one, are ended.
-        """
-        if self._process.poll() is None:
-            return None
-        self.signal(signal.SIGKILL)
-        return Ending(self._process.returncode, _how_it_ended(self._process.returncode))
+        """Return the ending, None while the child runs."""
+        code = self.poll()
+        return None if code is None else Ending(code, processes.how_it_ended(code) if code else "")
 
     def pause(self) -> None:
         """Stop all its processes where they are. Work that is queued on a device is still done."""
@@ -71,33 +62,8 @@ class Child:
             self.signal(signal.SIGCONT)
             self.is_paused = False
 
-    def signal(self, number: int) -> None:
-        """Send a signal to its group."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # nobody is left in it
-            os.killpg(self.group, number)
-
-
-def end(children: Iterable[Child]) -> None:
-    """End all children at once: politely, then by force; then abandon what hangs in the driver."""
-    children = list(children)
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        for child in children:
-            child.signal(number)
-            child.signal(signal.SIGCONT)  # one that stands still does not hear the polite one
-        deadline = time.monotonic() + GRACE_S
-        while any(child.ending() is None for child in children) and time.monotonic() < deadline:
-            time.sleep(POLL_S)
-    for child in children:
-        child.signal(signal.SIGKILL)
-
 
 def _environment(own: Mapping[str, str]) -> dict[str, str]:
     """Return an environment with unbuffered output and the checkout first on the path."""
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     return {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": path, **own}
-
-
-def _how_it_ended(code: int) -> str:
-    if code >= 0:
-        return f"exit code {code}" if code else ""
-    return f"killed by {signal.Signals(-code).name}"

@@ -23,8 +23,8 @@ from PIL import Image
 
 from fastgan.data.image_set import ImageSet
 from fastgan.data.images import BadImage, fit
-from fastgan.data.progress_bar import progress_bar
 from fastgan.errors import UserError
+from fastgan.progress import progress_bar
 
 Item = TypeVar("Item")
 

@@ -1,12 +1,38 @@
-"""Memory: a full GPU as a UserError, and freed host memory that the process keeps."""
+"""Memory: what a process has, a full GPU as a UserError, and freed host memory that it keeps."""
 import contextlib
 import ctypes
 import functools
+import math
+import os
+import sys
 from collections.abc import Iterator
 
 import torch
 
 from fastgan.errors import UserError
+
+
+def memory_in_words() -> str:
+    """Return "gpumem 1.23 GB", or "rss 1.23 GB" where this process does not use CUDA."""
+    return f"{'gpumem' if torch.cuda.is_initialized() else 'rss'} {memory_gb():.2f} GB"
+
+
+def memory_gb() -> float:
+    """Return memory in GB (1e9 bytes).
+
+    It is the peak of CUDA tensors, or the resident set where this process does not use CUDA.
+    Outside Linux the resident set is its peak, and NaN on Windows, which has no call for it in the
+    standard library.
+    """
+    if torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated() / 1e9
+    if sys.platform.startswith("linux"):
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e9
+    if sys.platform == "win32":
+        return math.nan
+    import resource
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e9  # bytes on macOS
 
 
 @contextlib.contextmanager

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 
 from fastgan.data import ImageSet
-from fastgan.data.progress_bar import progress_bar
 from fastgan.errors import UserError
 from fastgan.metrics import kid, precision_recall
 from fastgan.metrics.classifier_metrics import JUDGES
@@ -16,6 +15,7 @@ from fastgan.metrics.generated import Generated, portions
 from fastgan.metrics.names import Metric, counts, parse
 from fastgan.metrics.networks.features import fp32_arithmetic, open_features
 from fastgan.metrics.real_features import RealFeatures
+from fastgan.progress import progress_bar
 
 
 class Evaluator:

@@ -9,9 +9,9 @@ from torch import nn
 
 from fastgan.data import ImageSet
 from fastgan.data.image_set import spread
-from fastgan.data.progress_bar import progress_bar
 from fastgan.metrics.frechet import RunningMoments, Target, target
 from fastgan.metrics.networks.cached import cached
+from fastgan.progress import progress_bar
 
 _RECIPE = 1  # counts up when the same images and weights give other statistics
 

@@ -1,7 +1,10 @@
-"""A full GPU as a UserError, and freed memory that the process keeps."""
+"""Memory of the process, a full GPU as a UserError, and freed memory that the process keeps."""
+import mmap
+import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
@@ -68,3 +71,14 @@ def test_a_block_that_comes_back_costs_no_page_faults():
 def test_without_glibc_nothing_happens(monkeypatch):
     monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: object())
     assert memory.keep_freed_memory.__wrapped__() is False
+
+
+def test_memory_of_the_process_grows_with_what_it_holds():
+    before = memory.memory_gb()
+    held = mmap.mmap(-1, 200_000_000)  # of the system: a tensor may lie in memory that the process has kept
+    np.frombuffer(held, np.uint8)[:] = 1
+    words = memory.memory_in_words()
+    assert re.fullmatch(r"(rss|gpumem) \d+\.\d\d GB", words)
+    assert 0.01 < before < 1000
+    if words.startswith("rss"):
+        assert memory.memory_gb() - before == pytest.approx(len(held) / 1e9, rel=0.2)

@@ -167,7 +167,7 @@ def test_measuring_is_no_training_time(monkeypatch):
     each = trainer()
     fit(each, 4)
     clock = [0.0]
-    monkeypatch.setattr("fastgan.run.progress.time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("fastgan.run.stopwatch.time.perf_counter", lambda: clock[0])
 
     def measure():
         clock[0] += 1000.0

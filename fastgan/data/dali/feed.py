@@ -16,10 +16,10 @@ from fastgan.data.feeds.feed import Batch, check_labels
 from fastgan.data.feeds.order import EndlessOrder, check_batch_size
 from fastgan.data.feeds.ring import MAX_STEPS, RingFeed
 from fastgan.data.images import BadImage
-from fastgan.data.progress_bar import progress_bar
 from fastgan.data.source import Source, check_num_usable
 from fastgan.data.sources.folder import FileSource
 from fastgan.errors import UserError
+from fastgan.progress import progress_bar
 
 
 class DaliFeed(RingFeed):

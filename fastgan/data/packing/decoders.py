@@ -18,6 +18,7 @@ from fastgan.data.images import BadImage, fit
 from fastgan.data.source import Piece, Source, in_order, join_labels
 from fastgan.data.sources.folder import FileSource
 from fastgan.errors import UserError
+from fastgan.processes import GRACE_S, Child, how_it_ended
 
 _BLOCK_BYTES = 1 << 20
 
@@ -118,7 +119,8 @@ def in_processes(num_workers: int) -> Decoder:
         with ExitStack() as ending:
             idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
             for _ in range(min(num_workers, len(chunks))):
-                idle.put(ending.enter_context(_Worker(source, target)))
+                process = ending.enter_context(_start())
+                idle.put(_Worker(process, source, target))
 
             def work(chunk: range) -> Block:
                 worker = idle.get()
@@ -132,31 +134,22 @@ def in_processes(num_workers: int) -> Decoder:
     return decode
 
 
+def _start() -> Child:
+    # Not multiprocessing: that would run the caller's main module again, which in a script without
+    # the usual guard starts everything anew.
+    command = "import sys; sys.path[:] = sys.argv[1:]; from fastgan.data.packing.decode_worker import serve; serve()"
+    # Otherwise numpy starts a thread for each core
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    return Child([sys.executable, "-c", command, *sys.path], environment=environment, stdin=subprocess.PIPE,
+                 stdout=subprocess.PIPE, stderr=None)  # fmt: skip
+
+
 class _Worker:
-    """One decoding process (fastgan/data/packing/decode_worker.py), asked over pipes.
+    """One decoding process (fastgan/data/packing/decode_worker.py), asked over pipes."""
 
-    It ends with the `with` block.
-    """
-
-    def __init__(self, source: FileSource, target: Target):
-        self._source = source
-        # Not multiprocessing: that would run the caller's main module again, which in a script
-        # without the usual guard starts everything anew.
-        command = (
-            "import sys; sys.path[:] = sys.argv[1:]; from fastgan.data.packing.decode_worker import serve; serve()"
-        )
-        # Otherwise numpy starts a thread for each core
-        environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-        self._process = subprocess.Popen([sys.executable, "-c", command, *sys.path], env=environment,
-                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # fmt: skip
+    def __init__(self, process: Child, source: FileSource, target: Target):
+        self._process, self._source = process, source
         self._send((source.read_member, *target.shape[1:], Image.MAX_IMAGE_PIXELS))
-
-    def __enter__(self) -> "_Worker":
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._process.kill()
-        self._process.communicate()
 
     def decode(self, chunk: range) -> Block:
         """Return the block of these members; raise the error of the process here."""
@@ -166,9 +159,10 @@ class _Worker:
             answer = pickle.load(self._process.stdout)
         except (EOFError, OSError, pickle.UnpicklingError) as error:
             first = self._source.where(members[0])
-            raise UserError(f"the process that decoded {len(members)} files from {first} on was ended (exit code "
-                            f"{self._process.wait()}): if the memory was full, use fewer --workers; packing goes on "
-                            "from where it was") from error
+            code = self._process.wait(GRACE_S)
+            how = "sent no image" if code is None else how_it_ended(code)
+            raise UserError(f"the process that decoded {len(members)} files from {first} on {how}: if the memory was "
+                            "full, use fewer --workers; packing goes on from where it was") from error
         if isinstance(answer, Exception):
             raise answer
         images, bad = answer

@@ -15,11 +15,11 @@ import numpy as np
 
 from fastgan.data.packing.decoders import Decoder, Target, in_processes, in_threads
 from fastgan.data.packing.journal import PackWork
-from fastgan.data.progress_bar import progress_bar
 from fastgan.data.source import Source, check_num_usable, check_size, digest, join_labels
 from fastgan.data.sources.folder import FileSource
 from fastgan.data.sources.packed_file import Contents
 from fastgan.errors import UserError
+from fastgan.progress import progress_bar
 
 # Threads, of which Python lets one run at a time, decode this number in the 0.2 s that processes
 # take to start.

@@ -38,9 +38,9 @@ import numpy as np
 
 from fastgan.data.image_set import ImageSet
 from fastgan.data.images import BadImage, check_num_pixels
-from fastgan.data.progress_bar import progress_bar
 from fastgan.data.source import Piece, Source, image_set, in_order
 from fastgan.errors import UserError
+from fastgan.progress import progress_bar
 
 MAGIC = b"FGPACKED"
 IMAGES_AT = 4096

@@ -5,7 +5,6 @@ after another and prints a message before and after each. If the child ends or h
 that is the verdict on the implementation whose check had begun; another child continues with the
 rest.
 """
-import contextlib
 import json
 import os
 import re
@@ -18,14 +17,14 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from fastgan import processes
+
 # For one check, and once more for the start of a child, which imports torch and initialises the
 # GPU. The longest check, of deconv in Triton, compiles 20 kernels, which took 9 s on a 2024 server
 # core. The limit is twenty times that, for a slow core that is shared with other work.
 CHECK_SECONDS = 180
 POLL_SECONDS = 0.2  # a child may have ended while something that it started still holds its output
-# From the end of a child's output, or from the signal that ends it, until it is abandoned: it may
-# hang in the driver.
-GRACE_SECONDS = 10
+GRACE_SECONDS = 10  # from the end of a child's output to its own: it may hang in the driver
 DETAIL_LINES, LINE_LENGTH = 60, 300
 READ_BYTES = 64 * 1024  # more than the longest message
 
@@ -74,7 +73,7 @@ def _from_one_child(keys: Sequence[str], device_type: str, seconds: float) -> It
         yield from ((key, Verdict(f"no process could be started for it: {error}", is_own=False)) for key in keys)
         return
     left, begun = list(keys), None
-    try:
+    with child.process:
         for key, verdict in child.messages(seconds):
             begun = key if verdict is None else None
             if verdict is not None:
@@ -83,8 +82,6 @@ def _from_one_child(keys: Sequence[str], device_type: str, seconds: float) -> It
                 if not left or verdict.problem is not None:
                     return
         ending = child.ending(seconds)
-    finally:
-        child.end()
     if begun is not None:
         yield begun, ending
     else:  # it cannot be started, or was ended between two checks
@@ -100,12 +97,9 @@ class _Child:
     def __init__(self, keys: Sequence[str], device_type: str):
         """Start the process; raise OSError where that is impossible.
 
-        It stays in the process group, so that a signal that ends the program ends it as well.
+        It stays in the process group, so that a signal that ends or stops the program reaches it.
         """
-        command = [*CHILD, device_type, *keys]
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
+        self.process = processes.Child([*CHILD, device_type, *keys], stdout=subprocess.PIPE)
         self._keys, self._said = keys, deque[str](maxlen=DETAIL_LINES)
 
     def messages(self, seconds: float) -> Iterator[tuple[str, Verdict | None]]:
@@ -132,44 +126,31 @@ class _Child:
 
         A process that has not ended after `seconds` is a failure of that implementation.
         """
-        code, said = self._process.poll(), "\n".join(self._said)
-        if code is None:
-            how = f"was stopped after {seconds:g} s"
-        else:
-            how = f"ended with code {code}" if code >= 0 else f"was ended by signal {-code} ({signal.strsignal(-code)})"
+        code, said = self.process.poll(), "\n".join(self._said)
+        how = f"was stopped after {seconds:g} s" if code is None else processes.how_it_ended(code)
         last_words = f"; it last said: {self._said[-1]}" if self._said else ""
         is_own = code is None or (-code not in ENDED_BY_OTHERS and not OUT_OF_MEMORY.search(said))
         return Verdict(f"the process of the check {how}{last_words}", is_own, said)
-
-    def end(self) -> None:
-        """End the process, unless it hangs in the driver."""
-        self._process.kill()
-        self._wait()
-        self._process.stdout.close()
 
     def _read(self) -> bytes | None:
         """Return new output, empty if there is none yet, None after the end of the process.
 
         None is returned only when all output was read.
         """
-        has_ended = self._process.poll() is not None  # polled first: no output can come after
+        has_ended = self.process.poll() is not None  # polled first: no output can come after
         with selectors.DefaultSelector() as selector:
-            selector.register(self._process.stdout, selectors.EVENT_READ)
+            selector.register(self.process.stdout, selectors.EVENT_READ)
             if not selector.select(0 if has_ended else POLL_SECONDS):
                 return None if has_ended else b""
-        read = os.read(self._process.stdout.fileno(), READ_BYTES)
+        read = os.read(self.process.stdout.fileno(), READ_BYTES)
         if not read:
-            self._wait()
+            self.process.wait(GRACE_SECONDS)
         return read or None
 
     def _remember(self, line: bytes) -> None:
         text = line.decode(errors="replace").strip()
         if text:
             self._said.append(text[:LINE_LENGTH])
-
-    def _wait(self) -> None:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(GRACE_SECONDS)
 
 
 def say(*message: str | bool | None) -> None:

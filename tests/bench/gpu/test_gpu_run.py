@@ -72,6 +72,9 @@ class FakeChild:
             return Ending(-self.ended_by, "killed")
         return self.machine.endings.get(self.name, Ending(0, "")) if self.left <= 0 else None
 
+    def wait(self, seconds):
+        return self.ending()
+
     def pause(self):
         self.is_paused = True
 
