@@ -187,8 +187,8 @@ def _beside_plain(rows: list[dict]) -> str:
         f"`{first['preset']}` on {first['data']}, {first['resolution']}x{first['resolution']}, batch "
         f"{first['batch_size']}, after "
         f"{first['nimg'][-1] / 1000:g} kimg. For each seed, both loops trained in turn: fastgan with the preset's "
-        "moving average of G, and bench/peers/plain.py, without one, with the same networks, data and optimisers. Both G were "
-        "measured in evaluation mode.", "",
+        "moving average of G, and bench/peers/plain.py, without one, with the same networks, data and optimisers. "
+        "Both G were measured in evaluation mode.", "",
         *_table(("loop", f"{metric} by seed", "median", "training s"), table, num_texts=2), "",
         f"One-sided exact Mann-Whitney test that fastgan's distances are lower: p = {p:.2g}.", "",
     ])  # fmt: skip

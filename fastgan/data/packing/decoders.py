@@ -166,9 +166,9 @@ class _Worker:
             answer = pickle.load(self._process.stdout)
         except (EOFError, OSError, pickle.UnpicklingError) as error:
             first = self._source.where(members[0])
-            raise UserError(f"the process that decoded {len(members)} files from {first} on was ended (exit code "
-                            f"{self._process.wait()}): if the memory was full, use fewer --workers; packing goes on "
-                            "from where it was") from error
+            raise UserError(f"the process that decoded {len(members)} files from {first} on was terminated (exit code "
+                            f"{self._process.wait()}): if the memory was full, use fewer --workers; the same command "
+                            "resumes from here") from error
         if isinstance(answer, Exception):
             raise answer
         images, bad = answer
