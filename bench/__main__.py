@@ -259,7 +259,7 @@ def _forms(assignments: list[str]) -> dict[str, str]:
 
 def table(options: argparse.Namespace) -> None:
     """Print a results file as Markdown."""
-    from bench import results
+    from bench import results, speed_plot
     from bench.cuda_code import rows as code_rows
     from bench.loader import rows as loader_rows
     from bench.ops import rows as op_rows
@@ -273,7 +273,10 @@ def table(options: argparse.Namespace) -> None:
         quality_rows.QUALITY_RESULTS.name: (page.markdown_table, quality_rows.QualityRow),
     }
     markdown_table, kind = kinds.get(options.file.name, (results.markdown_table, results.Row))
-    print(markdown_table(results.read(options.file, kind)))
+    rows = results.read(options.file, kind)
+    print(markdown_table(rows))
+    if options.plot:
+        speed_plot.plot(rows, options.plot)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -313,6 +316,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     show = commands.add_parser("table", help="the rows of a results file as a Markdown table")
     show.add_argument("file", type=Path, metavar="FILE", help="JSON lines, such as bench/results/step.jsonl")
+    show.add_argument("--plot", type=Path, metavar="PNG", help="draw rows of steps, relative to the plain loop")
     show.set_defaults(run=table)
     return parser
 

@@ -69,7 +69,7 @@ def train(options: argparse.Namespace) -> int:
     with _stopping_on_signals(trainer) as received:
         trainer.fit()
     if received:
-        print(f"stopped; go on with:  fastgan train --resume {shlex.quote(str(folder))}")
+        print(f"stopped; continue with:  fastgan train --resume {shlex.quote(str(folder))}")
         return 128 + received[0]
     print(f"done: {folder}")
     return 0
@@ -93,7 +93,7 @@ def configuration(options: argparse.Namespace) -> Config:
         from fastgan.run.folder import read_options
 
         if options.out or options.preset:
-            raise UserError("--resume takes everything from its run folder: leave out --out and --preset")
+            raise UserError("--resume reads all options from its run folder: leave out --out and --preset")
         config = read_options(Path(options.resume))
     else:
         config = presets.preset(options.preset or "dcgan")
@@ -106,8 +106,8 @@ def configuration(options: argparse.Namespace) -> Config:
             config = replace(config, key, getattr(options, key))
     if config.model.architecture == "custom":
         raise UserError(
-            "networks of your own are trained from Python: fastgan.Trainer(G, D, data, out=FOLDER, resume=True) goes "
-            "on with such a run"
+            "this run trains your own networks: continue it from Python, with fastgan.Trainer(G, D, data, "
+            "out=FOLDER, resume=True)"
         )
     return validate(config)
 
@@ -138,7 +138,7 @@ def pack(options: argparse.Namespace) -> int:
         return _verify(options)
     if options.out is None:
         raise UserError(
-            "pack takes the images and the file to make: fastgan pack SRC OUT, or fastgan pack --verify FILE"
+            "pack needs the images and the output file: fastgan pack SRC OUT, or fastgan pack --verify FILE"
         )
     import time
 
@@ -152,7 +152,7 @@ def pack(options: argparse.Namespace) -> int:
         from fastgan.data.dali.decoder import in_dali  # here: it loads torch
 
         decode = in_dali(num_threads=options.workers)
-        print("DALI decodes (--decoder pillow does without)")
+        print("decoding with DALI (--decoder pillow decodes with Pillow)")
     packed = pack_images(
         source,
         options.out,
@@ -172,7 +172,7 @@ def pack(options: argparse.Namespace) -> int:
         f"{num_done / seconds:.0f} images/s"
     )
     if packed.skipped:
-        print("\n".join([f"left out {len(packed.skipped)} files:", *packed.skipped]))
+        print("\n".join([f"skipped {len(packed.skipped)} files:", *packed.skipped]))
     return 0
 
 
@@ -183,7 +183,7 @@ def _verify(options: argparse.Namespace) -> int:
         raise UserError(f"--verify checks one file and packs nothing: leave out {options.source}")
     source = PackedSource(Path(options.verify))
     source.verify(progress=True)
-    print(f"{options.verify} is whole: {source.num_images} images")
+    print(f"{options.verify} is intact: {source.num_images} images")
     return 0
 
 
@@ -253,7 +253,7 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one sentence, without the page of usage before it."""
 
     def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; {self.prog} --help lists what there is")
+        raise UserError(f"{message}; see {self.prog} --help")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -267,7 +267,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_pack(
         commands.add_parser(
-            "pack", help="decode a set of images once, into one file that training maps instead of reading"
+            "pack", help="decode images once, into one file that training maps into memory"
         )
     )
     command = commands.add_parser("sample", help="write a grid of images from a snapshot")
@@ -283,13 +283,13 @@ def _parser() -> argparse.ArgumentParser:
         "--class",
         dest="class_number",
         metavar="C",
-        help="of a conditional G: one class, number or name (default: a class a row)",
+        help="one class of a conditional G, by number or name (default: one class per row)",
     )
     command.add_argument(
         "--truncation",
         type=float,
         metavar="PSI",
-        help="nearer to the average, with less variety: from 1 (none, the default) to 0",
+        help="truncation: from 1 (none, the default) to 0 (no variety)",
     )
     command.set_defaults(run=sample)
     _add_eval(
@@ -304,7 +304,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--ops",
         action="store_true",
-        help="the fused operators: what was measured here, and which implementation was chosen",
+        help="the fused operators: measured times and chosen implementations",
     )
     command.add_argument("--json", action="store_true", help="as JSON")
     command.set_defaults(run=show_info)
@@ -331,8 +331,7 @@ def _add_train(command: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--resume",
         metavar="FOLDER",
-        help="go on with an interrupted run, to the bit (on a GPU where it is deterministic); with --kimg, a longer "
-             "one",
+        help="continue an interrupted run, bit by bit (on a GPU only if it is deterministic); with --kimg, extend it",
     )
     run.add_argument(
         "--set",
@@ -341,8 +340,8 @@ def _add_train(command: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="any option by its name in docs/options.md, for example model.ngf=32",
     )
-    run.add_argument("--dry-run", action="store_true", help="print the options that would be used, and stop")
-    run.add_argument("--list-presets", action="store_true", help="print every recipe in a line, and stop")
+    run.add_argument("--dry-run", action="store_true", help="print all options of the run, and exit")
+    run.add_argument("--list-presets", action="store_true", help="print all presets, one per line, and exit")
     command.set_defaults(run=train)
 
 
@@ -397,9 +396,9 @@ def _add_eval(command: argparse.ArgumentParser) -> None:
         "--metrics", default="fid5k,kid5k,pr5k,dc5k", metavar="LIST", help="separated by commas (default: %(default)s)"
     )
     command.add_argument("--features", default="inception", metavar="NAME[=PATH]",
-                         help="the network that looks at images: inception, efficientnet_lite0, classifier (default: "
-                              "inception)")  # fmt: skip
-    command.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 (default: cuda where there is one)")
+                         help="the network that computes the features: inception, efficientnet_lite0, classifier "
+                              "(default: inception)")  # fmt: skip
+    command.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 (default: cuda if available)")
     command.add_argument("--batch-size", type=int, default=64, metavar="N", help="images at a time (default: 64)")
     command.add_argument(
         "--seed", type=int, default=0, metavar="N", help="of z and of the classes asked for (default: 0)"
@@ -409,12 +408,12 @@ def _add_eval(command: argparse.ArgumentParser) -> None:
 
 
 def _add_pack(command: argparse.ArgumentParser) -> None:
-    command.add_argument("source", nargs="?", metavar="SRC", help="whatever --data of fastgan train takes")
+    command.add_argument("source", nargs="?", metavar="SRC", help="the images, as --data of fastgan train")
     command.add_argument(
         "out",
         nargs="?",
         metavar="OUT",
-        help="the file to make; what an interrupted try has done is kept beside it, and used",
+        help="the output file; an interrupted run keeps its progress beside it, and the next one resumes from there",
     )
     command.add_argument(
         "--resolution",
@@ -423,14 +422,14 @@ def _add_pack(command: argparse.ArgumentParser) -> None:
         help="side of the images (default: the shorter side of the first one)",
     )
     command.add_argument("--channels", type=int, choices=(1, 3), help="grey or colour (default: as the first image)")
-    command.add_argument("--skip-bad", action="store_true", help="leave out files that are no images, and list them")
+    command.add_argument("--skip-bad", action="store_true", help="skip files that are not images, and list them")
     command.add_argument(
-        "--workers", type=int, metavar="N", help="decode so many at a time (default: the number of cores)"
+        "--workers", type=int, metavar="N", help="files decoded in parallel (default: the number of cores)"
     )
     command.add_argument(
         "--decoder",
         choices=("pillow", "dali"),
-        help="who decodes image files (default: dali where there is a GPU and DALI)",
+        help="decoder of image files (default: dali if there are a GPU and DALI)",
     )
-    command.add_argument("--verify", metavar="FILE", help="check every byte of a packed file, and pack nothing")
+    command.add_argument("--verify", metavar="FILE", help="verify all checksums of a packed file, and pack nothing")
     command.set_defaults(run=pack)

@@ -67,7 +67,7 @@ def evaluate_snapshot(
     G, config = load_generator(snapshot)
     if config.data.source in DENSITIES:
         raise UserError(
-            f"{snapshot} makes samples of a density, no images: fastgan sample draws their picture beside the density"
+            f"{snapshot} generates samples of a density, not images: fastgan sample plots them with the density"
         )
     target = _device(device)
     model = config.model
@@ -120,5 +120,5 @@ def _check_asked(metrics: str, c_dim: int, snapshot: Path) -> None:
     asked = parse(metrics, num_real=2)  # num_real only sets the number of generated images
     if not c_dim and any(metric.kind == "accuracy" for metric in asked):
         raise UserError(
-            f"accuracy is about generators that are asked for a class, and that of {snapshot} is not: leave it out"
+            f"accuracy needs a conditional generator, and that of {snapshot} is unconditional: leave accuracy out"
         )

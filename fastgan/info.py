@@ -76,7 +76,7 @@ def describe_ops(rows: dict) -> str:
     timed as usual.
     """
     if not rows:
-        return "no operator was measured here yet: training does it once, before its first step"
+        return "no operator has been measured on this machine yet: training measures them before its first step"
     lines = []
     for call, row in rows.items():
         medians = {
@@ -122,8 +122,8 @@ def _cuda_graph(device: torch.device) -> str:
     if device.type != "cuda":
         return "needs an NVIDIA GPU"
     return (
-        "steps are launched as CUDA graphs; like all CUDA parts of this release never run by its makers, and checked "
-        "beside eager at every start"
+        "steps are launched as CUDA graphs; no CUDA part of this release has run on a GPU yet, and each is checked "
+        "against eager at every start"
     )
 
 
@@ -133,11 +133,11 @@ def _compiler(device: torch.device) -> str:
     Inductor needs a C++ compiler on the CPU, Triton on CUDA.
     """
     if device.type == "cuda":
-        return "Triton is there" if importlib.util.find_spec("triton") else "no Triton: steps run eager"
+        return "Triton is installed" if importlib.util.find_spec("triton") else "no Triton: steps run eager"
     from torch._inductor import config
 
     names = [
         name for name in (config.cpp.cxx if isinstance(config.cpp.cxx, list | tuple) else [config.cpp.cxx]) if name
     ]
     found = next((path for path in map(shutil.which, [*names, "g++", "c++", "clang++"]) if path), None)
-    return f"C++ compiler {found}" if found else "no C++ compiler: steps run eager (apt-get install g++, or the like)"
+    return f"C++ compiler {found}" if found else "no C++ compiler: steps run eager (install one, such as g++)"

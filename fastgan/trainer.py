@@ -139,7 +139,7 @@ class Trainer:
     def _notes_of_data(self) -> list[str]:
         notes = list(self.live_metrics.notes) if self.live_metrics else []
         if self.real_set is not None and self.real_set.skipped:
-            notes += [f"left out {len(self.real_set.skipped)} files:", *self.real_set.skipped]
+            notes += [f"skipped {len(self.real_set.skipped)} files:", *self.real_set.skipped]
         return notes
 
     def _resume(self, folder: Path) -> None:

@@ -159,10 +159,10 @@ def test_a_length_replaces_the_presets():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "required: COMMAND; fastgan --help"),
+        ([], "required: COMMAND; see fastgan --help"),
         (["trian"], "invalid choice: 'trian'"),
         (["train", "--kimgs", "3"], "unrecognized arguments: --kimgs"),
-        (["train", "--kimg", "many"], "argument --kimg: invalid float value: 'many'; fastgan train --help"),
+        (["train", "--kimg", "many"], "argument --kimg: invalid float value: 'many'; see fastgan train --help"),
         (["train", "--steps", "1.5"], "argument --steps"),
         (["sample"], "required: SNAPSHOT"),
         (["train", "--preset", "dcgna"], "no preset 'dcgna'; the nearest is 'dcgan'"),
@@ -178,16 +178,16 @@ def test_a_length_replaces_the_presets():
         (["train", "--resolution", "48"], "--resolution 48 is not one of dcgan's: 16, 32, 64, 128"),
         (["train", "--data", ""], "--data is empty"),
         (["train", "--device", "gpu"], "--device 'gpu' is not supported"),
-        (["train", "--set", "architecture=custom"], "networks of your own are trained from Python"),
-        (["train", "--preset", "gaussian1d", "--epochs", "3"], "--epochs needs a set of images"),
+        (["train", "--set", "architecture=custom"], "this run trains your own networks: continue it from Python"),
+        (["train", "--preset", "gaussian1d", "--epochs", "3"], "--epochs needs a finite data set"),
         (
             ["train", "--preset", "gaussian1d", "--data", "mnist"],
             "gaussian1d learns the numbers of a Gaussian and takes no --data mnist",
         ),
         (["train", "--preset", "gaussian1d", "--batch-size", "64"], "--batch-size 64 is not a multiple of 100"),
         (["train", "--preset", "mlp", "--set", "data.source=gaussian"], "the data 'gaussian' are numbers, not images"),
-        (["train", "--resume", "nowhere"], "nowhere is no run folder"),
-        (["train", "--resume", ""], "is no run folder"),
+        (["train", "--resume", "nowhere"], "nowhere is not a run folder"),
+        (["train", "--resume", ""], "is not a run folder"),
         (["train", "--resume", "nowhere", "--out", "x"], "leave out --out and --preset"),
         (["train", "--resume", "nowhere", "--preset", "mlp"], "leave out --out and --preset"),
         (["sample", "nowhere", "--num", "0"], "--num is 0"),
@@ -209,7 +209,7 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing_behind(fails, working_fold
     [
         (["--data", "nowhere"], "'nowhere' is neither a path that exists nor the name of a known set"),
         (["--data", "fashion-mnist10k"], "did you mean 'fashion-mnist-10k'?"),
-        (["--data", "notes.txt"], "notes.txt is of no kind that is known"),
+        (["--data", "notes.txt"], "notes.txt has an unknown format"),
         (["--data", "empty"], "no images in empty"),
         (["--data", "photos"], "photos/b.png: "),
         (["--data", "tiny.npy", "--batch-size", "49"], "batch_size 49 does not fit a set of 48 images"),
@@ -239,7 +239,7 @@ def photos():
 
 def test_bad_images_are_left_out_and_listed_where_that_is_wanted(photos, capsys):
     assert cli.main(["train", *TINY, "--steps", "1", "--data", "photos", "--skip-bad", "--out", "run"]) == 0
-    assert "left out 1 files:\nphotos/b.png: " in capsys.readouterr().out
+    assert "skipped 1 files:\nphotos/b.png: " in capsys.readouterr().out
     assert "photos/b.png" in Path("run/log.txt").read_text()
 
 
@@ -367,7 +367,7 @@ def test_a_signal_saves_the_run_and_says_how_to_go_on(working_folder, capsys, nu
         process.send_signal(number)
         out, err = process.communicate(timeout=60)
     assert (process.returncode, complaints(err)) == (exit_code, [])
-    command = out.splitlines()[-1].partition("go on with:")[2]
+    command = out.splitlines()[-1].partition("continue with:")[2]
     words = shlex.split(command)
     assert words == ["fastgan", "train", "--resume", str(run)]
     nimg = json.loads((run / "stats.jsonl").read_text().splitlines()[-1])["nimg"]

@@ -61,7 +61,7 @@ def test_pack_and_verify_say_what_they_did(capsys):
     assert capsys.readouterr().out.startswith("wrote 10 images of 16x16x3 to a.fgp in ")
     assert open_source("a.fgp").class_names == ("a", "b")
     assert cli.main(["pack", "--verify", "a.fgp"]) == 0
-    assert capsys.readouterr().out == "a.fgp is whole: 10 images\n"
+    assert capsys.readouterr().out == "a.fgp is intact: 10 images\n"
 
 
 def test_options(capsys):
@@ -74,7 +74,9 @@ def test_dali_decodes_where_it_is_asked_for_and_says_so(capsys, fails, monkeypat
     assert cli.main(["pack", "photos", "pillow.fgp"]) == 0
     assert "DALI" not in capsys.readouterr().out
     assert cli.main(["pack", "photos", "dali.fgp", "--decoder", "dali"]) == 0
-    assert capsys.readouterr().out.startswith("DALI decodes (--decoder pillow does without)\nwrote 10 images")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "decoding with DALI (--decoder pillow decodes with Pillow)"
+    assert lines[1].startswith("wrote 10 images")
     assert Path("dali.fgp").read_bytes() == Path("pillow.fgp").read_bytes()  # PNGs that are not resized
     np.save("a.npy", np.zeros((4, 8, 8), np.uint8))
     assert "a.npy holds no image files" in fails("pack", "a.npy", "npy.fgp", "--decoder", "dali")
@@ -94,20 +96,20 @@ def test_bad_files_stop_it_or_are_listed(capsys, fails):
     Path("photos/a/0.png").write_bytes(b"no picture")
     assert "photos/a/0.png: is not an image" in fails("pack", "photos", "a.fgp")
     assert cli.main(["pack", "photos", "a.fgp", "--skip-bad"]) == 0
-    assert "left out 1 files:\nphotos/a/0.png: is not an image" in capsys.readouterr().out
+    assert "skipped 1 files:\nphotos/a/0.png: is not an image" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("arguments", "words"), [
     ([], "fastgan pack SRC OUT, or fastgan pack --verify FILE"),
     (["photos"], "fastgan pack SRC OUT"),
-    (["photos", "photos"], "photos exists already"),
-    (["photos", "."], ". exists already"),
-    (["photos", ""], ". exists already"),
+    (["photos", "photos"], "photos exists, and fastgan pack never overwrites"),
+    (["photos", "."], ". exists, and fastgan pack never overwrites"),
+    (["photos", ""], ". exists, and fastgan pack never overwrites"),
     (["nowhere", "a.fgp"], "'nowhere' is neither a path that exists"),
     (["photos", "a.fgp", "--channels", "2"], "argument --channels"),
     (["photos", "a.fgp", "--resolution", "0"], "img_resolution at least 1"),
     (["photos", "a.fgp", "--resolution", "64"], "the largest that would work is 21"),
-    (["photos", "a.fgp", "--workers", "0"], "0 workers decode nothing"),
+    (["photos", "a.fgp", "--workers", "0"], "0 workers cannot decode"),
     (["photos", "--verify", "a.fgp"], "leave out photos"),
     (["--verify", "nowhere"], "nowhere cannot be read (No such file or directory)"),
     (["--verify", "photos/a/0.png"], "photos/a/0.png is damaged (it "),

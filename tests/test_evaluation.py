@@ -68,7 +68,7 @@ def test_without_data_those_of_the_training_are_taken(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["gaussian1d", "ring8"])
 def test_samples_of_a_density_are_no_images(tmp_path, name):
-    with pytest.raises(UserError, match="makes samples of a density, no images"):
+    with pytest.raises(UserError, match="generates samples of a density, not images"):
         evaluate_snapshot(saved(tmp_path, name), "fid20")
 
 

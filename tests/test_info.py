@@ -47,7 +47,7 @@ def test_what_is_missing_comes_with_its_remedy(monkeypatch):
 
 
 def test_the_operators_that_were_measured_are_listed_with_the_chosen_one(monkeypatch):
-    assert "no operator was measured here yet" in info.describe_ops({})
+    assert "no operator has been measured on this machine yet" in info.describe_ops({})
     row = autotune.Times(
         "cpu",
         {"reference": [9.0, 10.0, 11.0], "cpu": [4.0, 5.0, 6.0]},

@@ -34,19 +34,19 @@ def bar(row: dict) -> Bar | None:
     if data in MODES:
         num = MODES[data]
         bar = Bar(
-            f"all {num} modes, 80 % within 3 std, better 95 %",
+            f"all {num} modes, 80 % within 3 std; goal 95 %",
             lambda first, last: last["modes"] == num and last["high_quality"] >= 0.8,
         )
         return bar if row["preset"].endswith("-gp") else None
     if metric.startswith("modes"):
-        return Bar("700 of the 1000 modes, better 990", lambda first, last: last[metric] >= 700)
+        return Bar("700 of the 1000 modes; goal 990", lambda first, last: last[metric] >= 700)
     if metric.startswith("accuracy"):
         return (
-            Bar("90 % of the right class, better 97 %", lambda first, last: last[metric] >= 0.9)
+            Bar("90 % in the right class; goal 97 %", lambda first, last: last[metric] >= 0.9)
             if data == "mnist"
             else None
         )
-    return Bar("the distance falls", lambda first, last: last[metric] < first[metric])
+    return Bar("lower than before training", lambda first, last: last[metric] < first[metric])
 
 
 def reached(rows: Sequence[dict]) -> str:

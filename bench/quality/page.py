@@ -17,17 +17,18 @@ from fastgan.files import write_text
 PAGE = Path(__file__).parents[2] / "docs" / "family.md"
 HEAD = """# What the presets learn
 
-`python -m bench quality --save` trains each row here from fixed seeds through fastgan's `Trainer`, compiled and in \
-the precision that it chooses;
-`python -m bench quality --table` writes this page from [the rows](../bench/results/quality.jsonl). Seconds are those \
-of training alone: compiling
-(`ready after`) and measuring are apart; the machine is shared, so compare images rather than seconds. Numbers go \
-from the untrained generator to the
-end of the training; of several seeds they are medians, with the least and the greatest in brackets. Nothing was \
-picked: the pictures are of seed 0,
-and of trainings of the same kind the last one counts.
+`fastgan bench quality --save` trains each row from fixed seeds with fastgan's `Trainer`, compiled, in the \
+precision that it chooses.
+`fastgan bench quality --table` writes this page from [the rows](../bench/results/quality.jsonl).
+
+- Seconds are those of training only; `ready after` is the time for compiling and checking before it. The machine is \
+shared: compare presets by kimg rather than by seconds.
+- Numbers are metrics of the untrained generator → metrics after training. For several seeds, they are medians, with \
+minimum and maximum in brackets.
+- Nothing was picked: the images are those of seed 0, and for repeated trainings the last one counts.
+- `target` is the quality that a preset must reach; presets without one are shown for comparison.
 """
-COLUMNS = ("preset", "data", "numbers", "the bar", "reached", "kimg", "seeds", "training s", "ready after s", "commit")
+COLUMNS = ("preset", "data", "numbers", "target", "reached", "kimg", "seeds", "training s", "ready after s", "commit")
 
 
 @dataclass(frozen=True)
@@ -46,25 +47,25 @@ class Group:
 
 
 GROUPS = (
-    Group("A normal distribution", "10 000 samples beside N(4, 1.25), whose skewness and excess kurtosis are 0.",
+    Group("A normal distribution", "10 000 samples compared with N(4, 1.25), whose skewness and excess kurtosis are 0.",
           lambda row: row["metric"] == "mean"),
     Group("Points in the plane",
-          "10 000 samples: how many modes have one within 3 standard deviations, the share of samples that lie there "
-          "at all (of true ones 98.9 %), "
-          "and KL(modes || uniform). The plain loss is there to be seen beside WGAN-GP on the same networks.",
+          "10 000 samples. `modes`: modes with a sample within 3 standard deviations. `high_quality`: share of samples "
+          "within 3 standard deviations of a mode (98.9 % of real samples). `kl`: KL(modes || uniform). The presets "
+          "without `-gp` train the same networks with the non-saturating loss, to compare with WGAN-GP.",
           lambda row: row["metric"] == "modes", ("modes", "high_quality")),
     Group("Stacked digits",
-          "Three grey images are the channels of one, which gives 1000 modes: how many of them 26 000 generated "
-          "images reach, as a classifier sees it.",
+          "Each image has three grey digits as its channels, which gives 1000 modes. `modes26k`: modes among 26 000 "
+          "generated images, counted with a classifier.",
           lambda row: row["metric"].startswith("modes26k"), ("modes26k",)),
     Group("Classes",
-          "Whether a classifier sees the class that was asked for, in all images and in those of the worst class, and "
-          "the Frechet distance. In the "
-          "pictures a row is a class.", lambda row: row["metric"].startswith("accuracy"), ("accuracy2k",)),
+          "`accuracy2k`: share of 2000 generated images that a classifier assigns to the requested class; `_worst`: "
+          "that of the worst class. `fd_classifier_2k`: Frechet distance. Each row of the images is one class.",
+          lambda row: row["metric"].startswith("accuracy"), ("accuracy2k",)),
     Group("Frechet distances",
-          "Between features of 2000 generated and 2000 real images. The network is not Inception: the numbers compare "
-          "generators with each other, "
-          "not with papers.", lambda row: row["metric"].startswith("fd_"), ("fd_classifier_2k",), logarithmic=True),
+          "Frechet distance between features of 2000 generated and 2000 real images. The features are those of a small "
+          "classifier, not Inception: the numbers compare these generators with each other, not with papers.",
+          lambda row: row["metric"].startswith("fd_"), ("fd_classifier_2k",), logarithmic=True),
 )  # fmt: skip
 
 
@@ -119,7 +120,7 @@ def cells(rows: Sequence[dict]) -> list[str]:
     """Return the seeds of a preset on a data set as the texts under COLUMNS."""
     first = rows[0]
     size = "" if first["resolution"] is None else f" {first['resolution']}x{first['resolution']}x{first['channels']}"
-    loop = ["the plain loop"] if first["implementation"] == "plain" else []
+    loop = ["plain loop"] if first["implementation"] == "plain" else []
     what = ", ".join([f"`{first['preset']}`", *loop, *first["changes"]])
     numbers = (f"{name} {_spread(rows, name, 0)} → {_spread(rows, name, -1)}" for name in first["numbers"])
     asked = bar(first)
@@ -152,8 +153,8 @@ def _spread(rows: Sequence[dict], name: str, point: int) -> str:
 def _pictures(row: dict, page: Path) -> str:
     """Return the pictures of a row that are there, each under its title."""
     kinds = {"": "", "-moments": ": moments over time",
-             "-mixing": ": coarse styles from the left, fine ones from above",
-             "-truncation": ": truncation, from 0 (top) to none (bottom)"}  # fmt: skip
+             "-mixing": ": coarse styles of the left column, fine styles of the top row",
+             "-truncation": ": truncation, from 0 (top row) to none (bottom row)"}  # fmt: skip
     found = [
         (stem(row) + suffix, text)
         for suffix, text in kinds.items()
@@ -182,14 +183,14 @@ def _beside_plain(rows: list[dict]) -> str:
         for name, of_loop in by_loop.items()
     ]
     return "\n".join([
-        "## Beside the loop of the tutorials", "",
+        "## Compared with the loop of the tutorials", "",
         f"`{first['preset']}` on {first['data']}, {first['resolution']}x{first['resolution']}, batch "
         f"{first['batch_size']}, after "
-        f"{first['nimg'][-1] / 1000:g} kimg, from seeds that take turns: fastgan with the preset's moving average of "
-        f"G, and the same networks, data "
-        "and optimisers in bench/peers/plain.py, which has none. Both are measured in evaluation mode.", "",
+        f"{first['nimg'][-1] / 1000:g} kimg. For each seed, both loops trained in turn: fastgan with the preset's "
+        "moving average of G, and bench/peers/plain.py, without one, with the same networks, data and optimisers. "
+        "Both G were measured in evaluation mode.", "",
         *_table(("loop", f"{metric} by seed", "median", "training s"), table, num_texts=2), "",
-        f"One-sided exact test of Mann and Whitney that fastgan's distances are lower: p = {p:.2g}.", "",
+        f"One-sided exact Mann-Whitney test that fastgan's distances are lower: p = {p:.2g}.", "",
     ])  # fmt: skip
 
 
@@ -197,7 +198,7 @@ def _stamps(rows: Sequence[dict]) -> str:
     """Return the machines and code of the rows, and the commands that repeat them."""
     stamps = dict.fromkeys(f"- {describe(row['machine'])}; commit {row['commit'] or 'none'}" for row in rows)
     commands = dict.fromkeys(f"    {row['command']}" for row in rows)
-    return "\n".join(["## Measured on", "", *stamps, "", *commands, ""])
+    return "\n".join(["## Machines and commands", "", *stamps, "", *commands, ""])
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], num_texts: int) -> list[str]:

@@ -73,7 +73,7 @@ def find_key(key: str) -> tuple[str, str]:
     """
     for old, new in RENAMED.items():
         if key in (old, old.split(".")[1]):
-            raise UserError(f"the option {key!r} has another name: {new}")
+            raise UserError(f"the option {key!r} was renamed: {new}")
     matches = [full for full in OPTIONS if full == key or full.split(".")[1] == key]
     if len(matches) == 1:
         section, name = matches[0].split(".")

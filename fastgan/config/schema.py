@@ -81,7 +81,7 @@ class ModelConfig:
     mapping_layers: int = option(8, "layers from z to styles", ABOVE_0, used_by=STYLEGAN2)
     channel_base: int = option(16384, "a layer of R x R pixels has channel_base / R channels", ABOVE_0,
         used_by=STYLEGAN2)
-    channel_max: int = option(512, "most channels of a layer", ABOVE_0, used_by=STYLEGAN2)
+    channel_max: int = option(512, "upper limit of the channels of a layer", ABOVE_0, used_by=STYLEGAN2)
     style_mixing: float = option(0.9, "share of the images whose finer layers take their styles from another z",
         FROM_0_TO_1, used_by=STYLEGAN2)
     mbstd_group: int = option(4, "images that D compares with each other", ABOVE_0, used_by=STYLEGAN2)
@@ -99,7 +99,7 @@ class LossConfig:
     name: str = option("non_saturating", "adversarial loss",
         choices=("non_saturating", "saturating", "wasserstein", "hinge", "least_squares", "relativistic"))
     fresh_fakes: bool = option(False, "draw a new z for G's update instead of reusing the fakes of D's")
-    n_critic: int = option(1, "updates of D for one of G", ABOVE_0)
+    n_critic: int = option(1, "updates of D per update of G", ABOVE_0)
     n_critic_intro: int = option(0, "the same for the first intro_updates updates of G", FROM_0)
     intro_updates: int = option(0, "updates of G that take n_critic_intro updates of D each", FROM_0)
     hinge_margin: float = option(1.0, "below 1: the margin of every image is drawn from U(hinge_margin, 1)",
@@ -112,7 +112,7 @@ class LossConfig:
     smooth_fake: float = option(0.0, "two-sided label smoothing: the target of fakes is smooth_fake", FROM_0_TO_1)
     flip_labels: float = option(0.0, "probability that D is given the wrong label of an image", FROM_0_TO_1)
     instance_noise: float = option(0.0, "standard deviation of the Gaussian noise on D's inputs", FROM_0)
-    instance_noise_kimg: float = option(0.0, "kimg in which the noise falls linearly to 0; 0 = it stays", FROM_0)
+    instance_noise_kimg: float = option(0.0, "kimg over which the noise falls linearly to 0; 0 = constant", FROM_0)
 
 
 @dataclass(frozen=True)
@@ -124,14 +124,14 @@ class PenaltyConfig:
     r2_gamma: float = option(0.0, "gamma of gamma / 2 |grad D|^2 at fake images", FROM_0)
     gamma_end: float = option(1.0, "final multiplier of r1_gamma and r2_gamma, annealed over optim.decay_kimg", FROM_0)
     D_reg_interval: int = option(1,
-        "k > 1: D's penalties have an update of their own after every k-th one, k times as strong",
+        "k > 1: lazy regularisation, D's penalties in an extra update after every k-th update, scaled by k",
         ABOVE_0)
     pl_weight: float = option(0.0, "weight of G's path length: StyleGAN2's is 2", FROM_0)
-    pl_decay: float = option(0.01, "share of the present path lengths in their running mean", ABOVE_0_TO_1)
+    pl_decay: float = option(0.01, "weight of the current path lengths in their running mean", ABOVE_0_TO_1)
     pl_batch_fraction: float = option(0.5,
-        "share of the batch, or of batch_gpu, that path lengths are taken of", ABOVE_0_TO_1)
+        "share of the batch, or of batch_gpu, used for path lengths", ABOVE_0_TO_1)
     G_reg_interval: int = option(4,
-        "updates of G between two of its path length, which is that many times as strong", ABOVE_0)
+        "k: G's path length penalty in an extra update after every k-th update of G, scaled by k", ABOVE_0)
     clip: float = option(0.0, "clip D's weights to [-clip, clip] before every update: WGAN's is 0.01", FROM_0)
     orthogonal: float = option(0.0, "weight of the off-diagonal products of G's filters: BigGAN's is 1e-4", FROM_0)
 
@@ -146,17 +146,17 @@ class OptimConfig:
     beta1: float = option(0.5, "Adam's beta1", FROM_0_BELOW_1)
     beta2: float = option(0.999, "Adam's beta2, or the smoothing constant of rmsprop", FROM_0_BELOW_1)
     eps: float = option(1e-8, "epsilon of the optimiser", ABOVE_0)
-    beta2_end: float | None = option(None, "final beta2, reached over decay_kimg; none = it stays", FROM_0_BELOW_1)
-    decay: str = option("none", "course of lr to lr_end times itself", choices=("none", "linear", "cosine"))
+    beta2_end: float | None = option(None, "final beta2, reached over decay_kimg; none = constant", FROM_0_BELOW_1)
+    decay: str = option("none", "schedule of lr, from lr to lr_end times lr", choices=("none", "linear", "cosine"))
     decay_kimg: float = option(0.0, "kimg of the decay", FROM_0)
     lr_end: float = option(0.0, "final multiplier of lr", FROM_0)
-    warmup_kimg: float = option(0.0, "kimg in which lr rises linearly from 0", FROM_0)
+    warmup_kimg: float = option(0.0, "kimg over which lr rises linearly from 0", FROM_0)
     ema_kimg: float | None = option(None,
         "half-life of G's moving average in kimg; none = no average, samples come from G", ABOVE_0)
     ema_start_kimg: float | None = option(None,
         "half-life at the start, annealed to ema_kimg over decay_kimg; none = ema_kimg", FROM_0)
     ema_rampup: float | None = option(None,
-        "most of the half-life as a share of the images shown so far: StyleGAN2-ADA's is 0.05", ABOVE_0)
+        "upper limit of the half-life, as a share of the images shown so far: StyleGAN2-ADA's is 0.05", ABOVE_0)
 
 
 @dataclass(frozen=True)
@@ -166,12 +166,14 @@ class AugmentConfig:
     kind: str = option("none", "augment what D sees: DiffAugment, or ADA, which adapts to D",
         choices=("none", "diff", "ada"), flag="--augment", group=WHAT)
     policy: str | None = option(None,
-        "transforms by commas; diff: colour, translation, cutout; ada: blit, geometry, colour, cutout; none = all")
+        "comma-separated transforms; diff: colour, translation, cutout; ada: blit, geometry, colour, cutout; "
+        "none = all")
     p: float = option(0.0, "ada: initial probability of a transform", FROM_0_TO_1)
     p_end: float | None = option(None, "ada: final probability, annealed over optim.decay_kimg instead of adapting",
         FROM_0_TO_1)
-    target: float = option(0.6, "ada: mean sign of D's logits of real images that p keeps; 0 = p stays", FROM_0_TO_1)
-    ada_kimg: float = option(500.0, "ada: kimg in which p moves by at most 1", ABOVE_0)
+    target: float = option(0.6, "ada: target of the mean sign of D's logits of real images; 0 = p is constant",
+        FROM_0_TO_1)
+    ada_kimg: float = option(500.0, "ada: kimg over which p changes by at most 1", ABOVE_0)
 
 
 @dataclass(frozen=True)
@@ -181,9 +183,9 @@ class DataConfig:
     source: str = option("fashion-mnist-10k",
         "fashion-mnist-10k (embedded), mnist, fashion-mnist, cifar10, stacked-mnist, gaussian, ring8, grid25, or a "
         "folder, zip, idx, npy, npz or packed file", flag="--data", group=WHAT, metavar="NAME|PATH")
-    skip_bad: bool = option(False, "leave out files that are no images, and list them", flag="--skip-bad", group=WHAT)
+    skip_bad: bool = option(False, "skip files that are not images, and list them", flag="--skip-bad", group=WHAT)
     backend: str = option("auto",
-        "where images are kept: on the device, in host memory, or decoded by DALI as they are needed; auto = by "
+        "where images are kept: on the device, in host memory, or decoded by DALI on demand; auto = by "
         "their size", choices=("auto", "resident", "stream", "dali"), flag="--data-backend", group=SPEED)
     mirror: bool = option(False, "mirror images left to right at random", flag="--mirror", group=WHAT)
     random_crop: float = option(1.0,
@@ -196,36 +198,36 @@ class DataConfig:
 class RunConfig:
     """Length, speed and records of a run."""
 
-    batch_size: int = option(64, "images a step", ABOVE_0, flag="--batch-size", group=SPEED, metavar="N")
-    batch_gpu: int | None = option(None, "images at a time, where a batch needs too much memory; none = all at once",
+    batch_size: int = option(64, "images per step", ABOVE_0, flag="--batch-size", group=SPEED, metavar="N")
+    batch_gpu: int | None = option(None, "images per pass, for batches that exceed the memory; none = the whole batch",
         ABOVE_0, flag="--batch-gpu", group=SPEED, metavar="N")
     epochs: float | None = option(None, "passes over the data", ABOVE_0, flag="--epochs", group=LENGTH, metavar="N")
     kimg: float | None = option(None, "thousands of real images shown", ABOVE_0, flag="--kimg", group=LENGTH,
         metavar="N")
-    steps: int | None = option(None, "updates of D, a batch each", ABOVE_0, flag="--steps", group=LENGTH, metavar="N")
+    steps: int | None = option(None, "updates of D, one batch each", ABOVE_0, flag="--steps", group=LENGTH, metavar="N")
     seed: int = option(0, "seed of initial weights, z and the order of the data", SEED, flag="--seed", group=RUN,
         metavar="N")
-    amp: bool = option(True, "bf16 compute where the chip has it", flag="--amp", group=SPEED)
+    amp: bool = option(True, "compute in bf16 if the chip supports it", flag="--amp", group=SPEED)
     compile: bool = option(True, "compile the whole step into one graph", flag="--compile", group=SPEED)
     autotune: bool = option(False, "CUDA: let the compiler time its kernels, once, for minutes; for long runs",
         flag="--autotune", group=SPEED)
     combo_kernels: bool = option(False, "CUDA: let the compiler put small kernels into one launch")
-    cuda_graph: str = option("auto", "CUDA: launch the whole step as one CUDA graph; on = or end with the reason",
+    cuda_graph: str = option("auto", "CUDA: launch the whole step as one CUDA graph; on = or fail with the reason",
         choices=("auto", "on", "off"), flag="--cuda-graph", group=SPEED)
     graph_steps: int | None = option(None, "CUDA: steps in one launch of the CUDA graph; none = measured", ABOVE_0,
         flag="--graph-steps", group=SPEED, metavar="K")
     deterministic: bool = option(False,
-        "the same bits in every run on the same kind of device: no algorithm is chosen by its speed",
+        "the same bits in every run on the same kind of device: no algorithm is chosen by speed",
         flag="--deterministic", group=RUN)
-    device: str | None = option(None, "cpu, cuda, cuda:1; none = cuda where there is one", flag="--device", group=SPEED,
+    device: str | None = option(None, "cpu, cuda, cuda:1; none = cuda if available", flag="--device", group=SPEED,
         metavar="NAME")
-    tick_kimg: float | None = option(None, "kimg between two lines of statistics; none = a hundredth of the run",
+    tick_kimg: float | None = option(None, "kimg between two lines of statistics; none = 1/100 of the run",
         ABOVE_0, flag="--tick", group=RUN, metavar="KIMG")
     image_ticks: int = option(5, "ticks between two grids of samples", ABOVE_0)
     snapshot_ticks: int = option(25, "ticks between two snapshots of the weights and the resumable state", ABOVE_0)
     grid: int = option(64, "samples in a grid", ABOVE_0)
     metrics: str = option("",
-        "metrics by commas, measured during training, as fastgan eval takes them, such as fid5k,pr5k; the best "
+        "comma-separated metrics, measured during training, as fastgan eval takes them, such as fid5k,pr5k; the best "
         "snapshot is kept", flag="--metrics", group=RUN, metavar="LIST")
     features: str = option("inception",
         "feature network of the metrics: inception, efficientnet_lite0, classifier, or NAME=PATH of its weights",

@@ -119,7 +119,7 @@ def _check_updates(config: Config) -> None:
         raise UserError(f"--batch-gpu {run.batch_gpu} does not divide --batch-size {run.batch_size}")
     for key in ("penalty.gamma_end", "optim.beta2_end", "optim.ema_start_kimg", "augment.p_end"):
         if value_of(config, key) not in (None, 1.0) and not optim.decay_kimg:
-            raise UserError(f"{key} is reached while optim.decay_kimg are shown: say how many")
+            raise UserError(f"{key} needs optim.decay_kimg, the thousands of images over which it is reached")
     if optim.decay != "none" and not optim.decay_kimg:
         raise UserError(
             f"optim.decay={optim.decay} needs optim.decay_kimg, the thousands of images over which the learning rate "
@@ -127,23 +127,20 @@ def _check_updates(config: Config) -> None:
         )
     if optim.name == "rmsprop" and (optim.beta2_end is not None or _is_lazy(config)):
         raise UserError(
-            "optim.beta2_end and penalties in steps of their own (penalty.D_reg_interval, pl_weight) are made for "
-            "adam, not "
-            "for rmsprop"
+            "optim.beta2_end and penalties in steps of their own (penalty.D_reg_interval, pl_weight) need "
+            "optim.name=adam, not rmsprop"
         )
     if (optim.ema_start_kimg is not None or optim.ema_rampup is not None) and optim.ema_kimg is None:
         raise UserError(
-            "optim.ema_start_kimg and optim.ema_rampup shape the moving average: give its half-life, optim.ema_kimg"
+            "optim.ema_start_kimg and optim.ema_rampup need a moving average: give its half-life, optim.ema_kimg"
         )
     if loss.name == "relativistic" and (loss.smooth_real or loss.smooth_fake or loss.flip_labels):
         raise UserError("the relativistic loss compares real with fake images and has no labels to smooth or flip")
     if loss.hinge_margin < 1 and loss.name != "hinge":
-        raise UserError(f"loss.hinge_margin is for the hinge loss, and this run's is {loss.name}")
+        raise UserError(f"loss.hinge_margin needs loss.name=hinge, not {loss.name}")
     if penalty.D_reg_interval > 1 and not (penalty.gp_weight or penalty.r1_gamma or penalty.r2_gamma):
         raise UserError(
-            "penalty.D_reg_interval says how often D's penalties are due, and there are none: give gp_weight, r1_gamma "
-            "or "
-            "r2_gamma"
+            "penalty.D_reg_interval needs a penalty of D: give gp_weight, r1_gamma or r2_gamma"
         )
     if loss.reconstruction and (penalty.r1_gamma or penalty.r2_gamma) and penalty.D_reg_interval == 1:
         raise UserError(
@@ -159,13 +156,13 @@ def _check_conditions(config: Config) -> None:
     """Classes, and what is done to images."""
     model, loss = config.model, config.loss
     if model.c_dim and not model.cond:
-        raise UserError(f"model.c_dim is {model.c_dim}, but the run takes no labels: give --cond as well")
+        raise UserError(f"model.c_dim is {model.c_dim}, but the run is unconditional: give --cond as well")
     if (loss.class_D or loss.class_G) and not model.cond:
         raise UserError("loss.class_D and loss.class_G train an auxiliary classifier, which needs labels: give --cond")
     if loss.class_G and not loss.class_D:
-        raise UserError("loss.class_G follows a classifier that nobody trains: give loss.class_D as well")
+        raise UserError("loss.class_G needs the classifier that loss.class_D trains: give loss.class_D as well")
     if config.augment.kind != "none" and (model.architecture in DENSITY_OF or model.img_low != -1):
-        raise UserError("augment.kind is for images from -1 to 1: leave it out")
+        raise UserError("augment.kind needs images from -1 to 1: leave it out")
 
 
 def _check_density(config: Config) -> None:
@@ -186,17 +183,17 @@ def _check_density(config: Config) -> None:
         )
     if model.architecture == "samples" and run.batch_size % SET_SIZE:
         raise UserError(
-            f"--batch-size {run.batch_size} is not a multiple of {SET_SIZE}; so many samples are judged together by D "
-            f"of {config.preset}"
+            f"--batch-size {run.batch_size} is not a multiple of {SET_SIZE}, the number of samples that D of "
+            f"{config.preset} takes together"
         )
     if model.architecture == "samples" and (run.batch_gpu or 0) % SET_SIZE:
         raise UserError(
-            f"--batch-gpu {run.batch_gpu} is not a multiple of {SET_SIZE}; so many samples are judged together by D of "
-            f"{config.preset}"
+            f"--batch-gpu {run.batch_gpu} is not a multiple of {SET_SIZE}, the number of samples that D of "
+            f"{config.preset} takes together"
         )
     if run.epochs is not None:
         raise UserError(
-            f"--epochs needs a set of images, and {config.preset} draws new numbers for ever; give --kimg or --steps"
+            f"--epochs needs a finite data set, and {config.preset} draws samples without end; give --kimg or --steps"
         )
     for name, given in (
         ("--resolution", model.img_resolution),
@@ -207,4 +204,4 @@ def _check_density(config: Config) -> None:
         ("loss.flip_labels", model.architecture == "samples" and config.loss.flip_labels),
     ):
         if given:
-            raise UserError(f"{name} is for images, and {config.preset} learns numbers; leave it out")
+            raise UserError(f"{name} needs images, and {config.preset} learns numbers; leave it out")

@@ -120,15 +120,15 @@ class Source(ABC):
 def check_size(img_resolution: int, img_channels: int) -> None:
     """Raise UserError for a size that images cannot be brought to."""
     if img_channels not in (1, 3) or img_resolution < 1:
-        raise UserError(f"images of {img_channels} channels at resolution {img_resolution} are not made: "
+        raise UserError(f"images of {img_channels} channels at resolution {img_resolution} are not supported: "
                         "img_channels is 1 (grey) or 3 (colour), img_resolution at least 1")
 
 
 def check_num_usable(source: Source, num_usable: int, skipped: Sequence[str]) -> None:
     """Raise UserError for a set of which less than two images could be used."""
     if num_usable < 2:
-        raise UserError(f"{source.origin}: only {num_usable} of {source.num_images} images could be used and a set "
-                        f"needs 2; the first that was left out is {skipped[0]}")
+        raise UserError(f"{source.origin}: only {num_usable} of {source.num_images} images are usable, and a set "
+                        f"needs 2; the first skipped one is {skipped[0]}")
 
 
 def join_labels(source: Source, labels: Sequence[np.ndarray | None]) -> np.ndarray | None:

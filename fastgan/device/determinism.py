@@ -28,13 +28,13 @@ def settle_algorithms(deterministic: bool, device: torch.device) -> str:
     """
     if deterministic:
         _allow_deterministic_alone(device)
-        return "algorithms: deterministic ones alone, and no fused operator is chosen by its speed"
+        return "algorithms: deterministic only; fused operators are not chosen by speed"
     if device.type != "cuda":
         return ""
     if torch.are_deterministic_algorithms_enabled() or torch.backends.cudnn.deterministic:
-        return "algorithms: torch was told before to take deterministic ones; fused operators are chosen by their speed"
+        return "algorithms: deterministic, as set in torch before; fused operators are chosen by speed"
     torch.backends.cudnn.benchmark = True
-    return "algorithms: the fastest, as measured now; another run agrees up to roundings (--deterministic: to the bit)"
+    return "algorithms: the fastest, as measured now; another run may round differently (not with --deterministic)"
 
 
 def _allow_deterministic_alone(device: torch.device) -> None:
@@ -55,5 +55,5 @@ def refusals_said() -> Iterator[None]:
         if not refused:
             raise
         name = operation.split()[-1]
-        words = f"torch {torch.__version__} has no deterministic {name}, which this run needs: leave one of them out"
-        raise UserError(f"--deterministic: {words}") from None
+        words = f"torch {torch.__version__} has no deterministic {name}, which this run needs"
+        raise UserError(f"--deterministic: {words}: leave out --deterministic, or what needs it") from None

@@ -47,7 +47,7 @@ def cuda_oom_as_user_error() -> Iterator[None]:
         # Torch's own sentences: the requested memory, and the memory that the GPU has and has left.
         asked, has, *_ = [*str(error).replace("CUDA out of memory. ", "").split(". "), "", ""]
         remedy = (
-            "lower --batch-size or --resolution, end what else runs there, "
+            "lower --batch-size or --resolution, stop other processes on the GPU, "
             "or keep the images in host memory with --data-backend stream"
         )
         raise UserError(f"the GPU is full: {asked.strip()}; {has.strip()}: {remedy}") from None

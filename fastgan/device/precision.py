@@ -73,7 +73,7 @@ def _check_there_is(device: torch.device) -> None:
     found = torch.cuda.device_count()
     if (device.index or 0) >= found:
         raise UserError(
-            f"--device {device} is not there: torch sees {found} CUDA devices (fastgan info says more); "
+            f"--device {device} does not exist: torch sees {found} CUDA devices (fastgan info says more); "
             "give cpu or another one"
         )
 

@@ -44,7 +44,7 @@ class ClassJudge:
     def judge(self, images: torch.Tensor, asked: torch.Tensor | None) -> torch.Tensor:
         if asked is None:
             raise UserError(
-                "accuracy is about generators that are asked for a class, and this one is not: leave it out"
+                "accuracy needs a conditional generator, and this one is unconditional: leave accuracy out"
             )
         return torch.stack([asked.to(images.device), self._classifier.classify(images)], 1)
 

@@ -56,7 +56,7 @@ def parse(asked: str | Iterable[str], num_real: int) -> tuple[Metric, ...]:
     names = [name.strip() for name in (asked.split(",") if isinstance(asked, str) else asked)]
     metrics = [_parse_one(name, num_real) for name in names if name]
     if not metrics:
-        raise UserError(f"no metric was asked for: give some of {_examples()}")
+        raise UserError(f"no metric was given: choose from {_examples()}")
     return tuple(dict.fromkeys(metrics))
 
 
@@ -89,7 +89,7 @@ def counts(metrics: Sequence[Metric], *kinds: str) -> list[int]:
 def _parse_one(name: str, num_real: int) -> Metric:
     match = _ASKED.fullmatch(name)
     if match is None or (match[4] and match[1] != "fid"):
-        raise UserError(f"{name!r} is no metric that is known: give some of {_examples()}")
+        raise UserError(f"{name!r} is not a known metric: choose from {_examples()}")
     kind = match[1]
     if match[2] is None:
         num = _DEFAULT_NUM[kind] if kind == "modes" else min(_DEFAULT_NUM[kind], num_real)

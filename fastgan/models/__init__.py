@@ -25,12 +25,12 @@ def build(model: ModelConfig) -> Pair:
     allowed = sizes(model)
     if allowed is not None and model.img_resolution not in allowed:
         raise UserError(
-            f"--resolution {model.img_resolution} is not one that {model.architecture} can make: "
+            f"--resolution {model.img_resolution} is not supported by {model.architecture}: choose from "
             f"{', '.join(map(str, allowed))}"
         )
     if model.c_dim and not knows_classes:
         raise UserError(
-            f"the networks of {model.architecture} cannot be told classes: leave out --cond, or take another preset"
+            f"the networks of {model.architecture} are unconditional: leave out --cond, or choose another preset"
         )
     return builder(model)
 

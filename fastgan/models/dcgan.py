@@ -46,7 +46,8 @@ class Generator(nn.Sequential):
         c_dim: int = 0,
     ):
         if c_dim and norm != "batch":
-            raise UserError(f"G's normalisation {norm!r} knows no classes: take 'batch', or conditioning by 'concat'")
+            raise UserError(f"G's normalisation {norm!r} cannot be class-conditional: choose 'batch', or "
+                            "conditioning by 'concat'")
         widths = _widths(img_resolution, ngf)[::-1]
         bias = norm in WITHOUT_BIAS
         layers = [Projection(z_dim, widths[0], bias=bias)]

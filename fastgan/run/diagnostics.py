@@ -22,10 +22,10 @@ FADED, GROWN = 1e-3, 1e3  # times the gradient norm of the first tick
 
 _SENTENCES = {
     "sure": "D is nearly always right (d_loss {d_loss:.2g}, mean logits {real_logits:.3g} of real and"
-            " {fake_logits:.3g} of fake images) and teaches G little:"
-            " a smaller lr_D, smooth_real, instance_noise or r1_gamma holds it back",
-    "alike": "the samples look alike (their mean distance is {sample_distance:.2f} of the real images'):"
-             " modes may have collapsed",
+            " {fake_logits:.3g} of fake images), so G learns little: a smaller lr_D, smooth_real, instance_noise or "
+            "r1_gamma weakens D",
+    "alike": "the samples are too similar (their mean distance is {sample_distance:.2f} times that of real images): "
+             "modes may have collapsed",
     "G faded": "the gradients of G have faded to {gradient_norm_G:.2g}, a thousandth of those at first:"
                " it hardly learns any more",
     "D faded": "the gradients of D have faded to {gradient_norm_D:.2g}, a thousandth of those at first:"

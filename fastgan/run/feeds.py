@@ -79,8 +79,8 @@ def open_feed(
         return OpenedData(_open_density(config, generator))
     if config.augment.kind != "none" and len(signature.img_shape) != 3:
         raise UserError(
-            f"augmentation is for images [C, H, W], and G makes {list(signature.img_shape)}: let G end in "
-            "nn.Unflatten, or leave it out"
+            f"augmentation needs images [C, H, W], and G makes {list(signature.img_shape)}: let G end in "
+            "nn.Unflatten, or leave augmentation out"
         )
     samples = _as_samples(data)
     if samples is not None:
@@ -181,7 +181,7 @@ def _open_samples(samples: Batch, signature: Signature, config: Config, device: 
             f"the data has samples of {samples.img.shape[1]} features, but G makes {list(signature.img_shape)}"
         )
     if config.data.mirror:
-        raise UserError("mirror is for images, and the data are samples: leave it out")
+        raise UserError("mirror needs images, and the data are samples: leave it out")
     labels, notes = _labels_to_tell(samples.labels, None, "the samples", config)
     return OpenedData(ResidentFeed(samples.img, _batch_size(config), config.run.seed, device, labels), notes=notes)
 
@@ -200,17 +200,17 @@ def _choose_backend(asked: str, set_bytes: int, free_bytes: int | None) -> tuple
     # A ring would be a second copy: reserving from it takes 80 us of an mlp step of 2.8 ms, from
     # the set itself 6 us
     if free_bytes is None:
-        return "resident", f"{images} are read where they lie, in the memory of the host"
+        return "resident", f"{images} are read directly from host memory"
     if asked == "resident" and set_bytes > free_bytes:
         raise _too_large(set_bytes, free_bytes)
     if asked == "stream" or (asked == "auto" and set_bytes > RESIDENT_SHARE * free_bytes):
         reason = (
-            "as asked for"
+            "as requested"
             if asked == "stream"
-            else f"for they take more than {RESIDENT_SHARE:.0%} of the {_size(free_bytes)} free on the GPU"
+            else f"because they take more than {RESIDENT_SHARE:.0%} of the {_size(free_bytes)} free on the GPU"
         )
-        return "stream", f"{images} stay in the memory of the host and are streamed to the GPU, {reason}"
-    return "resident", f"{images} lie in the memory of the GPU, which had {_size(free_bytes)} free"
+        return "stream", f"{images} stay in host memory and are streamed to the GPU, {reason}"
+    return "resident", f"{images} are in GPU memory, which had {_size(free_bytes)} free"
 
 
 def _open_resident(
@@ -273,5 +273,5 @@ def _open_encoded(
     real_set = EncodedSet(source, len(feed.rows), (resolution, resolution, channels), feed.skipped, of_usable)
     _, on_classes = _labels_to_tell(of_usable, source.class_names, source.name, config)
     return OpenedData(
-        feed, real_set, (f"the {real_set.num_images} images are decoded by DALI as they are needed", *on_classes)
+        feed, real_set, (f"the {real_set.num_images} images are decoded by DALI on demand", *on_classes)
     )

@@ -120,7 +120,7 @@ def read_options(path: Path) -> Config:
     options = Path(path) / "training_options.json"
     if not options.is_file():
         raise UserError(
-            f"{path} is no run folder: it has no training_options.json; give the folder of a run that was started"
+            f"{path} is not a run folder: it has no training_options.json; give the folder of a run"
         )
     try:
         return from_dict(json.loads(options.read_text(encoding="utf-8")))

@@ -53,7 +53,7 @@ class LiveMetrics:
         self.notes = self._evaluator.notes
         if not config.model.c_dim and any(metric.kind == "accuracy" for metric in self._evaluator.metrics):
             raise UserError(
-                "--metrics accuracy is about generators that are asked for a class: leave it out, or train with --cond"
+                "--metrics accuracy needs a conditional generator: leave it out, or train with --cond"
             )
 
     def is_due(self, tick: int, last: bool) -> bool:
@@ -81,9 +81,9 @@ class LiveMetrics:
 
 def _whole_set(real_set: RealSet | None) -> ImageSet:
     if real_set is None:
-        raise UserError("--metrics are about images, and this run learns samples of a density: leave them out")
+        raise UserError("--metrics needs images, and this run learns samples of a density: leave it out")
     if not isinstance(real_set, ImageSet):
-        raise UserError("--metrics need all real images in memory, and with --data-backend dali they are decoded "
-                        "as they are needed: leave them out, "
+        raise UserError("--metrics needs all real images in memory, and --data-backend dali decodes them on demand: "
+                        "leave it out, "
                         "give another --data-backend, or measure snapshots with fastgan eval")  # fmt: skip
     return real_set

@@ -80,7 +80,7 @@ class Sampler:
         if labels.dtype != torch.int64 or labels.shape != (num,) or not bool(((labels >= 0) & (labels < c_dim)).all()):
             raise UserError(
                 f"c is one class, or int64 [{num}], from 0 to {c_dim - 1}; it was {labels.dtype} "
-                f"{list(labels.shape)} or beyond"
+                f"{list(labels.shape)} or out of range"
             )
         return labels
 

@@ -24,7 +24,7 @@ def load_generator(path: Path) -> tuple[torch.nn.Module, Config]:
         config = from_dict(header.get("config"))
     except UserError as error:
         raise UserError(
-            f"{path} does not say which networks it holds ({error}); give a snapshot that fastgan train wrote"
+            f"{path} does not name its networks ({error}); give a snapshot that fastgan train wrote"
         ) from error
     if config.model.architecture == "custom":
         raise UserError(
@@ -95,7 +95,7 @@ class Truncated(torch.nn.Module):
 def _truncated_normal(num: int, model: ModelConfig, psi: float, generator: torch.Generator) -> torch.Tensor:
     if model.z_distribution != "normal":
         raise UserError(
-            "--truncation cuts the tails of a normal distribution off, and this G's z is "
+            "--truncation cuts off the tails of a normal distribution, and this G's z is "
             f"{model.z_distribution}; leave it out"
         )
     limit = max(2 * psi, 1e-3)

@@ -81,8 +81,8 @@ def test_an_unambiguous_name_needs_no_section():
     [
         ("name=adam", "'name' is ambiguous: write one of loss.name, optim.name"),
         ("lr=1", "no option 'lr'; the nearest is 'optim.lr_"),
-        ("penalty.D_every=4", "the option 'penalty.D_every' has another name: penalty.D_reg_interval"),
-        ("ema_share=0.1", "has another name: optim.ema_rampup"),
+        ("penalty.D_every=4", "the option 'penalty.D_every' was renamed: penalty.D_reg_interval"),
+        ("ema_share=0.1", "was renamed: optim.ema_rampup"),
         ("modl.ngf=8", "no option 'modl.ngf'; the nearest is 'model.ngf'"),
         ("model.ngf", "write KEY=VALUE"),
         ("=3", "no option ''"),
@@ -262,5 +262,5 @@ def test_ways_to_feed_and_to_launch_are_checked(assignments, words):
 
 
 def test_a_density_has_no_mirror():
-    with pytest.raises(UserError, match="--mirror is for images"):
+    with pytest.raises(UserError, match="--mirror needs images"):
         validate(override(preset("gaussian1d"), "data.mirror=true"))

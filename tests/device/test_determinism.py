@@ -39,14 +39,14 @@ def test_by_default_cudnn_times_its_algorithms_and_a_cpu_is_left_alone():
 @pytest.mark.parametrize("told", [Switches(cudnn_deterministic=True), Switches(deterministic_algorithms=True)])
 def test_a_process_that_was_told_to_be_deterministic_stays_so(told):
     told.apply()
-    assert "told before" in settle_algorithms(False, CUDA)
+    assert "as set in torch before" in settle_algorithms(False, CUDA)
     assert present() == told
 
 
 @pytest.mark.parametrize("device", [CPU, CUDA])
 def test_deterministic_algorithms_alone(device):
     Switches(cudnn_benchmark=True).apply()
-    assert "deterministic ones alone" in settle_algorithms(True, device)
+    assert "algorithms: deterministic only" in settle_algorithms(True, device)
     is_cuda = device.type == "cuda"
     expected = Switches(cudnn_benchmark=not is_cuda, cudnn_deterministic=is_cuda, deterministic_algorithms=True)
     assert present() == expected
@@ -72,7 +72,10 @@ class Refused(nn.Module):
 
 def test_what_torch_refuses_is_named_in_one_sentence():
     settle_algorithms(True, CPU)
-    words = "^--deterministic: torch .* has no deterministic put_, which this run needs: leave one of them out$"
+    words = (
+        "^--deterministic: torch .* has no deterministic put_, which this run needs: leave out --deterministic, "
+        "or what needs it$"
+    )
     with pytest.raises(UserError, match=words), refusals_said():
         Puts.backward(None, torch.ones(3))
     with pytest.raises(RuntimeError, match="^something else$"), refusals_said():

@@ -72,10 +72,10 @@ def test_a_gpu(gpu, amp, bf16, name, reason):
 def test_a_gpu_that_is_not_there(gpu, monkeypatch):
     gpu(num_devices=2)
     assert choose_precision(True, torch.device("cuda:1"))
-    with pytest.raises(UserError, match="--device cuda:2 is not there: torch sees 2 CUDA devices"):
+    with pytest.raises(UserError, match="--device cuda:2 does not exist: torch sees 2 CUDA devices"):
         choose_precision(True, torch.device("cuda:2"))
     gpu(num_devices=0)
-    with pytest.raises(UserError, match="--device cuda is not there"):
+    with pytest.raises(UserError, match="--device cuda does not exist"):
         choose_precision(False, torch.device("cuda"))
     monkeypatch.setattr(torch.version, "cuda", None)
     with pytest.raises(UserError, match="--device cuda needs CUDA, and this torch .* was built without it"):

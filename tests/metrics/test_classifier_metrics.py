@@ -53,7 +53,7 @@ def test_accuracy_is_told_over_all_and_for_every_class_asked_for(trained_on):
 
 
 def test_a_generator_that_is_not_asked_has_no_accuracy(trained_on):
-    with pytest.raises(UserError, match="this one is not: leave it out"):
+    with pytest.raises(UserError, match="this one is unconditional: leave accuracy out"):
         ClassJudge(None, CPU).judge(torch.zeros(1, 1, 1, 1, dtype=torch.uint8), None)
 
 

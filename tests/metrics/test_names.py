@@ -54,7 +54,7 @@ def test_other_networks_keep_the_full_set_in_the_name():
     "asked", ["", ",", "fid5m", "FID5k", "is5k", "kid5k_full", "fid_full", "fid1", "kid0k", "fid-5"]
 )
 def test_what_is_no_metric_is_named(asked):
-    with pytest.raises(UserError, match="give some of fid|needs at least 2"):
+    with pytest.raises(UserError, match="choose from fid|needs at least 2"):
         parse(asked, 100)
 
 

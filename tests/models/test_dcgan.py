@@ -224,5 +224,5 @@ def test_without_labels_c_is_ignored():
 
 
 def test_classes_are_batchnorms():
-    with pytest.raises(UserError, match="'layer' knows no classes"):
+    with pytest.raises(UserError, match="'layer' cannot be class-conditional"):
         Generator(16, 3, norm="layer", c_dim=2)

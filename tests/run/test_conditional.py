@@ -98,7 +98,7 @@ def test_data_without_labels(capsys, arguments):
 
 def test_networks_that_cannot_be_told_classes(capsys):
     sentence = fails(capsys, "train", "--preset", "wgan-gp-tiny", "--cond", "--data", "photos", *FAST, "--out", "run")
-    assert "cannot be told classes: leave out --cond" in sentence
+    assert "are unconditional: leave out --cond" in sentence
 
 
 @pytest.mark.parametrize(("switch", "c_dim"), [("--cond", 3), ("--no-cond", 0)])

@@ -20,7 +20,7 @@ WELL = {
 TROUBLES = {
     "D is nearly always right": {"d_loss": 0.01},
     "mean logits 9 of real and -9 of fake": {"real_logits": 9.0, "fake_logits": -9.0},
-    "the samples look alike (their mean distance is 0.10": {"sample_distance": 0.1},
+    "the samples are too similar (their mean distance is 0.10": {"sample_distance": 0.1},
     "the gradients of G have faded to 0.0009": {"gradient_norm_G": 9e-4},
     "the gradients of D have faded to 0.001": {"gradient_norm_D": 1e-3},
     "the gradients of G have grown to 1.1e+03": {"gradient_norm_G": 1100.0},

@@ -174,26 +174,26 @@ def test_without_a_gpu_images_are_read_where_they_lie(backend):
     opened = feed_for(images(), 1, 16, 16, backend=backend)
     assert isinstance(opened.feed, ResidentFeed)
     assert opened.feed._window.rows.data_ptr() == opened.real_set.images.data_ptr()
-    assert opened.notes == ("the images (0.0 MB) are read where they lie, in the memory of the host",)
+    assert opened.notes == ("the images (0.0 MB) are read directly from host memory",)
 
 
 @pytest.mark.parametrize(
     ("asked", "set_bytes", "chosen", "reason"),
     [
-        ("auto", 6_000_000_000, "resident", "the images (6.0 GB) lie in the memory of the GPU, which had 10.0 GB free"),
+        ("auto", 6_000_000_000, "resident", "the images (6.0 GB) are in GPU memory, which had 10.0 GB free"),
         (
             "auto",
             6_000_000_001,
             "stream",
-            "(6.0 GB) stay in the memory of the host and are streamed to the GPU, "
-            "for they take more than 60% of the 10.0 GB free",
+            "(6.0 GB) stay in host memory and are streamed to the GPU, "
+            "because they take more than 60% of the 10.0 GB free",
         ),
-        ("resident", 10_000_000_000, "resident", "lie in the memory of the GPU"),
+        ("resident", 10_000_000_000, "resident", "are in GPU memory"),
         (
             "stream",
             47_040_000,
             "stream",
-            "(47.0 MB) stay in the memory of the host and are streamed to the GPU, as asked for",
+            "(47.0 MB) stay in host memory and are streamed to the GPU, as requested",
         ),
     ],
 )
@@ -253,7 +253,7 @@ def test_dali_gets_the_files_and_nothing_else_is_decoded(monkeypatch, folder):
     opened = feed_for(str(folder), 1, 16, 16, backend="dali")
     assert opened.feed.arguments[1:] == (16, 1, 4, 7, CPU, False, 1.0, False)
     assert opened.feed.options == {"max_steps": 8, "labels": None}
-    assert opened.notes == ("the 4 images are decoded by DALI as they are needed",)
+    assert opened.notes == ("the 4 images are decoded by DALI on demand",)
     assert (opened.real_set.num_images, opened.real_set.img_shape, opened.real_set.skipped) == (
         4,
         (16, 16, 1),
@@ -378,11 +378,11 @@ def test_every_way_gives_the_same_images_on_a_gpu(backend):
 @pytest.mark.parametrize("data", [images(), np.zeros((6, 256), np.float32)], ids=["flat images", "samples"])
 def test_augmentation_is_for_images(data):
     config = replace(replace(preset("mlp"), "run.batch_size", 4), "augment.kind", "diff")
-    with pytest.raises(UserError, match=r"augmentation is for images \[C, H, W\], and G makes \[256\]"):
+    with pytest.raises(UserError, match=r"augmentation needs images \[C, H, W\], and G makes \[256\]"):
         open_feed(data, signature(256), config, torch.Generator(CPU), progress=False)
 
 
 def test_samples_have_no_left_and_right():
     config = replace(replace(preset("mlp"), "run.batch_size", 4), "data.mirror", True)
-    with pytest.raises(UserError, match="mirror is for images"):
+    with pytest.raises(UserError, match="mirror needs images"):
         open_feed(np.zeros((6, 3), np.float32), signature(3), config, torch.Generator(CPU), progress=False)

@@ -84,7 +84,7 @@ def test_options_that_are_damaged(tmp_path, content, words):
 def test_no_run_folder(tmp_path):
     (tmp_path / "file").write_text("")
     for path in (tmp_path, tmp_path / "nowhere", tmp_path / "file"):
-        with pytest.raises(UserError, match=f"{path} is no run folder"):
+        with pytest.raises(UserError, match=f"{path} is not a run folder"):
             read_options(path)
 
 

@@ -253,10 +253,10 @@ def test_a_best_one_of_later_than_the_resumed_state_does_not_count(tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"metrics": "is5k"}, "'is5k' is no metric"),
+        ({"metrics": "is5k"}, "'is5k' is not a known metric"),
         (
             {"metrics": "accuracy20"},
-            "--metrics accuracy is about generators that are asked for a class: leave it out, or train with --cond",
+            "--metrics accuracy needs a conditional generator: leave it out, or train with --cond",
         ),
         ({"features": "inception"}, "the feature network inception needs"),
         ({"images": data()[0]}, "has no class labels"),
@@ -278,5 +278,5 @@ def test_samples_of_a_density_are_not_measured():
 
 def test_images_that_are_decoded_as_needed_are_not_measured(monkeypatch):
     from fastgan.run import live_metrics
-    with pytest.raises(UserError, match="--metrics need all real images in memory, and with --data-backend dali"):
+    with pytest.raises(UserError, match="--metrics needs all real images in memory, and --data-backend dali"):
         live_metrics._whole_set(object())

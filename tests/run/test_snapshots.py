@@ -180,7 +180,7 @@ def test_a_snapshot_of_other_sizes_than_it_says(tmp_path):
 def test_a_snapshot_that_does_not_say_what_it_is(tmp_path, header):
     path = tmp_path / "network-snapshot-000005.safetensors"
     checkpoint.save_tensors(path, {"G.a": torch.ones(1)}, {"kind": "snapshot"} | header)
-    assert_refused(path, "does not say which networks it holds")
+    assert_refused(path, "does not name its networks")
 
 
 def test_networks_of_a_users_own_are_loaded_in_python(tmp_path):
@@ -287,7 +287,7 @@ def test_truncation_of_styles_ends_at_their_average(tmp_path):
     ("mlp", 1.5, "--truncation is 1.5; it must lie between 0 and 1"),
     ("mlp", -0.1, "--truncation is -0.1"),
     ("mlp", float("nan"), "--truncation is nan"),
-    ("mlp-tf", 0.5, "cuts the tails of a normal distribution off, and this G's z is uniform; leave it out"),
+    ("mlp-tf", 0.5, "cuts off the tails of a normal distribution, and this G's z is uniform; leave it out"),
 ])  # fmt: skip
 def test_a_truncation_that_cannot_be(tmp_path, name, psi, words):
     _, path = saved(tmp_path / "run", gans.tiny_config(name))

@@ -162,7 +162,7 @@ class _Worker:
             code = self._process.wait(GRACE_S)
             how = "sent no image" if code is None else how_it_ended(code)
             raise UserError(f"the process that decoded {len(members)} files from {first} on {how}: if the memory was "
-                            "full, use fewer --workers; packing goes on from where it was") from error
+                            "full, use fewer --workers; the same command resumes from here") from error
         if isinstance(answer, Exception):
             raise answer
         images, bad = answer

@@ -115,7 +115,7 @@ class PackWork:
     def _refuse_existing(self) -> None:
         if os.path.lexists(self.out):
             raise UserError(
-                f"{self.out} exists already and is never overwritten: remove it first, or choose another name"
+                f"{self.out} exists, and fastgan pack never overwrites: remove it first, or choose another name"
             )
 
     def _lock(self) -> None:
@@ -165,8 +165,7 @@ class PackWork:
             yield
         except OSError as error:
             raise DiskError(
-                f"cannot write {self.out}: {error.strerror or error}; the same command goes on from here when that is "
-                "mended"
+                f"cannot write {self.out}: {error.strerror or error}; fix this, and the same command resumes from here"
             ) from error
 
 

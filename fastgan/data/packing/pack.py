@@ -66,7 +66,7 @@ def pack(
     disk refuses.
     """
     if num_workers is not None and num_workers < 1:
-        raise UserError(f"{num_workers} workers decode nothing: give at least 1")
+        raise UserError(f"{num_workers} workers cannot decode: give at least 1")
     source.prepare(progress)
     resolution = source.native_resolution if img_resolution is None else img_resolution
     channels = source.native_channels if img_channels is None else img_channels
@@ -105,9 +105,9 @@ def _identity(source: Source, target: Target, decoder: str) -> str | None:
 
 def _say_what_was_left(work: PackWork, source: Source, say: Callable[[str], None]) -> None:
     if work.was_changed:
-        say(f"{work.out} was begun with other images, another size or another decoder: it is begun anew")
+        say(f"{work.out} was started with other images, another size or another decoder: starting again")
     elif work.blocks:
-        say(f"{work.out} was begun earlier: going on after {work.num_members} of {source.num_images} images")
+        say(f"{work.out} was started earlier: resuming after {work.num_members} of {source.num_images} images")
 
 
 def _decoder(source: Source, num_left: int, num_workers: int) -> Decoder:

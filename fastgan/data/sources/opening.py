@@ -131,7 +131,7 @@ def _path_source(path: Path) -> Source:
     if path.suffix.lower() in SUFFIXES:
         raise UserError(f"{path} is a single file, and a set needs at least 2 images: give the folder of the images")
     raise UserError(
-        f"{path} is of no kind that is known: give a folder or a zip of images, or an npy, npz, idx, idx.gz or packed "
+        f"{path} has an unknown format: give a folder or a zip of images, or an npy, npz, idx, idx.gz or packed "
         "file"
     )
 

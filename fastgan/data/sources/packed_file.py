@@ -182,7 +182,7 @@ class PackedSource(Source):
 
     def _check(self, is_right: bool, what: str) -> None:
         if not is_right:
-            raise UserError(f"{self.origin} is damaged ({what}): copy it again, or pack the set anew")
+            raise UserError(f"{self.origin} is damaged ({what}): copy it again, or pack the set again")
 
     def _header(self, file: BinaryIO) -> tuple[tuple[int, int, int, int], int, int]:
         """Return (shape, bytes of the labels, CRC-32 of the details).
@@ -197,7 +197,7 @@ class PackedSource(Source):
         if header.get("version") != _VERSION:
             raise UserError(
                 f"{self.origin} is of version {header.get('version')!r} and this fastgan reads version {_VERSION}: "
-                "pack the set anew"
+                "pack the set again"
             )
         shape, has_labels, details_bytes, details_crc32 = (
             header.get(key) for key in ("shape", "labels", "details_bytes", "details_crc32")

@@ -74,7 +74,7 @@ class StackedSource(Source):
             if base_set.labels is None or base_set.labels.max() >= self._num_classes:
                 raise UserError(
                     f"{self.origin}: there are {self._num_classes} class names, but its images do not have such "
-                    "labels: mend the set"
+                    "labels: fix the labels of the set"
                 )
             self._base_set, self.skipped = base_set, base_set.skipped
 

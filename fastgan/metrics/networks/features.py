@@ -30,8 +30,8 @@ def open_features(asked: str, real: ImageSet, device: torch.device, progress: bo
         return class_classifier(real, device, progress)
     openers = {"inception": open_inception, "efficientnet_lite0": open_efficientnet_lite0}
     if name not in openers:
-        raise UserError(f"--features {asked} is no feature network: give one of {', '.join(NETWORKS)}; inception and "
-                        "efficientnet_lite0 take =PATH, the file of their weights")
+        raise UserError(f"--features {asked} is not a feature network: choose from {', '.join(NETWORKS)}; inception "
+                        "and efficientnet_lite0 take =PATH, the file of their weights")
     return openers[name](given).eval().to(device, memory_format=torch.channels_last)
 
 
@@ -39,8 +39,8 @@ def class_classifier(real: ImageSet, device: torch.device, progress: bool = Fals
     """Return a classifier of the classes of a labelled set; raise UserError without labels."""
     if real.labels is None:
         raise UserError(
-            f"{real.name} has no class labels, and a classifier learns from them: give a labelled set, or other "
-            "features and metrics"
+            f"{real.name} has no class labels, which the classifier needs: give a labelled set, or other features "
+            "and metrics"
         )
     return trained_classifier(Labelled(real.images.permute(0, 3, 1, 2), real.labels, real.checksum), device, progress)
 

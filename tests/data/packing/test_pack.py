@@ -160,7 +160,7 @@ def test_too_few_good_files(tmp_path):
     photos = make_photos(tmp_path / "photos", 3)
     for number in (0, 2):
         spoil(photos / "cat" / f"{number:03}.png")
-    with pytest.raises(UserError, match=r"only 1 of 3 images could be used .*cat/000\.png"):
+    with pytest.raises(UserError, match=r"only 1 of 3 images are usable, .*cat/000\.png"):
         pack(open_source(photos), tmp_path / "a", skip_bad=True)
     assert not (tmp_path / "a").exists()
 
@@ -224,7 +224,7 @@ def test_a_kill_at_any_block_and_a_second_try_give_the_same_file(tmp_path, photo
     result = pack(open_source(photos), tmp_path / "a", decode=decode, say=said.append)
     assert result.num_resumed == 5 * num_blocks
     assert said == (
-        [f"{tmp_path / 'a'} was begun earlier: going on after {5 * num_blocks} of 23 images"] if num_blocks else []
+        [f"{tmp_path / 'a'} was started earlier: resuming after {5 * num_blocks} of 23 images"] if num_blocks else []
     )
     pack(open_source(photos), tmp_path / "whole", decode=ONE_BY_ONE)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "whole").read_bytes()
@@ -274,7 +274,7 @@ def test_what_was_begun_with_another_set_is_begun_anew(tmp_path, change):
         options = {"img_resolution": 6} if change == "other size" else {"img_channels": 1}
     said = []
     assert pack(open_source(photos), tmp_path / "a", say=said.append, **options).num_resumed == 0
-    assert said == [f"{tmp_path / 'a'} was begun with other images, another size or another decoder: it is begun anew"]
+    assert said == [f"{tmp_path / 'a'} was started with other images, another size or another decoder: starting again"]
     assert_same_set(
         tmp_path / "a", open_source(photos).read(options.get("img_resolution", 8), options.get("img_channels", 3))
     )
@@ -337,7 +337,7 @@ def test_what_exists_is_never_overwritten(tmp_path, photos, kind):
     {"file": lambda: out.write_bytes(b"mine"), "folder": out.mkdir, "broken link": lambda: out.symlink_to("nowhere")}[
         kind
     ]()
-    with pytest.raises(UserError, match="a exists already and is never overwritten: remove it first"):
+    with pytest.raises(UserError, match="a exists, and fastgan pack never overwrites: remove it first"):
         pack(open_source(photos), out)
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
     assert kind != "file" or out.read_bytes() == b"mine"
@@ -348,7 +348,7 @@ def test_nor_what_came_into_being_meanwhile(tmp_path, photos):
         yield from ONE_BY_ONE(source, target, start)
         (tmp_path / "a").write_bytes(b"mine")
 
-    with pytest.raises(UserError, match="exists already"):
+    with pytest.raises(UserError, match="exists, and fastgan pack never overwrites"):
         pack(open_source(photos), tmp_path / "a", decode=decode)
     assert (tmp_path / "a").read_bytes() == b"mine"
 
@@ -375,7 +375,7 @@ def test_one_that_finishes_between_our_look_and_our_lock(tmp_path, photos, monke
         return True
 
     monkeypatch.setattr(pack_work, "_try_lock", finish_first)
-    with pytest.raises(UserError, match="exists already"):
+    with pytest.raises(UserError, match="exists, and fastgan pack never overwrites"):
         pack(open_source(photos), tmp_path / "a")
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
     (tmp_path / "a").unlink()
@@ -404,7 +404,7 @@ def test_a_full_disk_and_then_more_space(tmp_path, photos, monkeypatch, num_byte
     with monkeypatch.context() as patch:
         patch.setattr(pack_work, "write_all", write_all)
         patch.setattr(packed_file, "write_all", write_all)
-        with pytest.raises(DiskError, match="cannot write .*a: No space left on device; the same command goes on"):
+        with pytest.raises(DiskError, match="cannot write .*a: No space left on device; fix this, and the same"):
             pack(open_source(photos), tmp_path / "a")
     assert not (tmp_path / "a").exists()
     result = pack(open_source(photos), tmp_path / "a", say=lambda text: None)

@@ -24,10 +24,10 @@ def test_a_missing_path_is_named(tmp_path):
 
 def test_files_of_other_kinds_are_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("hello")
-    with pytest.raises(UserError, match=r"notes\.txt is of no kind that is known"):
+    with pytest.raises(UserError, match=r"notes\.txt has an unknown format"):
         open_source(tmp_path / "notes.txt")
     (tmp_path / "empty.npz").write_bytes(b"")
-    with pytest.raises(UserError, match=r"empty\.npz is of no kind that is known"):
+    with pytest.raises(UserError, match=r"empty\.npz has an unknown format"):
         open_source(tmp_path / "empty.npz")
     Image.new("L", (8, 8)).save(tmp_path / "a.png")
     with pytest.raises(UserError, match=r"a\.png is a single file"):

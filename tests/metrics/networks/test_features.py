@@ -24,7 +24,7 @@ def nothing_at_hand(monkeypatch, tmp_path):
 def test_an_unknown_name_lists_the_known_ones(asked):
     with pytest.raises(
         UserError,
-        match=f"--features {asked} is no feature network: give one of inception, efficientnet_lite0, classifier",
+        match=f"--features {asked} is not a feature network: choose from inception, efficientnet_lite0, classifier",
     ):
         open_features(asked, SET, CPU)
 
