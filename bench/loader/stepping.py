@@ -8,16 +8,16 @@ from pathlib import Path
 
 import torch
 
-from bench import exclusive, machine, timing
-from bench.cases import Case, make_case, with_autotune
-from bench.implementations import rung_config
-from bench.loader.feeds import ConstantFeed, LoaderFeed, open_feeds, works_beside
-from bench.loader.files import embedded_images, write_folder
-from bench.loader.plan import Plan, columns
-from bench.peers.dataloader import NUM_WORKERS, ImageFiles, endless_batches
-from bench.results import significant
-from bench.timing import quartiles
 from fastgan import models
+from fastgan.bench import exclusive, machine, timing
+from fastgan.bench.implementations import rung_config
+from fastgan.bench.loader.feeds import ConstantFeed, LoaderFeed, open_feeds, works_beside
+from fastgan.bench.loader.files import embedded_images, write_folder
+from fastgan.bench.loader.loader_plan import Plan, columns
+from fastgan.bench.peers.dataloader import NUM_WORKERS, ImageFiles, endless_batches
+from fastgan.bench.step_cases import Case, make_case, with_autotune
+from fastgan.bench.tables import significant
+from fastgan.bench.timing import quartiles
 from fastgan.data import Feed
 from fastgan.device.determinism import settle_algorithms
 from fastgan.device.precision import choose_precision

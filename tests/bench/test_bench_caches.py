@@ -4,7 +4,7 @@ import os
 
 import torch._inductor.codecache as codecache
 
-from bench.caches import KEPT, compiler_cache
+from fastgan.bench.caches import KEPT, compiler_cache
 
 
 def test_an_empty_cache_unless_one_is_kept(tmp_path, monkeypatch):

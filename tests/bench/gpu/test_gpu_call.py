@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from bench.gpu import call, plan
-from bench.machine import ROOT
+from fastgan.bench.gpu import call, plan
+from fastgan.bench.places import RESULTS
 
 
 @pytest.mark.parametrize(("cores", "slots"), [(16, 5), (32, 5), (8, 2), (2, 1)])
@@ -38,7 +38,7 @@ def test_stages_share_the_cores_and_keep_caches_where_they_are_told(monkeypatch,
 
 
 def test_folders_of_two_runs_differ_by_date():
-    assert call.default_out().parent == ROOT / "bench" / "results"
+    assert call.default_out().parent == RESULTS
     assert call.default_out().name.startswith("gpu-20")
 
 
