@@ -1,5 +1,5 @@
 """Measurements of fastgan beside the loops that people run today: `fastgan bench`.
 
-In a checkout this is the folder bench/, and `fastgan bench` does the same. Of the package, only
+In a checkout this is the folder bench/, and `python -m bench` does the same. Of the package, only
 the command line imports it.
 """

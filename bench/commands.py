@@ -59,7 +59,7 @@ def _kept_in(save: Path | bool | None, default: Path, say: Callable[[str], None]
     """Return the file that --save asks for, and say which it is; None without --save."""
     path = default if save is True else save
     if path:
-        say(f"the rows are kept in {path}")
+        say(f"the rows are kept in {path.absolute()}")
     return path
 
 

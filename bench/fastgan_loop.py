@@ -8,7 +8,7 @@ import torch
 
 from fastgan import models
 from fastgan.bench import exclusive
-from fastgan.bench.gpu import stage_output
+from fastgan.bench.gpu import evidence
 from fastgan.config import Config
 from fastgan.data import GaussianFeed, ResidentFeed
 from fastgan.device.determinism import settle_algorithms
@@ -64,7 +64,7 @@ class FastganLoop:
     def prepare(self) -> Rung:
         """Climb the engine's ladder as the trainer does before its first step."""
         rung = self.engine.prepare()
-        stage_output.note_refusals(self._config, self.engine, self.reasons, self.tracebacks)
+        evidence.note_refusals(self._config, self.engine, self.reasons, self.tracebacks)
         return rung
 
     def run(self) -> None:

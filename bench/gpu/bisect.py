@@ -19,9 +19,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from fastgan.bench import json_lines
+from fastgan.bench.gpu.evidence import EVIDENCE, REFUSABLE
 from fastgan.bench.gpu.plan import RESULTS
 from fastgan.bench.gpu.stage import ROWS, Stage, python
-from fastgan.bench.gpu.stage_output import EVIDENCE, REFUSABLE
 from fastgan.bench.gpu.variants import AS_REFUSED, DRAW, EAGER_STEP, READ, REFERENCE, WITHOUT
 from fastgan.bench.places import ROOT
 

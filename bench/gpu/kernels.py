@@ -5,7 +5,7 @@
 Three kinds of rows for each rung, all per call of its step: `total`, `kernel` (by name) and `call`
 (convolutions and matrix products by shape). A step that is one CUDA graph has no calls: the
 profiler sees its kernels alone. Beside FILE the same as Markdown. Where evidence is collected
-(stage_output.py), the code that Inductor generated and a trace of every rung are kept.
+(evidence.py), the code that Inductor generated and a trace of every rung are kept.
 """
 import argparse
 import contextlib
@@ -22,7 +22,7 @@ from torch.profiler import profile
 
 from fastgan.bench import exclusive, json_lines, machine
 from fastgan.bench.flops import call_flops
-from fastgan.bench.gpu import stage_output
+from fastgan.bench.gpu import evidence
 from fastgan.bench.implementations import builders
 from fastgan.bench.step_cases import make_case
 from fastgan.bench.tables import significant
@@ -48,8 +48,8 @@ def profile_rung(case, name: str, path: Path) -> None:
             # Of all activities, CUDA above all
             with profile(record_shapes=True, acc_events=True) as profiled:
                 _run(implementation.step)
-        if stage_output.folder() is not None:
-            profiled.export_chrome_trace(str(stage_output.folder() / f"trace-{name}.json.gz"))
+        if evidence.folder() is not None:
+            profiled.export_chrome_trace(str(evidence.folder() / f"trace-{name}.json.gz"))
         shared = {
             "rung": implementation.name,
             "preset": case.config.preset,
@@ -73,7 +73,7 @@ def _code_kept(name: str) -> Iterator[None]:
     It comes from a cache of its own, so that all of it is generated. Nothing happens where no
     evidence is collected.
     """
-    if stage_output.folder() is None:
+    if evidence.folder() is None:
         yield
         return
     from torch._inductor.utils import fresh_cache
@@ -81,7 +81,7 @@ def _code_kept(name: str) -> Iterator[None]:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         with fresh_cache(dir=folder, delete=False):
             yield
-        stage_output.keep_code(Path(folder), name)
+        evidence.keep_code(Path(folder), name)
 
 
 def measured_rows(events: Iterable, num_calls: int, wall_us: float) -> list[dict]:

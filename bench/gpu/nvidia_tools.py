@@ -27,7 +27,7 @@ from torch.profiler import profile
 
 from fastgan.bench import json_lines
 from fastgan.bench.caches import compiler_cache
-from fastgan.bench.gpu import stage_output
+from fastgan.bench.gpu import evidence
 from fastgan.bench.gpu.kernels import measured_rows
 from fastgan.bench.implementations import Implementation, builders
 from fastgan.bench.places import ROOT
@@ -156,8 +156,8 @@ def sanitize(tool: str, key: str) -> dict:
                                timeout=CASE_S, env={**os.environ, "PYTORCH_NO_CUDA_MEMORY_CACHING": "1"})  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
         return {**row, "errors": None, "problem": f"it did not end: {type(error).__name__}"}
-    if stage_output.folder() is not None:
-        (stage_output.folder() / f"sanitizer-{tool}-{key.replace(' ', '-')}.txt").write_text(ended.stdout)
+    if evidence.folder() is not None:
+        (evidence.folder() / f"sanitizer-{tool}-{key.replace(' ', '-')}.txt").write_text(ended.stdout)
     return {**row, **verdict(ended.stdout, ended.returncode)}
 
 
@@ -182,8 +182,8 @@ def read_counters(preset: str, batch_size: int | None, path: Path) -> int:
         except subprocess.TimeoutExpired:
             print(f"ncu was stopped after {NCU_S:.0f} s", file=sys.stderr)
             return 1
-    if stage_output.folder() is not None:
-        (stage_output.folder() / "ncu.csv").write_text(ended.stdout)
+    if evidence.folder() is not None:
+        (evidence.folder() / "ncu.csv").write_text(ended.stdout)
     found = parse_counters(ended.stdout)
     for row in found:
         json_lines.append_row(path, row)

@@ -33,7 +33,7 @@ def _step(
 
 
 def _tests(name: str, paths: str, expected_s: int, budget_s: int, shows: str) -> Stage:
-    before = f"-m pytest -m gpu -q -W default -p no:cacheprovider -p fastgan.bench.gpu.stage_output --outcomes {ROWS}"
+    before = f"-m pytest -m gpu -q -W default -p no:cacheprovider -p fastgan.bench.gpu.evidence --outcomes {ROWS}"
     command = (*before.split(), WORKERS, *paths.split())
     return Stage(name, command, expected_s, budget_s, RESULTS, shows, ("pytest", "hypothesis"), needs_checkout=True,
                  slots=3, memory_gb=30)  # fmt: skip

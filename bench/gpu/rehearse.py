@@ -85,7 +85,7 @@ def environment() -> dict[str, str]:
 
 
 def main(arguments: list[str]) -> int:
-    """Run the main of `-m REHEARSED_BY ...` on a machine made small."""
+    """Run the main of `-m MODULE ...` on a machine made small."""
     module, rest = arguments[1], arguments[2:]
     if module == "fastgan.bench.gpu.bisect":  # it starts processes and computes nothing
         return importlib.import_module(module).main(rest)

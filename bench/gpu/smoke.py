@@ -20,7 +20,7 @@ import torch
 from fastgan import info
 from fastgan.bench import json_lines, machine
 from fastgan.bench.fastgan_loop import FastganLoop
-from fastgan.bench.gpu import stage_output
+from fastgan.bench.gpu import evidence
 from fastgan.bench.implementations import rung_config
 from fastgan.bench.step_cases import Case, make_case
 from fastgan.config import replace
@@ -97,7 +97,7 @@ def mlp_step(case: Case, rung: str, compile: bool) -> str:
     for _ in range(STEPS):
         loop.run()
     losses = loop.state.totals.tensor
-    if got.name != rung or stage_output.refused(loop.reasons):
+    if got.name != rung or evidence.refused(loop.reasons):
         raise RuntimeError(
             "\n".join([f"the {rung} step was asked for, and the {got.name} one runs", *loop.tracebacks, *loop.reasons])
         )

@@ -128,7 +128,7 @@ def is_rehearsed() -> bool:
 
 
 def python(*arguments: str) -> list[str]:
-    """Return the command that runs `python -m REHEARSED_BY ...` as this process was run."""
+    """Return the command that runs `python -m MODULE ...` as this process was run."""
     return [sys.executable, *(("-m", REHEARSED_BY) if is_rehearsed() else ()), *arguments]
 
 

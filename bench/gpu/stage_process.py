@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from fastgan.bench import json_lines
 from fastgan.bench.exclusive import SOCKET
+from fastgan.bench.gpu.evidence import EVIDENCE, REFUSALS
 from fastgan.bench.gpu.stage import Stage
-from fastgan.bench.gpu.stage_output import EVIDENCE, REFUSALS
 from fastgan.bench.places import ROOT
 
 LOG, STAGE_LOG = "log.txt", "said.txt"

@@ -66,7 +66,7 @@ def _step_lines(found: list[dict]) -> list[str]:
     widths = [max(len(cells[column]) for cells in table) for column in range(len(STEP_COLUMNS))]
     lines = ["  ".join(_padded(cells, widths)).rstrip() for cells in table]
     notes = dict.fromkeys(f"{row['implementation']}: {row['note']}" for row in found if row["note"])
-    return [*map(_cut, lines), *map(_cut, notes), ""]
+    return [*map(_cut, lines), step_rows.EXPLAINED, *map(_cut, notes), ""]
 
 
 def _padded(cells, widths: list[int]) -> list[str]:

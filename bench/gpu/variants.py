@@ -17,8 +17,8 @@ import torch
 
 from fastgan.bench import json_lines
 from fastgan.bench.fastgan_loop import FastganLoop
-from fastgan.bench.gpu import stage_output
-from fastgan.bench.gpu.stage_output import REFUSABLE
+from fastgan.bench.gpu import evidence
+from fastgan.bench.gpu.evidence import REFUSABLE
 from fastgan.bench.implementations import rung_config
 from fastgan.bench.step_cases import Case, make_case
 from fastgan.config import replace as configured
@@ -92,7 +92,7 @@ def _run(case: Case, rung: str, variant: str, more: dict[str, list[str]]) -> tup
         _leave_away(loop, variant.removeprefix(WITHOUT))
     loop.prepare()
     loop.run()
-    refused = rung in stage_output.refused(loop.reasons)
+    refused = rung in evidence.refused(loop.reasons)
     return "; ".join(loop.reasons) if refused else "", loop.tracebacks
 
 
@@ -149,7 +149,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Try one variant and append its outcome; 0 whatever it is."""
     parser = argparse.ArgumentParser("python -m fastgan.bench.gpu.variants")
     parser.add_argument(
-        "--case", type=json.loads, required=True, metavar="JSON", help="as case_of (stage_output.py) gives it"
+        "--case", type=json.loads, required=True, metavar="JSON", help="as case_of (evidence.py) gives it"
     )
     parser.add_argument("--rung", choices=REFUSABLE, required=True)
     parser.add_argument("--variant", required=True, metavar="NAME")

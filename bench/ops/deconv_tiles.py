@@ -60,18 +60,18 @@ def calls(preset: str, batch_size: int, dtype: torch.dtype, device: torch.device
             "down": implementations.down_forms(big, weight, None, "linear", 0.0),
             "weight": implementations.weight_forms(small, big),
         }
-        for direction, forms in runs.items():
+        for direction, of_direction in runs.items():
             yield Call(
                 f"{direction} {describe_layer(layer, batch_size)}",
                 direction,
                 32 * small.numel() * big.shape[1],
                 small,
                 big,
-                forms,
+                of_direction,
             )
 
 
-def sweep(call: Call, tiling: Tiling, timer: Timer) -> list[dict]:
+def sweep_tiles(call: Call, tiling: Tiling, timer: Timer) -> list[dict]:
     """Return a row for every tile of a call, the default's first; keep a faster one for this chip.
 
     timer: as fastgan.ops.dispatch.timing.device_seconds. A tile that fails, or whose result is not
@@ -202,7 +202,7 @@ def sweep_all(each_call: Iterator[Call], tilings: list[Tiling], timer: Timer, pa
     found = []
     for call in each_call:
         for tiling in tilings:
-            of_call = sweep(call, tiling, timer)
+            of_call = sweep_tiles(call, tiling, timer)
             for row in of_call:
                 json_lines.append_row(path, row)
             print(_say(call, tiling, of_call), flush=True)

@@ -89,8 +89,8 @@ def adam_cases(batch_size: int, dtype: torch.dtype, device: torch.device):
         scalars = (torch.tensor(value, device=device) for value in (1.0, 1.0, 2e-4, 0.5, 0.999, 0.999))
         state = adam_ema.AdamState(parameters, *moments, average, *scalars, 1e-8)
         candidates = {
-            each: lambda form=form, g=gradients, state=state: form(g, state)
-            for each, form in adam_ema.forms(state).items()
+            each: lambda run=run, g=gradients, state=state: run(g, state)
+            for each, run in adam_ema.forms(state).items()
         }
         numel = sum(math.prod(parameter.shape) for parameter in parameters)
         # Weights, two moments and the average read and written, gradients read

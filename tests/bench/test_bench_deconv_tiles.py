@@ -101,7 +101,7 @@ def test_a_row_for_every_tile_and_the_fastest_is_kept(tmp_path, kept):
 
 def test_what_is_within_the_noise_is_not_kept(kept):
     made_up = MadeUp({DEFAULT: 10.0, FAST: 9.98, SLOW: 12.0})
-    found = bench_tiles.sweep(call_of(made_up), made_up, made_up.timer)
+    found = bench_tiles.sweep_tiles(call_of(made_up), made_up, made_up.timer)
     assert [row["is_winner"] for row in found[:3]] == [True, False, False]
     assert not kept()
     assert list(made_up.in_use.values()) == [DEFAULT]
@@ -109,16 +109,16 @@ def test_what_is_within_the_noise_is_not_kept(kept):
 
 def test_a_default_that_wins_again_replaces_what_was_kept(kept):
     made_up = MadeUp()
-    bench_tiles.sweep(call_of(made_up), made_up, made_up.timer)
+    bench_tiles.sweep_tiles(call_of(made_up), made_up, made_up.timer)
     made_up.microseconds = {DEFAULT: 7.0, FAST: 8.0, SLOW: 12.0}
-    bench_tiles.sweep(call_of(made_up), made_up, made_up.timer)
+    bench_tiles.sweep_tiles(call_of(made_up), made_up, made_up.timer)
     [row] = kept().values()
     assert row["tile"] == list(DEFAULT)
 
 
 def test_an_only_tile_is_timed_once(kept):
     made_up = MadeUp(every=[DEFAULT])
-    [row] = bench_tiles.sweep(call_of(made_up), made_up, made_up.timer)
+    [row] = bench_tiles.sweep_tiles(call_of(made_up), made_up, made_up.timer)
     assert made_up.timed == [DEFAULT]
     assert (row["is_winner"], row["rounds"]) == (True, 1)
 

@@ -68,6 +68,7 @@ def test_the_table_holds_the_latest_row_of_each_thing_measured():
     assert lines[2] == f"| dcgan 64x64x3 batch 16 | compiled | bf16 | {speeds} | 2,800 | 50 | 34.6 | 12,300 |"
     assert lines[3].split(" | ")[-1].strip(" |") == ""  # nothing was compiled
     assert table.count(ROW.command) == 1
+    assert "the median of the ratios within a round" in table
 
 
 def test_a_tuned_step_is_another_subject():

@@ -8,7 +8,7 @@ from torch.autograd import DeviceType
 
 from fastgan.bench import json_lines
 from fastgan.bench.gpu import kernels, plan
-from fastgan.bench.gpu.stage_output import EVIDENCE
+from fastgan.bench.gpu.evidence import EVIDENCE
 
 
 def kernel(name, us, is_user_annotation=False):

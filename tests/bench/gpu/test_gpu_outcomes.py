@@ -22,7 +22,7 @@ def test_every_outcome_is_a_row(tmp_path):
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     path = tmp_path / "rows.jsonl"
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import pytest; sys.exit(pytest.main(sys.argv[1:]))"
-    arguments = ["-q", "-p", "no:cacheprovider", "-p", "fastgan.bench.gpu.stage_output", "--outcomes", str(path)]
+    arguments = ["-q", "-p", "no:cacheprovider", "-p", "fastgan.bench.gpu.evidence", "--outcomes", str(path)]
     run = subprocess.run([sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True)
     assert run.returncode == 1, run.stdout + run.stderr
     found = json_lines.rows_since(path)

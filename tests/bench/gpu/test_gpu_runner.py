@@ -14,10 +14,10 @@ import pytest
 
 from fastgan.bench import json_lines
 from fastgan.bench.exclusive import SOCKET
+from fastgan.bench.gpu.evidence import EVIDENCE, REFUSALS
 from fastgan.bench.gpu.plan import RESULTS
 from fastgan.bench.gpu.runner import Outcome, Runner, exit_code
 from fastgan.bench.gpu.stage import Limits, Stage
-from fastgan.bench.gpu.stage_output import EVIDENCE, REFUSALS
 from fastgan.bench.gpu.stage_process import Ending
 from fastgan.bench.places import ROOT
 from fastgan.errors import DiskError

@@ -1,8 +1,8 @@
-"""What a stage leaves beside its rows: refused rungs, generated code, traces.
+"""Evidence that a stage leaves beside its rows: refused rungs, generated code, traces.
 
 It lies in a folder that the run names in the environment.
 
-Of tests, a row for every outcome: `pytest -p fastgan.bench.gpu.stage_output --outcomes FILE`
+Of tests, a row for every outcome: `pytest -p fastgan.bench.gpu.evidence --outcomes FILE`
 """
 import os
 import shutil

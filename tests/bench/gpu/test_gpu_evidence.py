@@ -8,8 +8,8 @@ import pytest
 from torch import nn
 
 from fastgan.bench import json_lines
-from fastgan.bench.gpu import call, stage_output
-from fastgan.bench.gpu.stage_output import EVIDENCE, REFUSALS
+from fastgan.bench.gpu import call, evidence
+from fastgan.bench.gpu.evidence import EVIDENCE, REFUSALS
 from fastgan.bench.recorded_graphs import RecordedGraphs
 from fastgan.engine.engine import Ladder
 
@@ -31,7 +31,7 @@ def refused_engine():
 
 def test_a_refusal_is_a_row_and_its_traceback_is_said(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv(EVIDENCE, str(tmp_path))
-    stage_output.note_refusals(*refused_engine())
+    evidence.note_refusals(*refused_engine())
     [row] = json_lines.rows_since(tmp_path / REFUSALS)
     assert (row["preset"], row["batch_size"], row["wanted"], row["got"], row["refused"]) == (
         "mlp",
@@ -47,10 +47,10 @@ def test_a_refusal_is_a_row_and_its_traceback_is_said(tmp_path, monkeypatch, cap
 def test_nothing_is_noted_where_nobody_collects_or_nothing_was_left(tmp_path, monkeypatch, capsys):
     monkeypatch.delenv(EVIDENCE, raising=False)
     config, engine, reasons, tracebacks = refused_engine()
-    stage_output.note_refusals(config, engine, reasons, tracebacks)
-    assert stage_output.keep_code(tmp_path, "compiled") == 0
+    evidence.note_refusals(config, engine, reasons, tracebacks)
+    assert evidence.keep_code(tmp_path, "compiled") == 0
     monkeypatch.setenv(EVIDENCE, str(tmp_path))
-    stage_output.note_refusals(config, engine, [], [])
+    evidence.note_refusals(config, engine, [], [])
     assert not (tmp_path / REFUSALS).exists()
     assert capsys.readouterr().err == ""
 
@@ -64,7 +64,7 @@ def test_nothing_is_noted_where_nobody_collects_or_nothing_was_left(tmp_path, mo
     ],
 )
 def test_the_rung_that_a_sentence_is_about(reason, rungs):
-    assert stage_output.refused([reason]) == rungs
+    assert evidence.refused([reason]) == rungs
 
 
 def test_generated_code_is_kept_and_the_rest_of_a_cache_is_not(tmp_path, monkeypatch):
@@ -72,7 +72,7 @@ def test_generated_code_is_kept_and_the_rest_of_a_cache_is_not(tmp_path, monkeyp
     for name in ("ab/cabc.py", "cd/kernel.cpp", "cd/kernel.so"):
         (tmp_path / "cache" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "cache" / name).write_text("code")
-    assert stage_output.keep_code(tmp_path / "cache", "compiled") == 2
+    assert evidence.keep_code(tmp_path / "cache", "compiled") == 2
     assert sorted(path.name for path in (tmp_path / "evidence" / "code" / "compiled").iterdir()) == [
         "cabc.py",
         "kernel.cpp",
