@@ -3,7 +3,7 @@
 `fastgan bench gpu --rehearse`. No number of a rehearsal is a measurement.
 
 A run starts its stages through this module (THROUGH), which makes everything small and short, puts
-a stand-in in the place of CUDA graphs (stand_in.py), and then runs the module that the stage names.
+a stand-in in the place of CUDA graphs (recorded_graphs.py), and then runs the module that the stage names.
 Stages that need a GPU (counters, sanitizer, tiles) are left out, and the run lists them.
 """
 
