@@ -1,15 +1,5 @@
-"""Measurements of fastgan beside the loops that people run today: `python -m bench`.
+"""Measurements of fastgan beside the loops that people run today: `fastgan bench`.
 
-The package fastgan never imports this one.
+In a checkout this is the folder bench/, and `python -m bench` does the same. Of the package, only
+the command line imports it.
 """
-
-OPS = ("deconv", "leaky_relu_bce", "adam_ema", "batch_norm")  # the fused operators that can be measured one by one
-BASELINES = ("plain", "accelerated")
-RUNGS = ("eager", "compiled", "captured")  # of the engine; captured on CUDA alone
-NAMES = (*BASELINES, *RUNGS)  # implementations of a step
-# Measured on request: the compiled rung with the reference of every fused operator,
-UNFUSED = "compiled-reference"
-SINGLE = "captured-1"  # and the captured one with a single step in a launch
-# Measurements of data: sources, packing, feeds, and the time that a step waits for them
-LOADER_KINDS = ("read", "pack", "feed", "step")
-LOADER_PRESETS = ("mlp", "dcgan")  # whose steps

@@ -1,7 +1,4 @@
-"""Pytest configuration: `pytest bench/` finds the checkout's `bench`.
-
-fastgan stays the installed one where it is installed.
-"""
+"""Pytest configuration: `pytest bench/` finds the checkout where fastgan is not installed."""
 import sys
 from pathlib import Path
 

@@ -6,9 +6,9 @@ import math
 
 import torch
 
-from bench import exclusive
-from bench.gpu import evidence
 from fastgan import models
+from fastgan.bench import exclusive
+from fastgan.bench.gpu import evidence
 from fastgan.config import Config, replace
 from fastgan.data import GaussianFeed, ResidentFeed
 from fastgan.engine.system import Rung

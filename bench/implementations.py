@@ -11,12 +11,12 @@ from functools import partial
 
 import torch
 
-from bench import NAMES, RUNGS, SINGLE, UNFUSED
-from bench.cases import Case
-from bench.fastgan_loop import FastganLoop
-from bench.peers.accelerated import AcceleratedLoop
-from bench.peers.choice import has_accelerated, plain_loop
-from bench.switches import Switches, present
+from fastgan.bench.fastgan_loop import FastganLoop
+from fastgan.bench.names import NAMES, RUNGS, SINGLE, UNFUSED
+from fastgan.bench.peers.accelerated import AcceleratedLoop
+from fastgan.bench.peers.choice import has_accelerated, plain_loop
+from fastgan.bench.step_cases import Case
+from fastgan.bench.switches import Switches, present
 from fastgan.config import Config
 from fastgan.config import replace as configured
 from fastgan.device.precision import choose_precision

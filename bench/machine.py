@@ -7,14 +7,13 @@ import importlib.metadata
 import os
 import platform
 import subprocess
-from pathlib import Path
 
 import torch
 
+from fastgan.bench.places import CHECKOUT
 from fastgan.device.precision import cpu_facts, cpu_flags
 from fastgan.ops.dispatch.registry import native_problem
 
-ROOT = Path(__file__).parents[1]
 WRITTEN = ("bench/results", "docs/family", "docs/family.md")  # what measuring itself changes in the checkout
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_tile")  # what decides how fast matrices are multiplied
 
@@ -68,7 +67,7 @@ def commit() -> str | None:
 
     It ends in "-dirty" where tracked files, results apart, were changed since.
     """
-    head = _output("git", "rev-parse", "--short=12", "HEAD")
+    head = _output("git", "rev-parse", "--short=12", "HEAD") if CHECKOUT else None
     if head is None:
         return None
     changed = _output(
@@ -122,6 +121,6 @@ def _version(package: str) -> str | None:
 def _output(*command: str) -> str | None:
     """Return the output of a command, None where it does not exist or fails."""
     try:
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None

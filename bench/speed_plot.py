@@ -3,9 +3,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.machine import describe
-from bench.quality.pictures import shrink
-from bench.results import subject
+from fastgan.bench.machine import describe
+from fastgan.bench.quality.pictures import shrink
+from fastgan.bench.step_rows import subject
 from fastgan.errors import UserError
 from fastgan.files import write_beside_and_rename
 
@@ -27,7 +27,7 @@ GAP = 0.7  # between two steps
 def plot(rows: Sequence[dict], path: Path) -> None:
     """Write a PNG of horizontal bars: images/s over those of the plain loop, a group of bars a step.
 
-    rows: of bench.results, oldest first. Of each bar the newest row counts. Only rows of the
+    rows: of step_rows, oldest first. Of each bar the newest row counts. Only rows of the
     machine of the newest row are drawn, which the title names. Raises UserError, DiskError.
     """
     from matplotlib.figure import Figure

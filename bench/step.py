@@ -11,17 +11,18 @@ from time import perf_counter
 
 import torch
 
-from bench import BASELINES, NAMES, UNFUSED, exclusive, machine, timing
-from bench.caches import compiler_cache
-from bench.cases import Case
-from bench.counters import Counters, MemoryMeter, count
-from bench.fastgan_loop import FastganLoop
-from bench.flops import matmul, useful_flops
-from bench.implementations import Implementation, builders, possible, rung_config
-from bench.peers.accelerated import start_compiler
-from bench.results import TUNED, Row
-from bench.switches import Switches
-from bench.timing import quartiles
+from fastgan.bench import exclusive, machine, timing
+from fastgan.bench.counters import Counters, MemoryMeter, count
+from fastgan.bench.fastgan_loop import FastganLoop
+from fastgan.bench.flops import matmul, useful_flops
+from fastgan.bench.implementations import Implementation, builders, possible, rung_config
+from fastgan.bench.names import BASELINES, NAMES, UNFUSED
+from fastgan.bench.peers.accelerated import start_compiler
+from fastgan.bench.places import compiler_cache
+from fastgan.bench.step_cases import Case
+from fastgan.bench.step_rows import TUNED, StepRow
+from fastgan.bench.switches import Switches
+from fastgan.bench.timing import quartiles
 from fastgan.device.precision import choose_precision
 from fastgan.errors import UserError
 from fastgan.ops.dispatch import autotune, registry
@@ -43,7 +44,7 @@ class Measured:
     peak_memory_mb: dict[str, float | None] = field(default_factory=dict)  # by label
 
 
-def measure(
+def measure_step(
     case: Case,
     dtype: str = "both",
     names: Collection[str] = NAMES,
@@ -51,7 +52,7 @@ def measure(
     seconds: float = 0.0,
     round_s: float = timing.ROUND_S,
     say: Callable[[str], None] = lambda text: None,
-) -> list[Row]:
+) -> list[StepRow]:
     """Build, warm up and time every implementation of the case.
 
     rounds, seconds and round_s as timing.interleave takes them.
@@ -59,7 +60,8 @@ def measure(
     dtype: both | bf16 | fp32 (TF32 on CUDA); a UserError where bf16 alone is asked for and the chip
     has none. say: takes lines about the progress.
     """
-    busy, names = exclusive.note() or machine.busy_note(), possible(names, case, say)
+    asked, names = names, possible(names, case, say)
+    busy = exclusive.note() or machine.busy_note()
     amp_choices = usable_amp_choices(dtype, case.device, say)
     # Graphs of an earlier measurement in this process would count towards the recompile limit
     torch._dynamo.reset()
@@ -75,7 +77,7 @@ def measure(
         for each in implementations:
             each.verify()
         measured = replace(measured, counters=_count(implementations, case.device), peak_memory_mb=peak_memory_mb)
-    shared = _shared_columns(case, dtype)
+    shared = _shared_columns(case, step_command(case, dtype, asked, rounds, seconds))
     return [_row(case, measured, each, busy, shared) for each in implementations]
 
 
@@ -165,13 +167,13 @@ def gflop_per_step(case: Case) -> float:
 # --- rows -------------------------------------------------------------------------------------------------------------
 
 
-def _row(case: Case, measured: Measured, each: Implementation, busy: str, shared: dict) -> Row:
+def _row(case: Case, measured: Measured, each: Implementation, busy: str, shared: dict) -> StepRow:
     batch_size = case.config.run.batch_size
     step_s = measured.step_s[each.label]
     q1, rate, q3 = quartiles([batch_size / duration for duration in step_s])
     to_plain, to_accelerated = (_ratio(measured, each, other) for other in ("plain", "accelerated"))
     gflops = measured.gflop_per_step * rate / batch_size
-    return Row(
+    return StepRow(
         implementation=each.name,
         dtype=each.dtype,
         imgs_per_sec=rate,
@@ -251,19 +253,27 @@ def images_until_paid(compile_s: float, rate: float, eager_rate: float) -> int |
     return math.ceil(compile_s / (1 / eager_rate - 1 / rate)) if rate > eager_rate else None
 
 
-def _shared_columns(case: Case, dtype: str) -> dict:
+def step_command(case: Case, dtype: str, names: Collection[str], rounds: int, seconds: float) -> str:
+    """Return the whole command that measures the case again; parameters as of measure_step."""
     config, model = case.config, case.config.model
-    tuning = TUNED if config.run.autotune else ""
-    size = (
-        "" if model.img_resolution is None else f" --resolution {model.img_resolution} --channels {model.img_channels}"
-    )
+    words = ["fastgan bench step --preset", config.preset, "--batch-size", str(config.run.batch_size)]
+    if model.img_resolution is not None:
+        words += ["--resolution", str(model.img_resolution), "--channels", str(model.img_channels)]
+    words += ["--dtype", dtype]
+    words += [] if set(names) == set(NAMES) else ["--only", *names]
+    words += [] if rounds == timing.MIN_ROUNDS else ["--rounds", str(rounds)]
+    words += [] if seconds == 0 else ["--seconds", f"{seconds:g}"]
+    return " ".join(words) + (TUNED if config.run.autotune else "")
+
+
+def _shared_columns(case: Case, command: str) -> dict:
+    config, model = case.config, case.config.model
     return {
         "preset": config.preset,
         "resolution": model.img_resolution,
         "channels": model.img_channels,
         "batch_size": config.run.batch_size,
-        "command": f"python -m bench step --preset {config.preset} --batch-size {config.run.batch_size}{size} --dtype "
-                   f"{dtype}{tuning}",
+        "command": command,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "commit": machine.commit(),
         "torch": torch.__version__,

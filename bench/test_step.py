@@ -1,12 +1,12 @@
-"""The cases of `python -m bench step` at small sizes under pytest-benchmark: `pytest bench/ -n 0`.
+"""The cases of `fastgan bench step` at small sizes under pytest-benchmark: `pytest bench/ -n 0`.
 
 For watching a change, not for quoting.
 """
 import pytest
 
-from bench.cases import Case, make_case
-from bench.implementations import Implementation, build_accelerated, build_plain, build_rung
-from bench.timing import synchronize
+from fastgan.bench.implementations import Implementation, build_accelerated, build_plain, build_rung
+from fastgan.bench.step_cases import Case, make_case
+from fastgan.bench.timing import synchronize
 from fastgan.config import replace
 
 SMALL = {"mlp": 64, "mlp-tf": 64, "mlp-mnist": 64, "gaussian1d": 100, "dcgan": 16}  # preset -> batch size

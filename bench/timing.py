@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import torch
 
-from bench import exclusive
+from fastgan.bench import exclusive
 
 Call = TypeVar("Call")  # Callable[[], object], or what `seconds_of` takes
 MIN_ROUNDS = 7

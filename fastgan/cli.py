@@ -1,6 +1,6 @@
 """The command line: parses, builds a Config, calls one function.
 
-`fastgan train | eval | sample | pack | info`.
+`fastgan train | eval | sample | pack | info | bench`.
 """
 import argparse
 import contextlib
@@ -29,6 +29,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code: 0, 1 for a disk that refuses or a training that
     diverged, 2 for what the user can mend.
     """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["bench"]:
+        return bench(arguments[1:])
     # a second run starts from what the first one compiled
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
     try:
@@ -187,7 +190,7 @@ def _verify(options: argparse.Namespace) -> int:
     return 0
 
 
-# --- fastgan sample, eval, info ---------------------------------------------------------------------------------------
+# --- fastgan sample, eval, info, bench --------------------------------------------------------------------------------
 
 
 def sample(options: argparse.Namespace) -> int:
@@ -244,6 +247,13 @@ def show_info(options: argparse.Namespace) -> int:
     facts, describe = (info.collect_ops(), info.describe_ops) if options.ops else (info.collect(), info.describe)
     print(json.dumps(facts, indent=2) if options.json else describe(facts))
     return 0
+
+
+def bench(arguments: list[str]) -> int:
+    """Measure fastgan beside other loops; bench has a parser of its own, loaded here alone."""
+    from fastgan.bench.cli import main as run_bench
+
+    return run_bench(arguments, prog="fastgan bench")
 
 
 # --- the parser -------------------------------------------------------------------------------------------------------
@@ -308,6 +318,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--json", action="store_true", help="as JSON")
     command.set_defaults(run=show_info)
+    commands.add_parser("bench", help="measure fastgan on this machine, beside the loops that people run today")
     return parser
 
 

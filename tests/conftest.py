@@ -17,7 +17,7 @@ WITHOUT_LIBRARY = "--without-library"
 # checkout is where nothing is installed, or where PYTHONPATH names it.
 if str(ROOT) not in os.environ.get("PYTHONPATH", "").split(os.pathsep):
     sys.path[:] = [folder for folder in sys.path if folder not in ("", str(ROOT))]
-sys.path.append(str(ROOT))  # last: for `import bench`
+sys.path.append(str(ROOT))  # last: for a checkout where nothing is installed
 
 # Threads of two workers wait for each other's in loops that burn the cores: three times as long on two of them.
 if IS_WORKER:

@@ -64,8 +64,11 @@ def test_a_wheel_holds_package_kernels_assets_and_a_library_that_loads(tmp_path,
         archive.extractall(tmp_path / "installed")
     assert {"fastgan/__init__.py", "fastgan/kernels/__init__.py", LIBRARY} <= names
     assert {"fastgan/assets/fashion_mnist_10k.npz", "fastgan/assets/README.md"} <= names
-    assert "fastgan/kernels.py" not in names
+    assert {"fastgan/bench/cli.py", "fastgan/bench/cuda_code/environment.sh"} <= names
+    assert not {"fastgan/kernels.py", "fastgan/bench.py"} & names
     assert not {name for name in names if name.startswith(("tests/", "bench/", "csrc/"))}
+    of_the_checkout = ("results", "calls", "RESULTS.md", "README.md", "__main__.py", "conftest.py", "test_step.py")
+    assert not [name for name in names if "/bench/" in name and {*name.split("/")} & {*of_the_checkout}]
     code = "from fastgan.ops.dispatch import registry; print(registry.library_path(), registry.native_problem('cpu'))"
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "installed")}
     done = subprocess.run(

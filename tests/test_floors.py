@@ -1,6 +1,7 @@
 """The architecture, read from the imports.
 
 Each room of the package may import certain others, and certain calls belong in one module alone.
+bench is a room above all others, beside the command line; in a checkout its files lie elsewhere.
 """
 import ast
 from collections.abc import Iterator
@@ -10,9 +11,11 @@ from pathlib import Path
 import pytest
 
 import fastgan
+import fastgan.bench
 
 ROOT = Path(fastgan.__file__).parent
-MOST_MODULES = 12  # of a folder, its __init__ among them
+BENCH = Path(fastgan.bench.__path__[0])
+MOST_MODULES, MOST_OF_BENCH = 12, 24  # of a folder, its __init__ among them
 
 # A room, a folder or a file on top, and the rooms that it imports; they stand above it. All may
 # import `errors`.
@@ -49,22 +52,26 @@ ROOMS = {
     "info": (*BASE, "ops.dispatch"),
     "evaluation": (*BASE, "data", "metrics", "plots", "run"),
     "trainer": (*BASE, "progress", "ops.dispatch", "data", *METHOD, "plots", "run"),
-    "cli": (*BASE, "processes", *DATA, "run", "info", "evaluation", "trainer"),
+    "bench": (*BASE, "processes", "progress", "kernels", *OPS, *DATA, *METHOD, "metrics", "plots", "run", "info",
+              "evaluation", "trainer"),
+    "cli": (*BASE, "processes", *DATA, "run", "info", "evaluation", "trainer", "bench"),
     "__main__": ("cli",),
     "__init__": (),
 }
 
-FILES = sorted(ROOT.rglob("*.py"))
+BENCH_FILES = sorted(BENCH.rglob("*.py"))
+FILES = sorted(path for path in ROOT.rglob("*.py") if path not in BENCH_FILES and path != ROOT / "bench.py")
 FOLDERS = sorted({path.parent for path in FILES})
 
 
 def name_of(path: Path) -> str:
-    """Return `gan.step` for gan/step.py, `gan` for gan/__init__.py."""
-    parts = path.relative_to(ROOT).with_suffix("").parts
+    """Return `gan.step` for gan/step.py, `gan` for gan/__init__.py, `bench.gpu` for bench/gpu/."""
+    folder = BENCH.parent if path in BENCH_FILES else ROOT
+    parts = path.relative_to(folder).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
 
 
-MODULES = {name_of(path): path for path in FILES}
+MODULES = {name_of(path): path for path in [*FILES, *BENCH_FILES]}
 
 
 def room_of(name: str) -> str:
@@ -122,7 +129,7 @@ def test_the_rooms_stand_above_those_that_import_them():
     assert all(names.index(other) < names.index(room) for room in names for other in ROOMS[room])
 
 
-@every_file
+@pytest.mark.parametrize("path", [*FILES, *BENCH_FILES], ids=name_of)
 def test_a_module_imports_the_rooms_that_its_own_may_import(path):
     room = room_of(name_of(path))
     assert {room_of(name) for name in imported_modules(path)} <= {room, "errors", *ROOMS[room]}
@@ -142,9 +149,18 @@ def test_a_folder_can_be_read_like_a_table_of_contents(folder):
     assert len(list(folder.glob("*.py"))) <= MOST_MODULES
 
 
-@every_file
-def test_the_package_imports_neither_bench_nor_tests(path):
+@pytest.mark.parametrize("path", [*FILES, *BENCH_FILES], ids=name_of)
+def test_nothing_is_imported_by_its_place_in_the_checkout_and_no_test_at_all(path):
+    # By such a name a module would be loaded once more.
     assert not {name.split(".")[0] for name in imported_names(path)} & {"bench", "tests", "kernels"}
+
+
+def test_two_modules_of_bench_have_two_names_and_its_folders_are_of_a_size():
+    names = [path.stem for path in BENCH_FILES if path.stem != "__init__"]
+    assert sorted(names) == sorted(set(names))
+    for folder in {path.parent for path in BENCH_FILES}:
+        assert len(list(folder.glob("*.py"))) <= MOST_OF_BENCH
+    assert len(list((BENCH / "gpu").glob("*.py"))) <= 18
 
 
 @every_file

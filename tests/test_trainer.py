@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from bench.gpu.stand_in import RecordedGraphs
 from fastgan import DivergedError, Trainer, UserError
+from fastgan.bench.recorded_graphs import RecordedGraphs
 from fastgan.config import replace
 from fastgan.data import ResidentFeed
 from fastgan.ops.dispatch import autotune, registry

@@ -29,7 +29,7 @@ PROPERTIES = SimpleNamespace(
     shared_memory_per_multiprocessor=233472, shared_memory_per_block=49152, shared_memory_per_block_optin=232448,
     gcnArchName="", uuid="described",
 )  # fmt: skip
-HOW_TO = "make an environment that can: bash bench/cuda_code/environment.sh FOLDER"
+HOW_TO = f"make an environment that can: bash {Path(__file__).with_name('environment.sh')} FOLDER"
 
 
 def check_this_torch() -> None:

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.cuda_code.described_gpu import machine_codes
+from fastgan.bench.cuda_code.described_gpu import machine_codes
 from fastgan.errors import UserError
 
 

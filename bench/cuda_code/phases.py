@@ -41,21 +41,21 @@ class _Traced(BaseException):
 
 
 @contextlib.contextmanager
-def traced_phases(config: Config, forms: dict[str, str]) -> Iterator[list[Traced]]:
+def traced_phases(config: Config, implementations: dict[str, str]) -> Iterator[list[Traced]]:
     """Yield every phase of a configuration, in bf16 whatever the chip.
 
-    forms: the implementation of operators by name, of the others ASSUMED. The choice stays forced
-    while the phases are used, for autograd's part of the tracing comes later.
+    implementations: of operators by name, of the others ASSUMED. The choice stays forced while the
+    phases are used, for autograd's part of the tracing comes later.
     """
     # Loads the library, whose operators are traced
-    if "cuda" in forms.values() and (problem := registry.native_problem("cpu")):
+    if "cuda" in implementations.values() and (problem := registry.native_problem("cpu")):
         raise UserError(f"the operators in CUDA C++ cannot be traced: {problem}")
     with tempfile.TemporaryDirectory() as folder, mock.patch.object(build, "choose_precision", _bf16):
         loop = trainer.Trainer.from_config(_with_data(config, Path(folder)), progress=False)
     on_cuda = mock.patch.object(device, "described", "cuda")
     nothing_measured = mock.patch.object(autotune, "_table", _no_table)
     nothing_checked = mock.patch.object(self_checks, "problem", _no_problem)
-    with mock.patch.dict(autotune._forced, ASSUMED | forms), on_cuda, nothing_measured, nothing_checked:
+    with mock.patch.dict(autotune._forced, ASSUMED | implementations), on_cuda, nothing_measured, nothing_checked:
         system = loop.engine.system
         loop.feed.reserve(1)
         with system.counters.off():

@@ -1,4 +1,4 @@
-"""All measurements of a machine with an NVIDIA GPU: `python -m bench gpu`.
+"""All measurements of a machine with an NVIDIA GPU: `fastgan bench gpu`.
 
 They run in one command with a deadline.
 """

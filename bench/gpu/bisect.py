@@ -1,6 +1,6 @@
 """Bisection of a refused rung: find the part of the step that it is refused for.
 
-`python -m bench.gpu.bisect --case JSON --rung captured --rows FILE`
+`python -m fastgan.bench.gpu.bisect --case JSON --rung captured --rows FILE`
 
 Each variant (variants.py) is a process of its own with a deadline, so that one that crashes or
 hangs is an outcome as well. What is smaller than a step comes first, and ends the search where it
@@ -16,11 +16,12 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from bench.gpu import rows
-from bench.gpu.launch import ROOT, python
-from bench.gpu.names import AS_REFUSED, DRAW, EAGER_STEP, EVIDENCE, READ, REFERENCE, RUNGS, WITHOUT
-from bench.gpu.plan import RESULTS
-from bench.gpu.stage import ROWS, Stage
+from fastgan.bench import json_lines
+from fastgan.bench.gpu.evidence import EVIDENCE, REFUSABLE
+from fastgan.bench.gpu.plan import RESULTS
+from fastgan.bench.gpu.stage import ROWS, Stage, python
+from fastgan.bench.gpu.variants import AS_REFUSED, DRAW, EAGER_STEP, READ, REFERENCE, WITHOUT
+from fastgan.bench.places import ROOT
 from fastgan.processes import Child, how_it_ended
 
 VARIANT_S = 120.0  # in which a variant may compute
@@ -47,7 +48,7 @@ def stage_for(refusal: dict, refused_in: Stage, num_before: int) -> Stage | None
     rung = refusal["refused"][0]
     arguments = (
         "-m",
-        "bench.gpu.bisect",
+        "fastgan.bench.gpu.bisect",
         "--case",
         json.dumps({key: refusal[key] for key in CASE}),
         "--rung",
@@ -73,7 +74,7 @@ def bisect(case: dict, rung: str, path: Path) -> dict:
     name, words = culprit(found)
     told = {key: found[name][key] if name else "" for key in ("reason", "traceback")}
     row = {"kind": "culprit", **case, "rung": rung, "culprit": words, **told}
-    rows.append(path, row)
+    json_lines.append_row(path, row)
     print(f"{case['preset']} {rung}: {words}", flush=True)
     return row
 
@@ -119,7 +120,7 @@ def _try_all(variants: list[str], case: dict, rung: str, path: Path) -> dict[str
         outcomes = list(pool.map(lambda variant: try_one(variant, case, rung), variants))
     found = dict(zip(variants, outcomes, strict=True))
     for variant, outcome in found.items():
-        rows.append(path, {"kind": "variant", **case, "rung": rung, "variant": variant, **outcome})
+        json_lines.append_row(path, {"kind": "variant", **case, "rung": rung, "variant": variant, **outcome})
         print(f"{variant}: {'works' if outcome['works'] else outcome['reason']}", flush=True)
         if outcome["traceback"]:
             print(outcome["traceback"], flush=True)
@@ -135,7 +136,7 @@ def try_one(variant: str, case: dict, rung: str, seconds: float = VARIANT_S) -> 
         path, said = Path(folder, "rows.jsonl"), Path(folder, "said.txt")
         command = python(
             "-m",
-            "bench.gpu.variants",
+            "fastgan.bench.gpu.variants",
             "--case",
             json.dumps(case),
             "--rung",
@@ -149,7 +150,7 @@ def try_one(variant: str, case: dict, rung: str, seconds: float = VARIANT_S) -> 
         with open(said, "wb") as output, Child(command, stdout=output, folder=ROOT, environment=own) as child:
             code = child.wait(seconds)
         ending = f"it was stopped after {seconds:.0f} s" if code is None else f"its process {how_it_ended(code)}"
-        found = rows.since(path)
+        found = json_lines.rows_since(path)
         if found:
             return {key: value for key, value in found[0].items() if key != "variant"}
         return {"works": False, "reason": ending, "traceback": said.read_text(errors="replace")[-8000:]}
@@ -157,11 +158,11 @@ def try_one(variant: str, case: dict, rung: str, seconds: float = VARIANT_S) -> 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the bisection; 0 where a culprit, or none, was found."""
-    parser = argparse.ArgumentParser("python -m bench.gpu.bisect")
+    parser = argparse.ArgumentParser("python -m fastgan.bench.gpu.bisect")
     parser.add_argument(
         "--case", type=json.loads, required=True, metavar="JSON", help=f"an object with {', '.join(CASE)}"
     )
-    parser.add_argument("--rung", choices=RUNGS, required=True)
+    parser.add_argument("--rung", choices=REFUSABLE, required=True)
     parser.add_argument("--rows", type=Path, required=True, metavar="FILE")
     options = parser.parse_args(arguments)
     bisect(options.case, options.rung, options.rows)

@@ -1,6 +1,6 @@
 """Cold start of `fastgan train`, every cache empty, on the clock.
 
-`python -m bench.gpu.job --rows FILE` writes a row as in bench/results/main_job.jsonl.
+`python -m fastgan.bench.gpu.job --rows FILE` writes a row as in bench/results/main_job.jsonl.
 """
 import argparse
 import datetime
@@ -16,9 +16,8 @@ from pathlib import Path
 
 import torch
 
-from bench import machine
-from bench.gpu import rows
-from bench.machine import ROOT
+from fastgan.bench import json_lines, machine
+from fastgan.bench.places import ROOT
 from fastgan.device.precision import choose_precision
 
 TRAIN = ("train", "--amp", "--compile")
@@ -81,11 +80,11 @@ def row_of(out: Path, arguments: tuple[str, ...], started: float, command_s: flo
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the embedded default with the changes that the options set."""
-    parser = argparse.ArgumentParser("python -m bench.gpu.job")
+    parser = argparse.ArgumentParser("python -m fastgan.bench.gpu.job")
     parser.add_argument("--rows", type=Path, required=True, metavar="FILE")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="handed to fastgan")
     options = parser.parse_args(arguments)
-    rows.append(
+    json_lines.append_row(
         options.rows, run_cold((*TRAIN, *(word for assignment in options.set for word in ("--set", assignment))))
     )
     return 0

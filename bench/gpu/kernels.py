@@ -1,6 +1,6 @@
 """The time of a step on the GPU by kernel, from the profiler.
 
-`python -m bench.gpu.kernels --preset dcgan --batch-size 128 --rungs eager compiled --rows FILE`
+`python -m fastgan.bench.gpu.kernels --preset dcgan --rungs eager compiled --rows FILE`
 
 Three kinds of rows for each rung, all per call of its step: `total`, `kernel` (by name) and `call`
 (convolutions and matrix products by shape). A step that is one CUDA graph has no calls: the
@@ -20,13 +20,13 @@ import torch
 from torch.autograd import DeviceType
 from torch.profiler import profile
 
-from bench import exclusive, machine
-from bench.cases import make_case
-from bench.gpu import evidence, rows
-from bench.gpu.convolutions import flops
-from bench.implementations import builders
-from bench.results import significant
-from bench.timing import synchronize
+from fastgan.bench import exclusive, json_lines, machine
+from fastgan.bench.flops import call_flops
+from fastgan.bench.gpu import evidence
+from fastgan.bench.implementations import builders
+from fastgan.bench.step_cases import make_case
+from fastgan.bench.tables import significant
+from fastgan.bench.timing import synchronize
 from fastgan.files import write_text
 
 WARMUP, CALLS = 5, 10
@@ -63,7 +63,7 @@ def profile_rung(case, name: str, path: Path) -> None:
             "gpu": machine.stamp()["gpu"],
         }
         for row in measured_rows(profiled.events(), CALLS, 1e6 * wall_s / CALLS):
-            rows.append(path, {**row, **shared, **(stamp if row["kind"] == "total" else {})})
+            json_lines.append_row(path, {**row, **shared, **(stamp if row["kind"] == "total" else {})})
 
 
 @contextlib.contextmanager
@@ -128,7 +128,7 @@ def _calls(events: list, num_calls: int) -> list[dict]:
 
 def _call_key(event) -> tuple[str, str, int] | None:
     """Return (operator, its shapes, FLOPs of a call); None for an operator that is not counted."""
-    count = flops(event.name, event.input_shapes, event.concrete_inputs)
+    count = call_flops(event.name, event.input_shapes, event.concrete_inputs)
     return (
         None
         if count is None
@@ -197,7 +197,7 @@ def _call_table(calls: list[dict]) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Profile one rung after the other and write the rows."""
-    parser = argparse.ArgumentParser("python -m bench.gpu.kernels")
+    parser = argparse.ArgumentParser("python -m fastgan.bench.gpu.kernels")
     parser.add_argument("--preset", required=True)
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--rungs", nargs="+", required=True)
@@ -206,7 +206,7 @@ def main(arguments: list[str] | None = None) -> int:
     case = make_case(options.preset, options.batch_size)
     for name in options.rungs:
         profile_rung(case, name, options.rows)
-        write_text(options.rows.with_suffix(".md"), markdown(rows.since(options.rows)))
+        write_text(options.rows.with_suffix(".md"), markdown(json_lines.rows_since(options.rows)))
     return 0
 
 

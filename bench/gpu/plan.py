@@ -3,9 +3,8 @@
 The most important first, for a run may be cut off at any moment.
 """
 
-from bench.gpu.schedule import expected_ends
-from bench.gpu.stage import ROWS, WORKERS, Limits, Stage
-from bench.gpu.stage import of_command as _command
+from fastgan.bench.gpu.stage import ROWS, WORKERS, Limits, Stage, expected_ends
+from fastgan.bench.gpu.stage import of_command as _command
 
 # Of a whole run: a machine may be lent for ten minutes a command, and ending, table and archive
 # take some seconds
@@ -22,42 +21,43 @@ TIMED_S = {"step": 16, "loader": 40, "ops": 45}
 
 def _tuned(name: str, arguments: str, expected_s: int, shows: str) -> Stage:
     """Return a stage that runs alone: the compiler times kernels all the while."""
-    command = f"-m bench step {arguments} --only accelerated captured --autotune --save {ROWS}"
+    command = f"-m fastgan bench step {arguments} --only accelerated captured --autotune --save {ROWS}"
     return _command(name, command, expected_s, 360, STEP, shows, is_alone=True)
 
 
 def _step(
     name: str, arguments: str, only: str, expected_s: int, budget_s: int, shows: str, memory_gb: int = 12
 ) -> Stage:
-    command = f"-m bench step {arguments} --only {only} --save {ROWS}"
+    command = f"-m fastgan bench step {arguments} --only {only} --save {ROWS}"
     return _command(name, command, expected_s, budget_s, STEP, shows, timed_s=TIMED_S["step"], memory_gb=memory_gb)
 
 
 def _tests(name: str, paths: str, expected_s: int, budget_s: int, shows: str) -> Stage:
-    before = f"-m pytest -m gpu -q -W default -p no:cacheprovider -p bench.gpu.outcomes --outcomes {ROWS}"
+    before = f"-m pytest -m gpu -q -W default -p no:cacheprovider -p fastgan.bench.gpu.evidence --outcomes {ROWS}"
     command = (*before.split(), WORKERS, *paths.split())
-    return Stage(name, command, expected_s, budget_s, RESULTS, shows, ("pytest", "hypothesis"), slots=3, memory_gb=30)
+    return Stage(name, command, expected_s, budget_s, RESULTS, shows, ("pytest", "hypothesis"), needs_checkout=True,
+                 slots=3, memory_gb=30)  # fmt: skip
 
 
-def _sweep(form: str) -> Stage:
-    shows = f"cudnn.benchmark x combo_kernels with deconv={form}. Two steps compiled, four captured"
-    command = f"-m bench.gpu.sweep --preset dcgan --batch-size 128 --deconv {form} --rows {ROWS}"
-    return _command(f"sweep-{form}", command, 90, 200, RESULTS, shows, timed_s=14)
+def _sweep(implementation: str) -> Stage:
+    shows = f"cudnn.benchmark x combo_kernels with deconv={implementation}. Two steps compiled, four captured"
+    command = f"-m fastgan.bench.gpu.sweep --preset dcgan --batch-size 128 --deconv {implementation} --rows {ROWS}"
+    return _command(f"sweep-{implementation}", command, 90, 200, RESULTS, shows, timed_s=14)
 
 
 def _loader(name: str, arguments: str, expected_s: int, budget_s: int, shows: str) -> Stage:
-    command = f"-m bench loader {arguments} --compile --save {ROWS}"
+    command = f"-m fastgan bench loader {arguments} --compile --save {ROWS}"
     return _command(name, command, expected_s, budget_s, LOADER, shows, timed_s=TIMED_S["loader"], slots=2)
 
 
 def _ops(batch_size: int, shows: str) -> Stage:
-    command = f"-m bench ops --batch-size {batch_size} --dtype bf16 --rounds 5 --save {ROWS}"
+    command = f"-m fastgan bench ops --batch-size {batch_size} --dtype bf16 --rounds 5 --save {ROWS}"
     return _command(f"ops-{batch_size}", command, 60, 120, OPS, shows, timed_s=TIMED_S["ops"])
 
 
 # The seconds are estimates; nothing has run on a GPU yet. Their parts: 8 s to import
 # torch and reach the GPU, 50 s to compile the two networks of the accelerated loop in both of its
-# forms, 35 s for fastgan's step (compiled, checked beside eager, captured), and nine rounds of 0.3
+# ways, 35 s for fastgan's step (compiled, checked beside eager, captured), and nine rounds of 0.3
 # s of every implementation and of a matrix product. The mlp compiles in a third of the time.
 # Letting the compiler time its kernels takes minutes a rung, so almost everything goes without;
 # what it gains has stages of its own. A step compiles from an empty cache, unless a run is given a
@@ -65,7 +65,7 @@ def _ops(batch_size: int, shows: str) -> Stage:
 # stopped for others, is alone.
 # Captured with as many steps a launch as were measured to be best; captured-1 with one
 MAIN = "plain accelerated captured"
-FORMS = ("auto", "reference", "subpixel", "cuda", "triton")
+DECONV = ("auto", "reference", "subpixel", "cuda", "triton")
 OPS_TESTS = (
     "tests/ops/deconv/test_operator.py",
     "tests/ops/deconv/test_cuda.py",
@@ -73,38 +73,40 @@ OPS_TESTS = (
     "tests/kernels/test_kernels_leaky_relu_bce.py",
 )
 STAGES = (
-    _command("smoke", f"-m bench.gpu.smoke --rows {ROWS}", 25, 40, RESULTS,
+    _command("smoke", f"-m fastgan.bench.gpu.smoke --rows {ROWS}", 25, 40, RESULTS,
              "a graph that draws numbers, an mlp step captured and compiled, with whole tracebacks; without the fused "
              "operators", is_alone=True, environment=(("FASTGAN_OPS", "reference"),)),
-    _command("library", f"-m bench.gpu.library --rows {ROWS}", 15, 200, RESULTS,
+    _command("library", f"-m fastgan.bench.gpu.chip library --rows {ROWS}", 15, 200, RESULTS,
              "the native library: what was brought along where it fits, else one that is built here, which takes a "
              "minute or two", is_alone=True),
-    _command("checks", f"-m bench.gpu.checks --rows {ROWS}", 25, 90, RESULTS,
+    _command("checks", f"-m fastgan.bench.gpu.operators check --rows {ROWS}", 25, 90, RESULTS,
              "every operator against float64; early, for the verdicts decide what the others run. A process each, "
              "side by side", is_alone=True),
-    _command("choices", f"-m bench.gpu.choices --cases dcgan:128 mlp:128 dcgan:1024 --rows {ROWS}", 40, 100, RESULTS,
+    _command("choices", f"-m fastgan.bench.gpu.operators choose --cases dcgan:128 mlp:128 dcgan:1024 --rows {ROWS}", 40,
+             100, RESULTS,
              "times the operators on the calls of the steps that follow, which then look them up", is_alone=True),
     _step("dcgan-128", "--preset dcgan --batch-size 128 --dtype bf16", MAIN, 110, 240, "the main bar"),
     _step("mlp-128", "--preset mlp --batch-size 128 --dtype bf16", MAIN, 60, 150,
           "the main bar where launches are all there is"),
     _step("dcgan-1024", "--preset dcgan --batch-size 1024 --dtype bf16", MAIN, 110, 240,
           "the main bar where the chip is full", memory_gb=30),
-    _command("kernels", f"-m bench.gpu.kernels --preset dcgan --batch-size 128 --rungs eager compiled captured-1 "
-                        f"--rows {ROWS}", 90, 200, KERNELS,
+    _command("kernels", f"-m fastgan.bench.gpu.kernels --preset dcgan --batch-size 128 --rungs eager compiled "
+                        f"captured-1 --rows {ROWS}", 90, 200, KERNELS,
              "where a step spends its time: kernels, TFLOP/s of every convolution, generated code, traces. Compiles "
              "two rungs", timed_s=6),
-    *map(_sweep, FORMS),
-    _command("chip", f"-m bench.gpu.chip --rows {ROWS}", 20, 60, RESULTS,
+    *map(_sweep, DECONV),
+    _command("chip", f"-m fastgan.bench.gpu.chip ceilings --rows {ROWS}", 20, 60, RESULTS,
              "versions, clocks, what the library was built for; copy bandwidth and matrix rates, the ceilings",
              is_alone=True),
-    _command("tiles", f"-m bench.gpu.tiles --rows {ROWS}", 60, 120, RESULTS,
-             "which tiles of the CUDA kernels are the fastest on this chip", needs=("bench.gpu.tiles",), is_alone=True),
-    _command("sanitizer", f"-m bench.gpu.sanitizer --rows {ROWS}", 80, 150, RESULTS,
+    _command("tiles", f"-m fastgan.bench.ops.deconv_tiles --rows {ROWS}", 60, 120, RESULTS,
+             "which tiles of the CUDA kernels are the fastest on this chip", is_alone=True),
+    _command("sanitizer", f"-m fastgan.bench.gpu.nvidia_tools sanitizer --rows {ROWS}", 80, 150, RESULTS,
              "memory errors and races of the native kernels on small cases", programs=("compute-sanitizer",)),
-    _command("ncu", f"-m bench.gpu.ncu --preset dcgan --batch-size 128 --rows {ROWS}", 75, 150, RESULTS,
+    _command("ncu", f"-m fastgan.bench.gpu.nvidia_tools counters --preset dcgan --batch-size 128 --rows {ROWS}", 75,
+             150, RESULTS,
              "the ten longest kernels of the compiled step by the hardware counters. Compiles a rung twice",
              programs=("ncu",), is_alone=True),
-    _command("job", f"-m bench.gpu.job --rows {ROWS}", 60, 150, RESULTS,
+    _command("job", f"-m fastgan.bench.gpu.job --rows {ROWS}", 60, 150, RESULTS,
              "`fastgan train` from cold caches to the last grid. 45 s until it trains, 100 kimg in seconds",
              is_alone=True),
     _step("dcgan-128-rungs", "--preset dcgan --batch-size 128 --dtype bf16", "plain eager compiled captured-1", 100,
@@ -139,7 +141,7 @@ STAGES = (
           memory_gb=40),
     _tuned("dcgan-128-tuned", "--preset dcgan --batch-size 128 --dtype bf16", 200,
            "what timing kernels gains, and costs"),
-    _command("job-tuned", f"-m bench.gpu.job --set run.autotune=true --rows {ROWS}", 200, 360, RESULTS,
+    _command("job-tuned", f"-m fastgan.bench.gpu.job --set run.autotune=true --rows {ROWS}", 200, 360, RESULTS,
              "the same with `--autotune`: what a short run pays for it", is_alone=True),
     _tuned("mlp-128-tuned", "--preset mlp --batch-size 128 --dtype bf16", 120, "what timing kernels gains, and costs"),
     _tuned("dcgan-1024-tuned", "--preset dcgan --batch-size 1024 --dtype bf16", 220,
@@ -152,7 +154,7 @@ NAMES = tuple(stage.name for stage in STAGES)
 # stays.
 FIRST = ("smoke", "library", "checks")
 CALLS = {
-    "diagnose": (*FIRST, "choices", "mlp-128", "kernels", "dcgan-128", *(f"sweep-{form}" for form in FORMS),
+    "diagnose": (*FIRST, "choices", "mlp-128", "kernels", "dcgan-128", *(f"sweep-{name}" for name in DECONV),
                  "sanitizer", "chip", "ncu"),
     "bars": (*FIRST, "choices", "tests-rest", "dcgan-128", "mlp-128", "dcgan-1024", "dcgan-128-rungs", "mlp-128-rungs",
              "tests-ops", "job", "tiles"),
@@ -175,7 +177,7 @@ def by_name(name: str) -> Stage:
     return next(stage for stage in STAGES if stage.name == name)
 
 
-def describe(stages: tuple[Stage, ...], minutes: float, limits: Limits = PLANNED) -> str:
+def describe_plan(stages: tuple[Stage, ...], minutes: float, limits: Limits = PLANNED) -> str:
     """Describe the plan for a person.
 
     The text lists for each stage its expected end and its budget, and marks where the minutes end.

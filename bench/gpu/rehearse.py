@@ -1,9 +1,9 @@
 """A rehearsal: the stages of a GPU machine, from end to end, on a CPU.
 
-`python -m bench gpu --rehearse`. No number of a rehearsal is a measurement.
+`fastgan bench gpu --rehearse`. No number of a rehearsal is a measurement.
 
 A run starts its stages through this module (THROUGH), which makes everything small and short, puts
-a stand-in in the place of CUDA graphs (stand_in.py), and then runs the module that the stage names.
+a stand-in in the place of CUDA graphs (recorded_graphs.py), and then runs the module that the stage names.
 Stages that need a GPU (counters, sanitizer, tiles) are left out, and the run lists them.
 """
 
@@ -13,9 +13,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from bench.gpu import plan
-from bench.gpu.launch import MODULE, REHEARSAL
-from bench.gpu.stage import Limits, Stage
+from fastgan.bench.gpu import plan
+from fastgan.bench.gpu.stage import REHEARSAL, REHEARSED_BY, Limits, Stage
 
 HEAD = (
     "REHEARSAL on a CPU, of tiny networks: that the stages run is all that this shows, and no number of it is a "
@@ -23,7 +22,7 @@ HEAD = (
 )
 MINUTES, BUDGET_S = 240.0, 3600  # compiling double backward passes in C++ takes many minutes on a few slow cores
 LIMITS = Limits(2, 1000.0)
-THROUGH = ("-m", MODULE)
+THROUGH = ("-m", REHEARSED_BY)
 PROVOKED = "refused"  # the stage whose rung is refused on purpose; it fails
 REFUSED = "FASTGAN_BENCH_REFUSED"  # names of operators, by commas, that the stand-in refuses to record
 DRAWS = "aten::randn"  # what draws z
@@ -31,7 +30,7 @@ NEEDS_A_GPU = ("tiles", "ncu", "sanitizer", "sweep-cuda", "sweep-triton")
 TEST_FILE = "tests/engine/test_captured.py"  # its GPU tests are found, and skipped without a GPU
 SMOKE = (
     "-m",
-    "bench.gpu.smoke",
+    "fastgan.bench.gpu.smoke",
     "--rows",
     plan.ROWS,
     "--only",
@@ -88,7 +87,7 @@ def environment() -> dict[str, str]:
 def main(arguments: list[str]) -> int:
     """Run the main of `-m MODULE ...` on a machine made small."""
     module, rest = arguments[1], arguments[2:]
-    if module == "bench.gpu.bisect":  # it starts processes and computes nothing
+    if module == "fastgan.bench.gpu.bisect":  # it starts processes and computes nothing
         return importlib.import_module(module).main(rest)
     make_small()
     if module == "pytest":
@@ -96,8 +95,9 @@ def main(arguments: list[str]) -> int:
 
         kept = [word for word in rest if not word.startswith(("tests", "--ignore="))]
         return int(pytest.main([*kept, TEST_FILE]))
-    name = "bench.__main__" if module == "bench" else module
-    return importlib.import_module(name).main(_arguments(module, rest)) or 0
+    if module == "fastgan":  # fastgan bench ...
+        module, rest = "fastgan.bench.cli", rest[1:]
+    return importlib.import_module(module).main(_arguments(module, rest)) or 0
 
 
 def _arguments(module: str, arguments: list[str]) -> list[str]:
@@ -106,10 +106,10 @@ def _arguments(module: str, arguments: list[str]) -> list[str]:
 
     from fastgan.device.precision import choose_precision
 
-    if module == "bench.gpu.checks":
+    if module == "fastgan.bench.gpu.operators":
         return [*arguments, "--device", "cpu"]
     has_bf16 = choose_precision(True, torch.device("cpu")).compute_dtype == torch.bfloat16
-    return [word if has_bf16 or word != "bf16" or module != "bench" else "fp32" for word in arguments]
+    return [word if has_bf16 or word != "bf16" or module != "fastgan.bench.cli" else "fp32" for word in arguments]
 
 
 def make_small() -> None:
@@ -117,14 +117,14 @@ def make_small() -> None:
 
     Call it before the modules that use them are imported.
     """
-    from bench import cases, flops, implementations, timing
-    from bench.gpu import chip, job
-    from bench.loader import plan as loader_plan
-    from bench.ops import measure as ops_measure
-    from bench.peers import accelerated
+    from fastgan.bench import flops, implementations, step_cases, timing
+    from fastgan.bench.gpu import chip, job
+    from fastgan.bench.loader import loader_plan
+    from fastgan.bench.ops import measure_ops
+    from fastgan.bench.peers import accelerated
 
-    cases.make_case, timing.interleave = _small(cases.make_case), _short(timing.interleave)
-    flops.MATMUL_SIZE, ops_measure.COPY_BYTES, chip.BUSY_CALLS, job.TRAIN = {"cpu": 32}, {"cpu": 1 << 12}, 2, JOB
+    step_cases.make_case, timing.interleave = _small(step_cases.make_case), _short(timing.interleave)
+    flops.MATMUL_SIZE, measure_ops.COPY_BYTES, chip.BUSY_CALLS, job.TRAIN = {"cpu": 32}, {"cpu": 1 << 12}, 2, JOB
     loader_plan.Plan = _with_defaults(loader_plan.Plan, LOADER_PLAN)
     # Compiling the baseline is most of the time, and shows nothing about the stages.
     accelerated._compiled = lambda function, mode=None: function
@@ -133,7 +133,7 @@ def make_small() -> None:
 
 
 def _stand_in_for_graphs() -> None:
-    from bench.gpu.stand_in import RehearsedGraphs, noticing
+    from fastgan.bench.recorded_graphs import RehearsedGraphs, noticing
     from fastgan.engine import compiled
     from fastgan.run import build
 
@@ -144,7 +144,7 @@ def _stand_in_for_graphs() -> None:
 
 def _small(make_case):
     """Return the same case with narrow layers, small images and a small batch."""
-    from bench.cases import SET_SIZE, Case
+    from fastgan.bench.step_cases import SET_SIZE, Case
     from fastgan.config import is_used, replace
 
     def make(name, batch_size=None, resolution=None, channels=None):

@@ -1,4 +1,4 @@
-"""First checks of a GPU machine, in seconds: `python -m bench.gpu.smoke --rows FILE`.
+"""First checks of a GPU machine, in seconds: `python -m fastgan.bench.gpu.smoke --rows FILE`.
 
 A row for every step, with the whole traceback.
 
@@ -17,12 +17,12 @@ from pathlib import Path
 
 import torch
 
-from bench import machine
-from bench.cases import Case, make_case
-from bench.fastgan_loop import FastganLoop
-from bench.gpu import evidence, rows
-from bench.implementations import rung_config
 from fastgan import info
+from fastgan.bench import json_lines, machine
+from fastgan.bench.fastgan_loop import FastganLoop
+from fastgan.bench.gpu import evidence
+from fastgan.bench.implementations import rung_config
+from fastgan.bench.step_cases import Case, make_case
 from fastgan.config import replace
 from fastgan.run import build
 
@@ -127,7 +127,7 @@ def run(tried: dict[str, Callable[[], object]], path: Path) -> bool:
             "problem": problem,
             "seconds": round(time.perf_counter() - started, 1),
         }
-        rows.append(path, row)
+        json_lines.append_row(path, row)
         print(f"{name}: {problem or found}", flush=True)
         all_well &= problem is None
     return all_well
@@ -135,7 +135,7 @@ def run(tried: dict[str, Callable[[], object]], path: Path) -> bool:
 
 def main(arguments: list[str] | None = None) -> int:
     """Try every step; 0 where all of them went well, else 1."""
-    parser = argparse.ArgumentParser("python -m bench.gpu.smoke")
+    parser = argparse.ArgumentParser("python -m fastgan.bench.gpu.smoke")
     parser.add_argument("--rows", type=Path, required=True, metavar="FILE")
     parser.add_argument("--only", nargs="+", metavar="STEP", help="some of the steps")
     options = parser.parse_args(arguments)

@@ -1,6 +1,6 @@
 """The parts of a step that a rung may be refused for, each tried by itself.
 
-`python -m bench.gpu.variants --variant NAME ...`
+`python -m fastgan.bench.gpu.variants --variant NAME ...`
 
 A variant works where the engine does not refuse the rung, or, for what is smaller than a step,
 where its replays give what eager gives.
@@ -15,15 +15,25 @@ from pathlib import Path
 
 import torch
 
-from bench.cases import Case, make_case
-from bench.fastgan_loop import FastganLoop
-from bench.gpu import evidence, rows
-from bench.gpu.names import AS_REFUSED, DRAW, EAGER_STEP, READ, RUNGS, WITHOUT
-from bench.implementations import rung_config
+from fastgan.bench import json_lines
+from fastgan.bench.fastgan_loop import FastganLoop
+from fastgan.bench.gpu import evidence
+from fastgan.bench.gpu.evidence import REFUSABLE
+from fastgan.bench.implementations import rung_config
+from fastgan.bench.step_cases import Case, make_case
 from fastgan.config import replace as configured
 from fastgan.errors import first_line
 from fastgan.ops.dispatch import autotune, registry
 
+# Variants of a refused step, beside OP=IMPLEMENTATION.
+AS_REFUSED, DRAW, READ, EAGER_STEP, REFERENCE = (
+    "as refused",
+    "draw",
+    "draw and read",
+    "uncompiled step",
+    "reference operators",
+)
+WITHOUT = "without "  # and the name of an option of the compiler's
 Call = Callable[[], object]
 REFERENCES = dict.fromkeys(registry.OPS, autotune.REFERENCE)
 
@@ -137,15 +147,15 @@ def _second_of(
 
 def main(arguments: list[str] | None = None) -> int:
     """Try one variant and append its outcome; 0 whatever it is."""
-    parser = argparse.ArgumentParser("python -m bench.gpu.variants")
+    parser = argparse.ArgumentParser("python -m fastgan.bench.gpu.variants")
     parser.add_argument(
-        "--case", type=json.loads, required=True, metavar="JSON", help="as bench.gpu.evidence.case_of gives it"
+        "--case", type=json.loads, required=True, metavar="JSON", help="as case_of (evidence.py) gives it"
     )
-    parser.add_argument("--rung", choices=RUNGS, required=True)
+    parser.add_argument("--rung", choices=REFUSABLE, required=True)
     parser.add_argument("--variant", required=True, metavar="NAME")
     parser.add_argument("--rows", type=Path, required=True, metavar="FILE")
     options = parser.parse_args(arguments)
-    rows.append(
+    json_lines.append_row(
         options.rows, {"variant": options.variant, **run(case_from(options.case), options.rung, options.variant)}
     )
     return 0

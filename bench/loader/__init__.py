@@ -1,4 +1,4 @@
-"""Measurements of the data path: `python -m bench loader`.
+"""Measurements of the data path: `fastgan bench loader`.
 
 Reading sources, feeding batches, and the time that a training step waits for them.
 """

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import torch
 
-from bench import machine, timing
-from bench.loader.feeds import open_feeds
-from bench.loader.files import embedded_images, write_folder
-from bench.loader.plan import Plan, columns
-from bench.peers.dataloader import NUM_WORKERS, ImageFiles, endless_batches
-from bench.results import significant
-from bench.timing import quartiles
 from fastgan.augment.basic import scale_images
+from fastgan.bench import machine, timing
+from fastgan.bench.loader.feeds import open_feeds
+from fastgan.bench.loader.files import embedded_images, write_folder
+from fastgan.bench.loader.loader_plan import Plan, columns
+from fastgan.bench.peers.dataloader import NUM_WORKERS, ImageFiles, endless_batches
+from fastgan.bench.tables import significant
+from fastgan.bench.timing import quartiles
 from fastgan.data import Feed
 
 SIZE = (64, 3, 64)  # (resolution, channels, batch size)
@@ -27,7 +27,9 @@ AHEAD = 16
 DATALOADER = "DataLoader"
 
 
-def measure(folder: Path, device: torch.device, compile: bool, plan: Plan, say: Callable[[str], None]) -> list[dict]:
+def measure_feeds(
+    folder: Path, device: torch.device, compile: bool, plan: Plan, say: Callable[[str], None]
+) -> list[dict]:
     """Return columns of every feed and of every DataLoader, on the same set."""
     resolution, channels, batch_size = SIZE
     note = machine.busy_note()

@@ -76,7 +76,7 @@ class LoaderFeed(Feed):
 
     The next batch is copied to where the step reads it.
 
-    batches: an endless iterator, such as bench.peers.dataloader makes.
+    batches: an endless iterator, such as fastgan.bench.peers.dataloader makes.
     """
 
     def __init__(self, batches: Iterator[torch.Tensor], batch_size: int):

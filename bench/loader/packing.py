@@ -8,16 +8,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import machine
-from bench.loader.files import embedded_images, write_folder
-from bench.loader.plan import Plan, columns
-from bench.machine import ROOT
-from bench.results import significant
+from fastgan.bench import machine
+from fastgan.bench.loader.files import embedded_images, write_folder
+from fastgan.bench.loader.loader_plan import Plan, columns
+from fastgan.bench.places import ROOT
+from fastgan.bench.tables import significant
 
 SIZE = (64, 3)  # (resolution, channels) of the files
 
 
-def measure(folder: Path, plan: Plan, say: Callable[[str], None]) -> list[dict]:
+def measure_packing(folder: Path, plan: Plan, say: Callable[[str], None]) -> list[dict]:
     """Return the columns of packing a folder, the start of Python included.
 
     The files lie in the operating system's cache, after a first run that does not count.

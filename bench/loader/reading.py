@@ -3,16 +3,16 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from bench import machine, timing
-from bench.loader.files import embedded_images, write_sources
-from bench.loader.plan import Plan, columns
-from bench.results import significant
+from fastgan.bench import machine, timing
+from fastgan.bench.loader.files import embedded_images, write_sources
+from fastgan.bench.loader.loader_plan import Plan, columns
+from fastgan.bench.tables import significant
 from fastgan.data import open_source
 
 SIZE = (64, 3)  # (resolution, channels) of the files
 
 
-def measure(folder: Path, plan: Plan, say: Callable[[str], None]) -> list[dict]:
+def measure_sources(folder: Path, plan: Plan, say: Callable[[str], None]) -> list[dict]:
     """Return the columns of every source.
 
     The files lie in the operating system's cache: this is the time of decoding, not that of a disk.

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import torch
 
-from bench import exclusive, machine, timing
-from bench.cases import Case, make_case, with_autotune
-from bench.implementations import rung_config
-from bench.loader.feeds import ConstantFeed, LoaderFeed, open_feeds, works_beside
-from bench.loader.files import embedded_images, write_folder
-from bench.loader.plan import Plan, columns
-from bench.peers.dataloader import NUM_WORKERS, ImageFiles, endless_batches
-from bench.results import significant
-from bench.timing import quartiles
 from fastgan import models
+from fastgan.bench import exclusive, machine, timing
+from fastgan.bench.implementations import rung_config
+from fastgan.bench.loader.feeds import ConstantFeed, LoaderFeed, open_feeds, works_beside
+from fastgan.bench.loader.files import embedded_images, write_folder
+from fastgan.bench.loader.loader_plan import Plan, columns
+from fastgan.bench.peers.dataloader import NUM_WORKERS, ImageFiles, endless_batches
+from fastgan.bench.step_cases import Case, make_case, with_autotune
+from fastgan.bench.tables import significant
+from fastgan.bench.timing import quartiles
 from fastgan.config import replace as with_option
 from fastgan.data import Feed
 from fastgan.engine.engine import Engine
@@ -30,10 +30,12 @@ GPU_SHARE = 0.3
 CONSTANT, ALONE = "constant", "alone "
 
 
-def measure(preset: str, folder: Path, compile: bool, plan: Plan, say: Callable[[str], None]) -> list[dict]:
+def measure_stepping(
+    preset: str, folder: Path, compile: bool, plan: Plan, say: Callable[[str], None]
+) -> list[dict]:
     """Return the columns of the step of a preset with every feed and with DataLoaders of PNG files.
 
-    The step has its size in `python -m bench step`.
+    The step has its size in `fastgan bench step`.
     """
     case, note = make_case(preset), machine.busy_note()
     case = with_autotune(case) if plan.autotune else case

@@ -1,1 +1,1 @@
-"""The fused operators one by one, every implementation interleaved: `python -m bench ops`."""
+"""The fused operators one by one, every implementation interleaved: `fastgan bench ops`."""

@@ -30,8 +30,8 @@ def cases(batch_size: int, dtype: torch.dtype, device: torch.device) -> Iterator
             "down": implementations.down_forms(big, weight, None, "linear", 0.0),
             "weight": implementations.weight_forms(small, big),
         }
-        for direction, forms in directions.items():
-            yield f"{direction} {describe_layer(layer, batch_size)}", flop, num_bytes, forms
+        for direction, candidates in directions.items():
+            yield f"{direction} {describe_layer(layer, batch_size)}", flop, num_bytes, candidates
     yield from _last_layer_cases(batch_size, dtype, device)
 
 

@@ -13,8 +13,8 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-from bench import timing
-from bench.peers import networks
+from fastgan.bench import timing
+from fastgan.bench.peers import networks
 from fastgan.config import Config
 
 FIRST_STEPS = 2  # networks that are compiled one by one compile everything within these

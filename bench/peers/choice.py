@@ -1,9 +1,9 @@
 """The baseline loops that a configuration can be compared with."""
-from bench.peers.networks import BUILDERS
-from bench.peers.plain import PlainLoop
-from bench.peers.plain_r3gan import PlainR3gan
-from bench.peers.plain_stylegan2 import PlainStylegan2
-from bench.peers.plain_wgan_gp import PlainWganGp
+from fastgan.bench.peers.networks import BUILDERS
+from fastgan.bench.peers.plain import PlainLoop
+from fastgan.bench.peers.plain_r3gan import PlainR3gan
+from fastgan.bench.peers.plain_stylegan2 import PlainStylegan2
+from fastgan.bench.peers.plain_wgan_gp import PlainWganGp
 from fastgan.config import Config, LossConfig, PenaltyConfig
 
 

@@ -8,8 +8,8 @@ import math
 import torch
 from torch import nn
 
-from bench.peers.networks import draw_z
 from fastgan import models
+from fastgan.bench.peers.networks import draw_z
 from fastgan.config import Config
 
 

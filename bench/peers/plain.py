@@ -5,7 +5,7 @@ It computes D's unused gradients in the G step, and calls `.item()` five times a
 import torch
 from torch import nn
 
-from bench.peers import networks
+from fastgan.bench.peers import networks
 from fastgan.config import Config
 
 

@@ -5,7 +5,7 @@ R1 and R2 are in every update of D.
 import torch
 import torch.nn.functional as F
 
-from bench.peers.parts import Loop, cosine, requires_grad, squared_slope
+from fastgan.bench.peers.parts import Loop, cosine, requires_grad, squared_slope
 
 
 class PlainR3gan(Loop):

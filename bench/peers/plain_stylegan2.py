@@ -5,7 +5,7 @@ Eager, fp32, NCHW, a backward for each loss and penalty.
 import torch
 import torch.nn.functional as F
 
-from bench.peers.parts import Loop, requires_grad, squared_slope
+from fastgan.bench.peers.parts import Loop, requires_grad, squared_slope
 from fastgan.config import Config, PenaltyConfig
 
 

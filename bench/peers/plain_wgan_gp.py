@@ -4,7 +4,7 @@ Eager, fp32, NCHW, three backwards for D.
 """
 import torch
 
-from bench.peers.parts import Loop, requires_grad
+from fastgan.bench.peers.parts import Loop, requires_grad
 
 
 class PlainWganGp(Loop):

@@ -1,4 +1,4 @@
-"""Quality of the presets: each trained from fixed seeds (`python -m bench quality`).
+"""Quality of the presets: each trained from fixed seeds (`fastgan bench quality`).
 
 A metric is taken over seconds and over images.
 """

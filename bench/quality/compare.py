@@ -5,17 +5,17 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import nn
 
-from bench.peers.plain import PlainLoop
-from bench.quality.meters import make_meter
-from bench.quality.plan import Case
-from bench.quality.rows import COMPARE, Curve, QualityRow, changed, stamped
-from bench.quality.train import subject, train
+from fastgan.bench.peers.plain import PlainLoop
+from fastgan.bench.quality.meters import make_meter
+from fastgan.bench.quality.quality_rows import COMPARE, Curve, QualityRow, changed, stamped
+from fastgan.bench.quality.train import subject, train
+from fastgan.bench.quality.training_cases import TrainingCase
 from fastgan.data import open_source
 from fastgan.models import sizes
 from fastgan.run.feeds import fit_to_data
 
 
-def compare(case: Case, note: str = "") -> Iterator[QualityRow]:
+def compare(case: TrainingCase, note: str = "") -> Iterator[QualityRow]:
     """Return rows of fastgan and of the plain loop, seed by seed in turns.
 
     Both have the same preset, data, number of images, and metric.
@@ -25,12 +25,12 @@ def compare(case: Case, note: str = "") -> Iterator[QualityRow]:
         yield train_plain(case, seed, note)
 
 
-def command(case: Case) -> str:
+def command(case: TrainingCase) -> str:
     """Return the command that repeats the comparison."""
-    return f"python -m bench quality {COMPARE} --kimg {case.kimg:g} --seeds {case.seeds}{changed(case)}"
+    return f"fastgan bench quality {COMPARE} --kimg {case.kimg:g} --seeds {case.seeds}{changed(case)}"
 
 
-def train_plain(case: Case, seed: int, note: str = "") -> QualityRow:
+def train_plain(case: TrainingCase, seed: int, note: str = "") -> QualityRow:
     """Train by the plain loop: fp32, eager, no moving average of G.
 
     It is measured as fastgan is, in evaluation mode, and its data lie ready as floats.
@@ -81,7 +81,7 @@ class _TakesVectors(nn.Module):
         return self.G(z[:, :, None, None])
 
 
-def _points(case: Case, batch_size: int) -> list[int]:
+def _points(case: TrainingCase, batch_size: int) -> list[int]:
     """Return the numbers of images, whole batches, at which the curve is measured.
 
     They are those of a Trainer's ticks.

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from bench.quality.plan import is_stacked
 from fastgan import plots
+from fastgan.bench.quality.training_cases import is_stacked
 from fastgan.config import Config
 from fastgan.data import ImageSet
 from fastgan.evaluation import image_maker

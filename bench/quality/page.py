@@ -4,17 +4,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from bench import results
-from bench.machine import describe
-from bench.quality.bars import bar, end, reached
-from bench.quality.compare import p_better
-from bench.quality.figures import save_curves
-from bench.quality.pictures import stem
-from bench.quality.rows import COMPARE, QUALITY_RESULTS, QualityRow, latest
-from bench.results import significant
+from fastgan.bench import json_lines
+from fastgan.bench.machine import describe
+from fastgan.bench.places import DOCS
+from fastgan.bench.quality.bars import bar, end, reached
+from fastgan.bench.quality.compare import p_better
+from fastgan.bench.quality.curve_figures import save_curves
+from fastgan.bench.quality.pictures import stem
+from fastgan.bench.quality.quality_rows import COMPARE, QUALITY_RESULTS, QualityRow, latest
+from fastgan.bench.tables import significant
 from fastgan.files import write_text
 
-PAGE = Path(__file__).parents[2] / "docs" / "family.md"
+PAGE = DOCS / "family.md"
 HEAD = """# What the presets learn
 
 `fastgan bench quality --save` trains each row from fixed seeds with fastgan's `Trainer`, compiled, in the \
@@ -74,7 +75,7 @@ def write(path: Path = QUALITY_RESULTS, page: Path = PAGE) -> None:
 
     Raises UserError for a file that holds no such rows, DiskError.
     """
-    rows = latest(results.read(path, QualityRow))
+    rows = latest(json_lines.read_rows(path, QualityRow))
     compared = [row for row in rows if COMPARE in row["command"]]
     trained = [row for row in rows if COMPARE not in row["command"]]
     sections = (_section(group, [row for row in trained if group.belongs(row)], page) for group in GROUPS)
@@ -103,7 +104,7 @@ def _section(group: Group, rows: list[dict], page: Path) -> str:
     return "\n".join([*lines, *(_pictures(each[0], page) for each in trainings)])
 
 
-def markdown_table(rows: Sequence[dict]) -> str:
+def quality_table(rows: Sequence[dict]) -> str:
     """Return all rows in one table, without pictures."""
     return "\n".join(_table(COLUMNS, [cells(each) for each in by_subject(latest(rows))], num_texts=5))
 

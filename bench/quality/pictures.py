@@ -3,8 +3,8 @@ from pathlib import Path
 
 import torch
 
-from bench.quality.rows import QualityRow
 from fastgan import plots
+from fastgan.bench.quality.quality_rows import QualityRow
 from fastgan.run.feeds import centres_of
 from fastgan.run.sampler import evaluating, generate_chunks
 from fastgan.run.snapshots import Truncated

@@ -3,16 +3,18 @@ from pathlib import Path
 
 import torch
 
-from bench.quality.meters import Meter, make_meter
-from bench.quality.pictures import write_pictures
-from bench.quality.plan import Case, data_name
-from bench.quality.rows import Curve, QualityRow, command, stamped
+from fastgan.bench.quality.meters import Meter, make_meter
+from fastgan.bench.quality.pictures import write_pictures
+from fastgan.bench.quality.quality_rows import Curve, QualityRow, command, stamped
+from fastgan.bench.quality.training_cases import TrainingCase, data_name
 from fastgan.config import Config
 from fastgan.errors import DivergedError
 from fastgan.trainer import Trainer
 
 
-def train(case: Case, seed: int, note: str = "", pictures: Path | None = None, again: str | None = None) -> QualityRow:
+def train(
+    case: TrainingCase, seed: int, note: str = "", pictures: Path | None = None, again: str | None = None
+) -> QualityRow:
     """Train and measure.
 
     note: on the machine, for the row. pictures: the folder for pictures of G's images at the end,
@@ -43,7 +45,7 @@ def train(case: Case, seed: int, note: str = "", pictures: Path | None = None, a
     return row
 
 
-def name_of_data(trainer: Trainer, case: Case) -> str:
+def name_of_data(trainer: Trainer, case: TrainingCase) -> str:
     """Return the name of a trainer's data in rows."""
     return data_name(trainer.real_set.name if trainer.real_set is not None else case.source)
 

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from bench import counters
-from bench.counters import Counters, MemoryMeter, count, idle_in_pools, launches, syncs
+from fastgan.bench import counters
+from fastgan.bench.counters import Counters, MemoryMeter, count, idle_in_pools, launches, syncs
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 

@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from bench import exclusive, timing
-from bench.gpu.turns import Turns
-from bench.machine import ROOT
+from fastgan.bench import exclusive, timing
+from fastgan.bench.exclusive import Turns
+from fastgan.bench.places import ROOT
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_a_turn_begins_when_it_is_lent_and_ends_with_what_it_encloses(turns):
 
 @pytest.mark.parametrize("times", [1, 2])
 def test_a_process_that_dies_gives_its_turn_back(turns, times):
-    code = "import os, time; from bench import exclusive\nwith exclusive.alone(): os._exit(3)"
+    code = "import os, time; from fastgan.bench import exclusive\nwith exclusive.alone(): os._exit(3)"
     for _ in range(times):
         process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
         wait_for(turns, lambda: turns.next_group() is not None)
@@ -77,7 +77,7 @@ def test_a_process_that_dies_gives_its_turn_back(turns, times):
 
 def test_one_that_is_gone_before_its_turn_is_forgotten(turns):
     process = subprocess.Popen(
-        [sys.executable, "-c", "from bench import exclusive\nwith exclusive.alone(): pass"], cwd=ROOT
+        [sys.executable, "-c", "from fastgan.bench import exclusive\nwith exclusive.alone(): pass"], cwd=ROOT
     )
     wait_for(turns, lambda: turns.next_group() is not None)
     process.kill()

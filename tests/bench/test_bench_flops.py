@@ -2,9 +2,9 @@
 import pytest
 import torch
 
-from bench.cases import make_case
-from bench.flops import matmul, useful_flops
-from bench.step import gflop_per_step
+from fastgan.bench.flops import matmul, useful_flops
+from fastgan.bench.step import gflop_per_step
+from fastgan.bench.step_cases import make_case
 
 
 def mlp_macs(z_dim, hidden, pixels):
@@ -52,7 +52,7 @@ def test_a_network_whose_parameter_is_differentiated_by_is_counted():
 
 
 def test_the_measured_product_is_the_counted_one(monkeypatch):
-    monkeypatch.setattr("bench.flops.MATMUL_SIZE", {"cpu": 32})
+    monkeypatch.setattr("fastgan.bench.flops.MATMUL_SIZE", {"cpu": 32})
     call, flops = matmul(torch.float32, torch.device("cpu"))
     assert useful_flops(call) == flops
     assert call().isfinite().all()

@@ -5,14 +5,15 @@ import json
 import pytest
 import torch
 
-from bench import LOADER_KINDS, LOADER_PRESETS, results
-from bench import __main__ as command_line
-from bench.cases import Case, make_case
-from bench.loader import feeding, feeds, files, measure, reading, stepping
-from bench.loader.plan import Plan, columns
-from bench.loader.rows import LoaderRow, markdown_table
-from bench.peers import dataloader
 from fastgan.augment.basic import scale_images
+from fastgan.bench import cli as command_line
+from fastgan.bench import json_lines
+from fastgan.bench.loader import feeding, feeds, files, measure_loader, reading, stepping
+from fastgan.bench.loader.loader_plan import Plan, columns
+from fastgan.bench.loader.loader_rows import LoaderRow, loader_table
+from fastgan.bench.names import LOADER_KINDS, LOADER_PRESETS
+from fastgan.bench.peers import dataloader
+from fastgan.bench.step_cases import Case, make_case
 from fastgan.config import replace
 from fastgan.data import ResidentFeed, open_source
 from fastgan.data.feeds.order import epoch_order
@@ -148,7 +149,7 @@ def iter_with_close(batches):
 
 
 def test_all_kinds_become_rows(small, tmp_path, monkeypatch):
-    rows = measure.measure(LOADER_KINDS, ("mlp",), False, TINY, say=lambda text: None)
+    rows = measure_loader.measure_loader(LOADER_KINDS, ("mlp",), False, TINY, say=lambda text: None)
     by_kind = {kind: [row for row in rows if row.kind == kind] for kind in LOADER_KINDS}
     assert {row.name for row in by_kind["read"]} >= {
         "embedded",
@@ -176,8 +177,8 @@ def test_all_kinds_become_rows(small, tmp_path, monkeypatch):
     assert (resident.preset, resident.rung, resident.batch_size, resident.num_images) == ("mlp", "eager", 8, 40)
     assert all(row.imgs_per_sec_quartiles[0] <= row.imgs_per_sec <= row.imgs_per_sec_quartiles[1] for row in rows)
     path = tmp_path / "loader.jsonl"
-    results.append(path, rows)
-    assert results.read(path, LoaderRow) == [json.loads(json.dumps(dataclasses.asdict(row))) for row in rows]
+    json_lines.append_rows(path, rows)
+    assert json_lines.read_rows(path, LoaderRow) == [json.loads(json.dumps(dataclasses.asdict(row))) for row in rows]
 
 
 def test_a_stall_is_the_part_of_the_step_that_a_constant_batch_does_not_need(monkeypatch):
@@ -224,11 +225,11 @@ def test_the_ratio_is_to_the_fastest_dataloader_of_the_round():
 
 def test_a_table_has_a_line_a_row_and_a_stamp():
     shared = {
-        "command": "python -m bench loader",
+        "command": "fastgan bench loader",
         "date": "",
         "commit": None,
         "torch": "2",
-        "machine": measure.machine.stamp(),
+        "machine": measure_loader.machine.stamp(),
     }
     of_step = columns("step", "resident", (64, 3, 64), 9, [0.5], 64, "") | {
         "preset": "dcgan",
@@ -239,19 +240,19 @@ def test_a_table_has_a_line_a_row_and_a_stamp():
         **of_step | {"stall_percent": 0.25, "stall_percent_quartiles": (0.0, 0.5), "alone_percent": 0.125}, **shared
     )
     read = LoaderRow(**columns("read", "npy", (28, 1, None), 9, [1.0, 1.0], 9, ""), **shared)
-    lines = markdown_table([dataclasses.asdict(row) for row in (step, read)]).splitlines()
+    lines = loader_table([dataclasses.asdict(row) for row in (step, read)]).splitlines()
     assert "commit none" in lines[0]
     assert lines[4] == "| step dcgan bf16 resident eager | 64x64x3 batch 64 | 128 (128–128) |  | 0.25 (0–0.5) | 0.125 |"
     assert lines[5] == "| read npy | 28x28x1 | 9 (9–9) |  |  |  |"
-    assert lines[-1].strip() == "python -m bench loader"
+    assert lines[-1].strip() == "fastgan bench loader"
 
 
 # --- the command line -------------------------------------------------------------------------------------------------
 
 
 def test_the_command_measures_shows_and_saves(small, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("bench.loader.rows.LOADER_RESULTS", tmp_path / "loader.jsonl")
-    monkeypatch.setattr("bench.loader.plan.Plan", lambda rounds, autotune: TINY)
+    monkeypatch.setattr("fastgan.bench.loader.loader_rows.LOADER_RESULTS", tmp_path / "loader.jsonl")
+    monkeypatch.setattr("fastgan.bench.loader.loader_plan.Plan", lambda rounds, autotune: TINY)
     assert command_line.main(["loader", "--only", "read", "--save"]) == 0
     shown = capsys.readouterr().out
     assert "| read folder of PNG | 16x16x3 |" in shown

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 import torch
 
-from bench import machine
+from fastgan.bench import machine
 
 
 def test_the_stamp_is_json_and_names_no_host():
@@ -30,7 +30,7 @@ def test_the_description_says_what_decides_the_speed():
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
     """Replace our git checkout by one with one commit."""
-    monkeypatch.setattr(machine, "ROOT", tmp_path)
+    monkeypatch.setattr(machine, "CHECKOUT", tmp_path)
     for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
@@ -66,6 +66,11 @@ def test_the_commit_and_whether_the_code_was_changed(checkout):
     assert head.startswith(machine.commit())
     (folder / "code.py").write_text("a = 2\n")
     assert machine.commit().endswith("-dirty")
+
+
+def test_where_the_package_is_installed_there_is_no_commit(monkeypatch):
+    monkeypatch.setattr(machine, "CHECKOUT", None)
+    assert machine.commit() is None
 
 
 def test_a_busy_machine_is_noted(monkeypatch):

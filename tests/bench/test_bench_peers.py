@@ -9,16 +9,16 @@ import gans
 import pytest
 import torch
 
-from bench import timing
-from bench.cases import Case, make_case
-from bench.fastgan_loop import FastganLoop
-from bench.implementations import rung_config
-from bench.peers import networks
-from bench.peers.accelerated import AcceleratedLoop, WholeFunctions
-from bench.peers.choice import plain_loop
-from bench.peers.plain import PlainLoop
-from bench.switches import present
 from fastgan import models
+from fastgan.bench import timing
+from fastgan.bench.fastgan_loop import FastganLoop
+from fastgan.bench.implementations import rung_config
+from fastgan.bench.peers import networks
+from fastgan.bench.peers.accelerated import AcceleratedLoop, WholeFunctions
+from fastgan.bench.peers.choice import plain_loop
+from fastgan.bench.peers.plain import PlainLoop
+from fastgan.bench.step_cases import Case, make_case
+from fastgan.bench.switches import present
 from fastgan.config import presets, replace
 from fastgan.data import ResidentFeed
 

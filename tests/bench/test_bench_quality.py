@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from bench import __main__ as command_line
-from bench.quality import bars, page
-from bench.quality.compare import p_better
-from bench.quality.plan import COMPARED, EMBEDDED, PLAN, Case, chosen, data_name, with_asked
-from bench.quality.rows import Curve, QualityRow, command, latest
+from fastgan.bench import cli as command_line
+from fastgan.bench.quality import bars, page
+from fastgan.bench.quality.compare import p_better
+from fastgan.bench.quality.quality_rows import Curve, QualityRow, command, latest
+from fastgan.bench.quality.training_cases import COMPARED, EMBEDDED, PLAN, TrainingCase, chosen, data_name, with_asked
 from fastgan.config.presets import PRESETS
 from fastgan.config.validation import validate
 from fastgan.errors import UserError
@@ -31,7 +31,7 @@ def row(
     numbers = {metric: list(values), **(extra or {})}
     made = QualityRow(preset, data, 28, 1, 64, seed, implementation, "bf16", "compiled", [], 12.0, [0, 1000],
                       [0.0, 2.5], numbers, metric, "",
-                      f"python -m bench quality --preset {preset}", "2026-01-01", "abc", "2.13", MACHINE)  # fmt: skip
+                      f"fastgan bench quality --preset {preset}", "2026-01-01", "abc", "2.13", MACHINE)  # fmt: skip
     return dataclasses.asdict(dataclasses.replace(made, **columns))
 
 
@@ -47,7 +47,7 @@ def test_every_case_of_the_plan_is_a_valid_run_of_a_known_preset():
 
 
 def test_changes_of_a_case_reach_its_configuration():
-    assert Case("mlp", 1, changes=("lr_G=0.5",)).config(0).optim.lr_G == 0.5
+    assert TrainingCase("mlp", 1, changes=("lr_G=0.5",)).config(0).optim.lr_G == 0.5
 
 
 def test_a_named_preset_runs_on_its_own_data_and_everything_where_none_is_named():
@@ -109,18 +109,18 @@ def test_a_curve_keeps_few_digits_and_no_infinity():
 
 def test_the_command_of_a_row_names_its_data_and_no_path():
     assert (
-        command(Case("mlp", 5, "/home/somebody/mnist.npz"), "mnist")
-        == "python -m bench quality --preset mlp --data mnist --kimg 5 --seeds 1"
+        command(TrainingCase("mlp", 5, "/home/somebody/mnist.npz"), "mnist")
+        == "fastgan bench quality --preset mlp --data mnist --kimg 5 --seeds 1"
     )
     assert (
-        command(Case("mlp", 5, changes=("lr_G=1",)), "mnist")
-        == "python -m bench quality --preset mlp --kimg 5 --seeds 1 --set lr_G=1"
+        command(TrainingCase("mlp", 5, changes=("lr_G=1",)), "mnist")
+        == "fastgan bench quality --preset mlp --kimg 5 --seeds 1 --set lr_G=1"
     )
 
 
 def test_of_the_same_training_the_last_row_counts_but_not_for_the_comparison():
     old, new, other_seed = row(values=(9.0, 8.0)), row(values=(9.0, 1.0)), row(seed=1)
-    beside_plain = row(command="python -m bench quality --compare-plain")
+    beside_plain = row(command="fastgan bench quality --compare-plain")
     assert latest([old, other_seed, beside_plain, new]) == [new, other_seed, beside_plain]
 
 
@@ -154,7 +154,7 @@ def test_p_is_the_share_of_orders_that_are_as_good():
 
 
 def test_the_page_shows_groups_seeds_pictures_and_the_comparison(tmp_path):
-    compared = "python -m bench quality --compare-plain --kimg 1 --seeds 3"
+    compared = "fastgan bench quality --compare-plain --kimg 1 --seeds 3"
     rows = [row(seed=seed, values=(100.0, 10.0 + seed)) for seed in range(3)]
     rows += [
         row("cgan-tiny", "mnist", metric="accuracy2k", values=(0.1, 0.95), extra={"fd_classifier_2k": [9.0, None]})

@@ -9,12 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
-from bench import __main__ as command_line
-from bench.quality import meters, pictures, plan, run
-from bench.quality.compare import compare
-from bench.quality.meters import Meter, with_worst_class
-from bench.quality.plan import Case
-from bench.quality.train import train
+from fastgan.bench import cli as command_line
+from fastgan.bench.quality import meters, pictures, run_trainings, training_cases
+from fastgan.bench.quality.compare import compare
+from fastgan.bench.quality.meters import Meter, with_worst_class
+from fastgan.bench.quality.train import train
+from fastgan.bench.quality.training_cases import TrainingCase
 from fastgan.errors import DivergedError
 from fastgan.trainer import Trainer
 
@@ -32,12 +32,12 @@ def quick_meter(monkeypatch):
 
 def trainer_of(preset: str, *changes: str) -> Trainer:
     return Trainer.from_config(
-        Case(preset, 1, changes=(*EAGER, "model.img_resolution=16", *changes)).config(0), progress=False
+        TrainingCase(preset, 1, changes=(*EAGER, "model.img_resolution=16", *changes)).config(0), progress=False
     )
 
 
 def test_a_density_is_followed_from_the_untrained_generator_on(tmp_path):
-    row = train(Case("gaussian1d", 1, points=4, changes=EAGER), seed=1, note="busy", pictures=tmp_path)
+    row = train(TrainingCase("gaussian1d", 1, points=4, changes=EAGER), seed=1, note="busy", pictures=tmp_path)
     assert row.nimg == [0, 300, 500, 800, 1000]
     assert row.train_s == sorted(row.train_s)
     assert row.train_s[0] == 0 < row.train_s[1]
@@ -56,7 +56,7 @@ def test_a_density_is_followed_from_the_untrained_generator_on(tmp_path):
 
 
 def test_the_same_seed_trains_the_same_generator():
-    first, again, other = (train(Case("ring8", 1, points=1, changes=EAGER), seed) for seed in (0, 0, 1))
+    first, again, other = (train(TrainingCase("ring8", 1, points=1, changes=EAGER), seed) for seed in (0, 0, 1))
     assert first.numbers == again.numbers != other.numbers
     assert list(first.numbers) == ["modes", "high_quality", "kl"]
 
@@ -65,7 +65,7 @@ def test_measuring_leaves_the_random_numbers_of_the_training_alone():
     torch.manual_seed(0)
     G = torch.nn.Linear(2, 2)
     before = torch.random.get_rng_state()
-    meters.make_meter(Case("ring8", 1).config(0), None, torch.device("cpu")).measure(G)
+    meters.make_meter(TrainingCase("ring8", 1).config(0), None, torch.device("cpu")).measure(G)
     assert torch.equal(before, torch.random.get_rng_state())
     assert G.training
 
@@ -75,7 +75,7 @@ def test_a_training_that_diverges_is_a_row_that_ends_there(monkeypatch):
         yield {"nimg": 256, "imgs_per_sec": 512.0}
         raise DivergedError("d_loss became NaN")
     monkeypatch.setattr(Trainer, "ticks", ticks)
-    row = train(Case("ring8", 1, changes=EAGER), seed=0)
+    row = train(TrainingCase("ring8", 1, changes=EAGER), seed=0)
     assert row.note == "diverged: d_loss became NaN"
     assert (row.nimg, row.train_s) == ([0, 256], [0.0, 0.5])
 
@@ -145,7 +145,7 @@ def test_large_pictures_are_made_of_few_colours(tmp_path):
 
 def test_the_plain_loop_takes_turns_with_fastgan(quick_meter):
     changes = (*EAGER, "model.img_resolution=16", "model.ngf=4", "model.ndf=4")
-    rows = list(compare(Case("dcgan-tiny", 0.5, seeds=2, points=2, changes=changes)))
+    rows = list(compare(TrainingCase("dcgan-tiny", 0.5, seeds=2, points=2, changes=changes)))
     assert [(row.implementation, row.seed) for row in rows] == [
         ("fastgan", 0),
         ("plain", 0),
@@ -153,21 +153,21 @@ def test_the_plain_loop_takes_turns_with_fastgan(quick_meter):
         ("plain", 1),
     ]
     assert {tuple(row.nimg) for row in rows} == {(0, 256, 512)}
-    assert {row.data for row in rows} == {plan.EMBEDDED}
+    assert {row.data for row in rows} == {training_cases.EMBEDDED}
     assert all("--compare-plain" in row.command for row in rows)
     assert rows[1].value != rows[1].numbers[rows[1].metric][0]
 
 
 def test_the_command_keeps_rows_and_pictures(tmp_path, monkeypatch):
-    monkeypatch.setattr(plan, "PLAN", (Case("ring8", 1, points=1, changes=EAGER),))
-    monkeypatch.setattr(run, "PICTURES", tmp_path / "family")
+    monkeypatch.setattr(training_cases, "PLAN", (TrainingCase("ring8", 1, points=1, changes=EAGER),))
+    monkeypatch.setattr(run_trainings, "PICTURES", tmp_path / "family")
     results = tmp_path / "rows.jsonl"
     assert command_line.main(["quality", "--seeds", "2", "--save", str(results)]) == 0
     rows = [json.loads(line) for line in results.read_text().splitlines()]
     assert [row["seed"] for row in rows] == [0, 1]
     assert (
         rows[0]["command"]
-        == "python -m bench quality --preset ring8 --kimg 1 --seeds 2 --set run.compile=false --set run.amp=false"
+        == "fastgan bench quality --preset ring8 --kimg 1 --seeds 2 --set run.compile=false --set run.amp=false"
     )
     assert [path.name for path in (tmp_path / "family").iterdir()] == ["ring8.png"]
 

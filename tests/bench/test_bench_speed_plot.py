@@ -2,9 +2,9 @@
 import pytest
 from PIL import Image
 
-from bench import __main__ as command_line
-from bench import speed_plot
-from bench.results import STEP_RESULTS
+from fastgan.bench import cli as command_line
+from fastgan.bench import speed_plot
+from fastgan.bench.step_rows import STEP_RESULTS
 from fastgan.errors import DiskError, UserError
 
 MACHINE = {"cpu": "Some CPU", "cores": 2, "threads": 2, "flags": ["avx2"], "memory_gb": 8, "gpu": None, "driver": None,

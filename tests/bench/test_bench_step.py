@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 import torch
 
-import bench
-from bench import __main__ as command_line
-from bench import cases, flops, implementations, step
-from bench.cases import make_case
-from bench.implementations import build_accelerated
-from bench.switches import Switches, present
+from fastgan.bench import cli as command_line
+from fastgan.bench import flops, implementations, step, step_cases
+from fastgan.bench.implementations import build_accelerated
+from fastgan.bench.names import NAMES, UNFUSED
+from fastgan.bench.step_cases import make_case
+from fastgan.bench.switches import Switches, present
+from fastgan.bench.timing import MIN_ROUNDS
 from fastgan.errors import UserError
 from fastgan.ops.dispatch import autotune, registry
 
-ROOT = Path(bench.__file__).parents[1]
 CPU = torch.device("cpu")
 NO_BF16 = step.choose_precision(False, CPU)
 
@@ -28,7 +28,7 @@ def quick(monkeypatch):
     """Set little to time, and restore the switches."""
     before = present()
     monkeypatch.setattr(flops, "MATMUL_SIZE", {"cpu": 64})
-    monkeypatch.setattr(cases, "POOL_BATCHES", 2)
+    monkeypatch.setattr(step_cases, "POOL_BATCHES", 2)
     yield
     before.apply()
 
@@ -36,7 +36,7 @@ def quick(monkeypatch):
 def measure(names, preset="mlp", dtype="fp32", **options):
     return {
         row.implementation: row
-        for row in step.measure(make_case(preset, 100), dtype, names, rounds=3, round_s=0.01, **options)
+        for row in step.measure_step(make_case(preset, 100), dtype, names, rounds=3, round_s=0.01, **options)
     }
 
 
@@ -74,7 +74,7 @@ def test_a_baseline_that_cannot_be_compiled_is_measured_eager(monkeypatch):
 
 def test_a_rung_that_was_left_gives_its_reason_in_the_row_of_the_one_below(monkeypatch):
     break_compiler(monkeypatch)
-    rows = step.measure(make_case("mlp", 100), "fp32", ("eager", "compiled"), rounds=3, round_s=0.01)
+    rows = step.measure_step(make_case("mlp", 100), "fp32", ("eager", "compiled"), rounds=3, round_s=0.01)
     assert [row.implementation for row in rows] == ["eager"]
     assert "no compiler here" in rows[0].note
 
@@ -86,7 +86,7 @@ def test_the_accelerated_baseline_has_its_cuda_graphs(monkeypatch):
         return 1.5
 
     timed = []
-    monkeypatch.setattr("bench.peers.accelerated.AcceleratedLoop.warm_up", warm_up)
+    monkeypatch.setattr("fastgan.bench.peers.accelerated.AcceleratedLoop.warm_up", warm_up)
     built = build_accelerated(make_case("mlp", 8), amp=False)
     built.step()
     assert (built.compile_s, built.note, len(timed)) == (1.5, "a step in CUDA graphs", 1)
@@ -116,7 +116,7 @@ def test_every_implementation_runs_under_its_own_switches(monkeypatch):
     ]
     monkeypatch.setattr(step, "builders", lambda *arguments: [lambda each=each: each for each in built])
     monkeypatch.setattr(step.timing, "_calls_in_a_round", lambda *arguments: 2)
-    step.measure(case, "fp32", ("plain", "eager"), rounds=2, round_s=0.01)
+    step.measure_step(case, "fp32", ("plain", "eager"), rounds=2, round_s=0.01)
     assert set(seen) == {("plain", Switches()), ("eager", fast)}
 
 
@@ -137,8 +137,20 @@ def test_images_until_compiling_has_paid(compile_s, rate, eager_rate):
 def test_the_command_of_a_row_says_that_kernels_were_timed():
     case = make_case("mlp", 100)
     assert not case.config.run.autotune
-    assert "--autotune" not in step._shared_columns(case, "fp32")["command"]
-    assert step._shared_columns(cases.with_autotune(case), "fp32")["command"].endswith("--dtype fp32 --autotune")
+    assert "--autotune" not in step.step_command(case, "fp32", NAMES, MIN_ROUNDS, 0.0)
+    tuned = step_cases.with_autotune(case)
+    assert step.step_command(tuned, "fp32", NAMES, MIN_ROUNDS, 0.0).endswith("--dtype fp32 --autotune")
+
+
+def test_the_command_of_a_row_says_everything_that_was_asked_for():
+    case = make_case("mlp", 100)
+    size = "--batch-size 100 --resolution 28 --channels 1"
+    assert (
+        step.step_command(case, "both", ["plain", "eager"], 9, 20.0)
+        == f"fastgan bench step --preset mlp {size} --dtype both --only plain eager --rounds 9 --seconds 20"
+    )
+    asked = step.step_command(case, "bf16", NAMES, MIN_ROUNDS, 0.0)
+    assert asked == f"fastgan bench step --preset mlp {size} --dtype bf16"
 
 
 def test_what_is_not_faster_never_pays():
@@ -196,8 +208,8 @@ def test_what_cannot_be_measured_is_said_in_a_sentence(arguments, sentence):
 
 
 def test_the_command_writes_a_json_list_and_appends_on_request(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("bench.results.STEP_RESULTS", tmp_path / "step.jsonl")
-    monkeypatch.setattr(step, "measure", functools.partial(step.measure, round_s=0.01))
+    monkeypatch.setattr("fastgan.bench.step_rows.STEP_RESULTS", tmp_path / "step.jsonl")
+    monkeypatch.setattr(step, "measure_step", functools.partial(step.measure_step, round_s=0.01))
     arguments = [
         "step",
         "--preset",
@@ -237,7 +249,7 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(arguments, sentence, capsys):
 def test_python_m_bench_ends_with_that_code():
     run = subprocess.run(
         [sys.executable, "-m", "bench", "step", "--preset", "nothing-of-the-sort"],
-        cwd=ROOT,
+        cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
     )
@@ -253,7 +265,7 @@ def test_without_fused_operators_means_the_reference_while_compiling_and_nothing
         return implementations.Implementation("compiled", "fp32", amp, lambda: None, present(), 1.0)
 
     monkeypatch.setattr(implementations, "build_rung", build_rung)
-    built = [build() for build in implementations.builders(make_case("mlp", 100), [False], ("compiled", bench.UNFUSED))]
+    built = [build() for build in implementations.builders(make_case("mlp", 100), [False], ("compiled", UNFUSED))]
     assert [each.label for each in built] == ["compiled fp32", "compiled-reference fp32"]
     assert forced == [{}, dict.fromkeys(registry.OPS, "reference")]
     assert autotune._forced == {}
@@ -262,7 +274,7 @@ def test_without_fused_operators_means_the_reference_while_compiling_and_nothing
 def test_the_gain_of_the_fused_operators_is_in_the_note_of_the_compiled_rung():
     compiled, unfused = (
         implementations.Implementation(name, "fp32", False, None, present(), 1.0)
-        for name in ("compiled", bench.UNFUSED)
+        for name in ("compiled", UNFUSED)
     )
     measured = step.Measured(
         [compiled, unfused], {compiled.label: [1.0, 2.0, 4.0], unfused.label: [1.5, 3.0, 6.0]}, {}, {}, 1.0

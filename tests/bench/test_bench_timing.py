@@ -3,7 +3,7 @@ import gc
 
 import pytest
 
-from bench import timing
+from fastgan.bench import timing
 
 
 class Clock:

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from bench.gpu.stand_in import RecordedGraphs
-from bench.switches import Switches, present
 from fastgan import Trainer, UserError
+from fastgan.bench.recorded_graphs import RecordedGraphs
+from fastgan.bench.switches import Switches, present
 from fastgan.config import override, replace
 from fastgan.config.presets import preset
 from fastgan.config.validation import validate

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from bench.gpu.stand_in import RecordedGraphs
 from fastgan import Trainer
+from fastgan.bench.recorded_graphs import RecordedGraphs
 from fastgan.config import replace
 from fastgan.device.cuda_graphs import CudaGraphs, waiting_forbidden
 from fastgan.engine.captured import CapturedSteps, best_size

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from bench.gpu.stand_in import RecordedGraphs
 from fastgan import UserError
+from fastgan.bench.recorded_graphs import RecordedGraphs
 from fastgan.device.precision import Precision
 from fastgan.engine.compiled import compile_step
 from fastgan.engine.engine import Engine, RecompilationError

@@ -11,7 +11,7 @@ from plain_loop import D, G, Ours, config_of
 from step_cases import CASES
 from torch import nn
 
-from bench.gpu.stand_in import RecordedGraphs
+from fastgan.bench.recorded_graphs import RecordedGraphs
 from fastgan.data.feeds.synthetic import MixtureFeed
 from fastgan.engine.parity import restore, snapshot
 from fastgan.gan.phases import PHASES

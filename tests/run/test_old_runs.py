@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from bench.switches import present
 from fastgan import cli
+from fastgan.bench.switches import present
 from fastgan.ops.dispatch import autotune
 from fastgan.run.checkpoint import latest_state, load_tensors
 

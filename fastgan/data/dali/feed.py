@@ -33,7 +33,7 @@ class DaliFeed(RingFeed):
     included, which `read` then gives with the images. rows: int64 [num_usable], the numbers of the
     files that are shown. On 2 CPU cores without a GPU: 1.9 to 2.4 times as many JPEGs of 64x64 a
     second as a torch DataLoader that decodes with Pillow in as many workers, 1 to 1.2 times as many
-    PNGs (`python -m bench loader`). skip_bad: test all files first, leave out those that cannot be
+    PNGs (`fastgan bench loader`). skip_bad: test all files first, leave out those that cannot be
     used and list them in `skipped` ("cats/7.png: is cut short"). Without it the first such file is
     a UserError when its turn comes. Files cut short are bad, though decoders could fill them up:
     Pillow refuses them too. Raises UserError for a source that is not of image files, without DALI,

@@ -2,9 +2,9 @@
 
 A tile is the part of its result that one block of a kernel computes, and the split of its sum.
 csrc/deconv_plan.h and kernels/deconv_tiles.py choose one from the sizes alone. `python -m
-bench.gpu.tiles` times the others and keeps the winners here for every later process on the same
-chip: the CUDA kernels receive them when they first pass as available, the Triton kernels when they
-are imported. Any tile gives the right result.
+fastgan.bench.ops.deconv_tiles` times the others and keeps the winners here for every later process
+on the same chip: the CUDA kernels receive them when they first pass as available, the Triton
+kernels when they are imported. Any tile gives the right result.
 """
 
 import ctypes

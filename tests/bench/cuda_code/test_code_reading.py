@@ -1,5 +1,5 @@
 """Launches and bytes of generated code that is small enough to count by hand."""
-from bench.cuda_code.reading import read
+from fastgan.bench.cuda_code.code_reading import read
 
 CODE = """
 triton_poi_fused__to_copy_0 = async_compile.triton('triton_poi_fused__to_copy_0', '''

@@ -4,13 +4,13 @@ import json
 
 import pytest
 
-from bench.cuda_code.rows import (
+from fastgan.bench.cuda_code.code_rows import (
     BANDWIDTH,
     LAUNCH_US,
     LEAST_US,
     CodeRow,
-    compare,
-    markdown_table,
+    code_table,
+    compare_code,
     modelled_us,
     read_json,
 )
@@ -19,7 +19,8 @@ from fastgan.errors import UserError
 ROW = CodeRow(
     preset="dcgan", phase="update", batch_size=128, resolution=64, words="", triton_launches=100, library_launches=40,
     triton_bytes=10**9, spills=0, modelled_us=600.0, launches_by_kind={}, bytes_by_kind={}, library_by_kind={},
-    kernels=80, registers=96, shared_bytes=16384, problem=None, forms={}, command="python -m bench cuda-code", date="",
+    kernels=80, registers=96, shared_bytes=16384, problem=None, implementations={},
+    command="fastgan bench cuda-code", date="",
     commit="abc", torch="2.11.0+cu130", triton="3.6.0",
 )  # fmt: skip
 
@@ -32,16 +33,16 @@ def test_a_launch_costs_its_bytes_and_itself_and_never_less_than_the_least():
 def test_a_comparison_gives_both_numbers_and_their_ratio():
     before = dataclasses.asdict(ROW)
     after = dataclasses.asdict(dataclasses.replace(ROW, triton_launches=30, triton_bytes=5 * 10**8))
-    line = compare([after], [before]).splitlines()[-1]
+    line = compare_code([after], [before]).splitlines()[-1]
     assert "140 -> 70 (0.50)" in line
     assert "1,000 -> 500 (0.50)" in line
     assert "600 -> 600 (1.00)" in line
-    assert "not in the other file" in compare([after | {"phase": "D"}], [before])
+    assert "not in the other file" in compare_code([after | {"phase": "D"}], [before])
 
 
 def test_a_table_says_what_was_modelled_and_why_there_is_no_code():
     failed = dataclasses.replace(ROW, preset="cgan", triton_launches=0, problem="InductorError: AssertionError")
-    table = markdown_table([dataclasses.asdict(ROW), dataclasses.asdict(failed)])
+    table = code_table([dataclasses.asdict(ROW), dataclasses.asdict(failed)])
     assert "nothing ran on a GPU" in table
     assert "| dcgan 64x64 batch 128 | update | 100 | 40 | 1,000 | 600 | 80 | 96 | 16 | 0 |" in table
     assert "InductorError: AssertionError" in table

@@ -5,16 +5,16 @@ It is generated, counted, and compiled to machine code where torch can.
 import pytest
 import torch
 
-from bench.cuda_code import described_gpu
-from bench.cuda_code.cases import family, make_case
-from bench.cuda_code.run import Settings, rows_of
+from fastgan.bench.cuda_code import described_gpu
+from fastgan.bench.cuda_code.code_cases import family, make_code_case
+from fastgan.bench.cuda_code.generate import Settings, code_rows_of
 from fastgan.errors import UserError
 
 can_generate = pytest.mark.skipif(
     torch.version.cuda is None or torch.cuda.is_available() or not torch.__version__.startswith(described_gpu.KNOWN),
     reason="needs torch for CUDA on a machine without a GPU: bash bench/cuda_code/environment.sh FOLDER",
 )
-SETTINGS = Settings({}, "python -m bench cuda-code")
+SETTINGS = Settings({}, "fastgan bench cuda-code")
 
 
 def test_a_cpu_build_and_an_unknown_release_are_refused_in_one_sentence(monkeypatch):
@@ -30,7 +30,7 @@ def test_a_cpu_build_and_an_unknown_release_are_refused_in_one_sentence(monkeypa
 @can_generate
 @pytest.mark.thorough
 def test_the_smallest_step_has_launches_bytes_and_no_spill():
-    (row,) = rows_of(make_case("mlp", batch_size=16), SETTINGS, print)
+    (row,) = code_rows_of(make_code_case("mlp", batch_size=16), SETTINGS, print)
     assert row.problem is None
     assert row.triton_launches > 0
     assert row.library_by_kind["products"] > 0
@@ -44,6 +44,6 @@ def test_the_smallest_step_has_launches_bytes_and_no_spill():
     "case", family(), ids=lambda case: f"{case.config.preset} {case.words} {case.config.run.batch_size}"
 )
 def test_every_phase_of_the_family_compiles_and_none_spills(case):
-    for row in rows_of(case, SETTINGS, print):
+    for row in code_rows_of(case, SETTINGS, print):
         assert row.problem is None, row
         assert row.spills == 0, row

@@ -3,7 +3,7 @@
 import pytest
 from triton_tools import compile_for
 
-from bench.cuda_code import machine_code
+from fastgan.bench.cuda_code import machine_code
 
 
 def test_memory_that_is_indexed_is_no_spill():

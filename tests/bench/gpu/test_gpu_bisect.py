@@ -10,11 +10,11 @@ import sys
 import pytest
 import torch
 
-from bench import cases
-from bench.gpu import bisect, rows, variants
-from bench.gpu.names import AS_REFUSED, DRAW, EAGER_STEP, READ, REFERENCE, WITHOUT
-from bench.gpu.stage import Stage
-from bench.gpu.stand_in import RecordedGraphs
+from fastgan.bench import json_lines, step_cases
+from fastgan.bench.gpu import bisect, variants
+from fastgan.bench.gpu.stage import Stage
+from fastgan.bench.gpu.variants import AS_REFUSED, DRAW, EAGER_STEP, READ, REFERENCE, WITHOUT
+from fastgan.bench.recorded_graphs import RecordedGraphs
 from fastgan.config import replace
 from fastgan.ops.dispatch import autotune, registry
 from fastgan.run import build
@@ -83,7 +83,7 @@ def test_what_is_tried_and_what_it_writes(tmp_path, monkeypatch, rung, wrong, tr
 
     monkeypatch.setattr(bisect, "try_one", try_one)
     row = bisect.bisect(CASE, rung, tmp_path / "rows.jsonl")
-    found = rows.since(tmp_path / "rows.jsonl")
+    found = json_lines.rows_since(tmp_path / "rows.jsonl")
     assert [each["variant"] for each in found[:-1]] == tried
     assert found[-1] == row
     assert (row["kind"], row["preset"], row["rung"]) == ("culprit", "mlp", rung)
@@ -132,7 +132,7 @@ def recorded(monkeypatch):
 
 
 def small_case():
-    case = cases.make_case("mlp", 8, 8, 1)
+    case = step_cases.make_case("mlp", 8, 8, 1)
     return dataclasses.replace(
         case,
         config=replace(replace(case.config, "run.amp", False), "model.G_hidden", (16,)),
@@ -219,5 +219,5 @@ def test_main_writes_one_row(recorded, tmp_path, monkeypatch):
         str(tmp_path / "rows.jsonl"),
     ]
     assert variants.main(arguments) == 0
-    [row] = rows.since(tmp_path / "rows.jsonl")
+    [row] = json_lines.rows_since(tmp_path / "rows.jsonl")
     assert (row["variant"], row["works"]) == (DRAW, True)

@@ -1,13 +1,11 @@
 """The surroundings of a run: places, memory, environment, folders, signals."""
 
-import os
-import signal
 from types import SimpleNamespace
 
 import pytest
 
-from bench.gpu import call, plan
-from bench.machine import ROOT
+from fastgan.bench.gpu import call, plan
+from fastgan.bench.places import RESULTS
 
 
 @pytest.mark.parametrize(("cores", "slots"), [(16, 5), (32, 5), (8, 2), (2, 1)])
@@ -38,14 +36,5 @@ def test_stages_share_the_cores_and_keep_caches_where_they_are_told(monkeypatch,
 
 
 def test_folders_of_two_runs_differ_by_date():
-    assert call.default_out().parent == ROOT / "bench" / "results"
+    assert call.default_out().parent == RESULTS
     assert call.default_out().name.startswith("gpu-20")
-
-
-def test_signals_are_noted_and_their_handlers_given_back():
-    before = signal.getsignal(signal.SIGTERM)
-    with call.signals_received() as received:
-        os.kill(os.getpid(), signal.SIGTERM)
-        os.kill(os.getpid(), signal.SIGINT)
-    assert received == [signal.SIGTERM, signal.SIGINT]
-    assert signal.getsignal(signal.SIGTERM) == before

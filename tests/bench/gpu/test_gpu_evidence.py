@@ -7,9 +7,10 @@ import gans
 import pytest
 from torch import nn
 
-from bench.gpu import archive, evidence, rows
-from bench.gpu.names import EVIDENCE, REFUSALS
-from bench.gpu.stand_in import RecordedGraphs
+from fastgan.bench import json_lines
+from fastgan.bench.gpu import call, evidence
+from fastgan.bench.gpu.evidence import EVIDENCE, REFUSALS
+from fastgan.bench.recorded_graphs import RecordedGraphs
 from fastgan.engine.system import Ladder
 
 
@@ -31,7 +32,7 @@ def refused_engine():
 def test_a_refusal_is_a_row_and_its_traceback_is_said(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv(EVIDENCE, str(tmp_path))
     evidence.note_refusals(*refused_engine())
-    [row] = rows.since(tmp_path / REFUSALS)
+    [row] = json_lines.rows_since(tmp_path / REFUSALS)
     assert (row["preset"], row["batch_size"], row["wanted"], row["got"], row["refused"]) == (
         "mlp",
         8,
@@ -96,12 +97,12 @@ def run_folder(tmp_path):
 
 
 def names_in(out):
-    with tarfile.open(out / archive.NAME) as packed:
+    with tarfile.open(out / call.ARCHIVE) as packed:
         return packed.getnames()
 
 
 def test_everything_is_packed_the_most_important_first(run_folder):
-    said = archive.write(*run_folder)
+    said = call.write_archive(*run_folder)
     assert names_in(run_folder[0]) == [
         "results.jsonl", "findings/times-cuda.json", "stages/smoke/refusals.jsonl", "stages/smoke/said.txt",
         "stages/kernels/code/compiled/c.py", "stages/kernels/trace-captured.json.gz",
@@ -112,16 +113,16 @@ def test_everything_is_packed_the_most_important_first(run_folder):
 
 def test_the_least_important_is_left_out_and_that_is_said(run_folder):
     out, limit = run_folder[0], 200_000
-    said = archive.write(*run_folder, limit)
-    assert (out / archive.NAME).stat().st_size <= limit
+    said = call.write_archive(*run_folder, limit)
+    assert (out / call.ARCHIVE).stat().st_size <= limit
     assert "stages/kernels/trace-captured.json.gz" not in names_in(out)
     assert "stages/kernels/code/compiled/c.py" in names_in(out)
     assert "without 1 files that did not fit" in said
-    with tarfile.open(out / archive.NAME) as packed:
-        assert packed.extractfile(archive.LEFT_OUT).read() == b"stages/kernels/trace-captured.json.gz 200000 bytes\n"
+    with tarfile.open(out / call.ARCHIVE) as packed:
+        assert packed.extractfile(call.LEFT_OUT).read() == b"stages/kernels/trace-captured.json.gz 200000 bytes\n"
 
 
 def test_a_folder_that_is_gone_is_a_sentence(tmp_path):
-    assert archive.write(tmp_path / "nowhere", tmp_path, tmp_path).startswith(
+    assert call.write_archive(tmp_path / "nowhere", tmp_path, tmp_path).startswith(
         "no archive was written: FileNotFoundError"
     )

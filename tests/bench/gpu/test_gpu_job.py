@@ -1,11 +1,12 @@
 """The main job, of one step on the CPU, and a chip's facts without a chip."""
 import json
 import os
+from pathlib import Path
 
 import pytest
 
-from bench import machine
-from bench.gpu import chip, job, rows
+from fastgan.bench import json_lines
+from fastgan.bench.gpu import chip, job
 
 
 def test_the_row_of_a_run(tmp_path):
@@ -34,7 +35,8 @@ def test_the_row_of_a_run(tmp_path):
         "fp32",
         "fastgan train --amp --compile",
     )
-    assert row.keys() >= json.loads((machine.ROOT / "bench/results/main_job.jsonl").read_text().splitlines()[0]).keys()
+    kept = Path(__file__).parents[3] / "bench/results/main_job.jsonl"
+    assert row.keys() >= json.loads(kept.read_text().splitlines()[0]).keys()
 
 
 def test_a_small_run_from_cold():
@@ -46,7 +48,8 @@ def test_a_small_run_from_cold():
 def test_what_is_set_is_handed_on(tmp_path, monkeypatch):
     monkeypatch.setattr(job, "run_cold", lambda arguments: {"arguments": " ".join(arguments)})
     assert job.main(["--set", "run.autotune=true", "--rows", str(tmp_path / "rows.jsonl")]) == 0
-    assert rows.since(tmp_path / "rows.jsonl") == [{"arguments": "train --amp --compile --set run.autotune=true"}]
+    arguments = "train --amp --compile --set run.autotune=true"
+    assert json_lines.rows_since(tmp_path / "rows.jsonl") == [{"arguments": arguments}]
 
 
 @pytest.mark.parametrize(
@@ -74,17 +77,17 @@ def test_clocks_by_the_name_of_their_query(monkeypatch):
 def test_rates_are_measured(monkeypatch):
     import torch
 
-    from bench import flops
-    from bench.ops import measure
-    from bench.switches import present
+    from fastgan.bench import flops
+    from fastgan.bench.ops import measure_ops
+    from fastgan.bench.switches import present
 
     before = present()
     monkeypatch.setattr(flops, "MATMUL_SIZE", {"cpu": 32})
-    monkeypatch.setattr(measure, "COPY_BYTES", {"cpu": 1 << 12})
+    monkeypatch.setattr(measure_ops, "COPY_BYTES", {"cpu": 1 << 12})
     monkeypatch.setattr(chip, "ROUND_S", 0.001)
     monkeypatch.setattr(chip, "BUSY_CALLS", 2)
     monkeypatch.setattr(chip, "clocks", lambda: {"clocks.sm": "1 MHz"})
-    found = chip.measure(torch.device("cpu"))
+    found = chip.measure_ceilings(torch.device("cpu"))
     before.apply()
     assert set(found["matmul_tflops"]) == {"bf16", "tf32", "fp32"}
     assert min(*found["matmul_tflops"].values(), found["copy_gbytes_per_s"]) > 0

@@ -6,8 +6,9 @@ from types import SimpleNamespace
 import pytest
 from torch.autograd import DeviceType
 
-from bench.gpu import kernels, plan, rows
-from bench.gpu.names import EVIDENCE
+from fastgan.bench import json_lines
+from fastgan.bench.gpu import kernels, plan
+from fastgan.bench.gpu.evidence import EVIDENCE
 
 
 def kernel(name, us, is_user_annotation=False):
@@ -93,8 +94,8 @@ def test_a_rung_is_built_profiled_and_written(tmp_path, monkeypatch):
         kernels.main(["--preset", "mlp", "--batch-size", "4", "--rungs", "eager", "no-such-rung", "--rows", str(path)])
         == 0
     )
-    assert {row["rung"] for row in rows.since(path)} == {"eager"}
-    assert rows.since(path)[0]["commit"] == kernels.machine.commit()
+    assert {row["rung"] for row in json_lines.rows_since(path)} == {"eager"}
+    assert json_lines.rows_since(path)[0]["commit"] == kernels.machine.commit()
     assert any(event.name == "aten::addmm" and event.input_shapes for event in measured[0])
     assert (tmp_path / "kernels.md").read_text().startswith("## eager: mlp batch 4")
     with gzip.open(tmp_path / "trace-eager.json.gz") as trace:

@@ -2,8 +2,8 @@
 import subprocess
 import sys
 
-from bench.gpu import rows
-from bench.machine import ROOT
+from fastgan.bench import json_lines
+from fastgan.bench.places import ROOT
 
 TESTS = """
 import pytest
@@ -22,10 +22,10 @@ def test_every_outcome_is_a_row(tmp_path):
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     path = tmp_path / "rows.jsonl"
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import pytest; sys.exit(pytest.main(sys.argv[1:]))"
-    arguments = ["-q", "-p", "no:cacheprovider", "-p", "bench.gpu.outcomes", "--outcomes", str(path)]
+    arguments = ["-q", "-p", "no:cacheprovider", "-p", "fastgan.bench.gpu.evidence", "--outcomes", str(path)]
     run = subprocess.run([sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True)
     assert run.returncode == 1, run.stdout + run.stderr
-    found = rows.since(path)
+    found = json_lines.rows_since(path)
     assert [(row["test"].split("::")[1], row["outcome"]) for row in found] == [
         ("test_right", "passed"), ("test_wrong", "failed"), ("test_skipped", "skipped"),
         ("test_with_a_broken_fixture", "failed"),

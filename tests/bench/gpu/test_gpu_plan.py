@@ -1,16 +1,20 @@
 """The plan: every command can be run, the main bars come early."""
-import os
+import importlib.util
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from bench import __main__ as command_line
-from bench.gpu import plan
-from bench.gpu.child import GRACE_S
-from bench.gpu.schedule import expected_ends
-from bench.machine import ROOT
+from fastgan.bench import cli as command_line
+from fastgan.bench import commands
+from fastgan.bench.gpu import plan
+from fastgan.bench.gpu.stage import expected_ends
+from fastgan.bench.places import ROOT as PACKAGE_ROOT
 from fastgan.errors import UserError
+from fastgan.processes import GRACE_S
+
+ROOT = Path(__file__).parents[3]  # of the checkout
 
 
 def test_names_are_unique_and_budgets_leave_room():
@@ -79,18 +83,30 @@ def test_every_command_of_pytest_and_of_the_package_names_what_there_is():
             path = argument.removeprefix("--ignore=")
             assert not path.startswith("tests") or (ROOT / path).exists()
             assert (
-                not argument.startswith("bench.")
-                or argument in stage.needs
-                or (ROOT / (argument.replace(".", os.sep) + ".py")).exists()
+                not argument.startswith("fastgan.")
+                or importlib.util.find_spec(argument)
             )
 
 
 @pytest.mark.parametrize(
-    "stage", [stage for stage in plan.STAGES if stage.arguments[:2] == ("-m", "bench")], ids=lambda stage: stage.name
+    "stage",
+    [stage for stage in plan.STAGES if stage.arguments[:3] == ("-m", "fastgan", "bench")],
+    ids=lambda stage: stage.name,
 )
 def test_bench_takes_every_command_of_the_plan(stage):
-    options = command_line._parser().parse_args(stage.command("/some/where.jsonl")[3:])
+    options = command_line._parser("bench").parse_args(stage.command("/some/where.jsonl")[4:])
     assert str(options.save) == "/some/where.jsonl"
+
+
+def test_without_a_checkout_the_tests_are_left_out(monkeypatch):
+    monkeypatch.setattr("fastgan.bench.gpu.stage.CHECKOUT", None)
+    left_out = [stage.name for stage in plan.STAGES if "without a checkout" in stage.missing()]
+    assert left_out == ["tests-ops", "tests-rest"]
+
+
+def test_commands_are_told_as_a_user_types_them():
+    assert plan.by_name("ops-128").words().startswith("fastgan bench ops --batch-size 128 ")
+    assert plan.by_name("smoke").words().startswith("python -m fastgan.bench.gpu.smoke ")
 
 
 def test_the_tests_are_split_without_a_gap():
@@ -127,18 +143,19 @@ def test_without_a_gpu_one_line_and_exit_code_2(capsys, monkeypatch):
 
 
 def test_the_plan_needs_neither_torch_nor_anything_else():
-    code = "import sys; sys.modules['torch'] = None; from bench.__main__ import main; sys.exit(main(['gpu', '--plan']))"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True).returncode == 0
+    code = "import sys; sys.modules['torch'] = None; from fastgan.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, "bench", "gpu", "--plan"]
+    assert subprocess.run(command, cwd=PACKAGE_ROOT, capture_output=True).returncode == 0
 
 
 def test_a_deadline_that_is_none_is_refused():
     with pytest.raises(UserError, match="--minutes"):
-        command_line.gpu(command_line._parser().parse_args(["gpu", "--minutes", "0"]))
+        commands.gpu(command_line._parser("bench").parse_args(["gpu", "--minutes", "0"]))
 
 
 def test_a_call_without_any_of_the_stages_is_refused():
     with pytest.raises(UserError, match="--call rest has none of the stages job"):
-        command_line.gpu(command_line._parser().parse_args(["gpu", "--call", "rest", "--only", "job"]))
+        commands.gpu(command_line._parser("bench").parse_args(["gpu", "--call", "rest", "--only", "job"]))
 
 
 def test_workers_where_pytest_xdist_is_installed(monkeypatch):

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from bench import __main__ as command_line
-from bench.gpu import call, plan, rehearse, rows
-from bench.machine import ROOT
-from bench.timing import interleave
+from fastgan.bench import cli as command_line
+from fastgan.bench import commands, json_lines
+from fastgan.bench.gpu import call, plan, rehearse
+from fastgan.bench.timing import interleave
 from fastgan.errors import UserError
 
+ROOT = Path(__file__).parents[3]  # of the checkout
 RESULTS_BEFORE = {path.name: path.stat().st_mtime for path in (ROOT / "bench" / "results").iterdir()}
 
 
@@ -24,7 +25,7 @@ def rehearsed(out: Path, *arguments: str, **environment: str) -> tuple[subproces
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))  # the compiler's ninja
     environment = {**os.environ, **environment, "PATH": path}
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
-    return ended, rows.since(out / plan.RESULTS)
+    return ended, json_lines.rows_since(out / plan.RESULTS)
 
 
 def of_kind(found: list[dict], kind: str) -> list[dict]:
@@ -76,7 +77,7 @@ def test_a_rehearsal_of_every_stage(tmp_path):
     bisected = {name for name in states if name.startswith("bisect-")}
     assert set(states) - bisected == {"refused", *plan.NAMES} - set(rehearse.NEEDS_A_GPU)
     assert {name for name, state in states.items() if state != "ok"} == {"refused"}
-    steps = rows.since(out / plan.STEP)
+    steps = json_lines.rows_since(out / plan.STEP)
     assert {row["implementation"] for row in steps} >= {
         "plain",
         "accelerated",
@@ -100,12 +101,14 @@ def test_what_a_rehearsal_leaves_out_is_said():
     )
 
 
-def test_a_rehearsal_is_not_written_among_the_results():
+def test_a_rehearsal_is_not_written_among_the_results(tmp_path, monkeypatch):
+    monkeypatch.setattr(call, "CHECKOUT", tmp_path)
+    monkeypatch.setattr(call, "RESULTS", tmp_path / "results")
     with pytest.raises(UserError, match="among the results"):
-        command_line.gpu(
-            command_line._parser().parse_args(["gpu", "--rehearse", "--out", str(call.RESULTS_FOLDER / "gpu-x")])
+        commands.gpu(
+            command_line._parser("bench").parse_args(["gpu", "--rehearse", "--out", str(call.RESULTS / "gpu-x")])
         )
-    assert not call.default_out(is_rehearsal=True).is_relative_to(ROOT)
+    assert not call.default_out(is_rehearsal=True).is_relative_to(call.RESULTS)
 
 
 def test_the_short_timing_takes_what_the_whole_one_takes():

@@ -8,10 +8,10 @@ import dataclasses
 import pytest
 import torch
 
-from bench import cases, flops, timing
-from bench.gpu import choices, rows, smoke, sweep
-from bench.gpu.stand_in import RecordedGraphs
-from bench.switches import present
+from fastgan.bench import flops, json_lines, step_cases, timing
+from fastgan.bench.gpu import operators, smoke, sweep
+from fastgan.bench.recorded_graphs import RecordedGraphs
+from fastgan.bench.switches import present
 from fastgan.config import replace
 from fastgan.ops.dispatch import autotune
 from fastgan.run import build
@@ -32,7 +32,7 @@ def small(monkeypatch):
 
 
 def small_case():
-    case = cases.make_case("mlp", 8, 8, 1)
+    case = step_cases.make_case("mlp", 8, 8, 1)
     return dataclasses.replace(case, config=replace(case.config, "model.G_hidden", (16,)), device=CPU)
 
 
@@ -49,7 +49,7 @@ def test_every_step_of_smoke_has_a_row_and_the_first_ones_work_on_a_cpu(tmp_path
     assert list(tried)[:3] == ["versions", "a kernel", "a graph that draws numbers"]
     quick = {name: step for name, step in tried.items() if "compiled" not in name}
     assert smoke.run(quick, tmp_path / "rows.jsonl")
-    found = rows.since(tmp_path / "rows.jsonl")
+    found = json_lines.rows_since(tmp_path / "rows.jsonl")
     assert [row["step"] for row in found] == list(quick)
     assert all(row["problem"] is None for row in found)
     assert found[-1]["found"].startswith("captured, ")
@@ -65,7 +65,7 @@ def test_a_step_of_smoke_that_fails_has_its_whole_traceback_and_ends_nothing(tmp
         if name in ("a graph that draws numbers", "captured mlp", "eager mlp")
     }
     assert not smoke.run(tried, tmp_path / "rows.jsonl")
-    found = {row["step"]: row for row in rows.since(tmp_path / "rows.jsonl")}
+    found = {row["step"]: row for row in json_lines.rows_since(tmp_path / "rows.jsonl")}
     assert found["eager mlp"]["problem"] is None
     for name in ("a graph that draws numbers", "captured mlp"):
         assert "cannot be recorded" in found[name]["problem"]
@@ -85,40 +85,41 @@ def test_a_graph_that_draws_other_numbers_is_found(monkeypatch):
 
 
 def test_what_was_chosen_is_a_row_a_kind_of_call(tmp_path, monkeypatch):
-    monkeypatch.setattr(choices, "make_case", lambda preset, batch_size: small_case())
+    case = small_case()
+    monkeypatch.setattr(step_cases, "make_case", lambda preset, batch_size: case)
     monkeypatch.setenv("FASTGAN_CACHE", str(tmp_path / "cache"))
     autotune._table.cache_clear()
     try:
-        assert choices.main(["--cases", "mlp:8", "--rows", str(tmp_path / "rows.jsonl")]) == 0
-        found = rows.since(tmp_path / "rows.jsonl")
+        assert operators.main(["choose", "--cases", "mlp:8", "--rows", str(tmp_path / "rows.jsonl")]) == 0
+        found = json_lines.rows_since(tmp_path / "rows.jsonl")
         assert {row["call"]: row["chosen"] for row in found} == {
             call: times.chosen for call, times in autotune.table().items()
         }
-        assert choices.measure("mlp", 8, tmp_path / "rows.jsonl") == []  # known by now
+        assert operators.choose("mlp", 8, tmp_path / "rows.jsonl") == []  # known by now
     finally:
         autotune._table.cache_clear()
 
 
-def test_all_settings_of_a_form_take_turns(tmp_path, monkeypatch):
+def test_all_settings_of_an_implementation_take_turns(tmp_path, monkeypatch):
     uncompiled(monkeypatch, sweep)
     seen, build = [], sweep.build
 
-    def noted(case, variant):
-        loop, switches = build(case, variant)
-        seen.append((variant, switches.cudnn_benchmark, loop._config.run.combo_kernels, autotune.forced("deconv")))
+    def noted(case, setting):
+        loop, switches = build(case, setting)
+        seen.append((setting, switches.cudnn_benchmark, loop._config.run.combo_kernels, autotune.forced("deconv")))
         return loop, switches
 
     monkeypatch.setattr(sweep, "build", noted)
-    found = sweep.measure(small_case(), "subpixel", tmp_path / "rows.jsonl")
-    assert rows.since(tmp_path / "rows.jsonl") == found
+    found = sweep.sweep(small_case(), "subpixel", tmp_path / "rows.jsonl")
+    assert json_lines.rows_since(tmp_path / "rows.jsonl") == found
     assert [(row["cudnn_benchmark"], row["combo_kernels"]) for row in found] == [
         (False, False),
         (True, False),
         (False, True),
         (True, True),
     ]
-    for variant, benchmark, combo, form in seen:
-        assert (benchmark, combo, form) == (variant.cudnn_benchmark, variant.combo_kernels, "subpixel")
+    for setting, benchmark, combo, implementation in seen:
+        assert (benchmark, combo, implementation) == (setting.cudnn_benchmark, setting.combo_kernels, "subpixel")
     assert all(row["imgs_per_sec"] > 0 and row["rung"] == "captured" and row["deconv"] == "subpixel" for row in found)
     assert autotune.forced("deconv") is None
 
@@ -133,10 +134,10 @@ def test_a_setting_that_the_engine_overrules_is_no_row(monkeypatch):
 
     monkeypatch.setattr(sweep.FastganLoop, "prepare", overrules)
     with pytest.raises(RuntimeError, match="cudnn_benchmark=True.*cudnn_benchmark=False"):
-        sweep.build(small_case(), sweep.Variant("auto", False, False))
+        sweep.build(small_case(), sweep.Setting("auto", False, False))
 
 
-def test_a_form_that_is_not_there_is_a_sentence(tmp_path, capsys):
+def test_an_implementation_that_is_not_there_is_a_sentence(tmp_path, capsys):
     assert (
         sweep.main(
             ["--preset", "mlp", "--batch-size", "8", "--deconv", "nonsense", "--rows", str(tmp_path / "rows.jsonl")]
