@@ -3,7 +3,7 @@ import contextlib
 import dataclasses
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -20,10 +20,11 @@ from fastgan.device.determinism import refusals_said
 from fastgan.device.memory import cuda_oom_as_user_error, memory_gb, memory_in_words
 from fastgan.device.throttle import Throttle
 from fastgan.engine.parity import PARITY_STEPS
-from fastgan.errors import DivergedError, UserError
+from fastgan.errors import DivergedError, UserError, first_line
 from fastgan.gan.losses import CROSS_ENTROPIES
 from fastgan.gan.phases import batches_per_step
 from fastgan.gan.statistics import Readout
+from fastgan.nn.inspect_pair import NETWORK_ERRORS
 from fastgan.ops.dispatch import autotune
 from fastgan.progress import Progress
 from fastgan.run.build import build_training
@@ -79,7 +80,8 @@ class Trainer:
         data,
         config: Config | str | None = None,
         *,
-        z_dim: int | None = None,
+        z_dim: int | tuple[int, ...] | None = None,
+        condition: tuple[Callable | None, Callable | None] = (None, None),
         out: str | Path | None = None,
         resume: bool = False,
         progress: bool = True,
@@ -88,8 +90,10 @@ class Trainer:
         if options.get("device") is not None:
             options["device"] = str(options["device"])
         source = str(data) if isinstance(data, str | Path) else type(data).__name__
-        config = config_of(config, source, options if z_dim is None else {"z_dim": z_dim, **options})
-        self._build(G, D, data, validate(config), z_dim, out, resume, progress)
+        if z_dim is not None:
+            options = {"z_dim": z_dim if isinstance(z_dim, int) else math.prod(z_dim), **options}
+        config = config_of(config, source, options)
+        self._build(G, D, data, validate(config), z_dim, condition, out, resume, progress)
 
     @classmethod
     def from_config(
@@ -100,23 +104,24 @@ class Trainer:
         config, data = completed(config)
         torch.manual_seed(config.run.seed)
         G, D = models.build(config.model)
-        trainer._build(G, D, data, config, config.model.z_dim, out, resume, progress)
+        trainer._build(G, D, data, config, config.model.z_dim, (None, None), out, resume, progress)
         return trainer
 
     @cuda_oom_as_user_error()
     @refusals_said()
-    def _build(self, G, D, data, config: Config, z_dim: int | None, out, resume: bool, progress: bool) -> None:
+    def _build(self, G, D, data, config: Config, z_dim, condition, out, resume: bool, progress: bool) -> None:
         if resume and out is None:
             raise UserError("resume=True goes on with the run in a folder: give out=...")
         if out is not None and not resume:
             refuse_existing_run(Path(out))
-        self.config, self.show_progress = config, progress
+        self.show_progress = progress
         self.nimg, self.stop_requested, self.last_finite = 0, False, {}
 
         # The networks, their state, and the engine that runs their steps on the data.
         autotune.fix(config.run.deterministic)
         autotune.force(dataclasses.asdict(config.ops))
-        training = build_training(G, D, config, z_dim)
+        training = build_training(G, D, config, z_dim, condition)
+        self.config = config = training.config
         self.device, self.signature, self.state = training.device, training.signature, training.state
         self.generator, self.precision = training.generator, training.state.precision
         opened = open_feed(data, self.signature, config, self.generator, progress)
@@ -302,7 +307,7 @@ class Trainer:
             "compiling the training step and checking it against eager",
             "compiled and checked the step in {seconds:.1f} s",
         )
-        with climbing if self.config.run.compile else contextlib.nullcontext():
+        with climbing if self.config.run.compile else contextlib.nullcontext(), self._framed(), refusals_said():
             rung = self.engine.prepare()
         if self.recorder:
             at_once = f", {rung.steps_per_launch} steps a launch" if rung.name == "captured" else ""
@@ -310,6 +315,22 @@ class Trainer:
                 f"training on {self.device.type} with the {rung.name} step{at_once}, ready in {rung.build_s:.1f} s"
             )
             self.recorder.say(f"fused operators of the step: {autotune.used()}")
+
+    @contextlib.contextmanager
+    def _framed(self) -> Iterator[None]:
+        """Turn an error of the user's networks in their first step into a UserError in one sentence."""
+        try:
+            yield
+        except (UserError, torch.OutOfMemoryError):
+            raise
+        except NETWORK_ERRORS as error:
+            if self.config.model.architecture != "custom":
+                raise
+            signature, num = self.signature, self.config.run.batch_size
+            raise UserError(
+                f"the first training step failed in eager PyTorch, with z {[num, *signature.z_shape]} and images "
+                f"{[num, *signature.img_shape]} in {self.precision.name}: {first_line(error)}"
+            ) from error
 
     # --- what a tick says and writes ----------------------------------------------------------------------------------
 

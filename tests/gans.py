@@ -74,11 +74,15 @@ def tiny_config(preset: str, **overrides) -> Config:
     return config
 
 
+def classes_of(config: Config) -> inspect_pair.Classes:
+    return inspect_pair.Classes(config.model.c_dim, classifies=config.loss.class_D > 0)
+
+
 def tiny_networks(config: Config, seed: int = 0) -> TrainState:
     torch.manual_seed(seed)
     G, D = models.build(config.model)
     signature = inspect_pair.inspect(
-        G, D, config.model.z_dim, config.run.batch_size, CPU, config.model.c_dim, config.loss.class_D > 0
+        G, D, config.model.z_dim, config.run.batch_size, CPU, classes_of(config)
     )
     return make_train_state(G, D, config, signature, CPU, FP32)
 

@@ -155,7 +155,8 @@ class Ours:
     def __init__(self, config: Config, G: nn.Module, D: nn.Module, reports: list | None = None):
         classifies = config.loss.class_D > 0
         self.signature = inspect_pair.inspect(
-            G, D, config.model.z_dim, config.run.batch_size, CPU, config.model.c_dim, classifies
+            G, D, config.model.z_dim, config.run.batch_size, CPU,
+            inspect_pair.Classes(config.model.c_dim, classifies=classifies),
         )
         self.state: TrainState = make_train_state(G, D, config, self.signature, CPU, FP32)
         self.feed, self.generator = make_feed(config), torch.Generator().manual_seed(11)
@@ -210,10 +211,10 @@ class ProductAdam:
 
 
 class Plain:
-    """The plain loop. one_hot: the form in which the networks get the classes."""
+    """The plain loop. one_hot: the networks, of G and D, that get the classes in this form."""
 
     def __init__(
-        self, config: Config, G: nn.Module, D: nn.Module, source: build.InputSource, one_hot: bool = False
+        self, config: Config, G: nn.Module, D: nn.Module, source: build.InputSource, one_hot: str = ""
     ):
         self.config, self.G, self.D, self.source, self.one_hot = config, G.train(), D.train(), source, one_hot
         self.G_ema, self.feed = copy.deepcopy(G), make_feed(config)
@@ -266,17 +267,17 @@ class Plain:
         if penalty.pl_weight and updates_G and number // n_critic % penalty.G_reg_interval == 0:
             self._penalise_G(self.source.draw(PHASES["G_penalty"]), d_batch[1])
 
-    def _condition(self, labels):
+    def _condition(self, labels, network):
         if labels is None:
             return ()
-        return (torch.eye(C_DIM)[labels],) if self.one_hot else (labels,)
+        return (torch.eye(C_DIM)[labels],) if network in self.one_hot else (labels,)
 
     def _generate(self, z, labels):
-        return self.G(z, *self._condition(labels))
+        return self.G(z, *self._condition(labels, "G"))
 
     def _judge(self, img, labels):
         """Return (logits [N, L], class logits)."""
-        output = self.D(img, *self._condition(labels))
+        output = self.D(img, *self._condition(labels, "D"))
         logits, class_logits = output if isinstance(output, tuple) else (output, None)
         return logits.reshape(len(logits), -1), class_logits
 
@@ -418,7 +419,7 @@ class Plain:
 
     def _penalise_G(self, numbers, labels):
         penalty = self.config.penalty
-        ws = self.G.mapping(numbers.z, *self._condition(None if labels is None else labels[:len(numbers.z)]))
+        ws = self.G.mapping(numbers.z, *self._condition(None if labels is None else labels[:len(numbers.z)], "G"))
         img = self.G.synthesis(ws)
         y = numbers.path_noise / math.sqrt(img.shape[2] * img.shape[3])
         (gradient,) = torch.autograd.grad((img * y).sum(), ws, create_graph=True)
@@ -472,7 +473,9 @@ def twins(config: Config, make_G, make_D, reports: list | None = None) -> tuple[
     G, D = copy.deepcopy(ours.state.G), copy.deepcopy(ours.state.D)
     generator = torch.Generator().manual_seed(11)
     source = build.InputSource(config, ours.signature, ours.state, make_feed(config), generator)
-    return ours, Plain(config, G, D, source, ours.signature.one_hot)
+    conditions = {"G": ours.signature.calls.G_condition, "D": ours.signature.calls.D_condition}
+    one_hot = "".join(name for name, condition in conditions.items() if condition.form == "one-hot")
+    return ours, Plain(config, G, D, source, one_hot)
 
 
 def assert_agree(ours: Ours, plain: Plain, rtol: float = 1e-5, atol: float = 1e-7) -> None:

@@ -434,3 +434,87 @@ def test_kill_at_any_moment_leaves_a_run_that_resumes(tmp_path):
     rows = [json.loads(line) for line in (out / "stats.jsonl").read_text().splitlines()]
     assert [row["nimg"] for row in rows] == sorted({row["nimg"] for row in rows})
     assert rows[-1]["kimg"] >= 2
+
+
+# --- networks as they are ---------------------------------------------------------------------------------------------
+
+
+def test_an_error_of_the_first_step_is_told_with_its_shapes():
+    class D(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.calls = nn.Linear(256, 1), 0
+
+        def forward(self, img):
+            if img.requires_grad or img.grad_fn is not None:
+                raise ValueError("no gradients here")
+            return self.layer(img.flatten(1))
+
+    words = r"the first training step failed .* z \[8, 6\] and images \[8, 256\]"
+    with pytest.raises(UserError, match=words) as caught:
+        quiet((flat_pair()[0], D())).fit(steps=1)
+    assert isinstance(caught.value.__cause__, ValueError)
+
+
+class ViewingD(nn.Module):
+    """Features and logits by `view`, and a sigmoid inside forward()."""
+
+    def __init__(self):
+        super().__init__()
+        self.down, self.last = nn.Conv2d(3, 8, 4, 2, 1), nn.Linear(512, 1)
+
+    def forward(self, img):
+        features = self.down(img)
+        return torch.sigmoid(self.last(features.view(len(img), -1))), features
+
+
+class LogitD(ViewingD):
+    """The same as fastgan's step needs it."""
+
+    def forward(self, img):
+        return self.last(self.down(img).flatten(1))
+
+
+@pytest.mark.parametrize("compile", [False, True])
+def test_a_d_with_views_a_sigmoid_and_features_trains_as_one_written_for_it(compile):
+    reports = []
+    for make in (ViewingD, LogitD):
+        G = conv_pair()[0]
+        torch.manual_seed(1)
+        trainer = quiet((G, make()), images(channels=3), compile=compile, loss="wasserstein", gp_weight=1.0, seed=3)
+        reports.append(trainer.fit(steps=3))
+        assert reports[-1]["rung"] == ("compiled" if compile else "eager")
+    for name in ("d_loss", "g_loss", "gradient_penalty"):
+        assert reports[0][name] == pytest.approx(reports[1][name], rel=1e-4, abs=1e-5)
+
+
+def test_classes_of_each_network_come_in_its_own_form():
+    class MapsG(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.z, self.c = nn.ConvTranspose2d(6, 4, 4), nn.ConvTranspose2d(3, 4, 4)
+            self.up = nn.Upsample(scale_factor=4)
+            self.out = nn.Conv2d(8, 1, 3, 1, 1)
+
+        def forward(self, z, c):
+            return self.out(self.up(torch.cat([self.z(z), self.c(c)], 1)))
+
+    class PlanesD(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Conv2d(4, 1, 4, 4)
+
+        def forward(self, img, planes):
+            return self.layer(torch.cat([img, planes], 1))
+
+    labels = np.arange(48) % 3
+    trainer = quiet((MapsG(), PlanesD()), (images(), labels), c_dim=3)
+    assert trainer.signature.calls.G_condition.form == "maps"
+    assert trainer.signature.calls.D_condition.form == "planes"
+    assert trainer.fit(steps=2)["nimg"] == 16
+    assert trainer.sample(5, c=1).shape == (5, 1, 16, 16)
+    maps = lambda c: torch.eye(3)[c][:, :, None, None]  # noqa: E731
+    given = (lambda c, z: maps(c), lambda c, img: maps(c).expand(-1, -1, 16, 16))
+    again = quiet((MapsG(), PlanesD()), (images(), labels), c_dim=3, condition=given)
+    assert again.signature.calls.D_condition.form == "given"
+    assert again.fit(steps=2)["nimg"] == 16

@@ -9,6 +9,7 @@ import torch
 from fastgan.gan import losses, penalties
 from fastgan.gan.train_state import TrainState
 from fastgan.nn.layers import Head, in_parts
+from fastgan.nn.outputs import Output, class_logits_of, logits_of
 
 
 class DOutput(NamedTuple):
@@ -21,9 +22,11 @@ class DOutput(NamedTuple):
     squared_gradient: torch.Tensor | None = None  # float32 [N], squared norm of d logits / d image
 
     @classmethod
-    def of(cls, output: torch.Tensor | tuple[torch.Tensor, torch.Tensor]) -> "DOutput":
-        """Return the outputs for what D returned: logits, or (logits, class_logits)."""
-        logits, class_logits = output if isinstance(output, tuple) else (output, None)
+    def of(cls, output: Output, num_classified: int = 0) -> "DOutput":
+        """Return the outputs for what D returned. num_classified: classes of its classifier, or 0."""
+        logits, class_logits = logits_of(output), None
+        if num_classified:
+            class_logits = class_logits_of(output, num_classified)
         logits = logits.float().reshape(logits.shape[0], -1)
         return cls(logits, None if class_logits is None else class_logits.float())
 
@@ -41,7 +44,7 @@ def generate(state: TrainState, z: torch.Tensor, labels: torch.Tensor | None, tw
     labels: int64 [N], None for a G without conditions. twice: the pass is differentiated twice.
     """
     with state.precision.autocast(twice):
-        return state.G(z, *state.condition(labels))
+        return state.calls.generate(state.G, z, labels)
 
 
 def run_D(
@@ -66,7 +69,7 @@ def run_D(
         gradient = penalties.input_gradient(output.logits, grad_probe)
         return output._replace(squared_gradient=penalties.squared_norms(gradient))
     with state.precision.autocast(twice):
-        return DOutput.of(state.D(img, *state.condition(labels)))
+        return DOutput.of(state.calls.discriminate(state.D, img, labels), state.num_classified)
 
 
 def run_D_and_reconstruct(state: TrainState, img: torch.Tensor) -> DOutput:
@@ -116,7 +119,7 @@ def _run_D_with_cross_entropy(state: TrainState, img: torch.Tensor, target: torc
         loss, logits = head.loss(features, target.squeeze(1) if isinstance(target, torch.Tensor) else target)
         return DOutput(logits.unsqueeze(1), cross_entropy=loss.unsqueeze(1))
     with state.precision.autocast():
-        output = DOutput.of(state.D(img))
+        output = DOutput.of(state.calls.discriminate(state.D, img, None))
     return output._replace(cross_entropy=losses.bce_with_logits(output.logits, target))
 
 

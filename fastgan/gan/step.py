@@ -79,7 +79,7 @@ def g_penalty_update(state: TrainState, inputs: StepInputs) -> Statistics:
     """
     # The path lengths are the changes of G's images with the styles, in a random direction.
     with state.precision.autocast(twice=True):
-        ws = state.G.mapping(inputs.z, *state.condition(inputs.labels))
+        ws = state.G.mapping(inputs.z, *state.calls.G_condition(inputs.labels, inputs.z))
         fake_img = state.G.synthesis(ws)
     noise = inputs.path_noise / (fake_img.shape[2] * fake_img.shape[3]) ** 0.5
     (gradient,) = torch.autograd.grad((fake_img.float() * noise).sum(), ws, create_graph=True)
@@ -154,6 +154,8 @@ def _real_images(state: TrainState, inputs: StepInputs, real_img: torch.Tensor) 
     if inputs.mirror is not None:
         real_img = basic.mirror(real_img, inputs.mirror)
     real_img = basic.scale_images(real_img, state.img_low).reshape(-1, *state.img_shape)
+    if state.memory_format == torch.contiguous_format:
+        real_img = real_img.contiguous()  # feeds give channels_last
     return _as_D_sees_it(state, real_img, inputs, 0, 0)
 
 

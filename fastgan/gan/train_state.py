@@ -5,7 +5,6 @@ It holds both networks, their optimisers, the moving average, the schedules and 
 from dataclasses import dataclass, field
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from fastgan.augment.pipeline import Augmentation, make_augmentation
@@ -15,7 +14,9 @@ from fastgan.engine.batchnorm_counters import BatchCounters
 from fastgan.gan.optim import Adam, Average, RMSprop, beta_for, make_average, make_optimizer
 from fastgan.gan.schedules import HalfLife, Ramp, Schedules
 from fastgan.gan.statistics import ALWAYS, Totals
+from fastgan.nn.calls import Calls
 from fastgan.nn.inspect_pair import Signature
+from fastgan.nn.prepare import set_training
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ class TrainState:
     schedules: Schedules = field(default_factory=Schedules)
     num_parts: int = 1  # number of parts that a batch is computed in
     c_dim: int = 0  # number of classes; 0 = unconditional
-    one_hot: bool = False  # G and D take classes as float32 [N, c_dim] instead of int64 [N]
+    calls: Calls = field(default_factory=Calls)  # how G and D are called
+    memory_format: torch.memory_format = torch.channels_last  # of images and of convolution weights
     augmentation: Augmentation | None = None
     gammas: tuple[torch.Tensor, torch.Tensor] | None = None  # r1_gamma, r2_gamma as float32 [], where they change
     path_mean: torch.Tensor | None = None  # float32 []: running mean of the path lengths
@@ -57,18 +59,17 @@ class TrainState:
         return self.c_dim > 0
 
     @property
+    def num_classified(self) -> int:
+        """Number of classes of D's auxiliary classifier, 0 without one."""
+        return self.c_dim if self.loss.class_D or self.loss.class_G else 0
+
+    @property
     def r1_gamma(self) -> torch.Tensor | float:
         return self.gammas[0] if self.gammas else self.penalty.r1_gamma
 
     @property
     def r2_gamma(self) -> torch.Tensor | float:
         return self.gammas[1] if self.gammas else self.penalty.r2_gamma
-
-    def condition(self, labels: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
-        """Return the arguments of G and D besides the first one. labels: int64 [N]."""
-        if not self.is_conditional:
-            return ()
-        return (F.one_hot(labels, self.c_dim).float(),) if self.one_hot else (labels,)
 
     def grad_probe(self, num: int) -> torch.Tensor:
         """Return the gradient probe of `num` images: zeros that require grad (penalties.py)."""
@@ -103,12 +104,13 @@ def make_train_state(
 ) -> TrainState:
     """Make the train state of G and D on `device`, as configured; G and D are moved in place.
 
-    Convolution weights are in channels_last. signature: as inspect_pair.inspect finds it.
+    Convolution weights are in the signature's memory format. signature: as inspect_pair.inspect finds
+    it.
     """
     optim, penalty, batch_size = config.optim, config.penalty, config.run.batch_size
     img_shape, one_pass = signature.img_shape, signature.one_pass
     for network in (G, D):
-        network.to(device=device, memory_format=torch.channels_last).train()
+        set_training(network.to(device=device, memory_format=signature.memory_format))
     G_ema = G if optim.ema_kimg is None else make_average(G)
     counters = BatchCounters([G, D], copies=[] if G_ema is G else [(G, G_ema)])
     per_update = batch_size * config.loss.n_critic  # images between two updates of G
@@ -138,7 +140,8 @@ def make_train_state(
         counters=counters,
         num_parts=num_parts,
         c_dim=config.model.c_dim,
-        one_hot=signature.one_hot,
+        calls=signature.calls,
+        memory_format=signature.memory_format,
         augmentation=make_augmentation(config.augment, device, num_parts),
         gammas=tuple(torch.tensor(gamma, device=device) for gamma in (penalty.r1_gamma, penalty.r2_gamma))
         if changing

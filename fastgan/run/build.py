@@ -10,7 +10,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from fastgan.config import Config
+from fastgan.config import Config, replace
 from fastgan.data import Feed
 from fastgan.device.cuda_graphs import CudaGraphs
 from fastgan.device.determinism import settle_algorithms
@@ -24,7 +24,9 @@ from fastgan.gan.inputs import StepInputs
 from fastgan.gan.phases import PHASES, PhaseKind, batches_per_step, phase_schedule_of, phases_of
 from fastgan.gan.train_state import TrainState, make_train_state
 from fastgan.nn import inspect_pair
-from fastgan.nn.inspect_pair import Signature
+from fastgan.nn.conditions import Given
+from fastgan.nn.inspect_pair import Classes, Signature
+from fastgan.nn.prepare import unwrapped
 from fastgan.run.sampler import draw_z
 
 
@@ -47,12 +49,21 @@ class Training:
         return make_engine(self.config, self.signature, self.state, feed, self.generator, report)
 
 
-def build_training(G: nn.Module, D: nn.Module, config: Config, z_dim: int | None = None) -> Training:
+def build_training(
+    G: nn.Module,
+    D: nn.Module,
+    config: Config,
+    z_dim: int | tuple[int, ...] | None = None,
+    condition: tuple[Given | None, Given | None] = (None, None),
+    is_vector: bool = False,
+) -> Training:
     """Inspect G and D, move them to the device of the run, and make their train state.
 
     This sets torch's process-wide switches as the configuration asks: algorithms, precision of fp32
-    products, and on CUDA the current device. z_dim: None = read off G. Raises UserError for a
-    device that is not there and for networks that cannot be trained.
+    products, and on CUDA the current device. z_dim: length or shape
+    of one z, None = read off G. condition: the user's own functions of labels, for G and for D.
+    is_vector: labels are float32 [N, c_dim]. Raises UserError for a device that is not there and for
+    networks that cannot be trained.
     """
     run = config.run
     device = torch.device(run.device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -60,21 +71,32 @@ def build_training(G: nn.Module, D: nn.Module, config: Config, z_dim: int | None
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)  # kernels that Triton launches, and figures of memory, mean the current one
     algorithms = filter(None, [settle_algorithms(run.deterministic, device)])
-    signature = _inspect(G, D, config, z_dim, device)
+    (G, about_G), (D, about_D) = unwrapped("G", G), unwrapped("D", D)
+    classifies = config.loss.class_D > 0 or config.loss.class_G > 0
+    signature = _inspect(G, D, config, z_dim, device, Classes(config.model.c_dim, is_vector, classifies, *condition))
+    if signature.img_low not in (None, config.model.img_low):
+        config = replace(config, "model.img_low", signature.img_low)
+        about_G += ("G ends in a sigmoid: its images are in [0, 1], and real images are scaled to the same range",)
     return Training(
         config,
         device,
         signature,
         make_train_state(G, D, config, signature, device, precision),
         torch.Generator(device).manual_seed(run.seed),
-        (*signature.notes, precision.describe(), *algorithms),
+        (*about_G, *about_D, *signature.notes, precision.describe(), *algorithms),
     )
 
 
-def _inspect(G: nn.Module, D: nn.Module, config: Config, z_dim: int | None, device: torch.device) -> Signature:
+def _inspect(
+    G: nn.Module,
+    D: nn.Module,
+    config: Config,
+    z_dim: int | tuple[int, ...] | None,
+    device: torch.device,
+    classes: Classes,
+) -> Signature:
     at_once = config.run.batch_gpu or config.run.batch_size
-    classifies = config.loss.class_D > 0
-    signature = inspect_pair.inspect(G, D, z_dim, at_once, device, config.model.c_dim, classifies)
+    signature = inspect_pair.inspect(G, D, z_dim, at_once, device, classes)
     if config.loss.flip_labels and signature.num_judged != at_once:
         raise UserError(
             f"flip_labels is for labels of images, and D gives {signature.num_judged} judgements for {at_once} of them"

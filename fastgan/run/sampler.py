@@ -98,8 +98,13 @@ class Sampler:
         run = self._config.run
         # Samples of a density are small: all at once
         chunk = len(z) if self._img_shape is None else run.batch_gpu or run.batch_size
-        condition = () if labels is None else self._state.condition(labels.to(self._device))
-        images = generate_chunks(self._state.G_ema, z, self._state.precision.autocast, chunk, condition)
+        state, beside = self._state, () if labels is None else (labels.to(self._device),)
+
+        def generate(z: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
+            return state.calls.generate(state.G_ema, z, labels)
+
+        with evaluating(state.G_ema):
+            images = in_chunks(generate, z, state.precision.autocast, chunk, beside)
         return images if self._img_shape is None else images.view(len(z), *self._img_shape)
 
 
@@ -151,9 +156,21 @@ def generate_chunks(
 
     G runs on at most `chunk` images at a time, so that a grid never needs more memory than a step.
     """
-    with evaluating(G), autocast():
+    with evaluating(G):
+        return in_chunks(G, z, autocast, chunk, condition)
+
+
+def in_chunks(
+    generate: Callable[..., torch.Tensor],
+    z: torch.Tensor,
+    autocast: Callable[[], contextlib.AbstractContextManager],
+    chunk: int,
+    beside: tuple[torch.Tensor, ...],
+) -> torch.Tensor:
+    """Return generate(z, *beside) as float32 [num, ...], computed for `chunk` z at a time."""
+    with autocast():
         return torch.cat(
-            [G(*parts).float() for parts in zip(*(each.split(chunk) for each in (z, *condition)), strict=True)]
+            [generate(*parts).float() for parts in zip(*(each.split(chunk) for each in (z, *beside)), strict=True)]
         )
 
 

@@ -23,6 +23,7 @@ from fastgan.gan.inputs import StepInputs
 from fastgan.gan.step import update
 from fastgan.gan.train_state import make_train_state
 from fastgan.nn import inspect_pair
+from fastgan.nn.calls import Calls
 from fastgan.nn.layers import BatchNorm2d, OverParts, in_parts
 from fastgan.ops.dispatch import autotune, registry
 
@@ -270,7 +271,7 @@ def test_the_average_follows_g_inside_the_step(optimizer):
 def test_a_map_of_logits_is_a_loss_over_all_of_them(target):
     D = torch.nn.Conv2d(1, 1, 4, 4)
     img = torch.randn(2, 1, 16, 16)
-    output = run_with_cross_entropy(SimpleNamespace(D=D, precision=gans.FP32), img, target)
+    output = run_with_cross_entropy(SimpleNamespace(D=D, precision=gans.FP32, calls=Calls()), img, target)
     loss, logits = output.cross_entropy, output.logits
     assert loss.shape == logits.shape == (2, 16)
     assert loss.dtype == logits.dtype == torch.float32
@@ -298,8 +299,8 @@ def test_the_fused_end_gives_what_the_plain_one_gives(preset, target):
     fake_img = gans.tiny_networks(config).G(gans.random_inputs(config).z).detach()
     if target == "vector":
         target = torch.rand(len(D(fake_img)), 1)
-    fused, plain = (run_with_cross_entropy(SimpleNamespace(D=each, precision=gans.FP32), fake_img, target)
-                    for each in (D, PlainEnd(D)))
+    states = [SimpleNamespace(D=each, precision=gans.FP32, calls=Calls()) for each in (D, PlainEnd(D))]
+    fused, plain = (run_with_cross_entropy(state, fake_img, target) for state in states)
     torch.testing.assert_close(fused.cross_entropy, plain.cross_entropy)
     torch.testing.assert_close(fused.logits, plain.logits)
     parameters = list(D.parameters())

@@ -6,8 +6,10 @@ from torch import nn
 
 from fastgan.errors import UserError
 from fastgan.models.stylegan2_layers import MinibatchStd
-from fastgan.nn.inspect_pair import SUPPORTED, inspect, untouched
+from fastgan.nn.inspect_pair import SUPPORTED, Classes, inspect, untouched
 from fastgan.nn.layers import BatchNorm2d
+from fastgan.nn.outputs import logits_of
+from fastgan.nn.prepare import set_training, unwrapped
 
 CPU = torch.device("cpu")
 N = 8
@@ -93,7 +95,7 @@ def test_a_g_that_asserts_the_shape_of_z_is_asked_again():
 
 def test_a_wrong_z_dim_says_what_g_answered():
     with pytest.raises(
-        UserError, match=r"z neither as \[N, 7\] nor as \[N, 7, 1, 1\] \(is z_dim right\?\).*mat1 and mat2"
+        UserError, match=r"does not take z as \[N, 7\], \[N, 7, 1, 1\].*\(is z_dim right\?\).*mat1 and mat2"
     ) as caught:
         look(mlp_G(), z_dim=7)
     assert "\n" not in str(caught.value)
@@ -120,9 +122,9 @@ def test_a_lazy_d_is_made_by_looking():
         (lambda z: z, None, "G is a function; it must be a torch.nn.Module"),
         (None, "vgg", "D is a str; it must be a torch.nn.Module"),
         (nn.Tanh(), None, "G has no parameter that requires a gradient"),
-        (None, Forward(lambda self, img: [self.net(img)], net=mlp_D()), "D returns a list; " + SUPPORTED),
-        (None, Forward(lambda self, img: (self.net(img), img), net=mlp_D()), "D returns a tuple; " + SUPPORTED),
-        (None, Forward(lambda self, img: {"logits": self.net(img)}, net=mlp_D()), "D returns a dict; " + SUPPORTED),
+        (None, Forward(lambda self, img: [], net=mlp_D()), "D returns a list without tensors; " + SUPPORTED),
+        (None, Forward(lambda self, img: None, net=mlp_D()), "D returns a NoneType without tensors; " + SUPPORTED),
+        (None, Forward(lambda self, img: self.net(img).expand(-1, 2).softmax(1), net=mlp_D()), "D ends in a softmax"),
         (
             None,
             Forward(lambda self, img: self.net(img).mean(), net=mlp_D()),
@@ -134,10 +136,9 @@ def test_a_lazy_d_is_made_by_looking():
             nn.Sequential(nn.Flatten(), nn.Linear(784, 1)),
             "mat1 and mat2 shapes cannot be multiplied",
         ),
-        (Forward(lambda self, z: (self.net(z), z), net=mlp_G()), None, "G returns a tuple; " + SUPPORTED),
-        (Forward(lambda self, z: {"img": self.net(z)}, net=mlp_G()), None, "G returns a dict; " + SUPPORTED),
+        (Forward(lambda self, z: (), net=mlp_G()), None, "a tuple without tensors"),
         (Forward(lambda self, z, c: self.net(z), net=mlp_G()), None, SUPPORTED),
-        (nn.Sequential(nn.Linear(6, 16), nn.Unflatten(1, (1, 16))), None, "[8, 6] gives [8, 1, 16]"),
+        (nn.Sequential(nn.Linear(6, 16), nn.Flatten(0)), None, "[8, 6] gives [128]"),
     ],
 )
 def test_what_cannot_be_trained_is_said_in_a_sentence(G, D, words):
@@ -192,14 +193,18 @@ def one_hot(c):
     return c
 
 
+def forms(signature):
+    return signature.calls.G_condition.form, signature.calls.D_condition.form
+
+
 def look_at_classes(G=None, D=None, c_dim=C, classifies=False, z_dim=6, batch_size=N):
     torch.manual_seed(0)
-    return inspect(G or class_G(), D or class_D(), z_dim, batch_size, CPU, c_dim, classifies)
+    return inspect(G or class_G(), D or class_D(), z_dim, batch_size, CPU, Classes(c_dim, classifies=classifies))
 
 
 def test_classes_are_numbers_where_both_take_them():
     signature = look_at_classes()
-    assert not signature.one_hot
+    assert forms(signature) == ("numbers", "numbers")
     assert (signature.z_shape, signature.img_shape, signature.one_pass, signature.num_judged) == (
         (6,),
         (1, 16, 16),
@@ -207,23 +212,23 @@ def test_classes_are_numbers_where_both_take_them():
         N,
     )
     embedding = Forward(lambda self, z, c: self.net(z + self.embed(c)), net=mlp_G(), embed=nn.Embedding(C, 6))
-    assert not look_at_classes(embedding).one_hot
+    assert forms(look_at_classes(embedding)) == ("numbers", "numbers")
 
 
 def test_classes_are_one_hot_where_g_takes_no_numbers():
-    assert look_at_classes(class_G(one_hot), class_D(one_hot)).one_hot
+    assert forms(look_at_classes(class_G(one_hot), class_D(one_hot))) == ("one-hot", "one-hot")
     # Numbers [N] do not stand beside z [N, 6]
-    assert look_at_classes(class_G(lambda c: c), class_D(lambda c: c)).one_hot
+    assert forms(look_at_classes(class_G(lambda c: c), class_D(lambda c: c))) == ("one-hot", "one-hot")
     maps = Forward(lambda self, z, c: self.net(torch.cat([z, one_hot(c)[:, :, None, None]], 1)),
                    net=nn.Sequential(nn.ConvTranspose2d(6 + C, 8, 4), nn.ConvTranspose2d(8, 1, 4, 4)))  # fmt: skip
     signature = look_at_classes(maps, class_D(one_hot))
-    assert (signature.one_hot, signature.z_shape) == (True, (6, 1, 1))
+    assert (forms(signature), signature.z_shape) == (("one-hot", "one-hot"), (6, 1, 1))
 
 
 def test_without_classes_nothing_is_given_beside_z_and_images():
     signature = look()
-    assert not signature.one_hot
-    assert not look_at_classes(mlp_G(), mlp_D(), c_dim=0).one_hot
+    assert forms(signature) == ("none", "none")
+    assert forms(look_at_classes(mlp_G(), mlp_D(), c_dim=0)) == ("none", "none")
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, N])
@@ -254,18 +259,14 @@ def test_an_auxiliary_classifier_gives_a_pair():
 @pytest.mark.parametrize(
     ("pair", "words"),
     [
-        ({"G": mlp_G()}, "G takes z with classes neither as [N, 6] nor as [N, 6, 1, 1] (is z_dim right?)"),
-        ({"D": mlp_D()}, "D does not take G's images [8, 1, 16, 16] and class numbers: "),
-        ({"G": class_G(one_hot), "D": class_D()}, "D does not take G's images [8, 1, 16, 16] and one-hot classes: "),
-        ({"D": pair_D()},
-         "D returns a tuple; " + SUPPORTED + ", and with class_D=... a pair of logits and class logits"),
+        ({"G": mlp_G()}, "G does not take z with classes as [N, 6], [N, 6, 1, 1], [N, 6, 1], [N, 6, 1, 1, 1] (is z_dim"),
+        ({"D": mlp_D()}, "D does not take G's images [8, 1, 16, 16]: class numbers, int64 [N]: "),
         ({"classifies": True}, "loss.class_D and class_G need a D that returns a pair"),
         ({"D": Forward(lambda self, img, c: (self.net(img),) * 2, net=mlp_D()), "classifies": True},
          "the logits of an auxiliary classifier [N, 3]"),
         ({"D": Forward(lambda self, img, c: (self.net(img),) * 3, net=mlp_D()), "classifies": True},
          "need a D that returns a pair"),
-        ({"G": class_G(one_hot), "D": Forward(lambda self, img, c: (self.net(img).mean(), c), net=mlp_D()),
-          "classifies": True},
+        ({"G": class_G(one_hot), "D": Forward(lambda self, img, c: self.net(img).mean(), net=mlp_D())},
          "a single number for the whole batch"),
         ({"G": Forward(lambda self, z, c: self.net(z + self.embed(c)), net=mlp_G(), embed=nn.Embedding(2, 6))},
          "index out of range"),
@@ -315,7 +316,7 @@ def test_looking_leaves_no_trace():
 
 def test_a_refusal_leaves_no_trace_either():
     G, _ = with_state()
-    D = Forward(lambda self, img: [self.net(img)], net=nn.Sequential(nn.BatchNorm2d(1), nn.Dropout(), conv_D()))
+    D = Forward(lambda self, img: self.net(img).sum(), net=nn.Sequential(nn.BatchNorm2d(1), nn.Dropout(), conv_D()))
     before = traces(G, D)
     with pytest.raises(UserError):
         inspect(G, D, None, N, CPU)
@@ -428,19 +429,135 @@ def test_a_network_may_end_in_an_autograd_function():
     "function", [torch.sigmoid, F.sigmoid, torch.Tensor.sigmoid, torch.special.expit, lambda x: x.clone().sigmoid_()]
 )
 @pytest.mark.parametrize("gated", [False, True])
-def test_a_sigmoid_inside_forward_is_refused(function, gated):
-    """The refusal holds where an nn.Sigmoid ran before it, which is not the one to remove."""
+def test_a_sigmoid_inside_forward_is_skipped(function, gated):
+    """The one that ran before it, in the middle, is not."""
     middle = nn.Sigmoid() if gated else nn.Identity()
     D = Forward(lambda self, img: function(self.net(self.middle(img))), net=mlp_D(), middle=middle)
-    with pytest.raises(UserError, match="sigmoid inside its forward.*return the logits"):
-        look(D=D)
+    img = torch.randn(N, 1, 16, 16)
+    signature = look(D=D)
     assert D.middle is middle
+    assert signature.calls.last_sigmoid == int(gated)
+    assert "D ends in a sigmoid: training skips it" in signature.notes[0]
+    torch.testing.assert_close(signature.calls.discriminate(D, img, None), D.net(D.middle(img)))
+    assert not torch.equal(D(img), D.net(D.middle(img)))  # D itself stays as it is
 
 
-def test_a_sigmoid_with_two_uses_cannot_be_taken_off():
+def test_the_last_of_two_uses_of_a_sigmoid_is_skipped():
     D = Forward(lambda self, img: self.sigmoid(self.net(self.sigmoid(img))), net=mlp_D(), sigmoid=nn.Sigmoid())
-    with pytest.raises(UserError, match="also uses elsewhere"):
-        look(D=D)
+    img = torch.randn(N, 1, 16, 16)
+    torch.testing.assert_close(look(D=D).calls.discriminate(D, img, None), D.net(img.sigmoid()))
+
+
+# --- what networks return ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda logits, img: (logits, img),
+        lambda logits, img: (img.flatten(1), logits, img),
+        lambda logits, img: [logits],
+        lambda logits, img: {"features": img, "logits": logits},
+        lambda logits, img: {"features": [img], "my own name": logits},
+        lambda logits, img: ((img, {"a": logits}), img),
+    ],
+)
+def test_logits_are_found_in_what_d_returns(wrap):
+    D = Forward(lambda self, img: wrap(self.net(img), img.repeat(1, 3, 1, 1)), net=mlp_D())
+    img = torch.randn(N, 1, 16, 16)
+    signature = look(D=D)
+    assert (signature.num_judged, signature.one_pass) == (N, True)
+    torch.testing.assert_close(logits_of(signature.calls.discriminate(D, img, None)), D.net(img))
+
+
+@pytest.mark.parametrize("wrap", [lambda img, z: (img, z), lambda img, z: {"w": z, "img": img}])
+def test_images_are_found_in_what_g_returns(wrap):
+    G = Forward(lambda self, z: wrap(self.net(z), z), net=mlp_G())
+    z = torch.randn(N, 6)
+    signature = look(G=G)
+    assert signature.img_shape == (1, 16, 16)
+    torch.testing.assert_close(signature.calls.generate(G, z, None), G.net(z))
+
+
+def test_a_sigmoid_at_the_end_of_g_means_images_from_0_to_1():
+    signature = look(G=nn.Sequential(mlp_G(), nn.Sigmoid()))
+    assert signature.img_low == 0
+    assert look().img_low is None
+
+
+# --- code that views tensors ------------------------------------------------------------------------------------------
+
+
+class Viewing(nn.Module):
+    """The end of most discriminators in public code: `view` of what convolutions give."""
+
+    def __init__(self, end=lambda x: x):
+        super().__init__()
+        self.down, self.last, self.end = nn.Conv2d(3, 8, 4, 2, 1), nn.Linear(8 * 8 * 8, 1), end
+
+    def forward(self, img):
+        x = self.down(img)
+        flat = x.view(x.size(0), -1)
+        return self.end(self.last(flat)) if self.end else self.in_place(x, flat)
+
+    def in_place(self, x, flat):
+        flat.mul_(0.0)  # of x too, where they share memory
+        return x.sum((1, 2, 3))[:, None]
+
+
+def colour_G():
+    return nn.Sequential(nn.Linear(6, 768), nn.Unflatten(1, (3, 16, 16)))
+
+
+def test_views_behind_convolutions_keep_channels_last():
+    D = Viewing()
+    img = torch.randn(N, 3, 16, 16)
+    expected = D(img)
+    signature = look(colour_G(), nn.Sequential(nn.Dropout(), D))
+    assert signature.calls.views
+    assert signature.memory_format == torch.channels_last
+    assert D.down.weight.is_contiguous(memory_format=torch.channels_last)
+    assert "Tensor.view" in signature.notes[0]
+    actual = signature.calls.discriminate(D, img.to(memory_format=torch.channels_last), None)
+    torch.testing.assert_close(actual, expected)
+
+
+def test_a_network_that_writes_into_its_views_trains_on_contiguous_memory():
+    signature = look(colour_G(), Viewing(end=None))
+    assert signature.memory_format == torch.contiguous_format
+    assert "contiguous memory, which is slower" in signature.notes[0]
+
+
+# --- wrappers, frozen parts -------------------------------------------------------------------------------------------
+
+
+def test_wrappers_are_taken_off_and_float64_is_converted():
+    network = mlp_D().double()
+    inner, notes = unwrapped("D", torch.compile(nn.DataParallel(network)))
+    assert inner is network
+    assert next(inner.parameters()).dtype == torch.float32
+    assert [note.split(" ", 3)[2] for note in notes] == ["unwrapped", "unwrapped", "float64"]
+    assert unwrapped("D", inner) == (inner, ())
+
+
+def test_frozen_parts_stay_in_evaluation():
+    network = nn.Sequential(
+        nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2), nn.Dropout()).requires_grad_(False),
+        nn.Linear(2, 2),
+        nn.Dropout(),
+    )
+    set_training(network.eval())
+    assert [module.training for module in network.modules()] == [True, False, False, False, False, True, True]
+
+
+# --- packs ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_d_of_packs_asks_for_a_multiple():
+    D = Forward(lambda self, img: self.net(img.view(-1, 3 * 256)), net=nn.Linear(3 * 256, 1))
+    with pytest.raises(UserError, match="but 3 at once.*batch_size must be a multiple of 3"):
+        look(D=D, batch_size=8)
+    assert look(D=D, batch_size=6).num_judged == 2
 
 
 # --- one pass or two --------------------------------------------------------------------------------------------------

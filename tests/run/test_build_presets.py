@@ -42,7 +42,7 @@ def make(name: str) -> Engine:
     config = gans.tiny_config(name, run__batch_size=4, run__compile=False, optim__eps=1e-5)
     torch.manual_seed(0)
     G, D = models.build(config.model)
-    signature = inspect_pair.inspect(G, D, config.model.z_dim, 4, gans.CPU, config.model.c_dim, config.loss.class_D > 0)
+    signature = inspect_pair.inspect(G, D, config.model.z_dim, 4, gans.CPU, gans.classes_of(config))
     state = make_train_state(G, D, config, signature, gans.CPU, gans.FP32)
     random = torch.Generator().manual_seed(1)
     is_points = config.model.architecture == "points"

@@ -252,7 +252,7 @@ def test_classes_come_as_the_networks_take_them(one_hot):
     trainer.state.G.seen.clear()
     trainer.fit(steps=4)
     assert trainer.state.G.seen == {(torch.float32, (3,)) if one_hot else (torch.int64, ())}
-    assert trainer.signature.one_hot == one_hot
+    assert trainer.signature.calls.G_condition.form == ("one-hot" if one_hot else "numbers")
     for c in (None, 1, torch.tensor([0, 2, 1, 1, 0])):
         assert trainer.sample(5, seed=0, c=c).shape == (5, 1, 16, 16)
     assert not torch.equal(trainer.sample(5, seed=0, c=0), trainer.sample(5, seed=0, c=2))
@@ -318,10 +318,12 @@ def test_labels_beyond_the_classes_that_were_said():
 
 def test_networks_that_take_no_classes_where_they_should():
     pair = nn.Sequential(nn.Linear(4, 256), nn.Tanh()), nn.Linear(256, 1)
-    with pytest.raises(UserError, match=r"G takes z with classes neither as \[N, 4\]"):
+    with pytest.raises(UserError, match=r"G does not take z with classes as \[N, 4\]"):
         Trainer(*pair, labelled(), c_dim=3, z_dim=4, batch_size=8, compile=False, progress=False)
 
 
 def test_one_hot_is_what_functional_gives():
     trainer = own(True)
-    assert torch.equal(trainer.state.condition(torch.tensor([2, 0]))[0], F.one_hot(torch.tensor([2, 0]), 3).float())
+    labels = torch.tensor([2, 0])
+    (given,) = trainer.state.calls.G_condition(labels, torch.zeros(2, 4))
+    assert torch.equal(given, F.one_hot(labels, 3).float())

@@ -46,10 +46,11 @@ def sampler(preset: str = "mlp", pair=None, img_shape=IMG_SHAPE, **overrides) ->
     if pair is None:
         state = gans.tiny_networks(config)
         signature = inspect_pair.inspect(
-            state.G, state.D, config.model.z_dim, config.run.batch_size, gans.CPU, config.model.c_dim
+            state.G, state.D, config.model.z_dim, config.run.batch_size, gans.CPU, gans.classes_of(config)
         )
     else:
-        signature = inspect_pair.inspect(*pair, config.model.z_dim, config.run.batch_size, gans.CPU, config.model.c_dim)
+        num, classes = config.run.batch_size, gans.classes_of(config)
+        signature = inspect_pair.inspect(*pair, config.model.z_dim, num, gans.CPU, classes)
         state = make_train_state(*pair, config, signature, gans.CPU, gans.FP32)
         pair[0].calls.clear()
     return Sampler(config, signature, state, img_shape)
