@@ -259,7 +259,7 @@ def test_an_auxiliary_classifier_gives_a_pair():
 @pytest.mark.parametrize(
     ("pair", "words"),
     [
-        ({"G": mlp_G()}, "G does not take z with classes as [N, 6], [N, 6, 1, 1], [N, 6, 1], [N, 6, 1, 1, 1] (is z_dim"),
+        ({"G": mlp_G()}, "G does not take z with classes as [N, 6], [N, 6, 1, 1], [N, 6, 1], [N, 6, 1, 1, 1] (is"),
         ({"D": mlp_D()}, "D does not take G's images [8, 1, 16, 16]: class numbers, int64 [N]: "),
         ({"classifies": True}, "loss.class_D and class_G need a D that returns a pair"),
         ({"D": Forward(lambda self, img, c: (self.net(img),) * 2, net=mlp_D()), "classifies": True},
