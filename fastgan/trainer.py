@@ -1,9 +1,7 @@
-"""THE LOOP: what `fastgan train` runs, and what a user with a G and a D of their own calls."""
-import contextlib
+"""Trainer: what `fastgan train` runs, and what a user with a G and a D of their own calls."""
 import dataclasses
 import math
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -17,14 +15,10 @@ from fastgan.config.keywords import config_of
 from fastgan.config.validation import validate
 from fastgan.data import Source, open_source
 from fastgan.device.determinism import refusals_said
-from fastgan.device.memory import cuda_oom_as_user_error, memory_gb, memory_in_words
-from fastgan.device.throttle import Throttle
-from fastgan.engine.parity import PARITY_STEPS
-from fastgan.errors import DivergedError, UserError, first_line
+from fastgan.device.memory import cuda_oom_as_user_error
+from fastgan.errors import UserError
 from fastgan.gan.losses import CROSS_ENTROPIES
 from fastgan.gan.phases import batches_per_step
-from fastgan.gan.statistics import Readout
-from fastgan.nn.inspect_pair import NETWORK_ERRORS
 from fastgan.ops.dispatch import autotune
 from fastgan.progress import Progress
 from fastgan.run.build import build_training
@@ -36,7 +30,8 @@ from fastgan.run.live_metrics import LiveMetrics
 from fastgan.run.log import refuse_existing_run
 from fastgan.run.recorder import Recorder
 from fastgan.run.sampler import Sampler
-from fastgan.run.stopwatch import Stopwatch
+from fastgan.training.loop import Loop
+from fastgan.training.step_trainer import StepTrainer, from_step
 
 
 def completed(config: Config) -> tuple[Config, Source | None]:
@@ -48,7 +43,7 @@ def completed(config: Config) -> tuple[Config, Source | None]:
     return validate(fit_to_data(config, data, models.sizes(config.model))), data
 
 
-class Trainer:
+class Trainer(Loop):
     """Trains a pair of plain nn.Modules, G(z) -> images and D(images) -> logits, in place.
 
     G: z -> images [N, C, H, W] in [-1, 1], flat or shaped. D: images -> one logit, or a map of
@@ -107,6 +102,32 @@ class Trainer:
         trainer._build(G, D, data, config, config.model.z_dim, (None, None), out, resume, progress)
         return trainer
 
+    @classmethod
+    def from_step(cls, step=None, **arguments) -> StepTrainer:
+        """Return a trainer of a step of one's own: any networks, losses and updates.
+
+        step(nets, batch, draw, update) -> statistics: one training step, as plain code. It becomes
+        one compiled graph, a CUDA graph on a GPU, checked against eager PyTorch.
+        - nets: the networks by name, as nets["G"]; they may be called in any way.
+        - batch: the fields of the data, [batch_size, ...]; uint8 images as floats in [-1, 1].
+        - draw: random numbers, draw.normal("z", 64, 128), draw.uniform, draw.integers; each has a
+          name of its own. draw.kimg: float32 [], thousands of images shown so far.
+        - update("G", loss): minimise a loss by the parameters of the group G alone, at once.
+        - it returns a dict of tensors of one number, the statistics of a tick.
+
+        nets: name -> nn.Module. data: a dict of arrays or tensors; a map-style Dataset; a name or
+        path of images. optimizers: group -> learning rate of Adam, or a dict of name, lr, beta1,
+        beta2, eps. groups: group -> names of networks; None = each group is the network of its
+        name. ema: networks with a moving average (ema_kimg: its half-life). sample(nets, draw) ->
+        samples, from the averages. steps={"main": f, "r1": (h, 16)}: several steps instead of one,
+        h in every 16th; start={"r1": 1000}: from that number on. Other keywords are options of the
+        run: batch_size, seed, amp, compile, device, kimg, tick_kimg, deterministic, ... With
+        out="run" it writes a run folder, and resume=True goes on from it, on a CPU to the bit.
+        Raises UserError, by name, for a step that reads values on the host, returns no statistics,
+        updates an unknown group, or draws other shapes in a later call.
+        """
+        return from_step(step, **arguments)
+
     @cuda_oom_as_user_error()
     @refusals_said()
     def _build(self, G, D, data, config: Config, z_dim, condition, out, resume: bool, progress: bool) -> None:
@@ -115,7 +136,6 @@ class Trainer:
         if out is not None and not resume:
             refuse_existing_run(Path(out))
         self.show_progress = progress
-        self.nimg, self.stop_requested, self.last_finite = 0, False, {}
 
         # The networks, their state, and the engine that runs their steps on the data.
         autotune.fix(config.run.deterministic)
@@ -126,20 +146,22 @@ class Trainer:
         self.generator, self.precision = training.generator, training.state.precision
         opened = open_feed(data, self.signature, config, self.generator, progress)
         self.feed, self.real_set = opened.feed, opened.real_set
+        self.epoch_nimg = None if self.real_set is None else self.real_set.num_images
         self.engine = training.engine_on(self.feed, self._say)
+        self._start_loop()
 
         # What is looked at between steps: samples, statistics, metrics.
         self.sampler = Sampler(config, self.signature, self.state, self._real_shape())
         samples = partial(self.sampler.samples, seed=config.run.seed)
         self.diagnostics = Diagnostics(self.state, samples, self._real_to_compare(), _has_probabilities(config))
         self.live_metrics = LiveMetrics(config, self.real_set, self.sampler, self.state) if config.run.metrics else None
-        self.readout, self.throttle = Readout(self.state.totals.tensor), Throttle(self.device)
         self.notes = [*training.notes, *opened.notes, *self._notes_of_data()]
 
         # The place in an earlier run, and the folder that the run writes.
         if resume:
             self._resume(Path(out))
-        self.recorder = None if out is None else self._make_recorder(Path(out), resume)
+        if out is not None:
+            self.recorder = self._make_recorder(Path(out), resume)
 
     def _notes_of_data(self) -> list[str]:
         notes = list(self.live_metrics.notes) if self.live_metrics else []
@@ -169,13 +191,6 @@ class Trainer:
 
     # --- the public surface -------------------------------------------------------------------------------------------
 
-    def fit(self, *, kimg: float | None = None, epochs: float | None = None, steps: int | None = None) -> dict:
-        """Train until `kimg` thousand images (or epochs, or steps) have been shown since the very
-        start. Returns the statistics of the last tick.
-        """
-        last_tick = deque(self.ticks(kimg=kimg, epochs=epochs, steps=steps), maxlen=1)
-        return last_tick[0] if last_tick else {}
-
     def sample(self, num: int, seed: int | None = None, c: torch.Tensor | int | None = None) -> torch.Tensor:
         """float32 [num, C, H, W] from G_ema (or G, where there is no average), in evaluation mode,
         on the CPU. seed: None = fresh randomness.
@@ -184,199 +199,32 @@ class Trainer:
         """
         return self.sampler.samples(num, seed, c).cpu()
 
-    def ticks(
-        self, *, kimg: float | None = None, epochs: float | None = None, steps: int | None = None
-    ) -> Iterator[dict]:
-        """Train, and yield the statistics of every tick; leaving the loop early leaves a run that
-        `fit` or `ticks` can go on with.
-        """
-        run = self.config.run
-        total_nimg = self._total_nimg(kimg, epochs, steps)
-        tick_nimg = max(run.batch_size, round(1000 * run.tick_kimg) if run.tick_kimg else math.ceil(total_nimg / 100))
-
-        with (
-            Progress(total_nimg, self.nimg, enabled=self.show_progress) as progress,
-            cuda_oom_as_user_error(),
-            refusals_said(),
-        ):
-            # Say what will be done, and write down where it starts.
-            self._announce(progress)
-            if self.recorder and self.nimg == 0:
-                self.recorder.start()
-
-            # Climb the ladder: compile the whole step and check it beside the eager one.
-            self._prepare_step(progress, tick_nimg // run.batch_size)
-            stopwatch, whole = Stopwatch(self.nimg), Stopwatch(self.nimg)
-
-            while self.nimg < total_nimg and not self.stop_requested:
-                # One launch: real images, fresh noise and the whole update, for as many steps as
-                # the rung takes at once.
-                tick_end = min((self.nimg // tick_nimg + 1) * tick_nimg, total_nimg)
-                with stopwatch.stepping():
-                    self._launch(math.ceil((tick_end - self.nimg) / run.batch_size))
-                progress.advance(self.nimg)
-                if self.nimg < tick_end and not self.stop_requested:
-                    continue
-
-                # A tick: read the statistics (this waits for the device), say them, write them.
-                statistics = self._read_statistics(stopwatch)
-                progress.update(self.nimg, statistics, memory_in_words())
-                for text in self.diagnostics.said(statistics):
-                    self._say(progress, f"at {self.nimg / 1000:g} kimg {text}")
-                if self.recorder:
-                    last = self.nimg >= total_nimg or self.stop_requested
-                    self.recorder.tick(statistics, self.nimg // tick_nimg, last, self.generator)
-                if self.live_metrics and self.live_metrics.is_due(self.nimg // tick_nimg, last=self.nimg >= total_nimg):
-                    with stopwatch.paused(), whole.stepping(), progress.busy(f"measuring {self.config.run.metrics}"):
-                        statistics |= self._measure(progress)
-                self.engine.check_no_recompilation()
-                with stopwatch.paused(), whole.paused():
-                    yield statistics
-
-            # The end, or a stop in between: the pictures of the whole run.
-            if whole.step_s:
-                self._say(
-                    progress, f"measuring took {whole.step_s:.1f} s, {whole.step_s / whole.seconds():.0%} of the time"
-                )
-            if self.recorder:
-                self.recorder.end(self.nimg, self.generator)
-
-    def request_stop(self) -> None:
-        """Finish the step that is running, write snapshot and state, and leave the loop.
-
-        For signal handlers.
-        """
-        self.stop_requested = True
-
-    def _total_nimg(self, kimg: float | None, epochs: float | None, steps: int | None) -> int:
-        """The length asked for, else the configuration's, in images: a whole number of batches."""
-        asked = (kimg, epochs, steps)
-        if all(length is None for length in asked):
-            asked = (self.config.run.kimg, self.config.run.epochs, self.config.run.steps)
-        if sum(length is not None for length in asked) != 1:
-            raise UserError("give exactly one of kimg, epochs and steps")
-        kimg, epochs, steps = asked
-        length = next(length for length in asked if length is not None)
-        if not isinstance(length, int | float) or not 0 < length < math.inf:
-            raise UserError(f"a run cannot be {length!r} long: kimg, epochs or steps is a number above 0")
-        if epochs is not None and self.real_set is None:
-            raise UserError("an epoch needs a set of images: give kimg or steps for samples of a density")
-        batch_size = self.config.run.batch_size
-        nimg = (
-            1000 * kimg
-            if kimg is not None
-            else epochs * self.real_set.num_images
-            if epochs is not None
-            else steps * batch_size
-        )
-        return math.ceil(nimg / batch_size) * batch_size
-
-    # --- steps --------------------------------------------------------------------------------------------------------
-
-    def _launch(self, most: int) -> None:
-        """As many steps as the rung takes at once, and at most so many; nothing here waits until
-        the device has nothing left to do.
-        """
-        first = self.nimg // self.config.run.batch_size
-        num_steps = self.engine.steps_at_once(first, most)
-        self.feed.reserve(num_steps)
-        self.engine.run(first, num_steps)
-        self.feed.launched(num_steps)
-        self.throttle.launched()
-        self.nimg += num_steps * self.config.run.batch_size
-
     @property
     def is_density(self) -> bool:
         """True if the real data are fresh samples of a known density."""
         return self.config.data.source in DENSITIES
 
-    def _prepare_step(self, progress: Progress, steps_per_tick: int) -> None:
-        """Climb the ladder, once; afterwards the first trained step is still the first.
+    # --- what a tick adds to the loop's own ---------------------------------------------------------------------------
 
-        A launch of several steps has to fit into a tick.
-        """
-        if self.engine.prepared:
-            return
-        if self.engine.ladder.graph_steps is None:
-            self.engine.limit_launches(steps_per_tick)
-        self.engine.log.report = lambda text: self._say(progress, text)
-        if self.recorder:
-            self.engine.log.details = self.recorder.say
-        self.feed.reserve(self.feed.max_steps or PARITY_STEPS)
-        climbing = progress.busy(
-            "compiling the training step and checking it against eager",
-            "compiled and checked the step in {seconds:.1f} s",
-        )
-        with climbing if self.config.run.compile else contextlib.nullcontext(), self._framed(), refusals_said():
-            rung = self.engine.prepare()
-        if self.recorder:
-            at_once = f", {rung.steps_per_launch} steps a launch" if rung.name == "captured" else ""
-            self.recorder.say(
-                f"training on {self.device.type} with the {rung.name} step{at_once}, ready in {rung.build_s:.1f} s"
-            )
-            self.recorder.say(f"fused operators of the step: {autotune.used()}")
-
-    @contextlib.contextmanager
-    def _framed(self) -> Iterator[None]:
-        """Turn an error of the user's networks in their first step into a UserError in one sentence."""
-        try:
-            yield
-        except (UserError, torch.OutOfMemoryError):
-            raise
-        except NETWORK_ERRORS as error:
-            if self.config.model.architecture != "custom":
-                raise
-            signature, num = self.signature, self.config.run.batch_size
-            raise UserError(
-                f"the first training step failed in eager PyTorch, with z {[num, *signature.z_shape]} and images "
-                f"{[num, *signature.img_shape]} in {self.precision.name}: {first_line(error)}"
-            ) from error
-
-    # --- what a tick says and writes ----------------------------------------------------------------------------------
-
-    def _announce(self, progress: Progress) -> None:
-        for text in self.notes:
-            self._say(progress, text)
-        self.notes = []
-
-    def _say(self, progress: Progress, text: str) -> None:
-        progress.message(text)
-        if self.recorder:
-            self.recorder.say(text)
-
-    def _read_statistics(self, stopwatch: Stopwatch) -> dict:
-        """The means over a tick, its speed, and what signs of trouble go by; the next tick begins.
-
-        Raises DivergedError if a mean is not finite.
-        """
-        num_images = self.nimg - stopwatch.start_nimg
-        means = self.state.totals.means(self.readout.take())  # waits for the device
-        self.state.counters.write()
-        seconds, step_s = stopwatch.seconds(), stopwatch.step_s
-        stopwatch.restart(self.nimg)  # looking and writing counts as time outside the step in the next tick
-        statistics = {
-            "nimg": self.nimg,
-            "kimg": self.nimg / 1000,
-            **means,
-            "imgs_per_sec": num_images / seconds,
-            "sec_per_kimg": 1000 * seconds / num_images,
-            **self.diagnostics.measure(),
-            "outside_step": 1 - step_s / seconds,
-            "memory_gb": memory_gb(),
-            "rung": self.engine.rung.name,
-        }
-        bad = [name for name, mean in means.items() if not math.isfinite(mean)]
-        if bad:
-            raise self._diverged(
-                f"{' and '.join(bad)} became NaN or infinite before {self.nimg / 1000:g} kimg", statistics
-            )
+    def _look(self) -> dict[str, float]:
+        moments = {}
         if self.is_density:
-            statistics |= {
-                f"sample_{name}": value
-                for name, value in plots.moments(self.sample(10_000, seed=self.config.run.seed)).items()
-            }
-        self.last_finite = statistics
-        return statistics
+            samples = self.sample(10_000, seed=self.config.run.seed)
+            moments = {f"sample_{name}": value for name, value in plots.moments(samples).items()}
+        return self.diagnostics.measure() | moments
+
+    def _signs_of_trouble(self, statistics: dict) -> list[str]:
+        return list(self.diagnostics.said(statistics))
+
+    def _measures_now(self, index: int, last: bool) -> bool:
+        return self.live_metrics is not None and self.live_metrics.is_due(index, last=last)
+
+    def _shapes(self) -> str | None:
+        if self.config.model.architecture != "custom":
+            return None
+        num, signature = self.config.run.batch_size, self.signature
+        shapes = f"z {[num, *signature.z_shape]} and images {[num, *signature.img_shape]}"
+        return f"{shapes} in {self.precision.name}"
 
     def _measure(self, progress: Progress) -> dict[str, float]:
         """The metrics, which are said and written down."""
@@ -385,16 +233,6 @@ class Trainer:
         text = f"at {self.nimg / 1000:g} kimg {measurement.describe()}, measured in {measurement.seconds:.1f} s"
         self._say(progress, f"{text}: the best snapshot so far" if is_best else text)
         return measurement.numbers
-
-    def _diverged(self, what: str, statistics: dict) -> DivergedError:
-        """The end of the run: what was last finite, and where the last good snapshot is."""
-        values = ", ".join(
-            f"{name} {self.last_finite[name]:.4g}"
-            for name in ("kimg", *self.state.totals.names)
-            if name in self.last_finite
-        )
-        what = f"{what}; last finite: {values or 'nothing, it was the first tick'}"
-        return self.recorder.diverged(what, statistics) if self.recorder else DivergedError(what)
 
     # --- images -------------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,6 @@ import pytest
 from fastgan import cli
 from fastgan.config import Config
 from fastgan.metrics.networks import classifier
-from fastgan.run.checkpoint import weight_tensors
 from fastgan.run.folder import RunFolder
 
 
@@ -38,7 +37,7 @@ def working_folder(folder, monkeypatch):
 
 
 def save(folder: Path, config: Config, state: Config | None = None) -> None:
-    RunFolder(folder, config, resume_nimg=0).write_snapshot(weight_tensors(gans.tiny_networks(state or config)), 1000)
+    RunFolder(folder, config, resume_nimg=0).write_snapshot(gans.tiny_networks(state or config).weights(), 1000)
 
 
 def evaluated(capsys, *arguments: str) -> str:

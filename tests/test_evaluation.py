@@ -10,7 +10,6 @@ from fastgan.data import ImageSet
 from fastgan.errors import UserError
 from fastgan.evaluation import Evaluation, evaluate_snapshot, image_maker
 from fastgan.metrics.networks import classifier
-from fastgan.run.checkpoint import weight_tensors
 from fastgan.run.folder import RunFolder
 
 CPU = torch.device("cpu")
@@ -24,7 +23,7 @@ def quick(monkeypatch, tmp_path):
 
 def saved(folder, name: str):
     config = gans.tiny_config(name)
-    return RunFolder(folder, config, resume_nimg=0).write_snapshot(weight_tensors(gans.tiny_networks(config)), 1000)
+    return RunFolder(folder, config, resume_nimg=0).write_snapshot(gans.tiny_networks(config).weights(), 1000)
 
 
 @pytest.fixture

@@ -165,7 +165,7 @@ def test_preparing_takes_nothing_from_the_run(monkeypatch):
 def captured(monkeypatch, pair, *args, **options):
     """A trainer that records its steps, by what stands in for CUDA graphs."""
     with monkeypatch.context() as patch:
-        patch.setattr("fastgan.run.build._graphs_of", lambda device, generators: RecordedGraphs())
+        patch.setattr("fastgan.run.build.graphs_of", lambda device, generators: RecordedGraphs())
         return quiet(pair, *args, **options)
 
 

@@ -67,7 +67,7 @@ def a_graph(device: torch.device) -> str:
     It draws from a generator of its own. Raises AssertionError where the numbers differ.
     """
     generator, out = torch.Generator(device).manual_seed(1), torch.zeros(NUM, device=device)
-    graphs = build._graphs_of(device, [generator])
+    graphs = build.graphs_of(device, [generator])
     assert graphs is not None, f"nothing can be recorded on {device.type}"
 
     def draw() -> None:

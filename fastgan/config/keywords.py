@@ -37,6 +37,11 @@ def config_of(recipe: Config | str | None, source: str, keywords: dict) -> Confi
     return replace(config, "model.cond", True) if config.model.c_dim else config
 
 
+def keys_of(keyword: str, value: object) -> list[str]:
+    """Return the options that a keyword sets, as section.name. Raises UserError for an unknown one."""
+    return [key for key, _ in _options_of(keyword, value)]
+
+
 def _without_networks(recipe: Config | None) -> Config:
     """The recipe without the sizes of its networks, but with what of them concerns any networks."""
     if recipe is None:

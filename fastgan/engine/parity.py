@@ -131,13 +131,18 @@ def compare(ours: ParityRun, reference: ParityRun, truth: ParityRun) -> str | No
         if still:
             return f"{group} {still[0]} did not change, but does in eager"
         error, tolerance = (_relative_error(trial.change[group], changes) for trial in (ours, reference))
-        floor = WEIGHTS_FLOOR if group in ("G", "D", "G_ema") else MOMENTS_FLOOR
+        floor = WEIGHTS_FLOOR if has_weights(group) else MOMENTS_FLOOR
         if not error <= FACTOR * tolerance + floor:
             return (
                 f"the change of {group} differs from eager by {error:.2g} of its size, "
                 f"where rounding accounts for {tolerance:.2g}"
             )
     return None
+
+
+def has_weights(group: str) -> bool:
+    """Return True for groups of parameters: of G and D, and of the networks of a step of one's own."""
+    return group in ("G", "D", "G_ema") or group.startswith("weights/")
 
 
 def snapshot(state: State) -> State:
@@ -160,9 +165,10 @@ def restore(state: State, saved: State) -> None:
 
 @torch.no_grad()
 def _nudge_weights(state: State, nudge: float) -> None:
-    for group in ("G", "D"):
-        for tensor in state.get(group, {}).values():
-            tensor.mul_(1 + nudge * torch.randn_like(tensor))
+    for group, tensors in state.items():
+        if has_weights(group) and not group.endswith("_ema"):
+            for tensor in tensors.values():
+                tensor.mul_(1 + nudge * torch.randn_like(tensor))
 
 
 def _statistics_error(trial: ParityRun, truth: ParityRun) -> float:

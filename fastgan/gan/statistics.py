@@ -17,7 +17,6 @@ class Totals:
     """
 
     def __init__(self, names: tuple[str, ...], device: torch.device):
-        assert set(names) <= set(STATISTICS), "a statistic has a name that is known"
         self.names = names
         self.tensor = torch.zeros(2 * len(names), device=device)
         self._zero, self._one = torch.zeros((), device=device), torch.ones((), device=device)

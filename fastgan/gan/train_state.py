@@ -99,6 +99,14 @@ class TrainState:
         return groups
 
 
+    def weights(self) -> dict[str, torch.Tensor]:
+        """Return the tensors of a snapshot: weights and buffers of G, D and, if there is one, G_ema."""
+        named = {"G": self.G, "D": self.D} | ({} if self.average is None else {"G_ema": self.G_ema})
+        return {
+            f"{prefix}.{name}": tensor for prefix, net in named.items() for name, tensor in net.state_dict().items()
+        }
+
+
 def make_train_state(
     G: nn.Module, D: nn.Module, config: Config, signature: Signature, device: torch.device, precision: Precision
 ) -> TrainState:

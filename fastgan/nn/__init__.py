@@ -7,6 +7,7 @@ import importlib
 _PUBLIC = {
     **dict.fromkeys(("BatchNorm1d", "BatchNorm2d", "Conv2d", "ConvDown", "ConvTranspose2d", "Deconv", "Head",
                      "NormedConv", "Projection", "StridedConv", "UpConv"), "fastgan.nn.layers"),
+    "ImagePool": "fastgan.nn.image_pool",
     **dict.fromkeys(("ClassBatchNorm2d", "ImageNorm", "Spectral", "WeightNorm"), "fastgan.nn.norms"),
 }  # fmt: skip
 __all__ = sorted(_PUBLIC)

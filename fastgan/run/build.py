@@ -121,7 +121,7 @@ def make_engine(
     device, run = generator.device, config.run
     if device.type == "cpu":
         keep_freed_memory()
-    graphs = _graphs_of(device, [generator])
+    graphs = graphs_of(device, [generator])
     if graphs is None and run.cuda_graph == "on":
         raise UserError(
             f"--cuda-graph on needs a CUDA device, and this run is on {device.type}: leave it at auto, or give "
@@ -153,7 +153,7 @@ def _phase(kind: PhaseKind, inputs: "InputSource", state: TrainState) -> Phase:
     )
 
 
-def _graphs_of(device: torch.device, generators: list[torch.Generator]) -> Graphs | None:
+def graphs_of(device: torch.device, generators: list[torch.Generator]) -> Graphs | None:
     """Return the recorder of graphs on this device, or None."""
     return CudaGraphs(device, generators) if device.type == "cuda" else None
 
@@ -223,7 +223,7 @@ class InputSource:
 
     def _with_images(self, inputs: StepInputs, kind: PhaseKind) -> StepInputs:
         """Return inputs with the next batch, or with the one that an earlier phase of the step read."""
-        img, labels = self._feed.read() if kind.reads_next else self._feed.reread()
+        img, labels, _ = self._feed.read() if kind.reads_next else self._feed.reread()
         if kind.path_length:
             return inputs._replace(labels=None if labels is None else labels[:len(inputs.z)])
         if not self._gets_two_batches:

@@ -262,11 +262,3 @@ def load_state(folder: Path, state: TrainState, generator: torch.Generator) -> t
     return header, [*notes, f"resuming from {path} at {header['nimg'] / 1000:g} kimg"]
 
 
-def weight_tensors(state: TrainState) -> dict[str, torch.Tensor]:
-    """Return the tensors of a snapshot: weights and buffers of G, D and, if there is one, G_ema."""
-    named = {"G": state.G, "D": state.D}
-    if state.average is not None:
-        named["G_ema"] = state.G_ema
-    return {
-        f"{prefix}.{name}": tensor for prefix, network in named.items() for name, tensor in network.state_dict().items()
-    }

@@ -13,7 +13,7 @@ from fastgan.errors import DivergedError
 from fastgan.gan.train_state import TrainState
 from fastgan.metrics.names import lower_is_better
 from fastgan.run import checkpoint
-from fastgan.run.checkpoint import state_tensors, weight_tensors
+from fastgan.run.checkpoint import state_tensors
 from fastgan.run.feeds import centres_of
 from fastgan.run.folder import RunFolder
 from fastgan.run.live_metrics import Measurement
@@ -103,7 +103,7 @@ class Recorder:
         return value < self._best["value"] if lower_is_better(metric) else value > self._best["value"]
 
     def _finite_weights(self, nimg: int) -> dict[str, torch.Tensor]:
-        weights = weight_tensors(self.state)
+        weights = self.state.weights()
         bad = [name for name, tensor in weights.items() if not bool(torch.isfinite(tensor).all())]
         if bad:
             raise self.diverged(

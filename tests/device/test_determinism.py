@@ -124,7 +124,7 @@ def test_a_deterministic_run_times_no_operator_and_repeats_to_the_bit(monkeypatc
             return {"chosen": "subpixel"}
 
     if rung == "captured":
-        monkeypatch.setattr(build, "_graphs_of", lambda device, generators: RecordedGraphs())
+        monkeypatch.setattr(build, "graphs_of", lambda device, generators: RecordedGraphs())
     monkeypatch.setattr(timing, "timer", timed)
     # Checks take seconds.
     monkeypatch.setattr(self_checks, "_failed_check", lambda op, implementation, device_type: None)

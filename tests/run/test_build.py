@@ -109,7 +109,7 @@ RECORDED_SLOWLY = {
 
 def recorded(monkeypatch, name: str, size: int, reports: list, **more) -> tuple[Ours, RecordedGraphs]:
     graphs = RecordedGraphs()
-    monkeypatch.setattr(build, "_graphs_of", lambda device, generators: graphs)
+    monkeypatch.setattr(build, "graphs_of", lambda device, generators: graphs)
     ours = ours_of(name, reports, run__graph_steps=size, **more)
     monkeypatch.undo()
     return ours, graphs
@@ -159,7 +159,7 @@ def test_samples_that_are_drawn_as_they_are_needed(monkeypatch, references, lazy
         state = make_train_state(G, D, config, signature, plain_loop.CPU, plain_loop.FP32)
         generator = torch.Generator().manual_seed(1)
         feed = MixtureFeed(torch.tensor([[1.0, 0.0], [0.0, 2.0]]), 0.1, 4, generator)
-        monkeypatch.setattr(build, "_graphs_of", lambda device, generators, graphs=graphs: graphs)
+        monkeypatch.setattr(build, "graphs_of", lambda device, generators, graphs=graphs: graphs)
         reports = []
         engine = build.make_engine(config, signature, state, feed, generator, reports.append)
         assert (engine.prepare().name, reports) == ("captured" if graphs else "eager", [])

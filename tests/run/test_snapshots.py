@@ -9,7 +9,6 @@ from fastgan.config import Config, replace
 from fastgan.errors import UserError
 from fastgan.gan.train_state import TrainState
 from fastgan.run import checkpoint
-from fastgan.run.checkpoint import weight_tensors
 from fastgan.run.folder import RunFolder
 from fastgan.run.snapshots import Truncated, load_generator, write_samples
 
@@ -19,7 +18,7 @@ KINDS = ["dcgan", "mlp", "mlp-tf", "gaussian1d"]
 def saved(folder, config: Config, nimg: int = 5000, state: TrainState | None = None):
     """Return (networks, path of a snapshot of them as a run writes it)."""
     state = state or gans.tiny_networks(config)
-    return state, RunFolder(folder, config, resume_nimg=0).write_snapshot(weight_tensors(state), nimg)
+    return state, RunFolder(folder, config, resume_nimg=0).write_snapshot(state.weights(), nimg)
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -84,7 +83,7 @@ def test_a_grid_of_classes_or_of_one(tmp_path, class_name, size):
     """A class a row, eight in a row at least; one class alone: as many images as were asked for."""
     config = gans.tiny_config("cgan")
     path = RunFolder(tmp_path / "run", config, resume_nimg=0).write_snapshot(
-        weight_tensors(gans.tiny_networks(config)), 0, ("cats", "dogs", "eels")
+        gans.tiny_networks(config).weights(), 0, ("cats", "dogs", "eels")
     )
     said = write_samples(path, tmp_path / "out.png", 6, seed=0, class_name=class_name)
     assert said.startswith(f"wrote {size[0] * size[1]} images")
@@ -99,7 +98,7 @@ def test_a_grid_of_classes_or_of_one(tmp_path, class_name, size):
 def test_a_class_that_is_not_there(tmp_path, preset, class_name, words):
     config = gans.tiny_config(preset)
     path = RunFolder(tmp_path, config, resume_nimg=0).write_snapshot(
-        weight_tensors(gans.tiny_networks(config)), 0, ("cats", "dogs", "eels")
+        gans.tiny_networks(config).weights(), 0, ("cats", "dogs", "eels")
     )
     with pytest.raises(UserError, match=words):
         write_samples(path, tmp_path / "out.png", 6, seed=0, class_name=class_name)
@@ -170,7 +169,7 @@ def test_a_training_state_is_no_snapshot(tmp_path):
 
 def test_a_snapshot_of_other_sizes_than_it_says(tmp_path):
     narrow, wide = gans.tiny_config("dcgan"), gans.tiny_config("dcgan", model__ngf=16)
-    path = RunFolder(tmp_path, wide).write_snapshot(weight_tensors(gans.tiny_networks(narrow)), 5000)
+    path = RunFolder(tmp_path, wide).write_snapshot(gans.tiny_networks(narrow).weights(), 5000)
     assert_refused(path, "is of another architecture")
 
 
@@ -210,7 +209,7 @@ def conditional(tmp_path):
         for parameter in state.G.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))  # before training all classes are alike
     return RunFolder(tmp_path / "run", config, resume_nimg=0).write_snapshot(
-        weight_tensors(state), 5000, ("bag", "7", "coat")
+        state.weights(), 5000, ("bag", "7", "coat")
     )
 
 

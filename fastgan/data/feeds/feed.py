@@ -18,11 +18,12 @@ class Batch(NamedTuple):
 
     img: [batch_size, C, H, W] in channels_last memory, uint8, or floats [batch_size, features].
     labels: int64 [batch_size], the classes of these images, on the same device; None where the feed
-    has none.
+    has none. fields: of a feed of several fields, name -> [batch_size, ...].
     """
 
     img: torch.Tensor
     labels: torch.Tensor | None = None
+    fields: dict[str, torch.Tensor] | None = None
 
 
 class Feed(ABC):

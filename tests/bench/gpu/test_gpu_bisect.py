@@ -125,7 +125,7 @@ def recorded(monkeypatch):
     monkeypatch.setattr(autotune, "_forced", {})
 
     def graphs_are(graphs):
-        monkeypatch.setattr(build, "_graphs_of", lambda device, generators: graphs)
+        monkeypatch.setattr(build, "graphs_of", lambda device, generators: graphs)
 
     graphs_are(RecordedGraphs())
     return graphs_are

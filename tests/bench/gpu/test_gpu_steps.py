@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 def small(monkeypatch):
     """Set tiny uncompiled mlp steps, short rounds and the stand-in."""
     monkeypatch.setattr(autotune, "_forced", {})
-    monkeypatch.setattr(build, "_graphs_of", lambda device, generators: RecordedGraphs())
+    monkeypatch.setattr(build, "graphs_of", lambda device, generators: RecordedGraphs())
     monkeypatch.setattr(flops, "MATMUL_SIZE", {"cpu": 16})
     interleave, before = timing.interleave, present()
     monkeypatch.setattr(timing, "interleave", lambda calls, before: interleave(calls, 2, round_s=0.001, before=before))
@@ -57,7 +57,7 @@ def test_every_step_of_smoke_has_a_row_and_the_first_ones_work_on_a_cpu(tmp_path
 
 def test_a_step_of_smoke_that_fails_has_its_whole_traceback_and_ends_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        build, "_graphs_of", lambda device, generators: RecordedGraphs(frozenset(["aten::rand", "aten::randn"]))
+        build, "graphs_of", lambda device, generators: RecordedGraphs(frozenset(["aten::rand", "aten::randn"]))
     )
     tried = {
         name: step
@@ -79,7 +79,7 @@ def test_a_graph_that_draws_other_numbers_is_found(monkeypatch):
             super().record(body)
             return lambda: None
 
-    monkeypatch.setattr(build, "_graphs_of", lambda device, generators: Baked())
+    monkeypatch.setattr(build, "graphs_of", lambda device, generators: Baked())
     with pytest.raises(AssertionError, match="replay 0 drew other numbers"):
         smoke.a_graph(CPU)
 

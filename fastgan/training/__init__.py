@@ -1,0 +1,1 @@
+"""The loop, and steps of one's own in it."""
