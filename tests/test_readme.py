@@ -48,13 +48,23 @@ def test_every_metric_of_the_readme_is_known():
 
 
 def test_the_python_example_runs(tmp_path, monkeypatch, capsys):
-    """The example runs, with a short run and no compiling in the place of its own."""
-    code = re.search(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)[1]
-    code = code.replace("compile=True", "compile=False")
+    """The examples run one after the other, with short runs and no compiling in the place of theirs."""
+    code = "\n".join(re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL))
+    code = code.replace("compile=True", "compile=False").replace('"D": 2e-4})', '"D": 2e-4}, compile=False)')
     code, changed = re.subn(r"kimg=\d+", "kimg=0.2", code)
-    assert changed
+    assert changed == 5
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "README.md", "exec"), {})
+
+
+def test_the_example_of_a_step_runs(tmp_path, monkeypatch):
+    page = (README.parent / "docs" / "own-networks.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(compile(code.replace("batch_size=256", "batch_size=256, compile=False").replace("kimg=100", "kimg=8"),
+                 "own-networks.md", "exec"), names)  # fmt: skip
+    assert names["samples"].shape == (1000, 2)
 
 
 def test_every_path_that_the_readme_names_exists():
