@@ -52,7 +52,7 @@ def test_the_python_example_runs(tmp_path, monkeypatch, capsys):
     code = "\n".join(re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL))
     code = code.replace("compile=True", "compile=False").replace('"D": 2e-4})', '"D": 2e-4}, compile=False)')
     code, changed = re.subn(r"kimg=\d+", "kimg=0.2", code)
-    assert changed == 5
+    assert changed == 3
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "README.md", "exec"), {})
 
