@@ -1,4 +1,4 @@
-"""Layers with fused operators, norms, and the inspection of a user's G and D.
+"""Layers with fused operators, norms, noise, and the inspection of a user's G and D.
 
 The layers are loaded on first use.
 """
@@ -8,6 +8,7 @@ _PUBLIC = {
     **dict.fromkeys(("BatchNorm1d", "BatchNorm2d", "Conv2d", "ConvDown", "ConvTranspose2d", "Deconv", "Head",
                      "NormedConv", "Projection", "StridedConv", "UpConv"), "fastgan.nn.layers"),
     **dict.fromkeys(("ClassBatchNorm2d", "ImageNorm", "Spectral", "WeightNorm"), "fastgan.nn.norms"),
+    "GaussianNoise": "fastgan.nn.noise",
 }  # fmt: skip
 __all__ = sorted(_PUBLIC)
 

@@ -55,14 +55,15 @@ def inspect(
     device: torch.device,
     c_dim: int = 0,
     classifies: bool = False,
+    keeps_sigmoid: bool = False,
 ) -> Signature:
     """Return the signature of G and D, which are moved to `device`.
 
     A last nn.Sigmoid of D is replaced by nn.Identity, in place, and a note reports it.
 
     z_dim None is read off G's first layer. c_dim: classes; above 0 both are called with them.
-    classifies: D returns (logits, class_logits [N, c_dim]). Raises UserError where the pair cannot
-    be trained.
+    classifies: D returns (logits, class_logits [N, c_dim]). keeps_sigmoid: D's end stays as it is,
+    for a caller's losses. Raises UserError where the pair cannot be trained.
     """
     for name, network in (("G", G), ("D", D)):
         if not isinstance(network, nn.Module):
@@ -78,7 +79,7 @@ def inspect(
         z_shape, fake_img, condition = _probe_generator(G, z_dim, batch_size, conditions, device)
         run_D = _probe_discriminator(D, fake_img, condition, c_dim if classifies else 0)
         num_judged = len(run_D(fake_img))
-        notes = _take_sigmoid_off(D, run_D, fake_img)
+        notes = () if keeps_sigmoid else _take_sigmoid_off(D, run_D, fake_img)
         one_pass = _is_per_sample(D, run_D, fake_img)
     return Signature(
         z_shape,
