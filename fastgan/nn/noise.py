@@ -1,6 +1,18 @@
 """Gaussian noise inside of a network."""
+from typing import NamedTuple
+
 import torch
 from torch import nn
+
+
+class Noise(NamedTuple):
+    """The arguments of the GaussianNoise between the layers of a network; std 0 = none."""
+
+    std: float = 0.0
+    kimg: float = 0.0
+
+
+NO_NOISE = Noise()
 
 
 class GaussianNoise(nn.Module):
