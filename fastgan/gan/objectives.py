@@ -165,7 +165,7 @@ def with_tried_losses(state: TrainState, z_shape: tuple[int, ...], num: int) -> 
         output = run_D(state, fake_img, labels).own
         _try_loss("d_loss", own.d_loss, output, output)
         _try_loss("g_loss", own.g_loss, output, *([output] if own.compares else []))
-    is_by_image = all(tensor.dim() and len(tensor) == num for tensor in tree_leaves(output))
+    is_by_image = all(isinstance(leaf, torch.Tensor) and leaf.shape[:1] == (num,) for leaf in tree_leaves(output))
     return dataclasses.replace(state, one_pass=state.one_pass and is_by_image)
 
 

@@ -36,7 +36,7 @@ def options_from(value: object, G: nn.Module, D: nn.Module) -> tuple[dict[str, o
         name: _hyperparameters(each, _groups_of(each, network, name, is_pair), name)
         for name, each, network in (("G", pair[0], G), ("D", pair[1], D))
     }
-    for key in found["G"].keys() & found["D"].keys() - {"lr", "name"}:
+    for key in sorted(found["G"].keys() & found["D"].keys() - {"lr", "name"}):
         if found["G"][key] != found["D"][key]:
             raise UserError(
                 f"the optimisers of G and D differ in {key} ({found['G'][key]:g} and {found['D'][key]:g}): fastgan has "
