@@ -50,7 +50,7 @@ class TrainState:
     one_hot: bool = False  # G and D take classes as float32 [N, c_dim] instead of int64 [N]
     augmentation: Augmentation | None = None
     own_losses: OwnLosses | None = None  # a caller's, in the place of the named one
-    weights: dict[str, torch.Tensor] = field(default_factory=dict)  # float32 []: those that change, by option
+    scheduled: dict[str, torch.Tensor] = field(default_factory=dict)  # float32 []: weights that change
     path_mean: torch.Tensor | None = None  # float32 []: running mean of the path lengths
     grad_probes: dict[int, torch.Tensor] = field(default_factory=dict)  # number of images -> zeros that require grad
 
@@ -71,7 +71,7 @@ class TrainState:
     def weight(self, key: str) -> torch.Tensor | float:
         """Return the weight of a term, an option of loss or penalty: as it is now, if it changes."""
         section, name = key.split(".")
-        return self.weights[key] if key in self.weights else getattr(getattr(self, section), name)
+        return self.scheduled[key] if key in self.scheduled else getattr(getattr(self, section), name)
 
     def condition(self, labels: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
         """Return the arguments of G and D besides the first one. labels: int64 [N]."""
@@ -159,7 +159,7 @@ def make_train_state(
         one_hot=signature.one_hot,
         augmentation=make_augmentation(config.augment, device, num_parts),
         own_losses=own.losses,
-        weights=_changing_weights(config, own, device),
+        scheduled=_scheduled_weights(config, own, device),
         path_mean=torch.zeros((), device=device) if penalty.pl_weight else None,
         grad_probes=_probes(config, img_shape, batch_size // num_parts, one_pass, device),
     )
@@ -169,7 +169,7 @@ def make_train_state(
     return state
 
 
-def _changing_weights(config: Config, own: Own, device: torch.device) -> dict[str, torch.Tensor]:
+def _scheduled_weights(config: Config, own: Own, device: torch.device) -> dict[str, torch.Tensor]:
     """Make the tensors of the weights that change during training, by option."""
     keys = [key for key in own.schedules if not key.startswith("optim.")]
     keys += GAMMAS if config.penalty.gamma_end != 1 else ()
@@ -259,7 +259,7 @@ def _add_schedules(state: TrainState, config: Config, per_update: int) -> None:
         for key in GAMMAS:
             gamma = value_of(config, key)
             end = gamma * config.penalty.gamma_end
-            state.schedules.add(state.weights[key], Ramp(gamma, end, optim.decay_kimg, shape))
+            state.schedules.add(state.scheduled[key], Ramp(gamma, end, optim.decay_kimg, shape))
     if state.augmentation is not None and augment.p_end is not None:
         state.schedules.add(state.augmentation.p, Ramp(augment.p, augment.p_end, optim.decay_kimg, shape))
 
@@ -269,7 +269,7 @@ def _follow_functions(state: TrainState, config: Config, own: Own) -> None:
     correction_G, correction_D = _corrections(config.penalty)
     rates = {"optim.lr_G": (state.optimizer_G.lr, correction_G), "optim.lr_D": (state.optimizer_D.lr, correction_D)}
     for key, function in own.schedules.items():
-        target, correction = rates[key] if key in rates else (state.weights[key], 1.0)
+        target, correction = rates[key] if key in rates else (state.scheduled[key], 1.0)
         state.schedules.add(target, Traced(function, correction))
 
 
