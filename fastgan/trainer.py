@@ -18,6 +18,7 @@ from fastgan.device.determinism import refusals_said
 from fastgan.device.memory import cuda_oom_as_user_error
 from fastgan.errors import UserError
 from fastgan.gan.losses import CROSS_ENTROPIES
+from fastgan.gan.own import NOTHING, Own, take_own
 from fastgan.gan.phases import batches_per_step
 from fastgan.ops.dispatch import autotune
 from fastgan.progress import Progress
@@ -59,7 +60,13 @@ class Trainer(Loop):
 
     options: every option of docs/options.md by its name, as `n_critic=5`, beside the config, and
     - loss, optimizer, augment, data_backend: loss.name, optim.name, augment.kind, data.backend;
+    - loss also as (d_loss, g_loss): d_loss(real_out, fake_out) and g_loss(fake_out), or
+      g_loss(fake_out, real_out), return one number of D's own outputs in float32, whatever D
+      returns; logits=lambda out: ... names the logits in it, for penalties;
+    - optimizer also as (that of G, that of D), each a name or one of torch.optim, whose values are
+      taken over;
     - lr: of both optimisers, or (lr_G, lr_D); betas: (beta1, beta2) of Adam;
+    - lr, penalties and weights of losses also as functions of kimg, in torch operations;
     - class_weight: (D's, G's) weight of an auxiliary classifier; D returns (logits, class_logits);
     - c_dim: above 0 the networks are called G(z, c), D(images, c) with c int64 [N] or one-hot
       float32 [N, c_dim], whichever they take.
@@ -77,6 +84,7 @@ class Trainer(Loop):
         *,
         z_dim: int | tuple[int, ...] | None = None,
         condition: tuple[Callable | None, Callable | None] = (None, None),
+        logits: Callable | None = None,
         out: str | Path | None = None,
         resume: bool = False,
         progress: bool = True,
@@ -85,10 +93,12 @@ class Trainer(Loop):
         if options.get("device") is not None:
             options["device"] = str(options["device"])
         source = str(data) if isinstance(data, str | Path) else type(data).__name__
+        options, own = take_own(options, logits, G, D)
         if z_dim is not None:
             options = {"z_dim": z_dim if isinstance(z_dim, int) else math.prod(z_dim), **options}
         config = config_of(config, source, options)
-        self._build(G, D, data, validate(config), z_dim, condition, out, resume, progress)
+        own.check(config)
+        self._build(G, D, data, validate(config), z_dim, condition, out, resume, progress, own)
 
     @classmethod
     def from_config(
@@ -130,7 +140,9 @@ class Trainer(Loop):
 
     @cuda_oom_as_user_error()
     @refusals_said()
-    def _build(self, G, D, data, config: Config, z_dim, condition, out, resume: bool, progress: bool) -> None:
+    def _build(
+        self, G, D, data, config: Config, z_dim, condition, out, resume: bool, progress: bool, own: Own = NOTHING
+    ) -> None:
         if resume and out is None:
             raise UserError("resume=True goes on with the run in a folder: give out=...")
         if out is not None and not resume:
@@ -140,7 +152,7 @@ class Trainer(Loop):
         # The networks, their state, and the engine that runs their steps on the data.
         autotune.fix(config.run.deterministic)
         autotune.force(dataclasses.asdict(config.ops))
-        training = build_training(G, D, config, z_dim, condition)
+        training = build_training(G, D, config, z_dim, own, condition)
         self.config = config = training.config
         self.device, self.signature, self.state = training.device, training.signature, training.state
         self.generator, self.precision = training.generator, training.state.precision

@@ -224,15 +224,20 @@ class Plain:
         self.ratio_D = penalty.D_reg_interval / (penalty.D_reg_interval + 1) if self.is_lazy else 1.0
         self.ratio_G = penalty.G_reg_interval / (penalty.G_reg_interval + 1) if penalty.pl_weight else 1.0
         self.optimizer_D, self.optimizer_G = (
-            self._optimizer(D, optim.lr_D, self.ratio_D),
-            self._optimizer(G, optim.lr_G, self.ratio_G),
+            self._optimizer(D, optim.lr_D, self.ratio_D, optim.name_D or optim.name),
+            self._optimizer(G, optim.lr_G, self.ratio_G, optim.name),
         )
 
-    def _optimizer(self, network, lr, ratio):
+    def _optimizer(self, network, lr, ratio, name):
         optim, parameters = self.config.optim, list(network.parameters())
         betas = (optim.beta1**ratio, optim.beta2**ratio)
-        if optim.name == "rmsprop":
+        decay = optim.weight_decay or 0.0
+        if name == "rmsprop":
             return torch.optim.RMSprop(parameters, lr, alpha=optim.beta2, eps=optim.eps)
+        if name == "sgd":
+            return torch.optim.SGD(parameters, lr, momentum=optim.momentum, weight_decay=decay)
+        if name == "adamw":
+            return torch.optim.AdamW(parameters, lr * ratio, betas, optim.eps, weight_decay=decay)
         return (torch.optim.Adam if optim.beta2_end is None else ProductAdam)(parameters, lr * ratio, betas, optim.eps)
 
     def run(self, num_steps: int) -> None:
@@ -415,7 +420,8 @@ class Plain:
         for average, p in zip(self.G_ema.parameters(), self.G.parameters(), strict=True):
             average.copy_(beta * average + (1 - beta) * p)
         for average, buffer in zip(self.G_ema.buffers(), self.G.buffers(), strict=True):
-            average.copy_(buffer)
+            is_averaged = optim.ema_buffers == "average" and buffer.is_floating_point()
+            average.copy_(beta * average + (1 - beta) * buffer if is_averaged else buffer)
 
     def _penalise_G(self, numbers, labels):
         penalty = self.config.penalty
@@ -459,6 +465,8 @@ class Plain:
         total.backward()
         for p in optimizer.param_groups[0]["params"]:
             p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+        if self.config.optim.grad_clip:
+            nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], self.config.optim.grad_clip)
         optimizer.step()
 
     def _see(self, **values):
@@ -494,7 +502,7 @@ def assert_agree(ours: Ours, plain: Plain, rtol: float = 1e-5, atol: float = 1e-
         ("G", ours.state.optimizer_G, plain.optimizer_G),
         ("D", ours.state.optimizer_D, plain.optimizer_D),
     ):
-        for key in ("exp_avg", "exp_avg_sq") if hasattr(a, "exp_avg") else ("square_avg",):
+        for key in [key for key in ("exp_avg", "exp_avg_sq", "square_avg") if hasattr(a, key)]:
             for i, (x, p) in enumerate(zip(getattr(a, key), b.param_groups[0]["params"], strict=True)):
                 _assert_near(x, b.state[p][key], 20 * rtol, 100 * atol, f"{key} {i} of {network}")
     statistics = ours.statistics()

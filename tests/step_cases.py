@@ -67,6 +67,8 @@ CASES = {
     "average, n_critic 2": {"optim__ema_kimg": 0.02, "loss__n_critic": 2},
     "average, n_critic 2, fresh, rmsprop": {"optim__ema_kimg": 0.02, "loss__n_critic": 2, "loss__fresh_fakes": True,
                                             "optim__name": "rmsprop"},
+    "average of buffers, batch norm": {"make_G": partial(G, norm=True), "optim__ema_kimg": 0.02,
+                                       "optim__ema_buffers": "average"},
     "average of a share": {"optim__ema_kimg": 0.02, "optim__ema_rampup": 0.4},
     "linear decay": {"optim__decay": "linear", "optim__decay_kimg": 0.04, "optim__lr_end": 0.25},
     "linear decay to 0 of lazy r1": {**LAZY_R1, "optim__decay": "linear", "optim__decay_kimg": 0.03},
@@ -77,6 +79,13 @@ CASES = {
                        "optim__warmup_kimg": 0.01},
     "a linear beta2, lazy": {**LAZY_R1, "optim__beta2_end": 0.99, "optim__decay_kimg": 0.03, "optim__beta1": 0.6},
     "a linear gamma, lazy": {**LAZY_R1, "penalty__gamma_end": 0.1, "optim__decay_kimg": 0.02},
+    # Optimisers
+    "adamw, lazy r1": {**LAZY_R1, "optim__name": "adamw", "optim__weight_decay": 0.5, "optim__ema_kimg": 0.02},
+    "sgd with momentum": {"optim__name": "sgd", "optim__momentum": 0.5, "optim__weight_decay": 0.1,
+                          "optim__ema_kimg": 0.02},
+    "adam of G, sgd of D": {"optim__name_D": "sgd", "loss__name": "hinge"},
+    "clipped gradients, gp, n_critic 2": {**WGAN_GP, "loss__n_critic": 2, "optim__grad_clip": 0.05},
+    "clipped gradients, lazy r1, path length": {**LAZY_R1, **PATHS, "make_G": StyleG, "optim__grad_clip": 0.02},
     # Networks
     "batch norm": {"make_G": partial(G, norm=True), "make_D": partial(D, norm=True), "optim__ema_kimg": 0.02},
     "batch norm, hinge, n_critic 2, fresh": {"make_G": partial(G, norm=True), "make_D": partial(D, norm=True),

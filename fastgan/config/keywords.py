@@ -9,7 +9,7 @@ from fastgan.errors import UserError
 # Keywords that are no name of an option, or a name of several: what a user of Trainer writes for them.
 SINGLE = {
     "loss": "loss.name",
-    "optimizer": "optim.name",
+    "optimizer": "optim.name",  # or a pair of names, for G and D
     "augment": "augment.kind",
     "data_backend": "data.backend",
     "D_every": "penalty.D_reg_interval",
@@ -32,14 +32,14 @@ def config_of(recipe: Config | str | None, source: str, keywords: dict) -> Confi
     config = _without_networks(preset(recipe) if isinstance(recipe, str) else recipe)
     config = replace(config, "data.source", source)
     for keyword, value in keywords.items():
-        for key, each in _options_of(keyword, value):
+        for key, each in options_of(keyword, value):
             config = replace(without_length(config) if key in LENGTHS else config, key, checked(each, key))
     return replace(config, "model.cond", True) if config.model.c_dim else config
 
 
 def keys_of(keyword: str, value: object) -> list[str]:
     """Return the options that a keyword sets, as section.name. Raises UserError for an unknown one."""
-    return [key for key, _ in _options_of(keyword, value)]
+    return [key for key, _ in options_of(keyword, value)]
 
 
 def _without_networks(recipe: Config | None) -> Config:
@@ -51,8 +51,16 @@ def _without_networks(recipe: Config | None) -> Config:
     return dataclasses.replace(recipe, preset="custom", model=kept)
 
 
-def _options_of(keyword: str, value) -> list[tuple[str, object]]:
-    """The options that a keyword sets, each with its value."""
+def options_of(keyword: str, value) -> list[tuple[str, object]]:
+    """Return the options that a keyword of Trainer sets, each with its value.
+
+    Values are not checked here: they may be objects of Python that stand for one.
+    """
+    if keyword == "optimizer":
+        names = value if isinstance(value, tuple | list) else (value, None)
+        if len(names) != 2:
+            raise UserError(f"optimizer is {value!r}; it is a name, or a pair of names for G and D")
+        return list(zip(("optim.name", "optim.name_D"), names, strict=True))
     if keyword in PAIRS:
         values = (value, value) if keyword == "lr" and not isinstance(value, tuple | list) else value
         if not isinstance(values, tuple | list) or len(values) != 2:

@@ -24,7 +24,8 @@ def describe_recipe(config: Config) -> str:
     parts = [
         f"{model.architecture}{' with classes' if model.cond else ''}",
         " ".join([loss.name, *(f"{name}={value:g}" for name, value in numbers.items() if value)]),
-        f"{optim.name} lr={optim.lr_G:g}" + (f",{optim.lr_D:g}" if optim.lr_D != optim.lr_G else ""),
+        ",".join(filter(None, (optim.name, optim.name_D))) + f" lr={optim.lr_G:g}"
+        + (f",{optim.lr_D:g}" if optim.lr_D != optim.lr_G else ""),
         f"batch {run.batch_size}",
         next(f"{in_words(length)} {name}" for name, length in lengths.items() if length is not None),
     ]

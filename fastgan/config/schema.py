@@ -24,6 +24,7 @@ SET_SIZE = 100  # samples that D of the 1-D GAN sees together
 DENSITIES = ("gaussian", "ring8", "grid25")  # sources whose samples are numbers, drawn as they are needed
 NORMS = ("batch", "instance", "layer", "none", "spectral", "weight")
 ACTIVATIONS = ("relu", "leaky_relu", "elu")
+OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd", "lion")
 # Architectures by what they have in common.
 PYRAMIDS, PERCEPTRONS = ("dcgan", "conv", "resnet", "resnet-stem", "biggan"), ("mlp", "samples", "points")
 STYLEGAN2, R3GAN, BIGGAN = ("stylegan2",), ("r3gan",), ("biggan",)
@@ -60,6 +61,10 @@ class ModelConfig:
     D_norm: str = option("batch",
         "normalisation of D; of resnet all but weight, of resnet-stem all but weight and spectral", choices=NORMS,
         used_by=("dcgan", "resnet", "resnet-stem"))
+    D_noise: float = option(0.0, "standard deviation of the Gaussian noise on the inputs of D's inner layers", FROM_0,
+        used_by=("dcgan", *PERCEPTRONS))
+    D_noise_kimg: float = option(0.0, "kimg over which that noise falls linearly to 0; 0 = constant", FROM_0,
+        used_by=("dcgan", *PERCEPTRONS))
     G_hidden: tuple[int, ...] = option((256,), "widths of G's hidden layers", ABOVE_0, used_by=PERCEPTRONS)
     D_hidden: tuple[int, ...] = option((256,), "widths of D's hidden layers", ABOVE_0, used_by=PERCEPTRONS)
     G_activation: str = option("relu", "between G's layers; the slope of leaky_relu is 0.2", choices=ACTIVATIONS,
@@ -96,8 +101,8 @@ class ModelConfig:
 class LossConfig:
     """Losses of D and G, how often each is minimised, and changes to D's targets and inputs."""
 
-    name: str = option("non_saturating", "adversarial loss",
-        choices=("non_saturating", "saturating", "wasserstein", "hinge", "least_squares", "relativistic"))
+    name: str = option("non_saturating", "adversarial loss; custom: a pair of functions, from Python",
+        choices=("non_saturating", "saturating", "wasserstein", "hinge", "least_squares", "relativistic", "custom"))
     fresh_fakes: bool = option(False, "draw a new z for G's update instead of reusing the fakes of D's")
     n_critic: int = option(1, "updates of D per update of G", ABOVE_0)
     n_critic_intro: int = option(0, "the same for the first intro_updates updates of G", FROM_0)
@@ -140,12 +145,19 @@ class PenaltyConfig:
 class OptimConfig:
     """The two optimisers, their schedules, and the moving average of G."""
 
-    name: str = option("adam", "optimiser", choices=("adam", "rmsprop"))
+    name: str = option("adam", "optimiser", choices=OPTIMIZERS)
+    name_D: str | None = option(None, "optimiser of D; none = name", choices=(None, *OPTIMIZERS))
     lr_G: float = option(2e-4, "learning rate of G", ABOVE_0)
     lr_D: float = option(2e-4, "learning rate of D", ABOVE_0)
-    beta1: float = option(0.5, "Adam's beta1", FROM_0_BELOW_1)
-    beta2: float = option(0.999, "Adam's beta2, or the smoothing constant of rmsprop", FROM_0_BELOW_1)
-    eps: float = option(1e-8, "epsilon of the optimiser", ABOVE_0)
+    beta1: float = option(0.5, "beta1 of adam, adamw and lion", FROM_0_BELOW_1)
+    beta2: float = option(0.999, "beta2 of adam, adamw and lion, or the smoothing constant of rmsprop", FROM_0_BELOW_1)
+    eps: float = option(1e-8, "epsilon of adam, adamw and rmsprop", ABOVE_0)
+    weight_decay: float | None = option(None,
+        "decoupled for adamw and lion, otherwise added to the gradients; none = 0.01 for adamw, 0 for the others",
+        FROM_0)
+    momentum: float = option(0.0, "momentum of sgd and rmsprop", FROM_0_BELOW_1)
+    grad_clip: float = option(0.0,
+        "upper limit of the norm of a network's gradients in an update, all together; 0 = none", FROM_0)
     beta2_end: float | None = option(None, "final beta2, reached over decay_kimg; none = constant", FROM_0_BELOW_1)
     decay: str = option("none", "schedule of lr, from lr to lr_end times lr", choices=("none", "linear", "cosine"))
     decay_kimg: float = option(0.0, "kimg of the decay", FROM_0)
@@ -157,6 +169,8 @@ class OptimConfig:
         "half-life at the start, annealed to ema_kimg over decay_kimg; none = ema_kimg", FROM_0)
     ema_rampup: float | None = option(None,
         "upper limit of the half-life, as a share of the images shown so far: StyleGAN2-ADA's is 0.05", ABOVE_0)
+    ema_buffers: str = option("copy", "what the average does with buffers, such as BatchNorm statistics",
+        choices=("copy", "average"))
 
 
 @dataclass(frozen=True)

@@ -92,6 +92,8 @@ def _check_networks(config: Config) -> None:
     if model.conditioning != "projection" and architecture not in CONDITIONING[model.conditioning]:
         known = " and ".join(CONDITIONING[model.conditioning])
         raise UserError(f"model.conditioning={model.conditioning} is for {known}, and this is {architecture}")
+    if model.D_noise_kimg and not model.D_noise:
+        raise UserError("model.D_noise_kimg needs the noise that it anneals: give model.D_noise")
     if config.penalty.pl_weight and architecture != "stylegan2":
         raise UserError(
             f"penalty.pl_weight is the path length of styles, which stylegan2 alone has, and this is {architecture}"
@@ -125,17 +127,16 @@ def _check_updates(config: Config) -> None:
             f"optim.decay={optim.decay} needs optim.decay_kimg, the thousands of images over which the learning rate "
             "falls"
         )
-    if optim.name == "rmsprop" and (optim.beta2_end is not None or _is_lazy(config)):
-        raise UserError(
-            "optim.beta2_end and penalties in steps of their own (penalty.D_reg_interval, pl_weight) need "
-            "optim.name=adam, not rmsprop"
-        )
+    _check_optimizers(config)
     if (optim.ema_start_kimg is not None or optim.ema_rampup is not None) and optim.ema_kimg is None:
         raise UserError(
             "optim.ema_start_kimg and optim.ema_rampup need a moving average: give its half-life, optim.ema_kimg"
         )
-    if loss.name == "relativistic" and (loss.smooth_real or loss.smooth_fake or loss.flip_labels):
-        raise UserError("the relativistic loss compares real with fake images and has no labels to smooth or flip")
+    if loss.name in ("relativistic", "custom") and (loss.smooth_real or loss.smooth_fake or loss.flip_labels):
+        why = "compares real with fake images and" if loss.name == "relativistic" else "is the caller's own, which"
+        raise UserError(f"the {loss.name} loss {why} has no labels to smooth or flip")
+    if loss.name == "custom" and config.model.architecture != "custom":
+        raise UserError("loss.name=custom is for losses from Python: Trainer(G, D, data, loss=(d_loss, g_loss))")
     if loss.hinge_margin < 1 and loss.name != "hinge":
         raise UserError(f"loss.hinge_margin needs loss.name=hinge, not {loss.name}")
     if penalty.D_reg_interval > 1 and not (penalty.gp_weight or penalty.r1_gamma or penalty.r2_gamma):
@@ -146,6 +147,22 @@ def _check_updates(config: Config) -> None:
         raise UserError(
             "loss.reconstruction and r1_gamma or r2_gamma do not share a pass of D: give penalty.D_reg_interval above 1"
         )
+
+
+def _check_optimizers(config: Config) -> None:
+    """What some optimisers do not have."""
+    optim = config.optim
+    names = {optim.name, optim.name_D or optim.name}
+    others = sorted(names - {"adam", "adamw"})
+    if others and (optim.beta2_end is not None or _is_lazy(config)):
+        raise UserError(
+            "optim.beta2_end and penalties in steps of their own (penalty.D_reg_interval, pl_weight) need "
+            f"optim.name=adam or adamw, not {others[0]}"
+        )
+    if optim.momentum and not names & {"sgd", "rmsprop"}:
+        raise UserError(f"optim.momentum is for sgd and rmsprop, and has no effect on {optim.name}: leave it out")
+    if optim.ema_buffers != "copy" and optim.ema_kimg is None:
+        raise UserError("optim.ema_buffers needs a moving average: give its half-life, optim.ema_kimg")
 
 
 def _is_lazy(config: Config) -> bool:

@@ -5,11 +5,12 @@ The end of D is fused into the cross-entropy where D ends in a layers.Head.
 from typing import NamedTuple
 
 import torch
+from torch.utils._pytree import tree_map
 
 from fastgan.gan import losses, penalties
 from fastgan.gan.train_state import TrainState
 from fastgan.nn.layers import Head, in_parts
-from fastgan.nn.outputs import Output, class_logits_of, logits_of
+from fastgan.nn.outputs import Output, class_logits_of, floats, logits_of
 
 
 class DOutput(NamedTuple):
@@ -20,6 +21,7 @@ class DOutput(NamedTuple):
     reconstruction_loss: torch.Tensor | None = None  # float32 [N], of a D that has decoders
     cross_entropy: torch.Tensor | None = None  # float32 [N, L], with a target
     squared_gradient: torch.Tensor | None = None  # float32 [N], squared norm of d logits / d image
+    own: Output = None  # D's own output in float32, for a caller's losses
 
     @classmethod
     def of(cls, output: Output, num_classified: int = 0) -> "DOutput":
@@ -32,10 +34,7 @@ class DOutput(NamedTuple):
 
     def halves(self) -> tuple["DOutput", "DOutput"]:
         """Split the outputs of one pass over two batches."""
-        return tuple(
-            DOutput(*parts)
-            for parts in zip(*([None, None] if each is None else each.chunk(2) for each in self), strict=True)
-        )
+        return tuple(DOutput(*parts) for parts in zip(*map(_halves, self), strict=True))
 
 
 def generate(state: TrainState, z: torch.Tensor, labels: torch.Tensor | None, twice: bool = False) -> torch.Tensor:
@@ -69,7 +68,10 @@ def run_D(
         gradient = penalties.input_gradient(output.logits, grad_probe)
         return output._replace(squared_gradient=penalties.squared_norms(gradient))
     with state.precision.autocast(twice):
-        return DOutput.of(state.calls.discriminate(state.D, img, labels), state.num_classified)
+        output = state.calls.discriminate(state.D, img, labels)
+    if state.own_losses is None:
+        return DOutput.of(output, state.num_classified)
+    return _with_own_output(state, floats(output))
 
 
 def run_D_and_reconstruct(state: TrainState, img: torch.Tensor) -> DOutput:
@@ -121,6 +123,23 @@ def _run_D_with_cross_entropy(state: TrainState, img: torch.Tensor, target: torc
     with state.precision.autocast():
         output = DOutput.of(state.calls.discriminate(state.D, img, None))
     return output._replace(cross_entropy=losses.bce_with_logits(output.logits, target))
+
+
+def _with_own_output(state: TrainState, output: Output) -> DOutput:
+    """Return the outputs with D's own, in float32, and the logits that the caller names."""
+    parts = DOutput.of(output, state.num_classified)._replace(own=output)
+    if state.own_losses.logits is None:
+        return parts
+    return parts._replace(logits=DOutput.of(state.own_losses.logits(output)).logits)
+
+
+def _halves(output: Output) -> tuple[Output, Output]:
+    """Split every tensor of an output in two, along the images."""
+    if output is None:
+        return None, None
+    if isinstance(output, torch.Tensor):
+        return output.chunk(2)
+    return tuple(tree_map(lambda tensor, index=index: tensor.chunk(2)[index], output) for index in range(2))
 
 
 def _one_each(

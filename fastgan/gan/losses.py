@@ -6,11 +6,14 @@ D minimises loss(real, 1) + loss(fake, 0) of one of the elementwise losses below
 be smoothed or flipped (Salimans et al., 2016, arXiv 1606.03498, section 3.4); the relativistic loss
 compares real with fake instead. G's losses are in G_OBJECTIVES.
 """
+import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 
+from fastgan.nn.outputs import Output
 from fastgan.ops.leaky_relu_bce import leaky_relu_bce
 
 # (logits, target in [0, 1]) -> losses, all of one shape
@@ -83,3 +86,32 @@ def classification(class_logits: torch.Tensor, labels: torch.Tensor) -> torch.Te
     class_logits [N, c_dim], labels int64 [N]. Odena et al., 2017 (arXiv 1610.09585).
     """
     return F.cross_entropy(class_logits.float(), labels, reduction="none")
+
+
+# --- a caller's own ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class OwnLosses:
+    """A caller's losses, of D's own outputs: tensors, float32, in the structure that D returns.
+
+    d_loss: (real_out, fake_out) -> []. g_loss: fake_out -> [], or with compares (fake_out,
+    real_out) -> []. logits: output -> one number or a map of them an image, which penalties
+    differentiate; None = as fastgan.nn.outputs.logits_of finds them.
+    """
+
+    d_loss: Callable[[Output, Output], torch.Tensor]
+    g_loss: Callable[..., torch.Tensor]
+    compares: bool = False
+    logits: Callable[[Output], torch.Tensor] | None = None
+
+
+def num_arguments(function: Callable) -> int:
+    """Return the number of positional parameters without a default; 1 where that is unknown."""
+    function = function.forward if isinstance(function, torch.nn.Module) else function
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # a builtin
+        return 1
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return sum(each.kind in positional and each.default is each.empty for each in parameters)

@@ -3,13 +3,19 @@
 Every function takes images as D sees them, [N, ...], and returns a loss [] with its graph and
 statistics by name.
 """
+import dataclasses
+from collections.abc import Callable
+
 import torch
+from torch.utils._pytree import tree_leaves, tree_map
 
 from fastgan.config import LossConfig
+from fastgan.errors import UserError
 from fastgan.gan import losses, penalties
-from fastgan.gan.forward import DOutput, run_D, run_D_on_both
+from fastgan.gan.forward import DOutput, generate, run_D, run_D_on_both
 from fastgan.gan.inputs import StepInputs
 from fastgan.gan.train_state import TrainState
+from fastgan.nn.inspect_pair import NETWORK_ERRORS, untouched
 
 Loss = tuple[torch.Tensor, dict[str, torch.Tensor]]  # (the loss, []; statistics, [])
 
@@ -23,8 +29,10 @@ def d_loss(state: TrainState, inputs: StepInputs, real_img: torch.Tensor, fake_i
     in_pass = _has_cross_entropy(state) and not state.loss.reconstruction and not any(with_gradients)
     real, fake = run_D_on_both(state, real_img, fake_img, inputs.labels, targets if in_pass else None, with_gradients)
 
-    # The adversarial loss compares pairs, or each image with its target.
-    if state.loss.name == "relativistic":
+    # The adversarial loss is the caller's, compares pairs, or compares each image with its target.
+    if state.own_losses is not None:
+        loss = state.own_losses.d_loss(real.own, fake.own).reshape(())
+    elif state.loss.name == "relativistic":
         loss = losses.relativistic(real.logits, fake.logits).mean()
     else:
         margins = (None, None) if inputs.margin is None else inputs.margin
@@ -35,19 +43,22 @@ def d_loss(state: TrainState, inputs: StepInputs, real_img: torch.Tensor, fake_i
     # D's auxiliary classifier and its decoders add their losses.
     if state.loss.class_D:
         class_loss = losses.classification(real.class_logits, inputs.labels).mean()
-        loss, statistics = loss + state.loss.class_D * class_loss, statistics | {"class_loss": class_loss}
+        loss = loss + state.weight("loss.class_D") * class_loss
+        statistics |= {"class_loss": class_loss}
     if state.loss.reconstruction:
         each_loss = real.reconstruction_loss.mean()
-        loss, statistics = loss + state.loss.reconstruction * each_loss, statistics | {"reconstruction_loss": each_loss}
+        loss = loss + state.loss.reconstruction * each_loss
+        statistics |= {"reconstruction_loss": each_loss}
 
     # R1 and R2 are taken at real images and at fakes, WGAN-GP's penalty between them.
-    for name, gamma, output in (("r1_penalty", state.r1_gamma, real), ("r2_penalty", state.r2_gamma, fake)):
+    for name, gamma, output in _gammas(state, real, fake):
         if output.squared_gradient is not None:
             each_penalty = output.squared_gradient.mean()
             loss, statistics = loss + gamma / 2 * each_penalty, statistics | {name: each_penalty}
     if penalty.gp_weight and not is_lazy:
         between = _gradient_penalty(state, inputs, real_img, fake_img)
-        loss, statistics = loss + penalty.gp_weight * between, statistics | {"gradient_penalty": between}
+        loss = loss + state.weight("penalty.gp_weight") * between
+        statistics |= {"gradient_penalty": between}
 
     # ADA follows the sign of D's logits for real images.
     if state.augmentation is not None:
@@ -59,7 +70,7 @@ def penalties_alone(state: TrainState, inputs: StepInputs, real_img: torch.Tenso
     """Return (sum of D's penalties, [], with its graph; each of them), without D's loss."""
     # R1 is taken at real images and R2 at fakes.
     total, statistics = 0.0, {}
-    for name, gamma, img in (("r1_penalty", state.r1_gamma, real_img), ("r2_penalty", state.r2_gamma, fake_img)):
+    for name, gamma, img in _gammas(state, real_img, fake_img):
         if getattr(state.penalty, name.replace("penalty", "gamma")):
             squared = run_D(state, img, inputs.labels, with_gradient=True).squared_gradient.mean()
             total, statistics = total + gamma / 2 * squared, statistics | {name: squared}
@@ -67,7 +78,8 @@ def penalties_alone(state: TrainState, inputs: StepInputs, real_img: torch.Tenso
     # WGAN-GP's penalty is taken between them.
     if state.penalty.gp_weight:
         between = _gradient_penalty(state, inputs, real_img, fake_img)
-        total, statistics = total + state.penalty.gp_weight * between, statistics | {"gradient_penalty": between}
+        total = total + state.weight("penalty.gp_weight") * between
+        statistics |= {"gradient_penalty": between}
     return total, statistics
 
 
@@ -90,10 +102,12 @@ def g_loss(
 ) -> Loss:
     """Return G's loss, with a graph through fake_img.
 
-    real_img: the real images of a relativistic loss, None for other losses.
+    real_img: the real images that a loss compares with, None for other losses.
     """
-    # The adversarial loss compares fakes with real images where it is relativistic.
-    if state.loss.name == "relativistic":
+    # The adversarial loss is the caller's, or compares fakes with real images where it is relativistic.
+    if state.own_losses is not None:
+        fake, loss = _own_g_loss(state, fake_img, labels, real_img, real_labels)
+    elif state.loss.name == "relativistic":
         fake = run_D(state, fake_img, labels)
         with torch.no_grad():
             real = run_D(state, real_img, real_labels)
@@ -108,10 +122,70 @@ def g_loss(
     # The auxiliary classifier and the penalty on G's weights add to it.
     if state.loss.class_G:
         class_loss = losses.classification(fake.class_logits, labels).mean()
-        loss, statistics = loss + state.loss.class_G * class_loss, statistics | {"class_loss_fake": class_loss}
+        loss = loss + state.weight("loss.class_G") * class_loss
+        statistics |= {"class_loss_fake": class_loss}
     if state.penalty.orthogonal:
-        loss = loss + state.penalty.orthogonal * penalties.orthogonality(state.optimizer_G.parameters)
+        loss = loss + state.weight("penalty.orthogonal") * penalties.orthogonality(state.optimizer_G.parameters)
     return loss, statistics
+
+
+def _own_g_loss(
+    state: TrainState,
+    fake_img: torch.Tensor,
+    labels: torch.Tensor | None,
+    real_img: torch.Tensor | None,
+    real_labels: torch.Tensor | None,
+) -> tuple[DOutput, torch.Tensor]:
+    """Return (D's output of the fakes, the caller's loss of G), with a graph through fake_img."""
+    fake, own = run_D(state, fake_img, labels), state.own_losses
+    if not own.compares:
+        return fake, own.g_loss(fake.own).reshape(())
+    with torch.no_grad():
+        real = run_D(state, real_img, real_labels)
+    return fake, own.g_loss(fake.own, real.own).reshape(())
+
+
+def _gammas(state: TrainState, real: object, fake: object) -> tuple[tuple, tuple]:
+    """Return (statistic, gamma, place) of R1 and of R2."""
+    gammas = state.weight("penalty.r1_gamma"), state.weight("penalty.r2_gamma")
+    return ("r1_penalty", gammas[0], real), ("r2_penalty", gammas[1], fake)
+
+
+def with_tried_losses(state: TrainState, z_shape: tuple[int, ...], num: int) -> TrainState:
+    """Return the state of a caller's losses after a trial of both on `num` images, without a trace.
+
+    Real and fake images share a pass only where every tensor of D's output has one row an image.
+    Raises UserError for a loss that fails, or that gives no number with a graph.
+    """
+    device, own = state.nimg.device, state.own_losses
+    with untouched(state.G, state.D):
+        labels = torch.arange(num, device=device) % state.c_dim if state.is_conditional else None
+        with torch.no_grad():
+            fake_img = generate(state, torch.randn(num, *z_shape, device=device), labels)
+        output = run_D(state, fake_img, labels).own
+        _try_loss("d_loss", own.d_loss, output, output)
+        _try_loss("g_loss", own.g_loss, output, *([output] if own.compares else []))
+    is_by_image = all(isinstance(leaf, torch.Tensor) and leaf.shape[:1] == (num,) for leaf in tree_leaves(output))
+    return dataclasses.replace(state, one_pass=state.one_pass and is_by_image)
+
+
+def _try_loss(name: str, function: Callable, *outputs: object) -> None:
+    try:
+        loss = function(*outputs)
+    except NETWORK_ERRORS as error:
+        raise UserError(f"{name} fails on D's output, {_described(outputs[0])}: {error}") from error
+    if not isinstance(loss, torch.Tensor) or loss.numel() != 1 or not loss.requires_grad:
+        given = _described(loss) if isinstance(loss, torch.Tensor) else repr(loss)
+        raise UserError(
+            f"{name} must return a tensor with one number that depends on D's output, such as a mean, not {given}"
+        )
+
+
+def _described(output: object) -> str:
+    """Return an output in words: the shapes of its tensors, in their structure."""
+    if isinstance(output, torch.Tensor):
+        return f"a tensor {list(output.shape)}" + ("" if output.requires_grad else " without a gradient")
+    return str(tree_map(lambda tensor: list(tensor.shape) if isinstance(tensor, torch.Tensor) else tensor, output))
 
 
 def _targets(loss: LossConfig, flips: torch.Tensor | None) -> tuple[torch.Tensor | float, torch.Tensor | float]:

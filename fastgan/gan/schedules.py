@@ -3,6 +3,7 @@
 The step itself writes them into 0-D tensors, so that nothing is compiled again.
 """
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -55,13 +56,29 @@ class HalfLife:
         return torch.exp2(-self.num_images / (1000 * kimg).clamp(min=1e-6)).float()
 
 
+@dataclass(frozen=True)
+class Traced:
+    """A caller's function of the thousands of images shown, float64 [], times a factor."""
+
+    function: Callable[[torch.Tensor], torch.Tensor | float]
+    factor: float = 1.0
+
+    def at(self, nimg: torch.Tensor) -> torch.Tensor:
+        """Return the value after nimg images, float32 []. nimg: int64 []."""
+        kimg = nimg.double() / 1000
+        return (torch.ones_like(kimg) * self.function(kimg) * self.factor).float()
+
+
+Schedule = Ramp | HalfLife | Traced
+
+
 class Schedules:
     """Target tensors, float32 [], with their schedules."""
 
     def __init__(self):
-        self._followed: list[tuple[torch.Tensor, Ramp | HalfLife]] = []
+        self._followed: list[tuple[torch.Tensor, Schedule]] = []
 
-    def add(self, target: torch.Tensor, schedule: Ramp | HalfLife) -> None:
+    def add(self, target: torch.Tensor, schedule: Schedule) -> None:
         """Let every later `update` write the value of `schedule` into target."""
         self._followed.append((target, schedule))
 

@@ -68,7 +68,7 @@ def d_penalty_update(state: TrainState, inputs: StepInputs) -> Statistics:
         return gradients_of(state.penalty.D_reg_interval * penalty, state.optimizer_D.parameters), statistics
 
     d_gradients, statistics = _over_parts(state, inputs, gradients)
-    state.optimizer_D.step(d_gradients, is_extra=True)
+    state.optimizer_D.step(_clipped(state, d_gradients), is_extra=True)
     return _counted(state, statistics, 0)
 
 
@@ -92,7 +92,7 @@ def g_penalty_update(state: TrainState, inputs: StepInputs) -> Statistics:
     # Adam takes an extra step, which the moving average skips.
     state.path_mean.copy_(mean)
     gradients = gradients_of(state.penalty.G_reg_interval * penalty, state.optimizer_G.parameters)
-    state.optimizer_G.step(gradients, is_extra=True)
+    state.optimizer_G.step(_clipped(state, gradients), is_extra=True)
     return _counted(state, {"path_length": lengths.mean()}, 0)
 
 
@@ -113,7 +113,7 @@ def _d_step(state: TrainState, inputs: StepInputs, fake_img: torch.Tensor | None
 
     # The optimiser updates D in place.
     d_gradients, statistics = _over_parts(state, inputs, gradients)
-    state.optimizer_D.step(d_gradients)
+    state.optimizer_D.step(_clipped(state, d_gradients))
     return statistics
 
 
@@ -133,14 +133,14 @@ def _g_step(state: TrainState, inputs: StepInputs, fake_img: torch.Tensor | None
             img = generate(state, part.z if part.fresh_z is None else part.fresh_z, labels)
             img = _as_D_sees_it(state, img, part, 1 if part.fresh_z is None else 2, 2)
 
-        # The loss compares them with real images where it is relativistic.
+        # The loss compares them with real images where it is relativistic, or the caller's wants it.
         real_img = None if part.g_real_img is None else _real_images(state, part, part.g_real_img)
         loss, statistics = g_loss(state, img, labels, real_img, part.g_labels)
         return gradients_of(loss, state.optimizer_G.parameters), statistics
 
     # The optimiser updates G in place, and the moving average follows.
     g_gradients, statistics = _over_parts(state, inputs, gradients)
-    state.optimizer_G.step(g_gradients)
+    state.optimizer_G.step(_clipped(state, g_gradients))
     if state.average is not None:
         state.average.step()
     return statistics
@@ -178,7 +178,7 @@ def _as_D_sees_it(
         img = state.augmentation(img, inputs.augment[augment_index])
     if inputs.noise is None:
         return img
-    std = state.loss.instance_noise
+    std = state.weight("loss.instance_noise")
     if state.loss.instance_noise_kimg:
         std = std * (1 - state.nimg.double() / (1000 * state.loss.instance_noise_kimg)).clamp(min=0).float()
     return basic.instance_noise(img, inputs.noise[noise_index], std)
@@ -190,6 +190,17 @@ def _as_D_sees_it(
 def gradients_of(loss: torch.Tensor, parameters: list[torch.Tensor]) -> list[torch.Tensor]:
     """Return d loss / d parameters, zeros for a parameter that the loss does not reach."""
     return list(torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True))
+
+
+def _clipped(state: TrainState, gradients: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Return the gradients of a network, scaled down to the norm of grad_clip where it is set.
+
+    Pascanu et al., 2013 (arXiv 1211.5063); as torch.nn.utils.clip_grad_norm_ does it.
+    """
+    if not state.grad_clip:
+        return gradients
+    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    return list(torch._foreach_mul(gradients, (state.grad_clip / (norm + 1e-6)).clamp(max=1)))
 
 
 def _over_parts(state: TrainState, inputs: StepInputs, gradients: Callable) -> tuple[list[torch.Tensor], Statistics]:

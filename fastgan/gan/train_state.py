@@ -8,15 +8,20 @@ import torch
 from torch import nn
 
 from fastgan.augment.pipeline import Augmentation, make_augmentation
-from fastgan.config import Config, LossConfig, OptimConfig, PenaltyConfig
+from fastgan.config import Config, LossConfig, OptimConfig, PenaltyConfig, value_of
 from fastgan.device.precision import Precision
 from fastgan.engine.batchnorm_counters import BatchCounters
-from fastgan.gan.optim import Adam, Average, RMSprop, beta_for, make_average, make_optimizer
-from fastgan.gan.schedules import HalfLife, Ramp, Schedules
+from fastgan.gan.losses import OwnLosses
+from fastgan.gan.optim import Adam, Average, Optimizer, beta_for, make_average, make_optimizer
+from fastgan.gan.own import NOTHING, Own
+from fastgan.gan.schedules import HalfLife, Ramp, Schedules, Traced
 from fastgan.gan.statistics import ALWAYS, Totals
 from fastgan.nn.calls import Calls
 from fastgan.nn.inspect_pair import Signature
+from fastgan.nn.noise import GaussianNoise
 from fastgan.nn.prepare import set_training
+
+GAMMAS = ("penalty.r1_gamma", "penalty.r2_gamma")  # which gamma_end anneals
 
 
 @dataclass(frozen=True)
@@ -26,8 +31,8 @@ class TrainState:
     G: nn.Module
     D: nn.Module
     G_ema: nn.Module  # for samples: the moving average of G, or G itself where there is none
-    optimizer_G: Adam | RMSprop
-    optimizer_D: Adam | RMSprop
+    optimizer_G: Optimizer
+    optimizer_D: Optimizer
     average: Average | None
     nimg: torch.Tensor  # int64 []: images shown so far, counted where the step depends on it
     totals: Totals  # of the steps of a tick
@@ -40,12 +45,14 @@ class TrainState:
     penalty: PenaltyConfig = field(default_factory=PenaltyConfig)
     counters: BatchCounters = field(default_factory=lambda: BatchCounters([]))
     schedules: Schedules = field(default_factory=Schedules)
+    grad_clip: float = 0.0  # upper limit of the norm of a network's gradients; 0 = none
     num_parts: int = 1  # number of parts that a batch is computed in
     c_dim: int = 0  # number of classes; 0 = unconditional
     calls: Calls = field(default_factory=Calls)  # how G and D are called
     memory_format: torch.memory_format = torch.channels_last  # of images and of convolution weights
     augmentation: Augmentation | None = None
-    gammas: tuple[torch.Tensor, torch.Tensor] | None = None  # r1_gamma, r2_gamma as float32 [], where they change
+    own_losses: OwnLosses | None = None  # a caller's, in the place of the named one
+    scheduled: dict[str, torch.Tensor] = field(default_factory=dict)  # float32 []: weights that change
     path_mean: torch.Tensor | None = None  # float32 []: running mean of the path lengths
     grad_probes: dict[int, torch.Tensor] = field(default_factory=dict)  # number of images -> zeros that require grad
 
@@ -63,13 +70,10 @@ class TrainState:
         """Number of classes of D's auxiliary classifier, 0 without one."""
         return self.c_dim if self.loss.class_D or self.loss.class_G else 0
 
-    @property
-    def r1_gamma(self) -> torch.Tensor | float:
-        return self.gammas[0] if self.gammas else self.penalty.r1_gamma
-
-    @property
-    def r2_gamma(self) -> torch.Tensor | float:
-        return self.gammas[1] if self.gammas else self.penalty.r2_gamma
+    def weight(self, key: str) -> torch.Tensor | float:
+        """Return the weight of a term, an option of loss or penalty: as it is now, if it changes."""
+        section, name = key.split(".")
+        return self.scheduled[key] if key in self.scheduled else getattr(getattr(self, section), name)
 
     def grad_probe(self, num: int) -> torch.Tensor:
         """Return the gradient probe of `num` images: zeros that require grad (penalties.py)."""
@@ -108,12 +112,18 @@ class TrainState:
 
 
 def make_train_state(
-    G: nn.Module, D: nn.Module, config: Config, signature: Signature, device: torch.device, precision: Precision
+    G: nn.Module,
+    D: nn.Module,
+    config: Config,
+    signature: Signature,
+    device: torch.device,
+    precision: Precision,
+    own: Own = NOTHING,
 ) -> TrainState:
     """Make the train state of G and D on `device`, as configured; G and D are moved in place.
 
     Convolution weights are in the signature's memory format. signature: as inspect_pair.inspect finds
-    it.
+    it. own: what the caller gives beside the configuration.
     """
     optim, penalty, batch_size = config.optim, config.penalty, config.run.batch_size
     img_shape, one_pass = signature.img_shape, signature.one_pass
@@ -125,17 +135,18 @@ def make_train_state(
     average = (
         None
         if optim.ema_kimg is None
-        else Average(G, G_ema, beta_for(per_update, optim.ema_kimg), left_out=counters.copies())
+        else Average(
+            G, G_ema, beta_for(per_update, optim.ema_kimg), counters.copies(), optim.ema_buffers == "average"
+        )
     )
     num_parts = batch_size // (config.run.batch_gpu or batch_size)
-    changing = penalty.gamma_end != 1
     correction_G, correction_D = _corrections(penalty)
     state = TrainState(
         G,
         D,
         G_ema,
-        optimizer_G=_optimizer_for(G, optim, optim.lr_G, correction_G, average),
-        optimizer_D=_optimizer_for(D, optim, optim.lr_D, correction_D),
+        optimizer_G=_optimizer_for(G, optim, optim.name, optim.lr_G, correction_G, average),
+        optimizer_D=_optimizer_for(D, optim, optim.name_D or optim.name, optim.lr_D, correction_D),
         average=average,
         nimg=torch.zeros((), dtype=torch.int64, device=device),
         totals=Totals(_statistics_of(config), device),
@@ -146,19 +157,28 @@ def make_train_state(
         loss=config.loss,
         penalty=penalty,
         counters=counters,
+        grad_clip=optim.grad_clip,
         num_parts=num_parts,
         c_dim=config.model.c_dim,
         calls=signature.calls,
         memory_format=signature.memory_format,
         augmentation=make_augmentation(config.augment, device, num_parts),
-        gammas=tuple(torch.tensor(gamma, device=device) for gamma in (penalty.r1_gamma, penalty.r2_gamma))
-        if changing
-        else None,
+        own_losses=own.losses,
+        scheduled=_scheduled_weights(config, own, device),
         path_mean=torch.zeros((), device=device) if penalty.pl_weight else None,
         grad_probes=_probes(config, img_shape, batch_size // num_parts, one_pass, device),
     )
     _add_schedules(state, config, per_update)
+    _follow_functions(state, config, own)
+    _anneal_noise(state)
     return state
+
+
+def _scheduled_weights(config: Config, own: Own, device: torch.device) -> dict[str, torch.Tensor]:
+    """Make the tensors of the weights that change during training, by option."""
+    keys = [key for key in own.schedules if not key.startswith("optim.")]
+    keys += GAMMAS if config.penalty.gamma_end != 1 else ()
+    return {key: torch.tensor(float(value_of(config, key)), device=device) for key in keys}
 
 
 def _corrections(penalty: PenaltyConfig) -> tuple[float, float]:
@@ -176,16 +196,14 @@ def _corrections(penalty: PenaltyConfig) -> tuple[float, float]:
 
 
 def _optimizer_for(
-    network: nn.Module, optim: OptimConfig, lr: float, correction: float, average: Average | None = None
-) -> Adam | RMSprop:
-    """Make the configured optimiser of the trained parameters. correction: see _corrections.
+    network: nn.Module, optim: OptimConfig, name: str, lr: float, correction: float, average: Average | None = None
+) -> Optimizer:
+    """Make an optimiser of the trained parameters. correction: see _corrections.
 
     Adam updates the moving average in the same pass over memory.
     """
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    optimizer = make_optimizer(
-        optim.name, trained, lr * correction, optim.beta1**correction, optim.beta2**correction, optim.eps
-    )
+    optimizer = make_optimizer(name, trained, lr, optim, correction)
     if average is not None and isinstance(optimizer, Adam):
         optimizer.take_average(average.hand_over(trained), average.beta)
     return optimizer
@@ -242,9 +260,26 @@ def _add_schedules(state: TrainState, config: Config, per_update: int) -> None:
         start = optim.ema_start_kimg
         kimg = optim.ema_kimg if start is None else Ramp(start, optim.ema_kimg, optim.decay_kimg, shape)
         state.schedules.add(state.average.beta, HalfLife(kimg, per_update, optim.ema_rampup))
-    if state.gammas is not None:
-        for tensor in state.gammas:
-            gamma = tensor.item()
-            state.schedules.add(tensor, Ramp(gamma, gamma * config.penalty.gamma_end, optim.decay_kimg, shape))
+    if config.penalty.gamma_end != 1:
+        for key in GAMMAS:
+            gamma = value_of(config, key)
+            end = gamma * config.penalty.gamma_end
+            state.schedules.add(state.scheduled[key], Ramp(gamma, end, optim.decay_kimg, shape))
     if state.augmentation is not None and augment.p_end is not None:
         state.schedules.add(state.augmentation.p, Ramp(augment.p, augment.p_end, optim.decay_kimg, shape))
+
+
+def _follow_functions(state: TrainState, config: Config, own: Own) -> None:
+    """Add the caller's own schedules."""
+    correction_G, correction_D = _corrections(config.penalty)
+    rates = {"optim.lr_G": (state.optimizer_G.lr, correction_G), "optim.lr_D": (state.optimizer_D.lr, correction_D)}
+    for key, function in own.schedules.items():
+        target, correction = rates[key] if key in rates else (state.scheduled[key], 1.0)
+        state.schedules.add(target, Traced(function, correction))
+
+
+def _anneal_noise(state: TrainState) -> None:
+    """Let the noise inside of the networks fall as its layers ask for."""
+    for layer in (*state.G.modules(), *state.D.modules()):
+        if isinstance(layer, GaussianNoise) and layer.kimg:
+            state.schedules.add(layer.scale, Ramp(1.0, 0.0, layer.kimg))

@@ -8,6 +8,7 @@ from fastgan.config import DCGAN_RESOLUTIONS, ModelConfig
 from fastgan.errors import UserError
 from fastgan.models import biggan, dcgan, lightweight, mlp, r3gan, resnet, stylegan2
 from fastgan.models.res_blocks import flat_widths, tapered_widths
+from fastgan.nn.noise import Noise
 
 Pair = tuple[nn.Module, nn.Module]
 POWERS_OF_2 = tuple(2**power for power in range(4, 11))  # 16 to 1024
@@ -47,36 +48,40 @@ def sizes(model: ModelConfig) -> tuple[int, ...] | None:
 
 
 def _dcgan(model: ModelConfig) -> Pair:
-    size, c_dim = (model.img_resolution, model.img_channels), model.c_dim
+    size, c_dim, noise = (model.img_resolution, model.img_channels), model.c_dim, _noise(model)
     if not c_dim:
         return dcgan.Generator(*size, model.z_dim, model.ngf, model.G_norm), dcgan.Discriminator(
-            *size, model.ndf, model.D_norm
+            *size, model.ndf, model.D_norm, noise
         )
     if model.conditioning == "concat":
         G = dcgan.ConcatGenerator(*size, model.z_dim, model.ngf, c_dim, model.G_norm)
-        return G, dcgan.ConcatDiscriminator(*size, model.ndf, c_dim, model.D_norm)
+        return G, dcgan.ConcatDiscriminator(*size, model.ndf, c_dim, model.D_norm, noise)
     G = dcgan.Generator(*size, model.z_dim, model.ngf, model.G_norm, c_dim)
-    return G, dcgan.ProjectionDiscriminator(*size, model.ndf, c_dim, model.D_norm)
+    return G, dcgan.ProjectionDiscriminator(*size, model.ndf, c_dim, model.D_norm, noise)
+
+
+def _noise(model: ModelConfig) -> Noise:
+    return Noise(model.D_noise, model.D_noise_kimg)
 
 
 def _mlp(model: ModelConfig) -> Pair:
     img_shape = (model.img_channels, model.img_resolution, model.img_resolution)
     if model.c_dim:
         G = mlp.ConditionalGenerator(img_shape, model.z_dim, model.c_dim, model.G_hidden)
-        return G, mlp.ConditionalDiscriminator(img_shape, model.c_dim, model.D_hidden)
+        return G, mlp.ConditionalDiscriminator(img_shape, model.c_dim, model.D_hidden, _noise(model))
     G = mlp.Generator(img_shape, model.z_dim, model.G_hidden, model.G_activation, model.init, tanh=model.img_low < 0)
-    return G, mlp.Discriminator(img_shape, model.D_hidden, model.D_activation, model.init)
+    return G, mlp.Discriminator(img_shape, model.D_hidden, model.D_activation, model.init, _noise(model))
 
 
 def _samples(model: ModelConfig) -> Pair:
     return mlp.SampleGenerator(model.z_dim, model.G_hidden, model.G_activation), mlp.SampleDiscriminator(
-        model.D_hidden, model.D_activation
+        model.D_hidden, model.D_activation, _noise(model)
     )
 
 
 def _points(model: ModelConfig) -> Pair:
     return mlp.PointGenerator(model.z_dim, model.G_hidden, model.G_activation), mlp.PointDiscriminator(
-        model.D_hidden, model.D_activation
+        model.D_hidden, model.D_activation, _noise(model)
     )
 
 

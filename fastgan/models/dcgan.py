@@ -20,6 +20,7 @@ from fastgan.nn.layers import (
     activation,
     dcgan_init,
 )  # fmt: skip
+from fastgan.nn.noise import NO_NOISE, GaussianNoise, Noise
 from fastgan.nn.norms import ClassBatchNorm2d, class_batch_norm, normalisation, normalise_weights
 
 OF_WEIGHTS = ("spectral", "weight")  # normalisations that are no layer of their own
@@ -73,12 +74,15 @@ class Discriminator(nn.Sequential):
     """Images [N, img_channels, R, R] -> logits [N].
 
     Halved by convolutions (4,2,1) down to 4x4, then (4,1,0) to one logit; LeakyReLU 0.2, BatchNorm
-    from the second layer, or another norm there: instance | layer | none | spectral | weight.
+    from the second layer, or another norm there: instance | layer | none | spectral | weight. noise:
+    on the inputs of all layers but the first.
     """
 
-    def __init__(self, img_resolution: int, img_channels: int, ndf: int = 64, norm: str = "batch"):
-        blocks, width = _down_blocks(img_resolution, img_channels, ndf, norm)
-        super().__init__(*blocks, _head(nn.Conv2d(width, 1, 4, 1, 0, bias=False), norm))
+    def __init__(
+        self, img_resolution: int, img_channels: int, ndf: int = 64, norm: str = "batch", noise: Noise = NO_NOISE
+    ):
+        blocks, width = _down_blocks(img_resolution, img_channels, ndf, norm, noise)
+        super().__init__(*blocks, _head(nn.Conv2d(width, 1, 4, 1, 0, bias=False), norm, noise))
         dcgan_init(self)
         if norm in OF_WEIGHTS:
             normalise_weights(self, norm)
@@ -131,10 +135,18 @@ class ConcatDiscriminator(nn.Module):
     One plane stands in for c_dim constant ones.
     """
 
-    def __init__(self, img_resolution: int, img_channels: int, ndf: int, c_dim: int, norm: str = "batch"):
+    def __init__(
+        self,
+        img_resolution: int,
+        img_channels: int,
+        ndf: int,
+        c_dim: int,
+        norm: str = "batch",
+        noise: Noise = NO_NOISE,
+    ):
         super().__init__()
         self.plane = nn.Embedding(c_dim, img_resolution**2)
-        self.layers = Discriminator(img_resolution, img_channels + 1, ndf, norm)
+        self.layers = Discriminator(img_resolution, img_channels + 1, ndf, norm, noise)
 
     def forward(self, img: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
         plane = self.plane(c).view(-1, 1, *img.shape[2:])
@@ -147,10 +159,18 @@ class ProjectionDiscriminator(nn.Module):
     h [N, C] is the sum over its last 4x4 features.
     """
 
-    def __init__(self, img_resolution: int, img_channels: int, ndf: int, c_dim: int, norm: str = "batch"):
+    def __init__(
+        self,
+        img_resolution: int,
+        img_channels: int,
+        ndf: int,
+        c_dim: int,
+        norm: str = "batch",
+        noise: Noise = NO_NOISE,
+    ):
         super().__init__()
-        blocks, width = _down_blocks(img_resolution, img_channels, ndf, norm)
-        self.layers = nn.Sequential(*blocks, nn.LeakyReLU(SLOPES["leaky_relu"]))
+        blocks, width = _down_blocks(img_resolution, img_channels, ndf, norm, noise)
+        self.layers = nn.Sequential(*blocks, nn.LeakyReLU(SLOPES["leaky_relu"]), *_noise(noise))
         self.projection = ClassProjection(width, c_dim)
         dcgan_init(self)
         for layer in (self.projection.linear, self.projection.embed):
@@ -198,25 +218,32 @@ def _block(layer: nn.Module, norms: list[nn.Module]) -> nn.Sequential:
     return NormedConv(layer, *norms) if is_one else nn.Sequential(layer, *norms)
 
 
-def _down_blocks(img_resolution: int, img_channels: int, ndf: int, norm: str) -> tuple[list[nn.Sequential], int]:
-    """Return (convolutions with their norms and activations, the last one's channels).
+def _down_blocks(
+    img_resolution: int, img_channels: int, ndf: int, norm: str, noise: Noise
+) -> tuple[list[nn.Sequential], int]:
+    """Return (convolutions with their norms, activations and noise, the last one's channels).
 
-    The last block has no activation.
+    The last block has neither activation nor noise.
     """
     widths = _widths(img_resolution, ndf)
     bias = norm in WITHOUT_BIAS
-    blocks = [nn.Sequential(StridedConv(img_channels, widths[0], bias), nn.LeakyReLU(0.2))]
-    for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True):
+    ends = [_noise(noise) if width < widths[-1] else [] for width in widths]
+    blocks = [nn.Sequential(StridedConv(img_channels, widths[0], bias), nn.LeakyReLU(0.2), *ends[0])]
+    for fan_in, fan_out, end in zip(widths[:-1], widths[1:], ends[1:], strict=True):
         act = "leaky_relu" if fan_out < widths[-1] else "linear"  # the last one's activation is the head's
-        blocks.append(_block(StridedConv(fan_in, fan_out, bias), _norm(norm, fan_out, act)))
+        blocks.append(_block(StridedConv(fan_in, fan_out, bias), [*_norm(norm, fan_out, act), *end]))
     return blocks, widths[-1]
 
 
-def _head(layer: nn.Conv2d, norm: str) -> nn.Module:
+def _noise(noise: Noise) -> list[GaussianNoise]:
+    return [GaussianNoise(*noise)] if noise.std else []
+
+
+def _head(layer: nn.Conv2d, norm: str, noise: Noise) -> nn.Module:
     """Return the last activation and layer: features [N, C, 4, 4] -> logits [N].
 
-    It is a Head where the layer's weight is not normalised.
+    It is a Head where the layer's weight is not normalised and its input has no noise.
     """
-    if norm in OF_WEIGHTS:
-        return nn.Sequential(nn.LeakyReLU(SLOPES["leaky_relu"]), layer, nn.Flatten(0))
+    if norm in OF_WEIGHTS or noise.std:
+        return nn.Sequential(nn.LeakyReLU(SLOPES["leaky_relu"]), *_noise(noise), layer, nn.Flatten(0))
     return Head(layer, SLOPES["leaky_relu"])

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from fastgan.config import SET_SIZE
-from fastgan.nn.layers import SLOPES, Head, linear_critic, linear_stack
+from fastgan.nn.layers import SLOPES, linear_critic, linear_stack
+from fastgan.nn.noise import NO_NOISE, GaussianNoise, Noise
 
 POINT_DIM = 2  # numbers of a point
 DROPOUT = 0.4  # in D by class
@@ -36,14 +37,15 @@ class Generator(nn.Module):
 
 
 class _Critic(nn.Module):
-    """Linear maps, the last of them in a Head."""
+    """Linear maps, the last of them in a Head; with noise on the inputs of all but the first, plain."""
 
-    def __init__(self, widths: tuple[int, ...], activation: str, init: str):
+    def __init__(self, widths: tuple[int, ...], activation: str, init: str, noise: Noise):
         super().__init__()
-        self.layers = linear_critic(widths, activation, init)
+        self.layers = _noisy(widths, activation, init, noise) if noise.std else linear_critic(widths, activation, init)
 
     @property
-    def head(self) -> Head:
+    def head(self) -> nn.Module:
+        """The last layer: features -> logits [N], a Head where there is no noise."""
         return self.layers[-1]
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
@@ -59,8 +61,15 @@ class _Critic(nn.Module):
 class Discriminator(_Critic):
     """Images [N, C, H, W] -> logits [N]."""
 
-    def __init__(self, img_shape: tuple[int, int, int], hidden: tuple[int, ...], activation: str, init: str):
-        super().__init__((math.prod(img_shape), *hidden), activation, init)
+    def __init__(
+        self,
+        img_shape: tuple[int, int, int],
+        hidden: tuple[int, ...],
+        activation: str,
+        init: str,
+        noise: Noise = NO_NOISE,
+    ):
+        super().__init__((math.prod(img_shape), *hidden), activation, init, noise)
 
     def features(self, img: torch.Tensor) -> torch.Tensor:
         return super().features(img.flatten(1))
@@ -94,17 +103,25 @@ class ConditionalDiscriminator(nn.Module):
     """Images [N, C, H, W], c int64 [N] -> logits [N].
 
     Linear maps of the pixels beside the class's embedding of c_dim numbers. LeakyReLU 0.2 behind
-    each hidden map, dropout of 0.4 before it from the second on; no normalisation.
+    each hidden map, dropout of 0.4 before it from the second on; no normalisation. noise: on the
+    inputs of all maps but the first.
     """
 
-    def __init__(self, img_shape: tuple[int, int, int], c_dim: int, hidden: tuple[int, ...] = (512, 512, 512)):
+    def __init__(
+        self,
+        img_shape: tuple[int, int, int],
+        c_dim: int,
+        hidden: tuple[int, ...] = (512, 512, 512),
+        noise: Noise = NO_NOISE,
+    ):
         super().__init__()
         self.embedding = nn.Embedding(c_dim, c_dim)
         widths = (math.prod(img_shape) + c_dim, *hidden)
         layers: list[nn.Module] = []
         for level, (fan_in, fan_out) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
             dropouts = [nn.Dropout(DROPOUT)] if level else []
-            layers += [nn.Linear(fan_in, fan_out), *dropouts, nn.LeakyReLU(SLOPES["leaky_relu"])]
+            noises = [GaussianNoise(*noise)] if noise.std else []
+            layers += [nn.Linear(fan_in, fan_out), *dropouts, nn.LeakyReLU(SLOPES["leaky_relu"]), *noises]
         self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], 1))
 
     def forward(self, img: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
@@ -128,8 +145,8 @@ class SampleDiscriminator(_Critic):
     The set is read beside its squared deviations from its mean, which show its spread.
     """
 
-    def __init__(self, hidden: tuple[int, ...], activation: str):
-        super().__init__((2 * SET_SIZE, *hidden), activation, "torch")
+    def __init__(self, hidden: tuple[int, ...], activation: str, noise: Noise = NO_NOISE):
+        super().__init__((2 * SET_SIZE, *hidden), activation, "torch", noise)
 
     def features(self, samples: torch.Tensor) -> torch.Tensor:
         sets = samples.view(-1, SET_SIZE)
@@ -151,5 +168,12 @@ class PointGenerator(nn.Module):
 class PointDiscriminator(_Critic):
     """Points [N, 2] -> logits [N], each of its own point alone."""
 
-    def __init__(self, hidden: tuple[int, ...], activation: str):
-        super().__init__((POINT_DIM, *hidden), activation, "torch")
+    def __init__(self, hidden: tuple[int, ...], activation: str, noise: Noise = NO_NOISE):
+        super().__init__((POINT_DIM, *hidden), activation, "torch", noise)
+
+
+def _noisy(widths: tuple[int, ...], activation: str, init: str, noise: Noise) -> nn.Sequential:
+    """Make linear maps with activations and noise in between: [N, widths[0]] -> one logit [N]."""
+    *hidden, last = linear_stack((*widths, 1), activation, init)
+    layers = [layer for pair in zip(hidden[::2], hidden[1::2], strict=True) for layer in (*pair, GaussianNoise(*noise))]
+    return nn.Sequential(*layers, last, nn.Flatten(0))

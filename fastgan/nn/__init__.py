@@ -1,4 +1,4 @@
-"""Layers with fused operators, norms, and the inspection of a user's G and D.
+"""Layers with fused operators, norms, noise, and the inspection of a user's G and D.
 
 The layers are loaded on first use.
 """
@@ -9,6 +9,7 @@ _PUBLIC = {
                      "NormedConv", "Projection", "StridedConv", "UpConv"), "fastgan.nn.layers"),
     "ImagePool": "fastgan.nn.image_pool",
     **dict.fromkeys(("ClassBatchNorm2d", "ImageNorm", "Spectral", "WeightNorm"), "fastgan.nn.norms"),
+    "GaussianNoise": "fastgan.nn.noise",
 }  # fmt: skip
 __all__ = sorted(_PUBLIC)
 

@@ -74,12 +74,13 @@ def inspect(
     batch_size: int,
     device: torch.device,
     classes: Classes = Classes(),
+    keeps_sigmoid: bool = False,
 ) -> Signature:
     """Return the signature of G and D, which are moved to `device` and to channels_last.
 
     A last nn.Sigmoid of D is replaced by nn.Identity, in place, and a note reports it. z_dim: the
-    length or the shape of one z; None = as G's first layer takes it. Raises UserError where the
-    pair cannot be trained.
+    length or the shape of one z; None = as G's first layer takes it. keeps_sigmoid: D's end stays as
+    it is, for a caller's losses. Raises UserError where the pair cannot be trained.
     """
     for name, network in (("G", G), ("D", D)):
         check_trainable(name, network)
@@ -91,7 +92,7 @@ def inspect(
     with untouched(G, D), torch.no_grad():
         set_training(G)
         set_training(D)
-        return _Inspection(G, D, batch_size, device, classes).signature(z_dim)
+        return _Inspection(G, D, batch_size, device, classes).signature(z_dim, keeps_sigmoid)
 
 
 def _finish(G: nn.Module, D: nn.Module, z_dim, batch_size: int, device: torch.device, classes: Classes) -> None:
@@ -110,7 +111,7 @@ class _Inspection:
         self.calls = Calls()
         self.labels = _some_labels(num, classes, device)
 
-    def signature(self, z_dim: int | tuple[int, ...] | None) -> Signature:
+    def signature(self, z_dim: int | tuple[int, ...] | None, keeps_sigmoid: bool) -> Signature:
         z, fake_img = self.run_both(z_dim)
         notes = list(self._notes())
         memory_format = self._memory_format(z, fake_img, notes)
@@ -118,7 +119,7 @@ class _Inspection:
         with torch.enable_grad():
             low = 0.0 if name_of_last(self.calls.generate(self.G, z, self.labels)).startswith("Sigmoid") else None
         num_judged = len(self.run_D(fake_img))
-        last_sigmoid, more = take_sigmoid_off(self.D, lambda: self.run_D(fake_img))
+        last_sigmoid, more = (None, ()) if keeps_sigmoid else take_sigmoid_off(self.D, lambda: self.run_D(fake_img))
         self.calls = dataclasses.replace(self.calls, last_sigmoid=last_sigmoid)
         return Signature(
             tuple(z.shape[1:]),

@@ -21,6 +21,8 @@ from fastgan.engine.engine import Engine
 from fastgan.engine.system import Ladder, Phase, System
 from fastgan.errors import UserError
 from fastgan.gan.inputs import StepInputs
+from fastgan.gan.objectives import with_tried_losses
+from fastgan.gan.own import NOTHING, Own
 from fastgan.gan.phases import PHASES, PhaseKind, batches_per_step, phase_schedule_of, phases_of
 from fastgan.gan.train_state import TrainState, make_train_state
 from fastgan.nn import inspect_pair
@@ -54,16 +56,17 @@ def build_training(
     D: nn.Module,
     config: Config,
     z_dim: int | tuple[int, ...] | None = None,
+    own: Own = NOTHING,
     condition: tuple[Given | None, Given | None] = (None, None),
     is_vector: bool = False,
 ) -> Training:
     """Inspect G and D, move them to the device of the run, and make their train state.
 
     This sets torch's process-wide switches as the configuration asks: algorithms, precision of fp32
-    products, and on CUDA the current device. z_dim: length or shape
-    of one z, None = read off G. condition: the user's own functions of labels, for G and for D.
-    is_vector: labels are float32 [N, c_dim]. Raises UserError for a device that is not there and for
-    networks that cannot be trained.
+    products, and on CUDA the current device. z_dim: length or shape of one z, None = read off G.
+    own: what the caller gives beside the configuration. condition: the user's own functions of
+    labels, for G and for D. is_vector: labels are float32 [N, c_dim]. Raises UserError for a device
+    that is not there and for networks that cannot be trained.
     """
     run = config.run
     device = torch.device(run.device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -71,19 +74,24 @@ def build_training(
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)  # kernels that Triton launches, and figures of memory, mean the current one
     algorithms = filter(None, [settle_algorithms(run.deterministic, device)])
+    if config.loss.name == "custom" and own.losses is None:
+        raise UserError("the losses of this run are not in its configuration: give loss=(d_loss, g_loss) again")
     (G, about_G), (D, about_D) = unwrapped("G", G), unwrapped("D", D)
     classifies = config.loss.class_D > 0 or config.loss.class_G > 0
     signature = _inspect(G, D, config, z_dim, device, Classes(config.model.c_dim, is_vector, classifies, *condition))
     if signature.img_low not in (None, config.model.img_low):
         config = replace(config, "model.img_low", signature.img_low)
         about_G += ("G ends in a sigmoid: its images are in [0, 1], and real images are scaled to the same range",)
+    state = make_train_state(G, D, config, signature, device, precision, own)
+    if own.losses is not None:
+        state = with_tried_losses(state, signature.z_shape, config.run.batch_gpu or config.run.batch_size)
     return Training(
         config,
         device,
         signature,
-        make_train_state(G, D, config, signature, device, precision),
+        state,
         torch.Generator(device).manual_seed(run.seed),
-        (*about_G, *about_D, *signature.notes, precision.describe(), *algorithms),
+        (*about_G, *about_D, *signature.notes, *own.notes, precision.describe(), *algorithms),
     )
 
 
@@ -96,7 +104,8 @@ def _inspect(
     classes: Classes,
 ) -> Signature:
     at_once = config.run.batch_gpu or config.run.batch_size
-    signature = inspect_pair.inspect(G, D, z_dim, at_once, device, classes)
+    keeps_sigmoid = config.loss.name == "custom"
+    signature = inspect_pair.inspect(G, D, z_dim, at_once, device, classes, keeps_sigmoid)
     if config.loss.flip_labels and signature.num_judged != at_once:
         raise UserError(
             f"flip_labels is for labels of images, and D gives {signature.num_judged} judgements for {at_once} of them"
@@ -177,6 +186,8 @@ class InputSource:
         self._feed, self._generator, self._device = feed, generator, generator.device
         self._augmentation = state.augmentation
         self._gets_two_batches, self._is_conditional = batches_per_step(config) == 2, config.model.c_dim > 0
+        # G's loss compares its fakes with real images: with those of D's update where the loss is the caller's
+        self._G_compares = self._gets_two_batches or (state.own_losses is not None and state.own_losses.compares)
 
     def draw(self, kind: PhaseKind) -> StepInputs:
         """Return the inputs of the next step of a phase, by work on the device alone."""
@@ -219,7 +230,7 @@ class InputSource:
 
     def _needs_real(self, kind: PhaseKind) -> bool:
         """Return True if a phase reads real images or their labels."""
-        return kind.has_d_penalty or self._is_conditional or (kind.g_loss and self._gets_two_batches)
+        return kind.has_d_penalty or self._is_conditional or (kind.g_loss and self._G_compares)
 
     def _with_images(self, inputs: StepInputs, kind: PhaseKind) -> StepInputs:
         """Return inputs with the next batch, or with the one that an earlier phase of the step read."""
@@ -227,7 +238,8 @@ class InputSource:
         if kind.path_length:
             return inputs._replace(labels=None if labels is None else labels[:len(inputs.z)])
         if not self._gets_two_batches:
-            return inputs._replace(real_img=img, labels=labels)
+            inputs = inputs._replace(real_img=img, labels=labels)
+            return inputs._replace(g_real_img=img, g_labels=labels) if kind.g_loss and self._G_compares else inputs
         # The first half is D's. G's fakes are of the classes of the images that they are compared with.
         d_labels, g_labels = (None, None) if labels is None else labels.split(self._num)
         if kind.g_loss:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 
 import torch
 
-from fastgan.gan.optim import Adam, RMSprop
 from fastgan.gan.train_state import TrainState
 
 NUM_COMPARED = 64  # samples whose distances are computed
@@ -65,7 +64,7 @@ class Diagnostics:
         them. sample_distance: mean distance between samples over that between real images.
         """
         measured = {
-            f"gradient_norm_{name}": gradient_norm(getattr(self._networks, f"optimizer_{name}")) for name in ("G", "D")
+            f"gradient_norm_{name}": getattr(self._networks, f"optimizer_{name}").gradient_norm() for name in ("G", "D")
         }
         if self._real_distance is not None:
             measured["sample_distance"] = mean_distance(self._samples(NUM_COMPARED)) / self._real_distance.clamp(
@@ -104,14 +103,6 @@ class Diagnostics:
             return False
         self._num_ticks_alike += 1
         return self._num_ticks_alike > EARLY
-
-
-def gradient_norm(optimizer: Adam | RMSprop) -> torch.Tensor:
-    """Return the root of the sum of the bias-corrected running means of squared gradients, []."""
-    is_adam = isinstance(optimizer, Adam)
-    means = optimizer.exp_avg_sq if is_adam else optimizer.square_avg
-    total = torch.stack([mean.sum() for mean in means]).sum()
-    return (total / (1 - optimizer.beta2_power).clamp(min=1e-6) if is_adam else total).sqrt()
 
 
 def mean_distance(samples: torch.Tensor) -> torch.Tensor:

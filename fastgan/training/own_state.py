@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from fastgan.config import OptimConfig
+from fastgan.config.schema import OPTIONS
 from fastgan.device.precision import Precision
 from fastgan.engine.batchnorm_counters import BatchCounters
 from fastgan.errors import UserError
@@ -13,7 +14,7 @@ from fastgan.gan.optim import Average, beta_for, make_average, make_optimizer
 from fastgan.gan.statistics import Totals
 from fastgan.nn.prepare import set_training, unwrapped
 
-OPTIMIZER_OPTIONS = ("name", "lr", "beta1", "beta2", "eps")
+OPTIMIZER_OPTIONS = ("name", "lr", "beta1", "beta2", "eps", "weight_decay", "momentum")
 
 
 @dataclass
@@ -130,5 +131,8 @@ def _optimizer(group: str, options: Mapping | float, networks: list[nn.Module]):
     if not parameters:
         raise UserError(f"the group {group!r} has no parameter that requires a gradient, so there is nothing to train")
     name, lr = options.pop("name", "adam"), options.pop("lr", OptimConfig().lr_G)
-    optim = OptimConfig(**options)
-    return make_optimizer(name, parameters, lr, optim.beta1, optim.beta2, optim.eps)
+    for option, value in {"name": name, "lr_G": lr, **options}.items():
+        problem = OPTIONS[f"optim.{option}"].problem(option.removesuffix("_G"), value)
+        if problem:
+            raise UserError(f"the optimiser of {group!r}: {problem}")
+    return make_optimizer(name, parameters, lr, OptimConfig(**options))

@@ -37,6 +37,12 @@ def test_pairs_set_two_options():
     assert config_of(None, "x", {"lr": 1e-3}).optim.lr_D == 1e-3
 
 
+def test_an_optimiser_for_each_network():
+    optim = config_of(None, "x", {"optimizer": ("adam", "sgd")}).optim
+    assert (optim.name, optim.name_D) == ("adam", "sgd")
+    assert config_of(None, "x", {"optimizer": "adamw"}).optim.name_D is None
+
+
 def test_classes_and_lengths():
     assert config_of(None, "x", {"c_dim": 3}).model.cond
     run = config_of("mlp", "x", {"steps": 7}).run

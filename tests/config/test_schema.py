@@ -146,7 +146,7 @@ def test_a_length_takes_the_place_of_the_presets():
         ("model.init", "zeros"),
         ("model.D_hidden", (256, 0)),
         ("loss.name", "perceptual"),
-        ("optim.name", "sgd"),
+        ("optim.name", "adagrad"),
         ("data.source", ""),
         ("data.mean", math.inf),
     ],

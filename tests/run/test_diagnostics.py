@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from fastgan.gan.optim import Adam, RMSprop
-from fastgan.run.diagnostics import EARLY, NUM_COMPARED, Diagnostics, gradient_norm, mean_distance
+from fastgan.run.diagnostics import EARLY, NUM_COMPARED, Diagnostics, mean_distance
 
 WELL = {
     "d_loss": 1.3,
@@ -116,9 +116,9 @@ def test_the_norm_of_adam_is_that_of_torchs_own_state(num_steps):
             parameter.grad = gradient
         reference.step()
     squares = sum(state["exp_avg_sq"].double().sum() for state in reference.state.values())
-    assert gradient_norm(optimizer).item() == pytest.approx((squares / (1 - 0.99**num_steps)).sqrt().item(), rel=1e-5)
+    assert optimizer.gradient_norm().item() == pytest.approx((squares / (1 - 0.99**num_steps)).sqrt().item(), rel=1e-5)
     if num_steps == 1:
-        assert gradient_norm(optimizer).item() == pytest.approx(
+        assert optimizer.gradient_norm().item() == pytest.approx(
             torch.cat([each.flatten() for each in gradients(1)[0]]).norm().item(), rel=1e-4
         )
 
@@ -133,7 +133,7 @@ def test_the_norm_of_adam_with_a_beta2_that_changes():
     optimizer.beta2.fill_(0.9)
     optimizer.step([second[0].clone()])
     mean = 0.9 * 0.5 * first[0].double().square() + 0.1 * second[0].double().square()
-    assert gradient_norm(optimizer).item() == pytest.approx((mean.sum() / (1 - 0.5 * 0.9)).sqrt().item(), rel=1e-5)
+    assert optimizer.gradient_norm().item() == pytest.approx((mean.sum() / (1 - 0.5 * 0.9)).sqrt().item(), rel=1e-5)
 
 
 def test_the_norm_of_rmsprop_is_that_of_torchs_own_state():
@@ -145,12 +145,12 @@ def test_the_norm_of_rmsprop_is_that_of_torchs_own_state():
             parameter.grad = gradient
         reference.step()
     squares = sum(state["square_avg"].sum() for state in reference.state.values())
-    assert gradient_norm(optimizer).item() == pytest.approx(squares.sqrt().item(), rel=1e-5)
+    assert optimizer.gradient_norm().item() == pytest.approx(squares.sqrt().item(), rel=1e-5)
 
 
 def test_before_the_first_step_the_norm_is_nothing():
-    assert gradient_norm(Adam([torch.zeros(3)], 1e-3, 0.5, 0.99, 1e-8)).item() == 0
-    assert gradient_norm(RMSprop([torch.zeros(3)], 1e-3, 0.9, 1e-8)).item() == 0
+    assert Adam([torch.zeros(3)], 1e-3, 0.5, 0.99, 1e-8).gradient_norm().item() == 0
+    assert RMSprop([torch.zeros(3)], 1e-3, 0.9, 1e-8).gradient_norm().item() == 0
 
 
 @pytest.mark.parametrize("shape", [(2, 3), (7, 2, 4, 4), (64, 1, 8, 8)])
