@@ -45,7 +45,8 @@ class ModelConfig:
         choices=("normal", "uniform", "unit_uniform"))
     img_resolution: int | None = option(None, "side of the images in pixels; none = the data's, at most 64", ABOVE_0,
         flag="--resolution", group=WHAT, metavar="PIXELS")
-    img_channels: int | None = option(None, "channels of the images; none = the data's", choices=(None, 1, 3))
+    img_channels: int | None = option(None, "channels of the images; none = the data's", choices=(None, 1, 3, 4),
+        flag="--channels", group=WHAT)
     img_low: float = option(-1.0,
         "value of a black pixel inside the networks; white is 1; 0 for mlp without classes, and custom",
         choices=(-1, 0))
@@ -188,6 +189,8 @@ class DataConfig:
         "where images are kept: on the device, in host memory, or decoded by DALI on demand; auto = by "
         "their size", choices=("auto", "resident", "stream", "dali"), flag="--data-backend", group=SPEED)
     mirror: bool = option(False, "mirror images left to right at random", flag="--mirror", group=WHAT)
+    range: tuple[float, float] | None = option(None,
+        "LOW,HIGH: the values that become black and white where they are no bytes; none = by the set", FINITE)
     random_crop: float = option(1.0,
         "dali: crop a random square, at least this share of the shorter side; 1 = the centre square", ABOVE_0_TO_1)
     mean: float = option(4.0, "mean of the source gaussian", FINITE)

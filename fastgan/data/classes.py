@@ -27,7 +27,8 @@ def classes_of(images: Source | RealSet) -> tuple[int, tuple[str, ...] | None]:
         return len(images.class_names), images.class_names
     labels = images.labels
     if labels is None:
-        raise _no_labels(images.name)
+        why = getattr(images, "why_no_labels", "")
+        raise UserError(why) if why else _no_labels(images.name)
     num_classes = int(labels.max()) + 1
     if num_classes > len(labels):
         raise UserError(

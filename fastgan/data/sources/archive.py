@@ -5,7 +5,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from fastgan.data.images import BadImage, check_file_size
-from fastgan.data.sources.folder import FileSource, is_image_name
+from fastgan.data.sources.folder import FileSource
 from fastgan.errors import UserError
 
 
@@ -19,7 +19,7 @@ class ZipSource(FileSource):
         zipped = ZipMembers(path)
         for info in zipped.infos.values():
             _refuse_unsafe(info, path)
-        super().__init__(path.name, str(path), sorted(filter(is_image_name, zipped.infos)), zipped)
+        super().__init__(path.name, str(path), zipped.infos, zipped)
 
     def where(self, member: PurePosixPath) -> str:
         return f"{member} in {self.origin}"

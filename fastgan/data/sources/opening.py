@@ -36,6 +36,7 @@ def open_source(
     | Mapping
     | torch.utils.data.Dataset
     | torch.utils.data.DataLoader,
+    value_range: tuple[float, float] | None = None,
 ) -> Source:
     """Look at `data` without decoding it.
 
@@ -53,6 +54,7 @@ def open_source(
     that are missing, of another kind, unsafe, or a single image.
     """
     source = _source_of(data)
+    source.value_range = value_range
     if source.num_images < 2:
         raise UserError(
             f"{source.origin}: the number of images is {source.num_images}, and a set needs at least 2: add more images"
