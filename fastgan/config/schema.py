@@ -68,7 +68,7 @@ class ModelConfig:
     D_activation: str = option("relu", "between D's layers", choices=ACTIVATIONS, used_by=PERCEPTRONS)
     init: str = option("torch", "initial weights: the layers' own, or N(0, 2 / fan_in) and zero biases",
         choices=("torch", "xavier_relu"), used_by=("mlp",))
-    cond: bool = option(False, "train by the class labels of the data: folders, or labels in an npz", flag="--cond",
+    cond: bool = option(False, "train by the class labels of the data: folders, dataset.json, csv, npz", flag="--cond",
         group=WHAT)
     c_dim: int = option(0, "number of classes; filled in from the data", FROM_0)
     conditioning: str = option("projection",
@@ -183,7 +183,7 @@ class DataConfig:
 
     source: str = option("fashion-mnist-10k",
         "fashion-mnist-10k (embedded), mnist, fashion-mnist, cifar10, stacked-mnist, gaussian, ring8, grid25, or a "
-        "folder, zip, idx, npy, npz or packed file", flag="--data", group=WHAT, metavar="NAME|PATH")
+        "folder, zip, tar, csv, parquet, idx, npy, npz or packed file", flag="--data", group=WHAT, metavar="NAME|PATH")
     skip_bad: bool = option(False, "skip files that are not images, and list them", flag="--skip-bad", group=WHAT)
     backend: str = option("auto",
         "where images are kept: on the device, in host memory, or decoded by DALI on demand; auto = by "

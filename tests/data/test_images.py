@@ -202,13 +202,15 @@ def test_a_truncated_file_is_a_bad_image(kind):
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_damaged_bytes_decode_or_are_a_bad_image(data):
-    kind = data.draw(st.sampled_from(["PNG", "JPEG", "GIF", "BMP", "TIFF", "PPM"]))
+    kind = data.draw(st.sampled_from(["PNG", "JPEG", "GIF", "BMP", "TIFF", "PPM", "WEBP", "AVIF", "JPEG2000"]))
     content = bytearray(encoded(Image.new("RGB", (12, 12), RED), kind))
     for place in data.draw(st.lists(st.integers(0, len(content) - 1), max_size=4)):
         content[place] = data.draw(st.integers(0, 255))
     content = content[:data.draw(st.integers(0, len(content)))]
     with contextlib.suppress(BadImage):
-        assert fit(open_image(bytes(content)), 8, 3).shape == (1, 8, 8, 3)
+        image = open_image(bytes(content))
+        assert 0 <= traits(image) < 8
+        assert fit(image, 8, 3).shape == (1, 8, 8, 3)
 
 
 def test_postscript_is_not_opened():

@@ -2,7 +2,7 @@
 import os
 import stat
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
@@ -21,22 +21,23 @@ ReadMember = Callable[[PurePosixPath], bytes]
 class FileSource(EncodedSource):
     """Images in files.
 
-    files: the paths below `origin` of all files, of which those of images become `members`, sorted.
-    labels: int64 [num_images], or None: those of a dataset.json among the files, else class
-    folders. read_member: reads the content of one file; raises BadImage. It can be pickled, so that
-    another process can read the files as well.
+    members: their paths below `origin`. labels: int64 [num_images], or None. read_member: reads the
+    content of one file; raises BadImage. It can be pickled, so that another process can read the
+    files as well. left_out: see EncodedSource.
     """
 
-    def __init__(self, name: str, origin: str, files: Iterable[PurePosixPath], read_member: ReadMember):
-        members, others = _apart(files)
-        if not members:
-            raise UserError(f"no images in {origin}: it holds no file that ends in {', '.join(sorted(SUFFIXES))}")
-        super().__init__(name, origin, len(members), Counter(map(_kind, others)))
+    labels: np.ndarray | None = None
+
+    def __init__(
+        self,
+        name: str,
+        origin: str,
+        members: Sequence[PurePosixPath],
+        read_member: ReadMember,
+        left_out: Mapping[str, int] | None = None,
+    ):
+        super().__init__(name, origin, len(members), left_out)
         self.members, self.read_member = members, read_member
-        self.labels, self.class_names = class_labels(members)
-        labels_files = [file for file in others if file.name == LABELS_NAME]
-        if labels_files:
-            self._take_labels_of(min(labels_files, key=lambda file: len(file.parts)))
 
     def where(self, member: PurePosixPath) -> str:
         """Return the name of one file in error messages."""
@@ -45,6 +46,24 @@ class FileSource(EncodedSource):
     def encoded(self) -> Iterator[Encoded]:
         for member in self.members:
             yield Encoded(self.where(member), partial(self.read_member, member))
+
+
+
+class TreeSource(FileSource):
+    """The images among `files`, the paths of all files below `origin`.
+
+    They come sorted, with the labels of a dataset.json among the files, else of class folders.
+    """
+
+    def __init__(self, name: str, origin: str, files: Iterable[PurePosixPath], read_member: ReadMember):
+        members, others = _apart(files)
+        if not members:
+            raise UserError(f"no images in {origin}: it holds no file that ends in {', '.join(sorted(SUFFIXES))}")
+        super().__init__(name, origin, members, read_member, Counter(map(kind_of, others)))
+        self.labels, self.class_names = class_labels(members)
+        labels_files = [file for file in others if file.name == LABELS_NAME]
+        if labels_files:
+            self._take_labels_of(min(labels_files, key=lambda file: len(file.parts)))
 
     def _take_labels_of(self, labels_file: PurePosixPath) -> None:
         """Replace the labels of class folders by those of dataset.json, where it is one."""
@@ -55,19 +74,17 @@ class FileSource(EncodedSource):
         if found is not None:
             self.labels, self.why_no_labels = found.labels, found.why_none
             self.class_names = None
-            self.left_out = Counter(self.left_out) - Counter([_kind(labels_file)])
+            self.left_out = Counter(self.left_out) - Counter([kind_of(labels_file)])
 
 
-class FolderSource(FileSource):
-    """The image files below a folder, links followed.
+class FolderSource(TreeSource):
+    """The image files among `files`, the paths below a folder; links are followed.
 
     Hidden files and files of other kinds are passed over, and counted.
     """
 
-    def __init__(self, folder: Path):
-        super().__init__(
-            folder.resolve().name or str(folder), str(folder), files_below(folder), partial(_read_file, str(folder))
-        )
+    def __init__(self, folder: Path, files: Iterable[PurePosixPath]):
+        super().__init__(folder.resolve().name or str(folder), str(folder), files, partial(read_file, str(folder)))
 
     def fingerprint(self) -> str:
         return digest(
@@ -75,7 +92,8 @@ class FolderSource(FileSource):
         )
 
 
-def _read_file(folder: str, member: PurePosixPath) -> bytes:
+def read_file(folder: str, member: PurePosixPath) -> bytes:
+    """Return the content of a file below `folder`; raise BadImage where it cannot be read."""
     path = os.path.join(folder, member)
     try:
         status = os.stat(path)
@@ -108,7 +126,8 @@ def _apart(files: Iterable[PurePosixPath]) -> tuple[list[PurePosixPath], list[Pu
     return sorted(members, key=lambda member: member.parts), others
 
 
-def _kind(file: PurePosixPath) -> str:
+def kind_of(file: PurePosixPath) -> str:
+    """Return the kind of a file that is no image, in the words of a notice."""
     if any(part.startswith((".", "__MACOSX")) for part in file.parts):
         return "hidden"
     return file.suffix.lower() or "without a suffix"
