@@ -69,7 +69,8 @@ def check_classes(
 
 def _no_labels(name: str) -> UserError:
     return UserError(f"{name} has no labels, which conditional training needs: give a folder or zip with a folder for "
-                     "each class, an npz with labels, (images, labels), or a set that is known by name")
+                     "each class, an npz with labels, a dataset.json or a csv beside the images, (images, labels), or "
+                     "a set that is known by name")
 
 
 def _listed(names: list[str]) -> str:

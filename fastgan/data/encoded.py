@@ -51,6 +51,7 @@ class EncodedSource(Source):
 
     def __init__(self, name: str, origin: str, num_images: int, left_out: Mapping[str, int] | None = None):
         self.name, self.origin, self.num_images, self.left_out = name, origin, num_images, left_out or {}
+        self.traits = np.zeros(num_images, np.uint8)
         self._scanned: ValueRange | None = None
         self._scanning = threading.Lock()
 
@@ -65,10 +66,6 @@ class EncodedSource(Source):
     @property
     def native_channels(self) -> int:
         return self._native_size[1]
-
-    @cached_property
-    def traits(self) -> np.ndarray:
-        return np.zeros(self.num_images, np.uint8)
 
     def pieces(self) -> Iterator[Piece]:
         for index, one in enumerate(self.encoded()):

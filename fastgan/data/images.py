@@ -13,6 +13,7 @@
 """
 import io
 import struct
+import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,11 +36,14 @@ MISSING_SUFFIXES = frozenset().union(*(suffixes for _, suffixes, _ in _OPTIONAL)
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", *(kind for _, _, kind in _BUILT))
 _SEQUENCES = frozenset({"PNG", "WEBP", "GIF", "TIFF", "AVIF"})  # formats with frames or pages
 # Pillow strips the low byte of 16-bit colours. The unpacker of the other byte order strips the high one.
+_NOT_NATIVE = "RGB;16B" if sys.byteorder == "little" else "RGB;16L"
 _OTHER_BYTE = {
     "RGB;16B": "RGB;16L",
     "RGB;16L": "RGB;16B",
     "RGBA;16B": "RGBA;16L",
     "RGBA;16L": "RGBA;16B",
+    "RGB;16N": _NOT_NATIVE,  # what libtiff unpacks
+    "RGBA;16N": f"RGBA{_NOT_NATIVE.removeprefix('RGB')}",
 }
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 # What a set says about its images: some are animated, translucent, or of more than 8 bits

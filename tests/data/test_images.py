@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from image_files import BY_DALI, BY_PILLOW, deep_colour_png
+from image_files import BY_DALI, BY_PILLOW, deep_colour_png, deep_colour_tiff
 from PIL import Image
 
 from fastgan.data.images import (
@@ -75,8 +75,12 @@ def test_sixteen_bits_without_a_set_give_the_high_byte():
     np.testing.assert_array_equal(pixels[..., 0], ramp >> 8)
 
 
-def test_all_bits_of_sixteen_bit_colours_are_found():
-    data = deep_colour_png()
+@pytest.mark.parametrize(
+    "data",
+    [deep_colour_png(), *(deep_colour_tiff(order, deflated) for order in "<>" for deflated in (False, True))],
+    ids=["png", "tiff", "deflated tiff", "big-endian tiff", "big-endian deflated tiff"],
+)
+def test_all_bits_of_sixteen_bit_colours_are_found(data):
     image = open_image(data)
     assert traits(image) == DEEP
     expected = np.random.default_rng(2).integers(0, 65536, (23, 37, 3))

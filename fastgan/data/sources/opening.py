@@ -145,7 +145,7 @@ def _path_source(path: Path) -> Source:
         return TarSource(path, [path])
     if path.suffix.lower() in CSV_SUFFIXES:
         return CsvSource(path)
-    if start.startswith(_PARQUET) or path.suffix == ".arrow":
+    if start.startswith(_PARQUET) or path.suffix.lower() == ".arrow":
         return parquet_source(path, [path])
     if path.suffix.lower() in SUFFIXES:
         raise UserError(f"{path} is a single file, and a set needs at least 2 images: give the folder of the images")
@@ -159,10 +159,11 @@ def _folder_source(folder: Path) -> Source:
     files = files_below(folder)
     if not any(map(is_image_name, files)):
         for suffix, open_files in ((".tar", TarSource), (".parquet", parquet_source), (".arrow", parquet_source)):
-            paths = sorted(folder / file for file in files if file.suffix == suffix)
+            paths = sorted(folder / file for file in files if kind_of(file) == suffix)
             if paths:
-                others = [file for file in files if file.suffix != suffix and file.name not in _FILES_OF_DATASETS]
-                return open_files(folder, paths, Counter(map(kind_of, others)))
+                others = Counter(kind_of(file) for file in files if file.name not in _FILES_OF_DATASETS)
+                del others[suffix]
+                return open_files(folder, paths, others)
     return FolderSource(folder, files)
 
 

@@ -149,6 +149,7 @@ def test_tables_of_different_columns_are_no_set(tmp_path, arrow, table):
 def test_damage_is_named(tmp_path, table):
     for write, name in ((write_parquet, "a.parquet"), (write_arrow, "b.arrow")):
         content = write(tmp_path / name, table(range(30))).read_bytes()
+        assert values(open_source(tmp_path / name)) == list(range(30))
         for damaged in (content[:len(content) // 2], content[:8], content[:3000] + bytes(2000) + content[5000:]):
             (tmp_path / name).write_bytes(damaged)
             with pytest.raises(UserError, match=name):
