@@ -24,6 +24,8 @@ def numbered(values: Sequence, origin: str) -> Labels:
     Class names are numbered in sorted order. origin: where the labels are from, for the sentence
     about others.
     """
+    if not values:
+        return Labels(None, why_none=f"{origin} has no images")
     if any(value is None or value == "" for value in values):
         num_without = sum(value is None or value == "" for value in values)
         return Labels(None, why_none=f"{origin} has no label for {num_without} of {len(values)} images")

@@ -60,7 +60,7 @@ class ParquetSource(EncodedSource):
             raise UserError(f"{origin} holds no parquet or Arrow file of images")
         schema = self._tables[0].schema
         for table in self._tables:
-            if table.schema.names != schema.names:
+            if table.names != self._tables[0].names:
                 raise UserError(f"{table.path} has other columns than {self._tables[0].path}: give one set at a time")
         self._image = _image_column(schema, self._tables[0].path)
         self._label = next((name for name in _LABEL_NAMES if name in schema.names), None)
@@ -106,6 +106,7 @@ class _Table:
         self._is_parquet = self._starts_with(b"PAR1")
         try:
             self.schema, self.num_rows = self._facts()
+            self.names = self.schema.names  # raises where they are no text
         except self._errors as error:
             raise self._damaged(error) from error
         if self.num_rows > _MOST_ROWS:
@@ -124,8 +125,10 @@ class _Table:
             with self._arrow.parquet.ParquetFile(self.path) as file:
                 return file.schema_arrow, file.metadata.num_rows
         with self._arrow.memory_map(str(self.path)) as mapped:
-            reader = self._stream(mapped)
-            return reader.schema, sum(batch.num_rows for batch in reader)
+            batches = list(self._stream(mapped))  # mapped, not read
+            if not batches:
+                raise ValueError("it holds no rows")
+            return batches[0].schema, sum(batch.num_rows for batch in batches)
 
     def _batches(self, column: str) -> Iterator[pa.RecordBatch]:
         if self._is_parquet:
@@ -138,12 +141,17 @@ class _Table:
                     yield batch.select([column]).slice(start, _BATCH)
 
     def _stream(self, mapped) -> Iterator[pa.RecordBatch]:
-        if not self._starts_with(b"ARROW1"):
-            return self._arrow.ipc.open_stream(mapped)
-        file = self._arrow.ipc.open_file(mapped)
-        return self._arrow.RecordBatchReader.from_batches(
-            file.schema, (file.get_batch(number) for number in range(file.num_record_batches))
-        )
+        """Yield the batches of an Arrow file or stream, each checked: Arrow aborts on a wrong one."""
+        if self._starts_with(b"ARROW1"):
+            file = self._arrow.ipc.open_file(mapped)
+            batches = (file.get_batch(number) for number in range(file.num_record_batches))
+        else:
+            batches = self._arrow.ipc.open_stream(mapped)
+        for batch in batches:
+            if batch.num_rows < 0:
+                raise ValueError(f"a batch claims {batch.num_rows} rows")
+            batch.validate(full=True)
+            yield batch
 
     def _starts_with(self, magic: bytes) -> bool:
         with open(self.path, "rb") as file:

@@ -22,6 +22,7 @@ def test_what_is_a_class_number(values, labels, class_names):
 @pytest.mark.parametrize(
     ("values", "why"),
     [
+        ([], "has no images"),
         ([0, None, 1], "has no label for 1 of 3 images"),
         (["a", "", ""], "has no label for 2 of 3 images"),
         ([0, -1], "has the label -1: classes are numbered from 0"),

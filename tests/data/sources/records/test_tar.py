@@ -1,10 +1,13 @@
 """Tars of images and WebDataset's shards."""
+import contextlib
 import io
 import json
 import tarfile
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from image_files import encoded, picture
 from PIL import Image
 
@@ -160,6 +163,18 @@ def test_absurd_sizes_neither_hang_nor_fill_the_memory(tmp_path, size):
         (tmp_path / "a.tar").write_bytes(write(tmp_path / "b.tar", samples(range(2))).read_bytes()[:2048] + header)
         with pytest.raises(UserError, match=r"a\.tar is not a whole tar"):
             open_source(tmp_path / "a.tar")
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_damaged_bytes_are_read_or_refused(tmp_path_factory, data):
+    path = write(tmp_path_factory.mktemp("tars") / "a.tar", samples(range(3), cls=cls))
+    content = bytearray(path.read_bytes())
+    for place in data.draw(st.lists(st.integers(0, 5000), max_size=4)):
+        content[place] = data.draw(st.integers(0, 255))
+    path.write_bytes(content[:data.draw(st.integers(0, len(content)))])
+    with contextlib.suppress(UserError):
+        open_source(path).read(8, 1, skip_bad=True)
 
 
 def test_too_many_files_are_refused(tmp_path, monkeypatch):
