@@ -149,7 +149,7 @@ def pack(options: argparse.Namespace) -> int:
     from fastgan.data.packing.pack import pack as pack_images
     from fastgan.data.sources.opening import open_source
 
-    started, source = time.perf_counter(), open_source(options.source)
+    started, source = time.perf_counter(), open_source(options.source, options.range)
     decoder, decode = options.decoder or default_decoder(source), None
     if decoder == "dali":
         from fastgan.data.dali.decoder import in_dali  # here: it loads torch
@@ -174,6 +174,7 @@ def pack(options: argparse.Namespace) -> int:
         f"wrote {num_images} images of {height}x{width}x{channels} to {options.out} in {seconds:.1f} s, "
         f"{num_done / seconds:.0f} images/s"
     )
+    print("".join(f"{note}\n" for note in source.notes(channels)), end="")
     if packed.skipped:
         print("\n".join([f"skipped {len(packed.skipped)} files:", *packed.skipped]))
     return 0
@@ -363,7 +364,7 @@ def _add_flag(group: argparse._ArgumentGroup, key: str, option: Option) -> None:
     if kind is bool:
         group.add_argument(option.flag, dest=key, action=argparse.BooleanOptionalAction, help=text)
     else:
-        choices = option.choices or None
+        choices = tuple(choice for choice in option.choices if choice is not None) or None
         group.add_argument(option.flag, dest=key, type=kind, choices=choices, metavar=option.metavar, help=text)
 
 
@@ -418,6 +419,13 @@ def _add_eval(command: argparse.ArgumentParser) -> None:
     command.set_defaults(run=evaluate)
 
 
+def _low_high(text: str) -> tuple[float, float]:
+    low, high = map(float, text.split(","))
+    if not low < high:
+        raise argparse.ArgumentTypeError(f"{text!r} is not LOW,HIGH with LOW below HIGH")
+    return low, high
+
+
 def _add_pack(command: argparse.ArgumentParser) -> None:
     command.add_argument("source", nargs="?", metavar="SRC", help="the images, as --data of fastgan train")
     command.add_argument(
@@ -432,7 +440,14 @@ def _add_pack(command: argparse.ArgumentParser) -> None:
         metavar="PIXELS",
         help="side of the images (default: the shorter side of the first one)",
     )
-    command.add_argument("--channels", type=int, choices=(1, 3), help="grey or colour (default: as the first image)")
+    command.add_argument("--channels", type=int, choices=(1, 3, 4),
+                         help="grey, colour or colour with alpha (default: as the first image)")  # fmt: skip
+    command.add_argument(
+        "--range",
+        type=_low_high,
+        metavar="LOW,HIGH",
+        help="the values that become 0 and 255 where they are no bytes (default: by the set)",
+    )
     command.add_argument("--skip-bad", action="store_true", help="skip files that are not images, and list them")
     command.add_argument(
         "--workers", type=int, metavar="N", help="files decoded in parallel (default: the number of cores)"

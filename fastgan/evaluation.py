@@ -72,14 +72,11 @@ def evaluate_snapshot(
     target = _device(device)
     model = config.model
     _check_asked(metrics, model.c_dim, snapshot)
-    real = open_source(data or config.data.source).read(
-        model.img_resolution, model.img_channels, config.data.skip_bad, progress
-    )
-    notes = (
-        ()
-        if not model.c_dim or real.labels is None
-        else check_classes(real.labels, real.class_names, real.name, model.c_dim)
-    )
+    source = open_source(data or config.data.source, config.data.range)
+    real = source.read(model.img_resolution, model.img_channels, config.data.skip_bad, progress)
+    notes = source.notes(model.img_channels)
+    if model.c_dim and real.labels is not None:
+        notes += check_classes(real.labels, real.class_names, real.name, model.c_dim)
     evaluator = Evaluator(real, metrics, features, target, batch_size, progress)
     with evaluating(G):
         return Evaluation(

@@ -40,7 +40,7 @@ def completed(config: Config) -> tuple[Config, Source | None]:
 
     Raises UserError for data that cannot be opened, and for what does not go with them.
     """
-    data = None if config.data.source in DENSITIES else open_source(config.data.source)
+    data = None if config.data.source in DENSITIES else open_source(config.data.source, config.data.range)
     return validate(fit_to_data(config, data, models.sizes(config.model))), data
 
 

@@ -40,6 +40,20 @@ def deep_colour_png() -> bytes:
     return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", zlib.compress(rows)) + _chunk(b"IEND", b"")
 
 
+def deep_colour_tiff(order: str = "<", deflated: bool = False) -> bytes:
+    """Return a TIFF of 16 bits a channel, which Pillow cannot write. order: < or >, of its bytes."""
+    pixels = np.random.default_rng(2).integers(0, 65536, (23, 37, 3)).astype(f"{order}u2").tobytes()
+    data = zlib.compress(pixels) if deflated else pixels
+    data += b"\0" * (len(data) % 2)
+    depths_at = 8 + len(data) + 2 + 10 * 12 + 4
+    numbers = [(256, 37), (257, 23), (258, None), (259, 8 if deflated else 1), (262, 2), (273, 8), (277, 3), (278, 23),
+               (279, len(data)), (284, 1)]  # fmt: skip
+    tags = [struct.pack(f"{order}HHII", tag, 4, 1, value) if value is not None else
+            struct.pack(f"{order}HHII", tag, 3, 3, depths_at) for tag, value in numbers]  # fmt: skip
+    start = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HI", 42, 8 + len(data))
+    return start + data + struct.pack(f"{order}H", 10) + b"".join(tags) + struct.pack(f"{order}IHHH", 0, 16, 16, 16)
+
+
 def late_orientation_png() -> bytes:
     """Return a PNG whose orientation follows the pixels."""
     whole = encoded(picture())

@@ -69,6 +69,17 @@ def test_options(capsys):
     assert "10 images of 8x8x1" in capsys.readouterr().out
 
 
+def test_what_was_scaled_or_not_read_is_said(capsys):
+    Path("photos/notes.txt").write_text("no image")
+    Image.fromarray(np.full((16, 16), 4095, np.uint16)).save("photos/a/deep.png")
+    assert cli.main(["pack", "photos", "a.fgp", "--range", "0,8190", "--channels", "4"]) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "1 file in photos not read as images: 1 .txt",
+        "1 file of more than 8 bits: values from 0 to 8190 become 0 to 255",
+    ]
+    assert 128 in open_source("a.fgp").read(16, 4).images[:, 0, 0, 0]
+
+
 def test_dali_decodes_where_it_is_asked_for_and_says_so(capsys, fails, monkeypatch):
     pytest.importorskip("nvidia.dali")
     assert cli.main(["pack", "photos", "pillow.fgp"]) == 0
@@ -109,6 +120,8 @@ def test_bad_files_stop_it_or_are_listed(capsys, fails):
     (["photos", "a.fgp", "--channels", "2"], "argument --channels"),
     (["photos", "a.fgp", "--resolution", "0"], "img_resolution at least 1"),
     (["photos", "a.fgp", "--resolution", "64"], "the largest that would work is 21"),
+    (["photos", "a.fgp", "--range", "4095,0"], "'4095,0' is not LOW,HIGH with LOW below HIGH"),
+    (["photos", "a.fgp", "--range", "4095"], "argument --range"),
     (["photos", "a.fgp", "--workers", "0"], "0 workers cannot decode"),
     (["photos", "--verify", "a.fgp"], "leave out photos"),
     (["--verify", "nowhere"], "nowhere cannot be read (No such file or directory)"),

@@ -56,13 +56,13 @@ def test_a_snapshot_is_measured(tmp_path, small_data, name):
 def test_without_data_those_of_the_training_are_taken(tmp_path, monkeypatch):
     opened = []
 
-    def noted(source):
-        opened.append(source)
+    def noted(source, value_range):
+        opened.append((source, value_range))
         raise UserError("enough")
     monkeypatch.setattr(evaluation, "open_source", noted)
     with pytest.raises(UserError, match="enough"):
         evaluate_snapshot(saved(tmp_path, "mlp"), "fid20")
-    assert opened == [gans.tiny_config("mlp").data.source]
+    assert opened == [(gans.tiny_config("mlp").data.source, None)]
 
 
 @pytest.mark.parametrize("name", ["gaussian1d", "ring8"])

@@ -46,7 +46,8 @@ class ModelConfig:
         choices=("normal", "uniform", "unit_uniform"))
     img_resolution: int | None = option(None, "side of the images in pixels; none = the data's, at most 64", ABOVE_0,
         flag="--resolution", group=WHAT, metavar="PIXELS")
-    img_channels: int | None = option(None, "channels of the images; none = the data's", choices=(None, 1, 3))
+    img_channels: int | None = option(None, "channels of the images; none = the data's", choices=(None, 1, 3, 4),
+        flag="--channels", group=WHAT)
     img_low: float = option(-1.0,
         "value of a black pixel inside the networks; white is 1; 0 for mlp without classes, and custom",
         choices=(-1, 0))
@@ -72,7 +73,7 @@ class ModelConfig:
     D_activation: str = option("relu", "between D's layers", choices=ACTIVATIONS, used_by=PERCEPTRONS)
     init: str = option("torch", "initial weights: the layers' own, or N(0, 2 / fan_in) and zero biases",
         choices=("torch", "xavier_relu"), used_by=("mlp",))
-    cond: bool = option(False, "train by the class labels of the data: folders, or labels in an npz", flag="--cond",
+    cond: bool = option(False, "train by the class labels of the data: folders, dataset.json, csv, npz", flag="--cond",
         group=WHAT)
     c_dim: int = option(0, "number of classes; filled in from the data", FROM_0)
     conditioning: str = option("projection",
@@ -196,12 +197,14 @@ class DataConfig:
 
     source: str = option("fashion-mnist-10k",
         "fashion-mnist-10k (embedded), mnist, fashion-mnist, cifar10, stacked-mnist, gaussian, ring8, grid25, or a "
-        "folder, zip, idx, npy, npz or packed file", flag="--data", group=WHAT, metavar="NAME|PATH")
+        "folder, zip, tar, csv, parquet, idx, npy, npz or packed file", flag="--data", group=WHAT, metavar="NAME|PATH")
     skip_bad: bool = option(False, "skip files that are not images, and list them", flag="--skip-bad", group=WHAT)
     backend: str = option("auto",
         "where images are kept: on the device, in host memory, or decoded by DALI on demand; auto = by "
         "their size", choices=("auto", "resident", "stream", "dali"), flag="--data-backend", group=SPEED)
     mirror: bool = option(False, "mirror images left to right at random", flag="--mirror", group=WHAT)
+    range: tuple[float, float] | None = option(None,
+        "LOW,HIGH: the values that become black and white where they are no bytes; none = by the set", FINITE)
     random_crop: float = option(1.0,
         "dali: crop a random square, at least this share of the shorter side; 1 = the centre square", ABOVE_0_TO_1)
     mean: float = option(4.0, "mean of the source gaussian", FINITE)

@@ -27,7 +27,8 @@ def classes_of(images: Source | RealSet) -> tuple[int, tuple[str, ...] | None]:
         return len(images.class_names), images.class_names
     labels = images.labels
     if labels is None:
-        raise _no_labels(images.name)
+        why = getattr(images, "why_no_labels", "")
+        raise UserError(why) if why else _no_labels(images.name)
     num_classes = int(labels.max()) + 1
     if num_classes > len(labels):
         raise UserError(
@@ -68,7 +69,8 @@ def check_classes(
 
 def _no_labels(name: str) -> UserError:
     return UserError(f"{name} has no labels, which conditional training needs: give a folder or zip with a folder for "
-                     "each class, an npz with labels, (images, labels), or a set that is known by name")
+                     "each class, an npz with labels, a dataset.json or a csv beside the images, (images, labels), or "
+                     "a set that is known by name")
 
 
 def _listed(names: list[str]) -> str:

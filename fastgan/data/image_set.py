@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 class ImageSet:
     """A whole set of images of one size.
 
-    images: uint8 [num_images, H, W, C], contiguous, C = 1 (grey) or 3 (RGB). Those of a packed file
-    stay in the file, which is mapped. labels: int64 [num_images], class numbers from 0, or None for
-    a set without classes. class_names: the name of each class number, or None where the source
-    gives none. name: the name of the set in logs. skipped: the files that were left out, each with
-    its reason ("cats/7.png: is cut short").
+    images: uint8 [num_images, H, W, C], contiguous, C = 1 (grey), 3 (RGB) or 4 (RGBA). Those of a
+    packed file stay in the file, which is mapped. labels: int64 [num_images], class numbers from 0,
+    or None for a set without classes. class_names: the name of each class number, or None where the
+    source gives none. name: the name of the set in logs. skipped: the files that were left out,
+    each with its reason ("cats/7.png: is cut short").
     """
 
     images: torch.Tensor

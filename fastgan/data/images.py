@@ -1,7 +1,8 @@
 """Conversion of any image to uint8 [img_resolution, img_resolution, img_channels] by one rule.
 
-1. Upright (EXIF orientation), transparent parts over white, 16 bit to 8 by the high byte, any
-   colour model to RGB.
+1. Upright (EXIF orientation), transparent parts over white (unless img_channels = 4, which keeps
+   them), any colour model to RGB. Images of more than 8 bits come scaled by the range that their
+   set uses (fastgan/data/encoded.py); of one that comes without its set, the high byte is taken.
 2. Grey (img_channels = 1) by Pillow's "L"; grey to colour by repeating the channel.
 3. The centre square, of the side of the shorter side. That square is then
    - kept as it is, when its side is img_resolution;
@@ -12,16 +13,41 @@
 """
 import io
 import struct
+import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError, features
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"})
+# Formats that a Pillow may be built without: (its name of the feature, suffixes, Pillow's format).
+_OPTIONAL = (
+    ("avif", frozenset({".avif"}), "AVIF"),
+    ("jpg_2000", frozenset({".jp2", ".j2k", ".jpx", ".jpf", ".j2c"}), "JPEG2000"),
+)
+_BUILT = tuple(row for row in _OPTIONAL if features.check(row[0]))
+SUFFIXES = frozenset({
+    ".png", ".apng", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm",
+}).union(*(suffixes for _, suffixes, _ in _BUILT))
+# The suffixes that another build of Pillow would read
+MISSING_SUFFIXES = frozenset().union(*(suffixes for _, suffixes, _ in _OPTIONAL)) - SUFFIXES
 # Named one by one: some of Pillow's formats start other programs (EPS starts Ghostscript).
-_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", *(kind for _, _, kind in _BUILT))
+_SEQUENCES = frozenset({"PNG", "WEBP", "GIF", "TIFF", "AVIF"})  # formats with frames or pages
+# Pillow strips the low byte of 16-bit colours. The unpacker of the other byte order strips the high one.
+_NOT_NATIVE = "RGB;16B" if sys.byteorder == "little" else "RGB;16L"
+_OTHER_BYTE = {
+    "RGB;16B": "RGB;16L",
+    "RGB;16L": "RGB;16B",
+    "RGBA;16B": "RGBA;16L",
+    "RGBA;16L": "RGBA;16B",
+    "RGB;16N": _NOT_NATIVE,  # what libtiff unpacks
+    "RGBA;16N": f"RGBA{_NOT_NATIVE.removeprefix('RGB')}",
+}
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+# What a set says about its images: some are animated, translucent, or of more than 8 bits
+ANIMATED, TRANSLUCENT, DEEP = 1, 2, 4
 _GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
 # The errors of Pillow's readers on bytes that are not of their format.
 _DECODE_ERRORS = (
@@ -77,6 +103,30 @@ def native_size(image: Image.Image) -> tuple[int, int]:
     return min(image.size), 1 if image.mode in _GREY_MODES else 3
 
 
+def traits(image: Image.Image) -> int:
+    """Return ANIMATED, TRANSLUCENT and DEEP, added up, of an image that is not decoded yet."""
+    try:
+        is_animated = image.format in _SEQUENCES and image.is_animated
+    except _DECODE_ERRORS:  # cut short behind its first frame
+        is_animated = False
+    return ANIMATED * is_animated + TRANSLUCENT * image.has_transparency_data + DEEP * _is_deep(image)
+
+
+def deep_values(image: Image.Image, data: bytes) -> np.ndarray:
+    """Return all bits of an upright image that is DEEP: numbers [H, W], or uint16 [H, W, 3 or 4].
+
+    data: the bytes of its file. Raises BadImage.
+    """
+    with _pillow_errors():
+        rawmode = _rawmode(image)
+        if rawmode not in _OTHER_BYTE:
+            return np.asarray(_upright(image))
+        low = Image.open(io.BytesIO(data), formats=_FORMATS)
+        low.tile = [tile._replace(args=_with_rawmode(tile.args, _OTHER_BYTE[rawmode])) for tile in low.tile]
+        high, low = (np.asarray(_upright(part)).astype(np.uint16) for part in (image, low))
+        return high << 8 | low
+
+
 def fit(picture: Image.Image | np.ndarray, img_resolution: int, img_channels: int) -> np.ndarray:
     """Apply the rule above to one Pillow image, or to a block of images.
 
@@ -88,7 +138,8 @@ def fit(picture: Image.Image | np.ndarray, img_resolution: int, img_channels: in
         return _fit_image(picture, img_resolution, img_channels)[None]
     side, _, channels = picture.shape[1:]
     is_square = picture.shape[1] == picture.shape[2]
-    if is_square and side <= img_resolution and channels in (1, img_channels):
+    is_ready = channels == img_channels or (channels == 1 and img_channels == 3)
+    if is_square and side <= img_resolution and is_ready:
         return _framed(picture, img_resolution, img_channels)
     images = (Image.fromarray(pixels[..., 0] if channels == 1 else pixels) for pixels in picture)
     return np.stack([_fit_image(image, img_resolution, img_channels) for image in images])
@@ -97,12 +148,13 @@ def fit(picture: Image.Image | np.ndarray, img_resolution: int, img_channels: in
 def plain(image: Image.Image, img_channels: int) -> Image.Image:
     """Apply the first two points of the rule, at the image's own size.
 
-    Returns an upright, opaque, 8 bit image, grey ("L") or "RGB"; it may be `image`. Raises
-    BadImage.
+    Returns an upright 8 bit image, "L", "RGB" or (with 4 channels) "RGBA"; it may be `image`.
+    Raises BadImage.
     """
-    mode = "L" if img_channels == 1 else "RGB"
+    mode = _MODES[img_channels]
     with _pillow_errors():
-        image = _opaque(_eight_bit(_upright(image)))
+        image = _eight_bit(_upright(image))
+        image = image if img_channels == 4 else _opaque(image)
         # Pillow's functions copy the image even where they change nothing: without these copies a
         # 64x64 PNG takes 100 us instead of 137.
         return image if image.mode == mode else image.convert(mode)
@@ -122,6 +174,21 @@ def _fit_image(image: Image.Image, img_resolution: int, img_channels: int) -> np
 def _upright(image: Image.Image) -> Image.Image:
     image.load()  # a PNG may have its orientation behind the pixels
     return image if image.getexif().get(ExifTags.Base.Orientation, 1) == 1 else ImageOps.exif_transpose(image)
+
+
+def _is_deep(image: Image.Image) -> bool:
+    return image.mode in ("I", "F") or image.mode.startswith("I;16") or _rawmode(image) in _OTHER_BYTE
+
+
+def _rawmode(image: Image.Image) -> str | None:
+    """Return the layout of the pixels in the file, or None where Pillow names none."""
+    args = image.tile[0].args if getattr(image, "tile", None) else None
+    rawmode = args[0] if isinstance(args, tuple) and args else args
+    return rawmode if isinstance(rawmode, str) else None
+
+
+def _with_rawmode(args: str | tuple, rawmode: str) -> str | tuple:
+    return rawmode if isinstance(args, str) else (rawmode, *args[1:])
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:

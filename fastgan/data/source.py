@@ -46,8 +46,10 @@ class Source(ABC):
     """A set of images that has been examined but not decoded.
 
     name: short, for logs. origin: in full, for errors. num_images: as found, bad ones included.
-    class_names: by class number, or None. skipped: files that were left out before. remedy: the
-    user's way to deal with one bad image.
+    class_names: by class number, or None. why_no_labels: a sentence for a set whose labels cannot
+    be used. skipped: files that were left out before. remedy: the user's way to deal with one bad
+    image. value_range: the values that become 0 and 255 where they are no bytes, as the user asks;
+    None = by the rule of fastgan/data/value_range.py.
     """
 
     name: str
@@ -56,6 +58,8 @@ class Source(ABC):
     class_names: tuple[str, ...] | None = None
     skipped: tuple[str, ...] = ()
     remedy: str = ""
+    why_no_labels: str = ""
+    value_range: tuple[float, float] | None = None
 
     @property
     @abstractmethod
@@ -81,6 +85,13 @@ class Source(ABC):
 
     def prepare(self, progress: bool) -> None:  # noqa: B027  most sources have everything at hand
         """Bring files to this machine that are not there yet."""
+
+    def notes(self, img_channels: int) -> tuple[str, ...]:
+        """Return what was not read or was changed, a sentence each; complete after reading.
+
+        img_channels: those that the images were read with.
+        """
+        return ()
 
     def fingerprint(self) -> str | None:
         """Return a digest that changes with the files of the source.
@@ -119,9 +130,9 @@ class Source(ABC):
 
 def check_size(img_resolution: int, img_channels: int) -> None:
     """Raise UserError for a size that images cannot be brought to."""
-    if img_channels not in (1, 3) or img_resolution < 1:
+    if img_channels not in (1, 3, 4) or img_resolution < 1:
         raise UserError(f"images of {img_channels} channels at resolution {img_resolution} are not supported: "
-                        "img_channels is 1 (grey) or 3 (colour), img_resolution at least 1")
+                        "img_channels is 1 (grey), 3 (colour) or 4 (with alpha), img_resolution at least 1")
 
 
 def check_num_usable(source: Source, num_usable: int, skipped: Sequence[str]) -> None:

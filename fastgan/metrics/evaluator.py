@@ -40,6 +40,8 @@ class Evaluator:
         batch_size: int = 64,
         progress: bool = False,
     ):
+        if real.img_shape[2] > 3:
+            raise UserError(f"metrics compare grey or colour images, and those of {real.name} have an alpha channel")
         self.metrics = parse(metrics, real.num_images)
         self.num_generated = max(metric.num for metric in self.metrics)
         self._real, self._device, self._batch_size, self._progress = real, torch.device(device), batch_size, progress

@@ -85,7 +85,9 @@ def open_feed(
     samples = _as_samples(data)
     if samples is not None:
         return _open_samples(samples, signature, config, generator.device)
-    source = data if isinstance(data, Source) else open_source(data)
+    source = data if isinstance(data, Source) else open_source(data, config.data.range)
+    if config.model.c_dim and source.why_no_labels:
+        raise UserError(source.why_no_labels)
     channels, resolution = _image_size(signature.img_shape)
     if config.data.backend == "dali":
         return _open_encoded(source, resolution, channels, config, generator.device, progress)
@@ -94,7 +96,8 @@ def open_feed(
     backend, note = _choose_backend(config.data.backend, image_set.images.nbytes, _free_bytes(generator.device))
     labels, on_classes = _labels_to_tell(image_set.labels, image_set.class_names, image_set.name, config)
     open_images = _open_resident if backend == "resident" else _open_stream
-    return OpenedData(open_images(image_set.images, labels, config, generator.device), image_set, (note, *on_classes))
+    notes = (note, *source.notes(channels), *on_classes)
+    return OpenedData(open_images(image_set.images, labels, config, generator.device), image_set, notes)
 
 
 def _image_size(img_shape: tuple[int, ...]) -> tuple[int, int]:
@@ -102,7 +105,7 @@ def _image_size(img_shape: tuple[int, ...]) -> tuple[int, int]:
 
     Raises UserError for images that are not square, grey or colour.
     """
-    if len(img_shape) == 3 and img_shape[1] == img_shape[2] and img_shape[0] in (1, 3):
+    if len(img_shape) == 3 and img_shape[1] == img_shape[2] and img_shape[0] in (1, 3, 4):
         return img_shape[0], img_shape[1]
     if len(img_shape) == 1:
         for channels in (1, 3):  # no number is both a square and three times one
@@ -110,8 +113,8 @@ def _image_size(img_shape: tuple[int, ...]) -> tuple[int, int]:
             if channels * side * side == img_shape[0]:
                 return channels, side
     raise UserError(
-        f"G makes images of shape {list(img_shape)}; square images of 1 or 3 channels are supported, or flat "
-        "ones of such a size"
+        f"G makes images of shape {list(img_shape)}; square images of 1 or 3 channels, or 4 with alpha, are supported, "
+        "or flat ones of such a size"
     )
 
 
@@ -273,5 +276,7 @@ def _open_encoded(
     real_set = EncodedSet(source, len(feed.rows), (resolution, resolution, channels), feed.skipped, of_usable)
     _, on_classes = _labels_to_tell(of_usable, source.class_names, source.name, config)
     return OpenedData(
-        feed, real_set, (f"the {real_set.num_images} images are decoded by DALI on demand", *on_classes)
+        feed,
+        real_set,
+        (f"the {real_set.num_images} images are decoded by DALI on demand", *source.notes(channels), *on_classes),
     )

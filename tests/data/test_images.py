@@ -5,9 +5,21 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from image_files import BY_DALI, BY_PILLOW, deep_colour_png, deep_colour_tiff
 from PIL import Image
 
-from fastgan.data.images import BadImage, fit, native_size, open_image
+from fastgan.data.images import (
+    ANIMATED,
+    DEEP,
+    SUFFIXES,
+    TRANSLUCENT,
+    BadImage,
+    deep_values,
+    fit,
+    native_size,
+    open_image,
+    traits,
+)
 
 MODES = ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "I;16", "I"]
 RED, WHITE, BLACK = (255, 0, 0), (255, 255, 255), (0, 0, 0)
@@ -57,10 +69,57 @@ def test_a_transparent_palette_entry_goes_over_white():
     assert colour_of(one(open_image(encoded(palette, transparency=0)))) == WHITE
 
 
-def test_sixteen_bits_give_the_high_byte():
+def test_sixteen_bits_without_a_set_give_the_high_byte():
     ramp = (np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000)
     pixels = one(open_image(encoded(Image.fromarray(ramp))), img_channels=1)
     np.testing.assert_array_equal(pixels[..., 0], ramp >> 8)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [deep_colour_png(), *(deep_colour_tiff(order, deflated) for order in "<>" for deflated in (False, True))],
+    ids=["png", "tiff", "deflated tiff", "big-endian tiff", "big-endian deflated tiff"],
+)
+def test_all_bits_of_sixteen_bit_colours_are_found(data):
+    image = open_image(data)
+    assert traits(image) == DEEP
+    expected = np.random.default_rng(2).integers(0, 65536, (23, 37, 3))
+    np.testing.assert_array_equal(deep_values(image, data), expected)
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [("16-bit png", DEEP), ("rgba png", TRANSLUCENT), ("transparent palette png", TRANSLUCENT),
+     ("animated png", ANIMATED), ("webp", 0), ("gif", 0), ("cmyk jpeg", 0), ("pgm", 0)],
+)
+def test_traits_are_of_the_header(kind, expected):
+    assert traits(open_image(BY_PILLOW[kind])) == expected
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "AVIF", "TIFF"])
+def test_the_first_frame_of_an_animation_is_taken(kind):
+    frames = [Image.new("RGB", (8, 8), colour) for colour in (RED, "blue")]
+    image = open_image(encoded(frames[0], kind, save_all=True, append_images=frames[1:]))
+    assert traits(image) == ANIMATED
+    np.testing.assert_allclose(colour_of(one(image)), RED, atol=3)
+
+
+def test_two_views_of_a_jpeg_are_no_animation():
+    assert traits(open_image(BY_DALI["two-image jpeg"])) == 0
+
+
+@pytest.mark.parametrize(("kind", "suffix"), [("AVIF", ".avif"), ("JPEG2000", ".jp2")])
+def test_newer_formats_are_read(kind, suffix):
+    assert suffix in SUFFIXES
+    np.testing.assert_allclose(colour_of(one(open_image(encoded(Image.new("RGB", (9, 9), RED), kind)))), RED, atol=3)
+
+
+def test_four_channels_keep_the_alpha():
+    pixels = np.random.default_rng(5).integers(0, 256, (8, 8, 4), np.uint8)
+    np.testing.assert_array_equal(one(Image.fromarray(pixels), img_channels=4), pixels)
+    assert colour_of(one(Image.new("L", (8, 8), 7), img_channels=4)) == (7, 7, 7, 255)
+    framed = one(Image.new("RGBA", (6, 6), (9, 9, 9, 9)), img_channels=4)
+    assert framed[0, 0].tolist() == [0, 0, 0, 0]
 
 
 def test_exif_orientation_is_applied():
@@ -147,13 +206,15 @@ def test_a_truncated_file_is_a_bad_image(kind):
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_damaged_bytes_decode_or_are_a_bad_image(data):
-    kind = data.draw(st.sampled_from(["PNG", "JPEG", "GIF", "BMP", "TIFF", "PPM"]))
+    kind = data.draw(st.sampled_from(["PNG", "JPEG", "GIF", "BMP", "TIFF", "PPM", "WEBP", "AVIF", "JPEG2000"]))
     content = bytearray(encoded(Image.new("RGB", (12, 12), RED), kind))
     for place in data.draw(st.lists(st.integers(0, len(content) - 1), max_size=4)):
         content[place] = data.draw(st.integers(0, 255))
     content = content[:data.draw(st.integers(0, len(content)))]
     with contextlib.suppress(BadImage):
-        assert fit(open_image(bytes(content)), 8, 3).shape == (1, 8, 8, 3)
+        image = open_image(bytes(content))
+        assert 0 <= traits(image) < 8
+        assert fit(image, 8, 3).shape == (1, 8, 8, 3)
 
 
 def test_postscript_is_not_opened():

@@ -149,6 +149,12 @@ def test_images_of_another_kind_are_refused(state, answer):
         Evaluator(image_set(), "fid20").evaluate(lambda num: answer)
 
 
+def test_images_with_an_alpha_channel_are_refused(state):
+    translucent = ImageSet(torch.zeros(20, 4, 4, 4, dtype=torch.uint8), None, None, "logos")
+    with pytest.raises(UserError, match="those of logos have an alpha channel"):
+        Evaluator(translucent, "fid20")
+
+
 def test_judges_are_asked_with_the_classes(state, monkeypatch):
     class Judge:
         note = "a note"

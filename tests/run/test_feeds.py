@@ -386,3 +386,19 @@ def test_samples_have_no_left_and_right():
     config = replace(replace(preset("mlp"), "run.batch_size", 4), "data.mirror", True)
     with pytest.raises(UserError, match="mirror needs images"):
         open_feed(np.zeros((6, 3), np.float32), signature(3), config, torch.Generator(CPU), progress=False)
+
+
+def test_what_the_source_says_is_among_the_notes():
+    rgba = images(channels=4)
+    opened = feed_for(rgba, 4, 16, 16)
+    np.testing.assert_array_equal(opened.real_set.images.numpy(), rgba)
+    assert "alpha" not in " ".join(opened.notes)
+    assert "the alpha channel of array is laid over white: --channels 4 keeps it" in feed_for(rgba, 3, 16, 16).notes
+
+
+def test_labels_that_cannot_be_used_are_refused_with_their_reason():
+    source = open_source(images())
+    source.why_no_labels = "dataset.json has vectors"
+    config = replace(replace(preset("mlp"), "run.batch_size", 4), "model.c_dim", 3)
+    with pytest.raises(UserError, match=r"^dataset\.json has vectors$"):
+        open_feed(source, signature(1, 16, 16), config, torch.Generator(CPU), progress=False)

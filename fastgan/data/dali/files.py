@@ -50,6 +50,8 @@ class EncodedFiles:
             raise UserError(
                 f"random_crop {random_crop} is no share of the shorter side: give a number above 0 and at most 1"
             )
+        if img_channels not in (1, 3):
+            raise UserError(f"DALI decodes to 1 or 3 channels, not {img_channels}: choose another data.backend")
         self.source, self.img_resolution, self.img_channels, self._random_crop = (
             source,
             img_resolution,
@@ -70,7 +72,7 @@ class EncodedFiles:
         if self._ways[row] == _UNSEEN:
             self._look_at(row, data)
         if self._ways[row] == _BY_PILLOW:
-            return self._by_pillow(data, uniform)
+            return self._by_pillow(row, data, uniform)
         top, left, side = self._square(*self._sizes[row].tolist(), uniform)
         return Encoded(np.frombuffer(data, np.uint8), (top, left), side)
 
@@ -98,8 +100,8 @@ class EncodedFiles:
         self._sizes[row] = image.size if is_turned else image.size[::-1]
         self._ways[row] = _BY_DALI
 
-    def _by_pillow(self, data: bytes, uniform: np.ndarray) -> Encoded:
-        image = plain(open_image(data), self.img_channels)
+    def _by_pillow(self, row: int, data: bytes, uniform: np.ndarray) -> Encoded:
+        image = plain(self.source.open_image(row, data), self.img_channels)
         if self._random_crop < 1:
             top, left, side = self._square(image.height, image.width, uniform)
             image = image.crop((left, top, left + side, top + side))
@@ -124,7 +126,8 @@ def _is_direct(image: Image.Image, data: bytes) -> bool:
 
     The rule was found by experiment; the tests repeat the experiment.
     """
-    if image.mode not in _DIRECT_MODES or _END_MARKS.get(image.format, b"?") not in data[-32:]:
+    end_mark = _END_MARKS.get(image.format)
+    if image.mode not in _DIRECT_MODES or end_mark is None or end_mark not in data[-32:]:
         return False
     if image.format == "PNG":
         is_still = not image.is_animated and not any(mark in data for mark in _PNG_ORIENTATIONS)

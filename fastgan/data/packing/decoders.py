@@ -7,16 +7,19 @@ import pickle
 import queue
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 import numpy as np
 from PIL import Image
 
 from fastgan.data.images import BadImage, fit
+from fastgan.data.packing.decode_worker import RangeNeeded
 from fastgan.data.source import Piece, Source, in_order, join_labels
 from fastgan.data.sources.folder import FileSource
+from fastgan.data.value_range import ValueRange
 from fastgan.errors import UserError
 from fastgan.processes import GRACE_S, Child, how_it_ended
 
@@ -154,20 +157,26 @@ class _Worker:
     def decode(self, chunk: range) -> Block:
         """Return the block of these members; raise the error of the process here."""
         members = self._source.members[chunk.start:chunk.stop]
+        answer = self._ask(members, self._source.known_range)
+        if isinstance(answer, RangeNeeded):
+            answer = self._ask(members, self._source.deep_range)
+        if isinstance(answer, Exception):
+            raise answer
+        images, bad, self._source.traits[chunk.start:chunk.stop] = answer
+        named = tuple((self._source.where(members[place]), reason) for place, reason in bad)
+        return Block(len(members), images, self._labels(chunk, {place for place, _ in bad}), named)
+
+    def _ask(self, members: Sequence[PurePosixPath], value_range: ValueRange | None):
+        """Return the answer of the process, which may be an exception."""
         try:
-            self._send(members)
-            answer = pickle.load(self._process.stdout)
+            self._send((members, value_range))
+            return pickle.load(self._process.stdout)
         except (EOFError, OSError, pickle.UnpicklingError) as error:
             first = self._source.where(members[0])
             code = self._process.wait(GRACE_S)
             how = "sent no image" if code is None else how_it_ended(code)
             raise UserError(f"the process that decoded {len(members)} files from {first} on {how}: if the memory was "
                             "full, use fewer --workers; the same command resumes from here") from error
-        if isinstance(answer, Exception):
-            raise answer
-        images, bad = answer
-        named = tuple((self._source.where(members[place]), reason) for place, reason in bad)
-        return Block(len(members), images, self._labels(chunk, {place for place, _ in bad}), named)
 
     def _send(self, what: object) -> None:
         pickle.dump(what, self._process.stdin, protocol=5)

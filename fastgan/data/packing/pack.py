@@ -100,7 +100,8 @@ def default_decoder(source: Source) -> str:
 
 def _identity(source: Source, target: Target, decoder: str) -> str | None:
     fingerprint = source.fingerprint()
-    return None if fingerprint is None else digest([fingerprint, target.shape, target.block_size, decoder])
+    facts = [fingerprint, target.shape, target.block_size, decoder, source.value_range]
+    return None if fingerprint is None else digest(facts)
 
 
 def _say_what_was_left(work: PackWork, source: Source, say: Callable[[str], None]) -> None:

@@ -5,11 +5,11 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from fastgan.data.images import BadImage, check_file_size
-from fastgan.data.sources.folder import FileSource, is_image_name
+from fastgan.data.sources.folder import TreeSource
 from fastgan.errors import UserError
 
 
-class ZipSource(FileSource):
+class ZipSource(TreeSource):
     """The image files in a zip.
 
     Zips that are encrypted, or whose members point outside, are refused whole.
@@ -19,7 +19,7 @@ class ZipSource(FileSource):
         zipped = ZipMembers(path)
         for info in zipped.infos.values():
             _refuse_unsafe(info, path)
-        super().__init__(path.name, str(path), sorted(filter(is_image_name, zipped.infos)), zipped)
+        super().__init__(path.name, str(path), zipped.infos, zipped)
 
     def where(self, member: PurePosixPath) -> str:
         return f"{member} in {self.origin}"
@@ -65,9 +65,13 @@ def open_zip(path: Path) -> zipfile.ZipFile:
 def _refuse_unsafe(info: zipfile.ZipInfo, path: Path) -> None:
     if info.flag_bits & 1:
         raise UserError(f"{path} is encrypted ({info.filename}): unpack it with its password and give the folder")
-    member = PureWindowsPath(info.filename)  # handles / and \ and drive letters
+    refuse_outside(info.filename, path)
+
+
+def refuse_outside(name: str, path: Path) -> None:
+    """Raise UserError for a member of the archive at `path` that would lie outside of it."""
+    member = PureWindowsPath(name)  # handles / and \ and drive letters
     if member.anchor or ".." in member.parts:
         raise UserError(
-            f"{path} is refused: its member {info.filename!r} points outside the archive; make the zip anew from a "
-            "folder you trust"
+            f"{path} is refused: its member {name!r} points outside the archive; make it anew from a folder you trust"
         )

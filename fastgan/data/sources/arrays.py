@@ -10,6 +10,7 @@ import numpy as np
 
 from fastgan.data.images import BadImage, check_num_pixels
 from fastgan.data.source import Piece, Source, join_labels
+from fastgan.data.value_range import BYTES, ValueRange, bounds, range_of
 from fastgan.errors import UserError
 
 if TYPE_CHECKING:
@@ -26,10 +27,10 @@ class ArraySource(Source):
 
     A file therefore never lies in memory as a whole. shape: [num_images, H, W] or
     [num_images, H, W, C] or [num_images, C, H, W], C from 1 (grey) to 4 (RGBA); where both fit, the
-    last axis is taken for the channels, or the second with `torch_order`. dtype: uint8, or floats
-    in [0, 1] or in [-1, 1]; one negative value in the set makes it [-1, 1]. blocks: called for
-    every pass, gives (images, labels or None) in order. labels: gives those of all images,
-    [num_images] integers or None; None = they come with the blocks alone.
+    last axis is taken for the channels, or the second with `torch_order`. dtype: uint8, or other
+    integers or floats, scaled by the rule of value_range.py. blocks: called for every pass, gives
+    (images, labels or None) in order. labels: gives those of all images, [num_images] integers or
+    None; None = they come with the blocks alone.
     """
 
     def __init__(self, name: str, origin: str, shape: tuple[int, ...], dtype: np.dtype, blocks: Callable[[], Blocks],
@@ -57,23 +58,38 @@ class ArraySource(Source):
         return super().labels if self._labels is None else join_labels(self, [self._labels()])
 
     def pieces(self) -> Iterator[Piece]:
-        lowest = 0.0 if self._dtype == np.uint8 else self._lowest()
-        start = 0
+        start, scale = 0, self._range
         for block, labels in self.blocks():
             stop = start + len(block)
             yield Piece(
                 f"images {start} to {stop - 1} of {self.origin}",
-                partial(to_uint8, block, lowest, self._torch_order),
+                partial(to_uint8, block, scale, self._torch_order),
                 labels,
                 len(block),
             )
             start = stop
 
-    def _lowest(self) -> float:
+    @cached_property
+    def _range(self) -> ValueRange:
+        if self._dtype == np.uint8:
+            return BYTES
         try:
-            return min(lower_bound(block) for block, _ in self.blocks())
+            found = range_of((bounds(block) for block, _ in self.blocks()), self._dtype.kind == "f")
         except BadImage as reason:
             raise UserError(f"{self.origin}: {reason}") from reason
+        return found if self.value_range is None else ValueRange(*self.value_range)
+
+    def notes(self, img_channels: int) -> tuple[str, ...]:
+        notes = []
+        if self._image_shape[2] in (2, 4) and img_channels != 4:
+            notes.append(f"the alpha channel of {self.name} is laid over white: --channels 4 keeps it")
+        if self._dtype != np.uint8:
+            rest = "" if self.value_range else "; data.range=LOW,HIGH sets others"
+            notes.append(f"the {self._dtype.name} values of {self.name} {self._range} become 0 to 255, with 8 bits each"
+                         f"{rest}")
+        elif self.value_range:
+            notes.append("data.range was not used, as the images have 8 bits already")
+        return tuple(notes)
 
 
 def array_source(
@@ -146,9 +162,9 @@ def checked_labels(labels: np.ndarray, num_images: int, origin: str) -> np.ndarr
 
 
 def check_dtype(dtype: np.dtype) -> None:
-    """Raise BadImage unless the dtype is uint8 or a float."""
-    if dtype != np.uint8 and dtype.kind != "f":
-        raise BadImage(f"the values are {dtype}: convert them to uint8, or to floats in [0, 1] or [-1, 1]")
+    """Raise BadImage unless the dtype is a float, or an integer of at most 32 bits."""
+    if dtype.kind != "f" and not (dtype.kind in "iu" and dtype.itemsize <= 4):
+        raise BadImage(f"the values are {dtype}: convert them to uint8, uint16 or floats")
 
 
 def nhwc_axes(shape: tuple[int, ...], torch_order: bool) -> tuple[int, int, int, int | None]:
@@ -186,11 +202,11 @@ def nhwc_shape(shape: tuple[int, ...], torch_order: bool) -> tuple[int, int, int
 def lower_bound(block: np.ndarray) -> float:
     """Return 0.0 when all values of a float block are in [0, 1], -1.0 when they are in [-1, 1].
 
-    Raises BadImage for others and for NaN.
+    Raises BadImage for others, for NaN and for other dtypes.
     """
-    low, high = float(block.min()), float(block.max())
-    if not np.isfinite(low + high):
-        raise BadImage("there are NaN or infinite values among the pixels: remove those images")
+    if block.dtype.kind != "f":
+        raise BadImage(f"the values are {block.dtype}: convert them to uint8, or to floats in [0, 1] or [-1, 1]")
+    low, high = bounds(block)
     if low < -1 - _ROUNDING or high > 1 + _ROUNDING:
         raise BadImage(
             f"float values from {low:g} to {high:g} are neither in [0, 1] nor in [-1, 1]: rescale them, or convert "
@@ -199,14 +215,8 @@ def lower_bound(block: np.ndarray) -> float:
     return -1.0 if low < -_ROUNDING else 0.0
 
 
-def to_uint8(block: np.ndarray, lowest: float, torch_order: bool) -> np.ndarray:
-    """Convert a block of images of any accepted shape and dtype to uint8 [n, H, W, C].
-
-    Floats are mapped from [lowest, 1] to [0, 255] and rounded.
-    """
+def to_uint8(block: np.ndarray, value_range: ValueRange, torch_order: bool) -> np.ndarray:
+    """Convert a block of images of any accepted shape and dtype to uint8 [n, H, W, C]."""
     *image_axes, channel_axis = nhwc_axes(block.shape, torch_order)
     block = block[..., None] if channel_axis is None else block.transpose(*image_axes, channel_axis)
-    if block.dtype == np.uint8:
-        return block
-    scaled = (block.astype(np.float32) - lowest) * (255 / (1 - lowest))
-    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+    return block if block.dtype == np.uint8 else value_range.to_uint8(block)

@@ -1,81 +1,90 @@
 """Image files in a folder or in a zip: their selection, their classes, and their source."""
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property, partial
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from PIL import Image
 
-from fastgan.data.images import SUFFIXES, BadImage, check_file_size, native_size, open_image
-from fastgan.data.source import Piece, Source, digest, file_facts
+from fastgan.data.encoded import Encoded, EncodedSource
+from fastgan.data.images import SUFFIXES, BadImage, check_file_size
+from fastgan.data.source import digest, file_facts
+from fastgan.data.sources.records.dataset_json import LABELS_NAME, read_labels
 from fastgan.errors import UserError
 
 ReadMember = Callable[[PurePosixPath], bytes]
 
 
-class FileSource(Source):
+class FileSource(EncodedSource):
     """Images in files.
 
-    members: their paths below `origin`, sorted. labels: int64 [num_images], or None. read_member:
-    reads the content of one file; raises BadImage. It can be pickled, so that another process can
-    read the files as well.
+    members: their paths below `origin`. labels: int64 [num_images], or None. read_member: reads the
+    content of one file; raises BadImage. It can be pickled, so that another process can read the
+    files as well. left_out: see EncodedSource.
     """
 
-    remedy = "; mend or remove it, or leave such files out with skip_bad"
+    labels: np.ndarray | None = None
 
-    def __init__(self, name: str, origin: str, members: Sequence[PurePosixPath], read_member: ReadMember):
-        if not members:
-            raise UserError(f"no images in {origin}: it holds no file that ends in {', '.join(sorted(SUFFIXES))}")
-        self.name, self.origin, self.num_images = name, origin, len(members)
+    def __init__(
+        self,
+        name: str,
+        origin: str,
+        members: Sequence[PurePosixPath],
+        read_member: ReadMember,
+        left_out: Mapping[str, int] | None = None,
+    ):
+        super().__init__(name, origin, len(members), left_out)
         self.members, self.read_member = members, read_member
-        self.labels, self.class_names = class_labels(members)
 
     def where(self, member: PurePosixPath) -> str:
         """Return the name of one file in error messages."""
         return os.path.join(self.origin, member)
 
-    @property
-    def native_resolution(self) -> int:
-        return self._native_size[0]
-
-    @property
-    def native_channels(self) -> int:
-        return self._native_size[1]
-
-    def pieces(self) -> Iterator[Piece]:
-        for index, member in enumerate(self.members):
-            labels = None if self.labels is None else self.labels[index:index + 1]
-            yield Piece(self.where(member), partial(self._open, member), labels)
-
-    def _open(self, member: PurePosixPath) -> Image.Image:
-        return open_image(self.read_member(member))
-
-    @cached_property
-    def _native_size(self) -> tuple[int, int]:
-        reason = None
-        for member in self.members:  # a bad first file may be one that skip_bad will leave out
-            try:
-                return native_size(self._open(member))
-            except BadImage as error:
-                reason = reason or f"{self.where(member)}: {error}"
-        raise UserError(
-            f"none of the {self.num_images} files in {self.origin} can be read as an image; the first is {reason}"
-        )
+    def encoded(self) -> Iterator[Encoded]:
+        for member in self.members:
+            yield Encoded(self.where(member), partial(self.read_member, member))
 
 
-class FolderSource(FileSource):
-    """The image files below a folder, links followed.
 
-    Hidden files and files of other kinds are passed over.
+class TreeSource(FileSource):
+    """The images among `files`, the paths of all files below `origin`.
+
+    They come sorted, with the labels of a dataset.json among the files, else of class folders.
     """
 
-    def __init__(self, folder: Path):
-        super().__init__(
-            folder.resolve().name or str(folder), str(folder), _files_below(folder), partial(_read_file, str(folder))
-        )
+    def __init__(self, name: str, origin: str, files: Iterable[PurePosixPath], read_member: ReadMember):
+        members, others = _apart(files)
+        if not members:
+            raise UserError(f"no images in {origin}: it holds no file that ends in {', '.join(sorted(SUFFIXES))}")
+        super().__init__(name, origin, members, read_member, Counter(map(kind_of, others)))
+        self.labels, self.class_names = class_labels(members)
+        labels_files = [file for file in others if file.name == LABELS_NAME]
+        if labels_files:
+            self._take_labels_of(min(labels_files, key=lambda file: len(file.parts)))
+
+    def _take_labels_of(self, labels_file: PurePosixPath) -> None:
+        """Replace the labels of class folders by those of dataset.json, where it is one."""
+        try:
+            found = read_labels(self.read_member(labels_file), self.where(labels_file), labels_file, self.members)
+        except BadImage as reason:
+            raise UserError(f"{self.where(labels_file)}: {reason}") from reason
+        if found is not None:
+            self.labels, self.why_no_labels = found.labels, found.why_none
+            self.class_names = None
+            self.left_out = Counter(self.left_out) - Counter([kind_of(labels_file)])
+
+
+class FolderSource(TreeSource):
+    """The image files among `files`, the paths below a folder; links are followed.
+
+    Hidden files and files of other kinds are passed over, and counted.
+    """
+
+    def __init__(self, folder: Path, files: Iterable[PurePosixPath]):
+        super().__init__(folder.resolve().name or str(folder), str(folder), files, partial(read_file, str(folder)))
 
     def fingerprint(self) -> str:
         return digest(
@@ -83,7 +92,8 @@ class FolderSource(FileSource):
         )
 
 
-def _read_file(folder: str, member: PurePosixPath) -> bytes:
+def read_file(folder: str, member: PurePosixPath) -> bytes:
+    """Return the content of a file below `folder`; raise BadImage where it cannot be read."""
     path = os.path.join(folder, member)
     try:
         status = os.stat(path)
@@ -107,6 +117,22 @@ def is_image_name(member: PurePosixPath) -> bool:
     return member.suffix.lower() in SUFFIXES and not any(part.startswith((".", "__MACOSX")) for part in member.parts)
 
 
+def _apart(files: Iterable[PurePosixPath]) -> tuple[list[PurePosixPath], list[PurePosixPath]]:
+    """Return (the image files, sorted; all others)."""
+    members, others = [], []
+    for file in files:
+        (members if is_image_name(file) else others).append(file)
+    # Sorted as paths sort, in a third of the time
+    return sorted(members, key=lambda member: member.parts), others
+
+
+def kind_of(file: PurePosixPath) -> str:
+    """Return the kind of a file that is no image, in the words of a notice."""
+    if any(part.startswith((".", "__MACOSX")) for part in file.parts):
+        return "hidden"
+    return file.suffix.lower() or "without a suffix"
+
+
 def class_labels(members: Sequence[PurePosixPath]) -> tuple[np.ndarray | None, tuple[str, ...] | None]:
     """Return (labels int64 [num_images], class names) of files in class folders.
 
@@ -123,7 +149,8 @@ def class_labels(members: Sequence[PurePosixPath]) -> tuple[np.ndarray | None, t
     return np.array([number[member.parts[depth]] for member in members], np.int64), class_names
 
 
-def _files_below(folder: Path) -> list[PurePosixPath]:
+def files_below(folder: Path) -> list[PurePosixPath]:
+    """Return the paths below `folder` of all files in it; links are followed, each folder once."""
     members, seen = [], set()
     for here, subfolders, files in os.walk(folder, followlinks=True, onerror=_cannot_list):
         real = os.path.realpath(here)
@@ -134,8 +161,7 @@ def _files_below(folder: Path) -> list[PurePosixPath]:
         subfolders.sort()
         below = Path(here).relative_to(folder).as_posix()
         members += [PurePosixPath(below, file) for file in files]
-    # Sorted as paths sort, in a third of the time
-    return sorted(filter(is_image_name, members), key=lambda member: member.parts)
+    return members
 
 
 def _cannot_list(error: OSError) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import difflib
 import os
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,16 +16,22 @@ from fastgan.data.sources.archive import ZipSource, open_zip
 from fastgan.data.sources.array_files import IMAGE_KEYS, LABEL_KEYS, idx_source, npy_source, npz_source
 from fastgan.data.sources.arrays import array_source, tensor_source
 from fastgan.data.sources.builtin import known_source
-from fastgan.data.sources.folder import FolderSource
+from fastgan.data.sources.folder import FolderSource, files_below, is_image_name, kind_of
 from fastgan.data.sources.known_sets import KNOWN_SETS
 from fastgan.data.sources.packed_file import MAGIC, PackedSource
+from fastgan.data.sources.records.csv_labels import CSV_SUFFIXES, CsvSource
+from fastgan.data.sources.records.parquet import parquet_source
+from fastgan.data.sources.records.tar import TarSource, is_tar
 from fastgan.data.sources.stacked import PREFIX, StackedSource
 from fastgan.errors import UserError
 
 if TYPE_CHECKING:
     import torch
 
-_IDX_STARTS = (b"\x1f\x8b", b"\x00\x00\x08")  # gzip, and an idx file of bytes
+_GZIP, _PARQUET = b"\x1f\x8b", b"PAR1"
+_IDX_STARTS = (_GZIP, b"\x00\x00\x08")  # gzip, and an idx file of bytes
+_FILES_OF_DATASETS = ("dataset_info.json", "dataset_dict.json", "state.json")  # save_to_disk writes them
+_COMPRESSED_TARS = (".tar.gz", ".tgz")
 
 
 def open_source(
@@ -36,23 +43,27 @@ def open_source(
     | Mapping
     | torch.utils.data.Dataset
     | torch.utils.data.DataLoader,
+    value_range: tuple[float, float] | None = None,
 ) -> Source:
     """Look at `data` without decoding it.
 
     A name: fashion-mnist-10k (embedded), mnist, fashion-mnist, cifar10 (downloaded when read).
     Write ./mnist for a folder of that name. stacked: and a name or path: 60 000 images of three of
-    its grey images each, for counting modes (see StackedSource): stacked:mnist. A path: a folder or
-    a zip of images (class folders, where there are at least two, give labels and class names), npy,
-    npz, idx, idx.gz, or a file that `fastgan pack` made of any of these; the first bytes of a file
-    give its kind. Files are taken in sorted order. An array [num_images, H, W],
-    [num_images, H, W, C] or [num_images, C, H, W], or a tensor alike: uint8, or floats in [0, 1] or
-    [-1, 1] (a negative value means [-1, 1]). With labels, one integer an image: a tuple (images,
-    labels), or a dict with the keys of an npz: the images under images, x_train, x, arr_0 or data,
-    the labels under labels, y_train or y. A map-style Dataset whose items are img or (img, label)
-    (see DatasetSource), or a DataLoader, of which the dataset is taken. Raises UserError for data
-    that are missing, of another kind, unsafe, or a single image.
+    its grey images each, for counting modes (see StackedSource): stacked:mnist. A path: a folder, a
+    zip or a tar of images (a dataset.json, or class folders, where there are at least two, give
+    labels), a folder of tars (WebDataset), a csv of files and labels, parquet or a folder of the
+    datasets library, npy, npz, idx, idx.gz, or a file that `fastgan pack` made of any of these; the
+    first bytes of a file give its kind. Files are taken in sorted order. An array [num_images, H,
+    W], [num_images, H, W, C] or [num_images, C, H, W], or a tensor alike; other values than uint8
+    are scaled to 8 bits (value_range.py), from `value_range` where it is given. With labels, one
+    integer an image: a tuple (images, labels), or a dict with the keys of an npz: the images under
+    images, x_train, x, arr_0 or data, the labels under labels, y_train or y. A map-style Dataset
+    whose items are img or (img, label) (see DatasetSource), or a DataLoader, of which the dataset
+    is taken. Raises UserError for data that are missing, of another kind, unsafe, or a single
+    image.
     """
     source = _source_of(data)
+    source.value_range = value_range
     if source.num_images < 2:
         raise UserError(
             f"{source.origin}: the number of images is {source.num_images}, and a set needs at least 2: add more images"
@@ -118,7 +129,7 @@ def _torch_source(data: object, labels: np.ndarray | None) -> Source:
 
 def _path_source(path: Path) -> Source:
     if path.is_dir():
-        return FolderSource(path)
+        return _folder_source(path)
     start = _first_bytes(path)
     if start == MAGIC:
         return PackedSource(path)
@@ -126,14 +137,34 @@ def _path_source(path: Path) -> Source:
         return npz_source(path) if _is_npz(path) else ZipSource(path)
     if start.startswith(b"\x93NUMPY"):
         return npy_source(path)
+    if start.startswith(_GZIP) and path.name.lower().endswith(_COMPRESSED_TARS):
+        raise UserError(f"{path} is compressed, so its images cannot be read where they lie: gunzip it first")
     if start.startswith(_IDX_STARTS):
         return idx_source(path)
+    if is_tar(path):
+        return TarSource(path, [path])
+    if path.suffix.lower() in CSV_SUFFIXES:
+        return CsvSource(path)
+    if start.startswith(_PARQUET) or path.suffix.lower() == ".arrow":
+        return parquet_source(path, [path])
     if path.suffix.lower() in SUFFIXES:
         raise UserError(f"{path} is a single file, and a set needs at least 2 images: give the folder of the images")
     raise UserError(
-        f"{path} has an unknown format: give a folder or a zip of images, or an npy, npz, idx, idx.gz or packed "
-        "file"
+        f"{path} has an unknown format: give a folder, a zip or a tar of images, a csv of files and labels, or an npy, "
+        "npz, idx, idx.gz, parquet or packed file"
     )
+
+
+def _folder_source(folder: Path) -> Source:
+    files = files_below(folder)
+    if not any(map(is_image_name, files)):
+        for suffix, open_files in ((".tar", TarSource), (".parquet", parquet_source), (".arrow", parquet_source)):
+            paths = sorted(folder / file for file in files if kind_of(file) == suffix)
+            if paths:
+                others = Counter(kind_of(file) for file in files if file.name not in _FILES_OF_DATASETS)
+                del others[suffix]
+                return open_files(folder, paths, others)
+    return FolderSource(folder, files)
 
 
 def _first_bytes(path: Path) -> bytes:

@@ -4,7 +4,7 @@
     8     8 bytes   CRC-32 of bytes 16 to 4095, in hexadecimal
     16    to 4095   JSON, padded with spaces: version 1, shape [num_images, H, W, C],
                     labels true or false, details_bytes, details_crc32
-    4096            images: uint8 in this shape, C = 1 (grey) or 3 (RGB)
+    4096            images: uint8 in this shape, C = 1 (grey), 3 (RGB) or 4 (RGBA)
     then            labels: little-endian int64 [num_images], only where `labels` is true
     then            details_bytes of JSON: name; class_names, a list or null; skipped, the
                     files that were left out; labels_crc32; blocks, a list of
@@ -206,7 +206,7 @@ class PackedSource(Source):
             isinstance(shape, list)
             and len(shape) == 4
             and all(_is_count(length) and length for length in shape)
-            and shape[3] in (1, 3)
+            and shape[3] in (1, 3, 4)
         )
         are_possible = isinstance(has_labels, bool) and _is_count(details_bytes) and _is_count(details_crc32)
         self._check(is_shape and are_possible, "its header holds impossible values")

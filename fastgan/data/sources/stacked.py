@@ -50,6 +50,9 @@ class StackedSource(Source):
     def prepare(self, progress: bool) -> None:
         self._read_base(False, progress)
 
+    def notes(self, img_channels: int) -> tuple[str, ...]:
+        return self._base.notes(1)
+
     def fingerprint(self) -> str | None:
         of_base = self._base.fingerprint()
         return None if of_base is None else digest([PREFIX, of_base, NUM_IMAGES, _SEED])
@@ -70,6 +73,7 @@ class StackedSource(Source):
 
     def _read_base(self, skip_bad: bool, progress: bool) -> None:
         if self._base_set is None:
+            self._base.value_range = self.value_range
             base_set = self._base.read(self._base.native_resolution, 1, skip_bad, progress)
             if base_set.labels is None or base_set.labels.max() >= self._num_classes:
                 raise UserError(

@@ -9,6 +9,7 @@ from PIL import Image
 from fastgan.data.images import BadImage, native_size
 from fastgan.data.source import Piece, Source
 from fastgan.data.sources.arrays import as_numpy, check_dtype, lower_bound, nhwc_shape, to_uint8
+from fastgan.data.value_range import ValueRange
 from fastgan.errors import UserError
 
 _NUM_PEEKED = 64
@@ -112,7 +113,7 @@ def _load(img: Image.Image | torch.Tensor | np.ndarray, lowest: float) -> Image.
         raise BadImage(
             f"has negative values, but the first {_NUM_PEEKED} items lie in [0, 1]: give all items the same range"
         )
-    return to_uint8(block, lowest, isinstance(img, torch.Tensor))
+    return to_uint8(block, ValueRange(lowest, 1.0), isinstance(img, torch.Tensor))
 
 
 def _block_of_one(img: torch.Tensor | np.ndarray) -> np.ndarray:

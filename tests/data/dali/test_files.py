@@ -9,7 +9,7 @@ from PIL import Image
 
 from fastgan.data import open_source
 from fastgan.data.dali.files import EncodedFiles
-from fastgan.data.images import BadImage, fit, open_image
+from fastgan.data.images import BadImage, fit
 from fastgan.errors import UserError
 
 MIDDLE = np.full(3, 0.5)
@@ -32,10 +32,12 @@ def test_what_dali_decodes_like_pillow_is_handed_over_as_it_is(tmp_path, kind):
 @pytest.mark.parametrize("img_channels", [1, 3])
 @pytest.mark.parametrize("kind", BY_PILLOW)
 def test_everything_else_is_handed_over_as_the_pixels_that_fit_makes(tmp_path, kind, img_channels):
-    one = files_of(tmp_path, BY_PILLOW[kind], img_channels=img_channels).encoded(0, MIDDLE)
+    files = files_of(tmp_path, BY_PILLOW[kind], img_channels=img_channels)
+    one = files.encoded(0, MIDDLE)
     with Image.open(io.BytesIO(one.data.tobytes())) as image:
         pixels = np.asarray(image).reshape(20, 20, img_channels)
-    np.testing.assert_array_equal(pixels, fit(open_image(BY_PILLOW[kind]), 20, img_channels)[0])
+    expected = fit(files.source.open_image(0, BY_PILLOW[kind]), 20, img_channels)[0]
+    np.testing.assert_array_equal(pixels, expected)
     assert (one.corner, one.side) == ((0, 0), 20)
 
 

@@ -1,0 +1,1 @@
+"""Labels beside files (dataset.json, csv), and sets of records (tar, parquet)."""
