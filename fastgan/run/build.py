@@ -24,6 +24,7 @@ from fastgan.gan.inputs import StepInputs
 from fastgan.gan.phases import PHASES, PhaseKind, batches_per_step, phase_schedule_of, phases_of
 from fastgan.gan.train_state import TrainState, make_train_state
 from fastgan.nn import inspect_pair
+from fastgan.nn.accelerate import accelerate
 from fastgan.nn.inspect_pair import Signature
 from fastgan.run.sampler import draw_z
 
@@ -60,6 +61,7 @@ def build_training(G: nn.Module, D: nn.Module, config: Config, z_dim: int | None
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)  # kernels that Triton launches, and figures of memory, mean the current one
     algorithms = filter(None, [settle_algorithms(run.deterministic, device)])
+    fused = _accelerate(G, D) if run.accelerate else []
     signature = _inspect(G, D, config, z_dim, device)
     return Training(
         config,
@@ -67,8 +69,14 @@ def build_training(G: nn.Module, D: nn.Module, config: Config, z_dim: int | None
         signature,
         make_train_state(G, D, config, signature, device, precision),
         torch.Generator(device).manual_seed(run.seed),
-        (*signature.notes, precision.describe(), *algorithms),
+        (*fused, *signature.notes, precision.describe(), *algorithms),
     )
+
+
+def _accelerate(G: nn.Module, D: nn.Module) -> list[str]:
+    """Put fused layers into own networks; return the notes. Those of fastgan have theirs already."""
+    found = {name: accelerate(network) for name, network in (("G", G), ("D", D)) if isinstance(network, nn.Module)}
+    return [f"of {name}, {each}" for name, each in found.items() if each.replaced]
 
 
 def _inspect(G: nn.Module, D: nn.Module, config: Config, z_dim: int | None, device: torch.device) -> Signature:
