@@ -8,13 +8,14 @@ import importlib
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "accelerate": "fastgan.nn.accelerate",
     "Trainer": "fastgan.trainer",
     "UserError": "fastgan.errors",
     "DiskError": "fastgan.errors",
     "DivergedError": "fastgan.errors",
 }
 _PACKAGES = ("data", "metrics", "nn", "ops")
-__all__ = ["DiskError", "DivergedError", "Trainer", "UserError", "__version__", *_PACKAGES]
+__all__ = ["DiskError", "DivergedError", "Trainer", "UserError", "__version__", "accelerate", *_PACKAGES]
 
 
 def __getattr__(name: str):

@@ -73,3 +73,13 @@ def own_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FASTGAN_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def untimed_eager_calls():
+    """Run the references in eager calls, except in the tests of their timing, which takes seconds."""
+    from fastgan.ops.dispatch import autotune
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(autotune, "_is_eager", lambda device_type: False)
+        yield

@@ -15,7 +15,7 @@ from fastgan.engine.system import Ladder, Phase, single_phase
 from fastgan.gan.inputs import StepInputs
 from fastgan.gan.step import update
 from fastgan.gan.train_state import TrainState, make_train_state
-from fastgan.nn import inspect_pair
+from fastgan.nn.pair import inspect_pair
 
 CPU = torch.device("cpu")
 FP32 = Precision("cpu", torch.float32, "test")

@@ -20,7 +20,7 @@ from fastgan.device.precision import Precision
 from fastgan.engine.engine import Engine
 from fastgan.gan.phases import PHASES
 from fastgan.gan.train_state import TrainState, make_train_state
-from fastgan.nn import inspect_pair
+from fastgan.nn.pair import inspect_pair
 from fastgan.run import build
 
 CPU = torch.device("cpu")

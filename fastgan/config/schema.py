@@ -226,6 +226,7 @@ class RunConfig:
         metavar="N")
     amp: bool = option(True, "compute in bf16 if the chip supports it", flag="--amp", group=SPEED)
     compile: bool = option(True, "compile the whole step into one graph", flag="--compile", group=SPEED)
+    accelerate: bool = option(True, "run fused operators in the layers of own networks, with the same parameters")
     autotune: bool = option(False, "CUDA: let the compiler time its kernels, once, for minutes; for long runs",
         flag="--autotune", group=SPEED)
     combo_kernels: bool = option(False, "CUDA: let the compiler put small kernels into one launch")

@@ -84,4 +84,5 @@ def _raising(seen: Counter[int], index: int):
     def hook(layer: nn.Module, args: tuple) -> None:
         seen[index] += layer.training * getattr(layer, "parts", 1)  # layers.BatchNorm2d: that many batches at once
 
+    hook.only_counts = True  # nn/sequential.py runs the layer as it does without it
     return hook

@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_map
 from fastgan.gan import losses, penalties
 from fastgan.gan.train_state import TrainState
 from fastgan.nn.layers import Head, in_parts
-from fastgan.nn.outputs import Output, class_logits_of, floats, logits_of
+from fastgan.nn.pair.outputs import Output, class_logits_of, floats, logits_of
 
 
 class DOutput(NamedTuple):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from fastgan.nn.outputs import Output
+from fastgan.nn.pair.outputs import Output
 from fastgan.ops.leaky_relu_bce import leaky_relu_bce
 
 # (logits, target in [0, 1]) -> losses, all of one shape
@@ -97,7 +97,7 @@ class OwnLosses:
 
     d_loss: (real_out, fake_out) -> []. g_loss: fake_out -> [], or with compares (fake_out,
     real_out) -> []. logits: output -> one number or a map of them an image, which penalties
-    differentiate; None = as fastgan.nn.outputs.logits_of finds them.
+    differentiate; None = as fastgan.nn.pair.outputs.logits_of finds them.
     """
 
     d_loss: Callable[[Output, Output], torch.Tensor]

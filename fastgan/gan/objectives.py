@@ -15,7 +15,7 @@ from fastgan.gan import losses, penalties
 from fastgan.gan.forward import DOutput, generate, run_D, run_D_on_both
 from fastgan.gan.inputs import StepInputs
 from fastgan.gan.train_state import TrainState
-from fastgan.nn.inspect_pair import NETWORK_ERRORS, untouched
+from fastgan.nn.pair.inspect_pair import NETWORK_ERRORS, untouched
 
 Loss = tuple[torch.Tensor, dict[str, torch.Tensor]]  # (the loss, []; statistics, [])
 

@@ -16,10 +16,10 @@ from fastgan.gan.optim import Adam, Average, Optimizer, beta_for, make_average, 
 from fastgan.gan.own import NOTHING, Own
 from fastgan.gan.schedules import HalfLife, Ramp, Schedules, Traced
 from fastgan.gan.statistics import ALWAYS, Totals
-from fastgan.nn.calls import Calls
-from fastgan.nn.inspect_pair import Signature
 from fastgan.nn.noise import GaussianNoise
-from fastgan.nn.prepare import set_training
+from fastgan.nn.pair.calls import Calls
+from fastgan.nn.pair.inspect_pair import Signature
+from fastgan.nn.pair.prepare import set_training
 
 GAMMAS = ("penalty.r1_gamma", "penalty.r2_gamma")  # which gamma_end anneals
 

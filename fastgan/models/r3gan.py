@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from fastgan.errors import UserError
-from fastgan.nn.layers import Conv2d
+from fastgan.nn.convolutions import Conv2d
 from fastgan.ops.bias_act import bias_act
 from fastgan.ops.dispatch.device import device_type
 

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fastgan.nn.layers import BatchNorm2d, Conv2d, ConvDown, UpConv
+from fastgan.nn.convolutions import Conv2d
+from fastgan.nn.layers import BatchNorm2d, ConvDown, UpConv
 from fastgan.nn.norms import ClassBatchNorm2d
 
 Norm = Callable[[int], nn.Module]  # channels -> a normalisation of features

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from fastgan.models.res_blocks import DownBlock, UpBlock, down_blocks, small_image, tapered_widths, xavier_init
-from fastgan.nn.layers import BatchNorm1d, BatchNorm2d, ClassifierHead, ClassProjection, Conv2d, ConvTranspose2d
+from fastgan.nn.convolutions import Conv2d, ConvTranspose2d
+from fastgan.nn.layers import BatchNorm1d, BatchNorm2d, ClassifierHead, ClassProjection
 from fastgan.nn.norms import class_batch_norm, normalisation, normalise_weights
 
 

@@ -5,8 +5,10 @@ The layers are loaded on first use.
 import importlib
 
 _PUBLIC = {
-    **dict.fromkeys(("BatchNorm1d", "BatchNorm2d", "Conv2d", "ConvDown", "ConvTranspose2d", "Deconv", "Head",
-                     "NormedConv", "Projection", "StridedConv", "UpConv"), "fastgan.nn.layers"),
+    **dict.fromkeys(("Accelerated", "accelerate"), "fastgan.nn.accelerate"),
+    **dict.fromkeys(("Conv2d", "ConvTranspose2d", "Linear"), "fastgan.nn.convolutions"),
+    **dict.fromkeys(("BatchNorm1d", "BatchNorm2d", "ConvDown", "Deconv", "Head", "LeakyReLUBCEHead", "NormedConv",
+                     "Projection", "StridedConv", "UpConv"), "fastgan.nn.layers"),
     "ImagePool": "fastgan.nn.image_pool",
     **dict.fromkeys(("ClassBatchNorm2d", "ImageNorm", "Spectral", "WeightNorm"), "fastgan.nn.norms"),
     "GaussianNoise": "fastgan.nn.noise",

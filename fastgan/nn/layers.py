@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from torch import nn
 
 from fastgan.ops.batch_norm import batch_norm
-from fastgan.ops.conv import conv2d, conv_transpose2d
 from fastgan.ops.deconv.operator import deconv, project, strided_conv
 from fastgan.ops.deconv.with_batch_norm import deconv_batch_norm, strided_conv_batch_norm
 from fastgan.ops.dispatch.device import device_type
@@ -52,31 +51,37 @@ class _BatchNorm(OverParts):
     In training each part of a batch has statistics of its own.
     """
 
+    act = "linear"
+
     def __init__(self, num_channels: int, act: str = "linear", affine: bool = True):
         super().__init__(num_channels, affine=affine)
         self.act = act
 
-    def forward(self, x: torch.Tensor, behind: nn.Module | None = None) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, behind: nn.Module | None = None, slope: float | None = None) -> torch.Tensor:
         """Normalise x, or the output of `behind` for x.
 
-        behind: a Deconv or StridedConv without bias and activation.
+        behind: a (4, 2, 1) convolution or its transpose without bias and activation. slope: below
+        zero, of an activation in the place of `act`.
         """
+        slope = {"linear": 1.0, **SLOPES}[self.act] if slope is None else slope
         if not self.training:
-            return activated(super().forward(x if behind is None else behind(x)), {"linear": 1.0, **SLOPES}[self.act])
+            return activated(super().forward(x if behind is None else behind(x)), slope)
         if self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(self.parts)
-        rest = self.weight, self.bias, self.running_mean, self.running_var, self.momentum, self.eps, self.act
+        rest = self.weight, self.bias, self.running_mean, self.running_var, self.momentum, self.eps
+        act = "leaky_relu", slope, self.parts  # slope 1 is linear, 0 is ReLU
         if behind is None:
-            return batch_norm(x, *rest, SLOPES["leaky_relu"], self.parts)
-        both = deconv_batch_norm if isinstance(behind, Deconv) else strided_conv_batch_norm
-        return both(x, behind.weight, *rest, SLOPES["leaky_relu"], self.parts)
+            self._check_input_dim(x)
+            return batch_norm(x[..., None], *rest, *act)[..., 0] if x.ndim == 3 else batch_norm(x, *rest, *act)
+        both = deconv_batch_norm if isinstance(behind, nn.ConvTranspose2d) else strided_conv_batch_norm
+        return both(x, behind.weight, *rest, *act)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, act={self.act}"
 
 
 class BatchNorm1d(_BatchNorm, nn.BatchNorm1d):
-    """nn.BatchNorm1d(F) and an activation, [N, F] -> the same; its state is that layer's.
+    """nn.BatchNorm1d(F) and an activation, [N, F] or [N, F, L] -> the same; its state is that layer's.
 
     act: linear | relu | leaky_relu (0.2 below zero).
     """
@@ -122,6 +127,9 @@ class Head(nn.Module):
         return f"{tuple(self.weight.shape)}, slope={self.slope}"
 
 
+LeakyReLUBCEHead = Head  # the public name, by its operator
+
+
 def linear_stack(widths: tuple[int, ...], hidden_activation: str, init: str) -> nn.Sequential:
     """Make linear maps through `widths` with activations in between.
 
@@ -156,25 +164,6 @@ def linear(fan_in: int, fan_out: int, init: str) -> nn.Linear:
         nn.init.normal_(layer.weight, std=(fan_in / 2) ** -0.5)
         nn.init.zeros_(layer.bias)
     return layer
-
-
-class Conv2d(nn.Conv2d):
-    """nn.Conv2d with gradients of the second order that are as fast as those of the first.
-
-    Arguments: C, K, T, stride, padding, groups=..., bias=...
-    """
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return conv2d(x, self.weight, self.bias, self.stride[0], self.padding[0], self.groups)
-
-
-class ConvTranspose2d(nn.ConvTranspose2d):
-    """nn.ConvTranspose2d(C, K, T, stride, padding, output_padding) with equally fast gradients."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return conv_transpose2d(
-            x, self.weight, self.bias, self.stride[0], self.padding[0], self.output_padding[0], self.groups
-        )
 
 
 class Deconv(nn.ConvTranspose2d):

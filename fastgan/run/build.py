@@ -25,10 +25,11 @@ from fastgan.gan.objectives import with_tried_losses
 from fastgan.gan.own import NOTHING, Own
 from fastgan.gan.phases import PHASES, PhaseKind, batches_per_step, phase_schedule_of, phases_of
 from fastgan.gan.train_state import TrainState, make_train_state
-from fastgan.nn import inspect_pair
-from fastgan.nn.conditions import Given
-from fastgan.nn.inspect_pair import Classes, Signature
-from fastgan.nn.prepare import unwrapped
+from fastgan.nn.accelerate import accelerate
+from fastgan.nn.pair import inspect_pair
+from fastgan.nn.pair.conditions import Given
+from fastgan.nn.pair.inspect_pair import Classes, Signature
+from fastgan.nn.pair.prepare import unwrapped
 from fastgan.run.sampler import draw_z
 
 
@@ -77,6 +78,7 @@ def build_training(
     if config.loss.name == "custom" and own.losses is None:
         raise UserError("the losses of this run are not in its configuration: give loss=(d_loss, g_loss) again")
     (G, about_G), (D, about_D) = unwrapped("G", G), unwrapped("D", D)
+    fused = _accelerate(G, D) if run.accelerate else []
     classifies = config.loss.class_D > 0 or config.loss.class_G > 0
     signature = _inspect(G, D, config, z_dim, device, Classes(config.model.c_dim, is_vector, classifies, *condition))
     if signature.img_low not in (None, config.model.img_low):
@@ -91,8 +93,14 @@ def build_training(
         signature,
         state,
         torch.Generator(device).manual_seed(run.seed),
-        (*about_G, *about_D, *signature.notes, *own.notes, precision.describe(), *algorithms),
+        (*about_G, *about_D, *fused, *signature.notes, *own.notes, precision.describe(), *algorithms),
     )
+
+
+def _accelerate(G: nn.Module, D: nn.Module) -> list[str]:
+    """Put fused layers into own networks; return the notes. Those of fastgan have theirs already."""
+    found = {name: accelerate(network) for name, network in (("G", G), ("D", D))}
+    return [f"of {name}, {each}" for name, each in found.items() if each.replaced]
 
 
 def _inspect(

@@ -18,7 +18,7 @@ from fastgan.data.sources.folder import FileSource
 from fastgan.data.sources.opening import with_labels_apart
 from fastgan.errors import UserError
 from fastgan.gan.phases import batches_per_step
-from fastgan.nn.inspect_pair import Signature
+from fastgan.nn.pair.inspect_pair import Signature
 
 OWN_RESOLUTION = 64  # of larger images, if no size is asked for
 # Largest share of the device's free memory that a set takes there with backend auto; networks and

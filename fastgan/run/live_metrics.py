@@ -15,7 +15,7 @@ from fastgan.errors import UserError
 from fastgan.gan.train_state import TrainState
 from fastgan.metrics import Evaluator
 from fastgan.metrics.names import is_of_one_class
-from fastgan.nn.inspect_pair import untouched
+from fastgan.nn.pair.inspect_pair import untouched
 from fastgan.run.sampler import Sampler, draw_classes
 
 # Added to the run's seed: every measurement has the same z and classes, from a random stream other

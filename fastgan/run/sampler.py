@@ -13,7 +13,7 @@ from torch import nn
 from fastgan.config import DENSITIES, Config
 from fastgan.errors import UserError
 from fastgan.gan.train_state import TrainState
-from fastgan.nn.inspect_pair import Signature, untouched
+from fastgan.nn.pair.inspect_pair import Signature, untouched
 
 GRID_SEED = 1_000_003  # added to the run's seed: the grid's z come from another random stream than training's
 DENSITY_SAMPLES = 100_000  # for a histogram

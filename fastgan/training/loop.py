@@ -18,7 +18,7 @@ from fastgan.engine.engine import Engine
 from fastgan.engine.parity import PARITY_STEPS
 from fastgan.errors import DivergedError, UserError, first_line
 from fastgan.gan.statistics import Readout
-from fastgan.nn.inspect_pair import NETWORK_ERRORS
+from fastgan.nn.pair.inspect_pair import NETWORK_ERRORS
 from fastgan.ops.dispatch import autotune
 from fastgan.progress import Progress
 from fastgan.run.stopwatch import Stopwatch

@@ -12,7 +12,7 @@ from fastgan.data import Feed
 from fastgan.device.precision import full_precision
 from fastgan.engine.system import Phase
 from fastgan.errors import UserError
-from fastgan.nn.calls import FormatViews, ViewsAsReshapes
+from fastgan.nn.pair.calls import FormatViews, ViewsAsReshapes
 from fastgan.training.draws import Drawn, GivenDraw, RecordingDraw
 from fastgan.training.own_state import StepState
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import torch
 
-from fastgan.nn.inspect_pair import untouched
+from fastgan.nn.pair.inspect_pair import untouched
 from fastgan.run.sampler import evaluating
 from fastgan.training.draws import RecordingDraw
 from fastgan.training.own_state import StepState

@@ -12,7 +12,7 @@ from fastgan.engine.batchnorm_counters import BatchCounters
 from fastgan.errors import UserError
 from fastgan.gan.optim import Average, beta_for, make_average, make_optimizer
 from fastgan.gan.statistics import Totals
-from fastgan.nn.prepare import set_training, unwrapped
+from fastgan.nn.pair.prepare import set_training, unwrapped
 
 OPTIMIZER_OPTIONS = ("name", "lr", "beta1", "beta2", "eps", "weight_decay", "momentum")
 

@@ -13,7 +13,7 @@ from fastgan.gan.losses import OwnLosses
 from fastgan.gan.objectives import d_loss, with_tried_losses
 from fastgan.gan.own import Own
 from fastgan.gan.train_state import make_train_state
-from fastgan.nn.inspect_pair import Signature
+from fastgan.nn.pair.inspect_pair import Signature
 from fastgan.run import build
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (48, 16, 16, 1), dtype=np.uint8)

@@ -22,9 +22,9 @@ from fastgan.gan.forward import _run_D_with_cross_entropy as run_with_cross_entr
 from fastgan.gan.inputs import StepInputs
 from fastgan.gan.step import update
 from fastgan.gan.train_state import make_train_state
-from fastgan.nn import inspect_pair
-from fastgan.nn.calls import Calls
 from fastgan.nn.layers import BatchNorm2d, OverParts, in_parts
+from fastgan.nn.pair import inspect_pair
+from fastgan.nn.pair.calls import Calls
 from fastgan.ops.dispatch import autotune, registry
 
 LOSSES = [

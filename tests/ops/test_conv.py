@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from checking import assert_close_to_truth
 
-from fastgan.nn.layers import Conv2d, ConvTranspose2d
+from fastgan.nn.convolutions import Conv2d, ConvTranspose2d
 from fastgan.ops import conv
 from fastgan.ops.dispatch import autotune
 

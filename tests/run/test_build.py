@@ -16,7 +16,7 @@ from fastgan.data.feeds.synthetic import MixtureFeed
 from fastgan.engine.parity import restore, snapshot
 from fastgan.gan.phases import PHASES
 from fastgan.gan.train_state import make_train_state
-from fastgan.nn import inspect_pair
+from fastgan.nn.pair import inspect_pair
 from fastgan.ops.dispatch import autotune, registry
 from fastgan.run import build
 

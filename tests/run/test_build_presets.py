@@ -12,7 +12,7 @@ from fastgan.data import ResidentFeed
 from fastgan.engine.engine import Engine
 from fastgan.gan.phases import batches_per_step
 from fastgan.gan.train_state import make_train_state
-from fastgan.nn import inspect_pair
+from fastgan.nn.pair import inspect_pair
 from fastgan.ops.dispatch import autotune, registry
 from fastgan.run.build import make_engine
 

@@ -12,7 +12,7 @@ from fastgan.config.presets import preset
 from fastgan.data import GaussianFeed, ResidentFeed, Source, open_source
 from fastgan.data.feeds.stream import StreamFeed
 from fastgan.errors import UserError
-from fastgan.nn.inspect_pair import Signature
+from fastgan.nn.pair.inspect_pair import Signature
 from fastgan.run import feeds
 from fastgan.run.feeds import OpenedData, fit_to_data, open_feed
 

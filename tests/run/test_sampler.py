@@ -9,7 +9,7 @@ from torch import nn
 from fastgan.config import replace
 from fastgan.errors import UserError
 from fastgan.gan.train_state import make_train_state
-from fastgan.nn import inspect_pair
+from fastgan.nn.pair import inspect_pair
 from fastgan.run.sampler import DENSITY_SAMPLES, Sampler, draw_z, evaluating, generate_chunks
 
 IMG_SHAPE = (1, 16, 16)

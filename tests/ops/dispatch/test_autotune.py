@@ -1,14 +1,25 @@
 """The choice of implementations: measured, unmeasured and forced.
 
-The fastest measured one runs, the reference runs without a measurement, and a forced one wherever
-it fits.
+The fastest measured one runs, in code that is traced the reference runs without a measurement, and
+a forced one wherever it fits.
 """
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from virtual_cuda import VirtualCuda
 
+import fastgan
 from fastgan.errors import UserError
+from fastgan.ops.deconv import deconv, implementations
 from fastgan.ops.dispatch import autotune, cache, self_checks, timing
+
+IS_EAGER = autotune._is_eager  # as it is outside of the tests
+
+
+@pytest.fixture
+def eager_calls(monkeypatch):
+    """Time eager calls on first use, as users have it."""
+    monkeypatch.setattr(autotune, "_is_eager", IS_EAGER)
 
 
 @pytest.fixture(autouse=True)
@@ -48,12 +59,6 @@ def pick(candidates, call="up"):
     return autotune.pick("deconv", call, candidates, "cpu")
 
 
-def test_nothing_is_timed_and_the_reference_runs_where_nothing_was_measured(monkeypatch):
-    clock = Clock(monkeypatch)
-    assert pick({"reference": clock.candidate("reference", 2.0), "cpu": clock.candidate("cpu", 1.0)}) == "reference"
-    assert clock.calls == []
-
-
 def test_the_fastest_is_chosen_and_remembered_by_the_next_process(monkeypatch):
     clock = Clock(monkeypatch)
     candidates = {
@@ -72,6 +77,70 @@ def test_the_fastest_is_chosen_and_remembered_by_the_next_process(monkeypatch):
     row = autotune.table()["deconv up on cpu"]
     assert row.chosen == "cpu"
     assert row.microseconds["subpixel"] == [1.5e6] * 3
+
+
+def test_an_eager_call_is_timed_on_first_use_and_remembered(monkeypatch, eager_calls):
+    clock = Clock(monkeypatch)
+    candidates = {"reference": clock.candidate("reference", 2.0), "cpu": clock.candidate("cpu", 1.0)}
+    assert pick(candidates) == "cpu"
+    timed = len(clock.calls)
+    assert pick(candidates) == "cpu"
+    autotune._table.cache_clear()
+    assert pick(candidates) == "cpu"
+    assert len(clock.calls) == timed
+
+
+def test_a_deterministic_run_times_no_eager_call(monkeypatch, eager_calls):
+    clock = Clock(monkeypatch)
+    monkeypatch.setattr(autotune, "_is_fixed", True)
+    assert pick({"reference": clock.candidate("reference", 2.0), "cpu": clock.candidate("cpu", 1.0)}) == "reference"
+    assert clock.calls == []
+
+
+def test_a_call_that_is_traced_or_recorded_is_not_timed(monkeypatch, eager_calls):
+    """Tensors have no values there, or the clock would be a part of the recording."""
+    clock = Clock(monkeypatch)
+    candidates = {"reference": clock.candidate("reference", 2.0), "cpu": clock.candidate("cpu", 1.0)}
+    with FakeTensorMode():
+        assert pick(candidates) == "reference"
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.compiler, "is_compiling", lambda: True)
+        assert pick(candidates) == "reference"
+    with monkeypatch.context() as patch:
+        patch.setattr(autotune, "_device_types", lambda: ("cpu", "cuda"))
+        for is_recorded in (True, False):
+            patch.setattr(torch.cuda, "is_current_stream_capturing", lambda is_recorded=is_recorded: is_recorded)
+            assert autotune._is_eager("cuda") != is_recorded
+    assert autotune.pick("deconv", "up", candidates, "mps") == "reference"
+    assert clock.calls == []
+
+
+@pytest.mark.slow
+def test_a_step_that_was_warmed_up_is_compiled_with_the_fastest(monkeypatch, eager_calls):
+    """Compilation by itself times nothing."""
+    timed = []
+
+    def fastest(candidates, device_type):
+        timed.append(sorted(candidates))
+        return autotune.Times("subpixel", {}, {})
+
+    monkeypatch.setattr(autotune, "_fastest", fastest)
+    ran = []
+    for name in ("up_subpixel", "down_subpixel", "weight_subpixel"):
+        run = getattr(implementations, name)
+        monkeypatch.setattr(implementations, name, lambda *args, name=name, run=run: ran.append(name) or run(*args))
+    x, weight = (torch.randn(size, requires_grad=True) for size in ((2, 3, 4, 4), (3, 5, 4, 4)))
+    step = torch.compile(lambda: deconv(x, weight).square().sum(), backend="aot_eager", fullgraph=True)
+    step().backward()
+    assert (timed, ran) == ([], [])
+    torch._dynamo.reset()
+    assert fastgan.ops.warm_up(lambda: step().backward()) == "deconv: subpixel 3 (kinds of calls)"
+    assert len(timed) == 3
+    ran.clear()
+    step().backward()
+    assert set(ran) == {"down_subpixel", "up_subpixel", "weight_subpixel"}
+    assert len(timed) == 3
+    torch._dynamo.reset()
 
 
 def test_a_gain_within_the_noise_is_no_gain(monkeypatch):

@@ -15,13 +15,13 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from fastgan.errors import UserError, first_line
-from fastgan.nn.calls import Calls, FormatViews
-from fastgan.nn.conditions import Condition, Given, conditions_to_try
-from fastgan.nn.last_operation import name_of_last, take_sigmoid_off
 from fastgan.nn.layers import OverParts, in_parts
 from fastgan.nn.norms import Spectral
-from fastgan.nn.outputs import class_logits_of, logits_of
-from fastgan.nn.prepare import check_trainable, is_unfinished, set_training
+from fastgan.nn.pair.calls import Calls, FormatViews
+from fastgan.nn.pair.conditions import Condition, Given, conditions_to_try
+from fastgan.nn.pair.last_operation import name_of_last, take_sigmoid_off
+from fastgan.nn.pair.outputs import class_logits_of, logits_of
+from fastgan.nn.pair.prepare import check_trainable, is_unfinished, set_training
 
 SUPPORTED = (
     "fastgan trains G(z) -> images and D(images) -> logits, or with c_dim=... G(z, c) and D(images, c); anything else "

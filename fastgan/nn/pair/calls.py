@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from fastgan.nn.conditions import Condition
-from fastgan.nn.outputs import Output, image_of
+from fastgan.nn.pair.conditions import Condition
+from fastgan.nn.pair.outputs import Output, image_of
 
 SIGMOIDS = (torch.sigmoid, torch.sigmoid_, torch.Tensor.sigmoid, torch.Tensor.sigmoid_, torch.special.expit)
 

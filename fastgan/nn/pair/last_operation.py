@@ -6,7 +6,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from fastgan.errors import UserError
-from fastgan.nn.calls import SIGMOIDS
+from fastgan.nn.pair.calls import SIGMOIDS
 
 # Autograd's nodes of operations that keep every value, without their "Backward0": the node before
 # them computed it.

@@ -6,10 +6,10 @@ from torch import nn
 
 from fastgan.errors import UserError
 from fastgan.models.stylegan2_layers import MinibatchStd
-from fastgan.nn.inspect_pair import SUPPORTED, Classes, inspect, untouched
 from fastgan.nn.layers import BatchNorm2d
-from fastgan.nn.outputs import logits_of
-from fastgan.nn.prepare import set_training, unwrapped
+from fastgan.nn.pair.inspect_pair import SUPPORTED, Classes, inspect, untouched
+from fastgan.nn.pair.outputs import logits_of
+from fastgan.nn.pair.prepare import set_training, unwrapped
 
 CPU = torch.device("cpu")
 N = 8
