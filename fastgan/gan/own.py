@@ -72,7 +72,7 @@ def take_own(keywords: dict, logits: Callable | None, G: nn.Module, D: nn.Module
                 each = _first_value(key, each)
             plain[key] = each
     if schedules:
-        notes.append(f"{' and '.join(schedules)} follow the caller's functions of kimg; a resumed run needs them again")
+        notes.append(f"the caller's functions of kimg set {' and '.join(schedules)}; a resumed run needs them again")
     return plain, Own(losses, schedules, tuple(notes))
 
 

@@ -205,7 +205,7 @@ def test_a_run_goes_on_with_the_same_objects(tmp_path):
     trained(steps=4, out=tmp_path / "run", **options)
     log = (tmp_path / "run" / "log.txt").read_text()
     assert "the losses are the caller's" in log
-    assert "optim.lr_G and optim.lr_D follow the caller's functions" in log
+    assert "the caller's functions of kimg set optim.lr_G and optim.lr_D" in log
     assert '"name": "custom"' in (tmp_path / "run" / "training_options.json").read_text()
     resumed = trained(steps=8, out=tmp_path / "run", resume=True, **options)
     for group, tensors in whole.state.tensors().items():

@@ -2,6 +2,8 @@
 import torch
 
 from fastgan.config import OptimConfig
+from fastgan.config.schema import OPTIMIZERS
+from fastgan.errors import UserError
 from fastgan.gan.optim.adam import Adam, AdamW
 from fastgan.gan.optim.average import Average, beta_for, make_average
 from fastgan.gan.optim.first_order import SGD, Lion, RMSprop
@@ -17,10 +19,13 @@ def make_optimizer(
 ) -> Optimizer:
     """Make an optimiser by name; the smoothing constant of rmsprop is beta2.
 
-    correction: of Adam's hyperparameters, lr * c and beta ** c, where it takes extra steps.
+    correction: of Adam's hyperparameters, lr * c and beta ** c, where it takes extra steps. Raises
+    UserError for an unknown name.
     """
     beta1, beta2 = optim.beta1**correction, optim.beta2**correction
     decay = optim.weight_decay if optim.weight_decay is not None else WEIGHT_DECAY.get(name, 0.0)
+    if name not in OPTIMIZERS:
+        raise UserError(f"there is no optimiser {name!r}: it can be {', '.join(OPTIMIZERS)}")
     if name in ("adam", "adamw"):
         return (Adam if name == "adam" else AdamW)(parameters, lr * correction, beta1, beta2, optim.eps, decay)
     if name == "lion":

@@ -5,6 +5,7 @@ from optimizers import SHAPES, run_both, twin_parameters
 
 from fastgan.config import OptimConfig
 from fastgan.config.schema import OPTIMIZERS as NAMES
+from fastgan.errors import UserError
 from fastgan.gan.optim import SGD, Lion, RMSprop, make_optimizer
 
 
@@ -99,3 +100,8 @@ def test_the_norm_of_the_gradients_is_followed(name):
         optimizer.step([torch.tensor([0.0, 0.6 * length, 0.0]), torch.tensor([0.8 * length, 0.0])])
     mean = (0.99 * 0.01 * 25 + 0.01 * 100) / (1 - 0.99**2)
     assert optimizer.gradient_norm().item() == pytest.approx(mean**0.5, rel=1e-4)
+
+
+def test_an_unknown_name_is_refused():
+    with pytest.raises(UserError, match="no optimiser 'adagrad': it can be adam, adamw"):
+        make("adagrad", [torch.zeros(2)], 0.1)
