@@ -19,7 +19,7 @@ from fastgan.gan.statistics import ALWAYS, Totals
 from fastgan.nn.noise import GaussianNoise
 from fastgan.nn.pair.calls import Calls
 from fastgan.nn.pair.inspect_pair import Signature
-from fastgan.nn.pair.prepare import set_training
+from fastgan.nn.pair.prepare import set_training, to_format
 
 GAMMAS = ("penalty.r1_gamma", "penalty.r2_gamma")  # which gamma_end anneals
 
@@ -128,7 +128,7 @@ def make_train_state(
     optim, penalty, batch_size = config.optim, config.penalty, config.run.batch_size
     img_shape, one_pass = signature.img_shape, signature.one_pass
     for network in (G, D):
-        set_training(network.to(device=device, memory_format=signature.memory_format))
+        set_training(to_format(network.to(device), signature.memory_format))
     G_ema = G if optim.ema_kimg is None else make_average(G)
     counters = BatchCounters([G, D], copies=[] if G_ema is G else [(G, G_ema)])
     per_update = batch_size * config.loss.n_critic  # images between two updates of G

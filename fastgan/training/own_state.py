@@ -12,7 +12,7 @@ from fastgan.engine.batchnorm_counters import BatchCounters
 from fastgan.errors import UserError
 from fastgan.gan.optim import Average, beta_for, make_average, make_optimizer
 from fastgan.gan.statistics import Totals
-from fastgan.nn.pair.prepare import set_training, unwrapped
+from fastgan.nn.pair.prepare import set_training, to_format, unwrapped
 
 OPTIMIZER_OPTIONS = ("name", "lr", "beta1", "beta2", "eps", "weight_decay", "momentum")
 
@@ -102,7 +102,7 @@ def _prepared(nets: Mapping[str, nn.Module], device: torch.device) -> tuple[nn.M
             notes += about
         elif not isinstance(network, nn.Module):
             raise UserError(f"{name} is a {type(network).__name__}; nets are torch.nn.Modules by name")
-        prepared[name] = set_training(network.to(device=device, memory_format=torch.channels_last))
+        prepared[name] = set_training(to_format(network.to(device), torch.channels_last))
     return nn.ModuleDict(prepared), notes
 
 

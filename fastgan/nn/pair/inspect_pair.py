@@ -21,7 +21,7 @@ from fastgan.nn.pair.calls import Calls, FormatViews
 from fastgan.nn.pair.conditions import Condition, Given, conditions_to_try
 from fastgan.nn.pair.last_operation import name_of_last, take_sigmoid_off
 from fastgan.nn.pair.outputs import class_logits_of, logits_of
-from fastgan.nn.pair.prepare import check_trainable, is_unfinished, set_training
+from fastgan.nn.pair.prepare import check_trainable, is_unfinished, set_training, to_format
 
 SUPPORTED = (
     "fastgan trains G(z) -> images and D(images) -> logits, or with c_dim=... G(z, c) and D(images, c); anything else "
@@ -88,7 +88,7 @@ def inspect(
     if any(map(is_unfinished, (G, D))):
         _finish(G, D, z_dim, batch_size, device, classes)
     for network in (G, D):
-        network.to(memory_format=torch.channels_last)
+        to_format(network, torch.channels_last)
     with untouched(G, D), torch.no_grad():
         set_training(G)
         set_training(D)
@@ -246,11 +246,11 @@ class _Inspection:
             return torch.channels_last
         ours = self._outputs(z, img)
         for network in (self.G, self.D):
-            network.to(memory_format=torch.contiguous_format)
+            to_format(network, torch.contiguous_format)
         theirs = self._outputs(z, img.contiguous())
         if all(map(_are_close, ours, theirs)):
             for network in (self.G, self.D):
-                network.to(memory_format=torch.channels_last)
+                to_format(network, torch.channels_last)
             notes.append("the networks call Tensor.view, which needs contiguous memory: training runs it as reshape, "
                          "and keeps channels_last, which is faster")  # fmt: skip
             return torch.channels_last

@@ -39,6 +39,14 @@ def is_unfinished(network: nn.Module) -> bool:
     return any(is_lazy(tensor) for tensor in (*network.parameters(), *network.buffers()))
 
 
+def to_format(network: nn.Module, memory_format: torch.memory_format) -> nn.Module:
+    """Bring weights of 2-D convolutions to a memory format, in place; return the network.
+
+    nn.Module.to would refuse networks that also have 3-D convolutions.
+    """
+    return network._apply(lambda tensor: tensor.to(memory_format=memory_format) if tensor.dim() == 4 else tensor)
+
+
 def set_training(network: nn.Module) -> nn.Module:
     """Set training mode, except of parts whose parameters are all frozen; return the network.
 

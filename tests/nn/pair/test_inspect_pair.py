@@ -633,3 +633,10 @@ def test_a_d_that_compares_images_of_a_doubled_batch_alone():
     torch.manual_seed(2)
     D = Forward(compared, net=mlp_D())
     assert not look(D=D, batch_size=5).one_pass
+
+
+def test_networks_of_volumes_keep_their_format():
+    G = nn.Sequential(nn.Linear(6, 64), nn.Unflatten(1, (1, 4, 4, 4)))
+    D = nn.Sequential(nn.Conv3d(1, 2, 4), nn.Flatten(), nn.Linear(2, 1))
+    assert look(G, D).img_shape == (1, 4, 4, 4)
+    assert D[0].weight.is_contiguous()
