@@ -143,15 +143,17 @@ class _HostReads(TorchFunctionMode):
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         name = getattr(function, "__name__", "")
-        if name in HOST_READS and not _is_called_by_torch():
+        if name in HOST_READS and not _is_called_by_library():
             self.names.append(name)
         return function(*args, **(kwargs or {}))
 
 
-def _is_called_by_torch() -> bool:
-    """Return True where the caller of the intercepted function is torch's own Python code."""
-    frame = inspect.currentframe().f_back.f_back
-    return (frame.f_globals.get("__name__") or "").startswith(("torch", "fastgan.gan", "fastgan.ops"))
+def _is_called_by_library() -> bool:
+    """Return True where the caller of the intercepted function is code of torch or of fastgan."""
+    frame, modes = inspect.currentframe(), (__name__, FormatViews.__module__)
+    while frame is not None and frame.f_globals.get("__name__") in modes:
+        frame = frame.f_back
+    return frame is not None and frame.f_globals.get("__name__", "").startswith(("torch.", "fastgan."))
 
 
 @contextlib.contextmanager

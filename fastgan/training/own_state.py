@@ -12,6 +12,7 @@ from fastgan.engine.batchnorm_counters import BatchCounters
 from fastgan.errors import UserError
 from fastgan.gan.optim import Average, beta_for, make_average, make_optimizer
 from fastgan.gan.statistics import Totals
+from fastgan.nn.accelerate import accelerate
 from fastgan.nn.pair.prepare import set_training, to_format, unwrapped
 
 OPTIMIZER_OPTIONS = ("name", "lr", "beta1", "beta2", "eps", "weight_decay", "momentum")
@@ -73,14 +74,19 @@ def make_step_state(
     batch_size: int,
     device: torch.device,
     precision: Precision,
+    fused: bool,
 ) -> tuple[StepState, list[str]]:
     """Make the state on `device`; networks are moved in place. Returns (state, notes).
 
     optimizers: group -> options (OPTIMIZER_OPTIONS), or a learning rate of Adam. groups: group ->
     names of networks; None = each optimiser has the network of its own name. ema: names of
-    networks with a moving average of half-life ema_kimg. Raises UserError for unknown names.
+    networks with a moving average of half-life ema_kimg. fused: put fused layers into the networks
+    (accelerate). Raises UserError for unknown names.
     """
     nets, notes = _prepared(nets, device)
+    if fused:
+        found = {name: accelerate(network) for name, network in nets.items()}
+        notes += [f"of {name}, {each}" for name, each in found.items() if each.replaced]
     groups = {group: (group,) for group in optimizers} if groups is None else {k: tuple(v) for k, v in groups.items()}
     _check_names(nets, optimizers, groups, ema)
     copies = {name: make_average(nets[name]) for name in ema}

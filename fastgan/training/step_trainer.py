@@ -72,7 +72,7 @@ class StepTrainer(Loop):
             keep_freed_memory()
         self.generator = torch.Generator(self.device).manual_seed(run.seed)
         self.state, about_nets = make_step_state(
-            nets, optimizers, groups, ema, ema_kimg, run.batch_size, self.device, self.precision
+            nets, optimizers, groups, ema, ema_kimg, run.batch_size, self.device, self.precision, run.accelerate
         )
 
         # The data, one trial of every step, and the engine of them all.
