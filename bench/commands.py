@@ -1,4 +1,4 @@
-"""What each command of bench does with its options."""
+"""The commands of bench, called with their options."""
 import argparse
 import dataclasses
 import functools

@@ -1,4 +1,4 @@
-"""What is shown while something takes long: bars and spinners, which a thread of rich redraws.
+"""Bars and spinners for work that takes long, redrawn by a thread of rich.
 
 Where the output is a file or a pipe, plain lines.
 """

@@ -1,4 +1,4 @@
-"""What surrounds a run: its folder, the machine's limits and environment, its archive.
+"""The surroundings of a run: its folder, the machine's limits and environment, its archive.
 
 The archive is all evidence in one file of a bounded size. The least important files are left out
 first, and it lists the omitted ones.

@@ -1,4 +1,4 @@
-"""What NVIDIA's tools find: hardware counters, memory errors and races.
+"""The findings of NVIDIA's tools: hardware counters, memory errors and races.
 
 `python -m fastgan.bench.gpu.nvidia_tools counters --preset dcgan --batch-size 128 --rows FILE`
 profiles a compiled step for its longest kernels; then Nsight Compute runs the same step once more,

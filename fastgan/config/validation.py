@@ -153,7 +153,7 @@ def _check_updates(config: Config) -> None:
 
 
 def _check_optimizers(config: Config) -> None:
-    """What some optimisers do not have."""
+    """Refuse options that the chosen optimiser does not have."""
     optim = config.optim
     names = {optim.name, optim.name_D or optim.name}
     others = sorted(names - {"adam", "adamw"})

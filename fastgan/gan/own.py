@@ -1,4 +1,4 @@
-"""What a caller of Trainer gives as Python objects in the place of options.
+"""Python objects that a caller of Trainer gives in the place of options.
 
 A pair of losses, torch.optim's optimisers, and schedules as functions. The configuration then has
 names and numbers in their place.

@@ -25,7 +25,7 @@ class Drawn:
 
 
 class Draw:
-    """What a step draws from, as `draw.normal("z", 64, 128)`; names are unique in a step.
+    """The source of a step's random numbers, as `draw.normal("z", 64, 128)`; names are unique in a step.
 
     kimg: float32 [], thousands of images shown so far. A subclass decides where numbers come from.
     """

@@ -46,7 +46,7 @@ class Update:
 
 @dataclass(frozen=True)
 class Trial:
-    """What a trial pass of a step showed."""
+    """The findings of a trial pass of a step."""
 
     drawn: dict[str, Drawn]
     statistics: tuple[str, ...]

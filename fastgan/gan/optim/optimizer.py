@@ -1,4 +1,4 @@
-"""What every optimiser shares: parameters, learning rate and weight decay."""
+"""The base of every optimiser: parameters, learning rate and weight decay."""
 import torch
 
 

@@ -1,1 +1,1 @@
-"""What a user's G and D take and return, found out by trying, and how the step calls them."""
+"""Inspection of a user's G and D by trial passes, and the way in which the step calls them."""
