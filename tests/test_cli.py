@@ -17,6 +17,8 @@ from PIL import Image
 
 import fastgan
 from fastgan import cli, models
+from fastgan.cli import commands
+from fastgan.cli.parser import make_parser
 from fastgan.config import OPTIONS, from_dict, is_used, override
 from fastgan.config.presets import PRESETS, preset
 from fastgan.config.validation import validate
@@ -57,7 +59,7 @@ def complaints(said: str) -> list[str]:
 
 
 def configured(*arguments):
-    return cli.configuration(cli._parser().parse_args(["train", *arguments]))
+    return commands.configuration(make_parser().parse_args(["train", *arguments]))
 
 
 def dry_run(capsys, *arguments) -> dict[str, str]:
@@ -129,8 +131,8 @@ def test_flags_override_set_and_set_overrides_the_preset(data, flags, length):
         key, values = FLAGS[flag]
         expected[key] = data.draw(values)
         arguments += [flag, str(expected[key]), "--set", f"{key}={data.draw(values)}"]
-    options = cli._parser().parse_args(["train", "--set", "optim.lr_G=0.5", "--dry-run", *arguments])
-    config = cli.configuration(options)
+    options = make_parser().parse_args(["train", "--set", "optim.lr_G=0.5", "--dry-run", *arguments])
+    config = commands.configuration(options)
     for key, value in expected.items():
         section, name = key.split(".")
         assert getattr(getattr(config, section), name) == value
@@ -323,7 +325,7 @@ def test_a_density_ends_in_pictures(capsys):
 def test_a_run_is_called_by_its_data(monkeypatch, data, name):
     Path("here").mkdir()
     monkeypatch.chdir("here")
-    assert cli.run_name(configured("--data", data)) == f"dcgan-{name}"
+    assert commands.run_name(configured("--data", data)) == f"dcgan-{name}"
 
 
 # --- the program as a process -----------------------------------------------------------------------------------------
@@ -390,7 +392,7 @@ def test_a_second_signal_ends_at_once_and_the_handlers_are_put_back():
     trainer = Trainer()
 
     def receive_two():
-        with cli._stopping_on_signals(trainer) as received:
+        with commands._stopping_on_signals(trainer) as received:
             os.kill(os.getpid(), signal.SIGINT)
             assert (trainer.stopped, received) == (1, [signal.SIGINT])
             os.kill(os.getpid(), signal.SIGTERM)
@@ -406,7 +408,7 @@ def test_a_signal_before_the_training_is_no_traceback(capsys, monkeypatch):
     def interrupted(options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "configuration", interrupted)
+    monkeypatch.setattr(commands, "configuration", interrupted)
     assert cli.main(["train"]) == 130
     assert capsys.readouterr().err == "fastgan: interrupted\n"
 

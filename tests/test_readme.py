@@ -31,13 +31,14 @@ def test_the_main_job_runs(tmp_path):
 
 
 def test_every_train_command_of_the_readme_is_understood():
-    from fastgan import cli
+    from fastgan.cli import commands as cli_commands
+    from fastgan.cli.parser import make_parser
 
     commands = re.findall(r"^fastgan (train [^#`\n]*)", TEXT, flags=re.MULTILINE)
     assert len(commands) >= 3
     for command in commands:
         if "--resume" not in command:
-            assert cli.configuration(cli._parser().parse_args(shlex.split(command))), command
+            assert cli_commands.configuration(make_parser().parse_args(shlex.split(command))), command
 
 
 def test_every_metric_of_the_readme_is_known():
