@@ -88,12 +88,19 @@ def find_key(key: str) -> tuple[str, str]:
 
 
 def kind_of(key: str) -> tuple[type, bool]:
-    """(type, whether it may be None) of an option; tuple stands for tuple[int, ...]."""
+    """(type, whether it may be None) of an option; tuple stands for tuple[int, ...]; see member_of."""
     section, name = key.split(".")
     kind = typing.get_type_hints(SECTIONS[section])[name]
     options = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
     kind = next(option for option in options if option is not type(None))
     return typing.get_origin(kind) or kind, len(options) > 1
+
+
+def member_of(key: str) -> type:
+    """The type of the numbers of an option that is a tuple: int, or float for data.range."""
+    section, name = key.split(".")
+    kind = typing.get_type_hints(SECTIONS[section])[name]
+    return next(typing.get_args(one)[0] for one in (kind, *typing.get_args(kind)) if typing.get_origin(one) is tuple)
 
 
 def _wrong_type(key: str, kind: type, value) -> UserError:
@@ -102,7 +109,7 @@ def _wrong_type(key: str, kind: type, value) -> UserError:
         float: "a number",
         bool: "true or false",
         str: "a text",
-        tuple: "whole numbers separated by commas",
+        tuple: "two numbers, LOW,HIGH" if key.endswith("data.range") else "whole numbers separated by commas",
     }[kind]
     return UserError(f"{key} takes {wanted}, not {value!r}")
 
@@ -115,8 +122,10 @@ def checked(value, key: str):
     kind, may_be_none = kind_of(f"{section}.{name}")
     if value is None and may_be_none:
         return None
-    if kind is tuple and isinstance(value, list | tuple) and all(type(width) is int for width in value):
-        return tuple(value)
+    if kind is tuple and isinstance(value, list | tuple):
+        allowed = (int,) if member_of(f"{section}.{name}") is int else (int, float)
+        if all(type(number) in allowed for number in value):
+            return tuple(value)
     if type(value) is kind or (kind is float and type(value) is int):
         return value
     raise _wrong_type(key, kind, value)
@@ -130,9 +139,9 @@ def _parse(text: str, key: str):
     try:
         if kind is bool:
             return BOOLEANS[text.lower()]
-        return (
-            tuple(int(part) for part in text.strip("()[]").replace(",", " ").split()) if kind is tuple else kind(text)
-        )
+        if kind is tuple:
+            return tuple(map(member_of(key), text.strip("()[]").replace(",", " ").split()))
+        return kind(text)
     except (ValueError, KeyError):
         raise _wrong_type(f"--set {key}", kind, text) from None
 

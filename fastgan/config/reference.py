@@ -59,7 +59,8 @@ def page() -> str:
 
 def _row(key: str) -> str:
     option, (kind, may_be_none) = OPTIONS[key], kind_of(key)
-    allowed = ", ".join(f"`{choice}`" for choice in option.choices if choice is not None) or KINDS[kind]
+    of_kind = "two numbers" if key == "data.range" else KINDS[kind]
+    allowed = ", ".join(f"`{choice}`" for choice in option.choices if choice is not None) or of_kind
     if option.bound is not None:
         allowed += f"; must {option.bound.words}"
     names = f"`{key.partition('.')[2]}`" + (f"<br>`{option.flag}`" if option.flag else "")

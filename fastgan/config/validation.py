@@ -39,6 +39,9 @@ def validate(config: Config) -> Config:
         _check_density(config)
     _check_updates(config)
     _check_conditions(config)
+    low_high = config.data.range
+    if low_high is not None and (len(low_high) != 2 or low_high[0] >= low_high[1]):
+        raise UserError(f"data.range is {', '.join(map(str, low_high))}; it must be LOW,HIGH with LOW below HIGH")
     if config.data.random_crop < 1 and config.data.backend != "dali":
         raise UserError(
             "data.random_crop cuts squares out of the images at their full size, which only --data-backend dali has"

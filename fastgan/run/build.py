@@ -201,7 +201,7 @@ class InputSource:
 
     def _with_images(self, inputs: StepInputs, kind: PhaseKind) -> StepInputs:
         """Return inputs with the next batch, or with the one that an earlier phase of the step read."""
-        img, labels = self._feed.read() if kind.reads_next else self._feed.reread()
+        img, labels, _ = self._feed.read() if kind.reads_next else self._feed.reread()
         if kind.path_length:
             return inputs._replace(labels=None if labels is None else labels[:len(inputs.z)])
         if not self._gets_two_batches:
