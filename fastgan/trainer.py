@@ -120,7 +120,7 @@ class Trainer:
         self.device, self.signature, self.state = training.device, training.signature, training.state
         self.generator, self.precision = training.generator, training.state.precision
         opened = open_feed(data, self.signature, config, self.generator, progress)
-        self.feed, self.real_set = opened.feed, opened.real_set
+        self.feed, self.real_set, self.scaling = opened.feed, opened.real_set, opened.scaling
         self.engine = training.engine_on(self.feed, self._say)
 
         # What is looked at between steps: samples, statistics, metrics.
@@ -157,7 +157,7 @@ class Trainer:
             self.config,
             self.state,
             self.sampler,
-            self._some_real_images(self.config.run.grid),
+            self._real_pictures(self.config.run.grid),
             self._class_names(),
             self.nimg,
         )
@@ -175,9 +175,11 @@ class Trainer:
         """float32 [num, C, H, W] from G_ema (or G, where there is no average), in evaluation mode,
         on the CPU. seed: None = fresh randomness.
 
-        c: one class, or int64 [num]; None = all classes in turn, for a conditional G.
+        c: one class, or int64 [num]; None = all classes in turn, for a conditional G. Samples of
+        data that were scaled, as a notice says, are in the units of the data.
         """
-        return self.sampler.samples(num, seed, c).cpu()
+        samples = self.sampler.samples(num, seed, c).cpu()
+        return samples if self.scaling is None else self.scaling.undo(samples)
 
     def ticks(
         self, *, kimg: float | None = None, epochs: float | None = None, steps: int | None = None
@@ -377,10 +379,10 @@ class Trainer:
 
     # --- images -------------------------------------------------------------------------------------------------------
 
-    def _real_shape(self) -> tuple[int, int, int] | None:
-        """(C, H, W) of a real image, None for samples that are no images."""
-        if self.real_set is None:
-            return None
+    def _real_shape(self) -> tuple[int, ...] | None:
+        """(C, H, W) of a real image or the shape of another real sample, None for a density."""
+        if self.real_set is None or len(self.real_set.img_shape) != 3:
+            return None if self.real_set is None else self.real_set.img_shape
         height, width, channels = self.real_set.img_shape
         return channels, height, width
 
@@ -392,9 +394,17 @@ class Trainer:
         images = self._some_real_images(NUM_COMPARED)
         return None if images is None else scale_images(images.to(self.device), self.config.model.img_low)
 
+    def _real_pictures(self, num: int) -> torch.Tensor | None:
+        """Pictures of real samples, uint8 [num, 1 or 3 or 4, H, W]; None for what has no picture."""
+        images = self._some_real_images(num)
+        if images is not None and images.dtype != torch.uint8:
+            images = plots.to_uint8(images, self.config.model.img_low, 1.0)
+        return None if images is None else plots.as_pictures(images)
+
     def _some_real_images(self, num: int) -> torch.Tensor | None:
-        """`num` real images, uint8 [num, C, H, W], spread over the set."""
-        return None if self.real_set is None else self.real_set.sample(num).permute(0, 3, 1, 2)
+        """`num` real samples spread over the set: uint8 [num, C, H, W], or what else D sees."""
+        images = None if self.real_set is None else self.real_set.sample(num)
+        return images.permute(0, 3, 1, 2) if images is not None and images.dim() == 4 else images
 
 
 def _has_probabilities(config: Config) -> bool:

@@ -18,7 +18,7 @@ MOST_MODULES = 12  # of a folder, its __init__ among them
 # import `errors`.
 BASE = ("errors", "files", "device", "config")
 OPS = ("ops", "ops.dispatch", "ops.deconv")
-DATA = ("data", "data.sources", "data.packing", "data.feeds", "data.dali")
+DATA = ("data", "data.sources", "data.packing", "data.feeds", "data.tensors", "data.dali")
 METHOD = ("engine", "nn", "augment", "gan", "models")
 ROOMS = {
     "errors": (),
@@ -40,6 +40,7 @@ ROOMS = {
     "data.sources": ("files", "progress", "data"),
     "data.packing": ("processes", "progress", "data", "data.sources"),
     "data.feeds": ("data",),
+    "data.tensors": ("progress", "data", "data.sources", "data.feeds"),
     "data.dali": ("progress", *DATA[:-1]),
     "metrics.networks": ("files", "progress", "data"),
     "metrics": ("progress", "data", "metrics.networks"),
