@@ -14,6 +14,7 @@ from fastgan.config import DENSITIES, Config
 from fastgan.config.keywords import config_of
 from fastgan.config.validation import validate
 from fastgan.data import Source, open_source
+from fastgan.data.tensors.opening import vector_width
 from fastgan.device.determinism import refusals_said
 from fastgan.device.memory import cuda_oom_as_user_error
 from fastgan.errors import UserError
@@ -96,6 +97,8 @@ class Trainer(Loop):
         options, own = take_own(options, logits, G, D)
         if z_dim is not None:
             options = {"z_dim": z_dim if isinstance(z_dim, int) else math.prod(z_dim), **options}
+        if vectors := vector_width(data):
+            options = {"c_dim": vectors, **options}
         config = config_of(config, source, options)
         own.check(config)
         self._build(G, D, data, validate(config), z_dim, condition, out, resume, progress, own)
@@ -152,18 +155,21 @@ class Trainer(Loop):
         # The networks, their state, and the engine that runs their steps on the data.
         autotune.fix(config.run.deterministic)
         autotune.force(dataclasses.asdict(config.ops))
-        training = build_training(G, D, config, z_dim, own, condition)
+        is_vector = bool(config.model.c_dim) and vector_width(data) == config.model.c_dim
+        if is_vector and (config.loss.class_D or config.loss.class_G):
+            raise UserError("labels are vectors of floats, which a classifier cannot learn: leave class_weight out")
+        training = build_training(G, D, config, z_dim, own, condition, is_vector)
         self.config = config = training.config
         self.device, self.signature, self.state = training.device, training.signature, training.state
         self.generator, self.precision = training.generator, training.state.precision
         opened = open_feed(data, self.signature, config, self.generator, progress)
-        self.feed, self.real_set = opened.feed, opened.real_set
+        self.feed, self.real_set, self.scaling = opened.feed, opened.real_set, opened.scaling
         self.epoch_nimg = None if self.real_set is None else self.real_set.num_images
         self.engine = training.engine_on(self.feed, self._say)
         self._start_loop()
 
         # What is looked at between steps: samples, statistics, metrics.
-        self.sampler = Sampler(config, self.signature, self.state, self._real_shape())
+        self.sampler = Sampler(config, self.signature, self.state, self._real_shape(), self._real_vectors())
         samples = partial(self.sampler.samples, seed=config.run.seed)
         self.diagnostics = Diagnostics(self.state, samples, self._real_to_compare(), _has_probabilities(config))
         self.live_metrics = LiveMetrics(config, self.real_set, self.sampler, self.state) if config.run.metrics else None
@@ -196,7 +202,7 @@ class Trainer(Loop):
             self.config,
             self.state,
             self.sampler,
-            self._some_real_images(self.config.run.grid),
+            self._real_pictures(self.config.run.grid),
             self._class_names(),
             self.nimg,
         )
@@ -207,9 +213,11 @@ class Trainer(Loop):
         """float32 [num, C, H, W] from G_ema (or G, where there is no average), in evaluation mode,
         on the CPU. seed: None = fresh randomness.
 
-        c: one class, or int64 [num]; None = all classes in turn, for a conditional G.
+        c: one class, or int64 [num]; None = all classes in turn, for a conditional G. Samples of
+        data that were scaled, as a notice says, are in the units of the data.
         """
-        return self.sampler.samples(num, seed, c).cpu()
+        samples = self.sampler.samples(num, seed, c).cpu()
+        return samples if self.scaling is None else self.scaling.undo(samples)
 
     @property
     def is_density(self) -> bool:
@@ -248,12 +256,17 @@ class Trainer(Loop):
 
     # --- images -------------------------------------------------------------------------------------------------------
 
-    def _real_shape(self) -> tuple[int, int, int] | None:
-        """(C, H, W) of a real image, None for samples that are no images."""
-        if self.real_set is None:
-            return None
+    def _real_shape(self) -> tuple[int, ...] | None:
+        """(C, H, W) of a real image or the shape of another real sample, None for a density."""
+        if self.real_set is None or len(self.real_set.img_shape) != 3:
+            return None if self.real_set is None else self.real_set.img_shape
         height, width, channels = self.real_set.img_shape
         return channels, height, width
+
+    def _real_vectors(self) -> torch.Tensor | None:
+        """Labels of the real set, float32 [num, c_dim] where they are vectors, else None."""
+        labels = getattr(self.real_set, "labels", None) if self.config.model.c_dim else None
+        return None if labels is None or labels.dim() != 2 else labels
 
     def _class_names(self) -> tuple[str, ...] | None:
         return self.real_set.class_names if self.config.model.c_dim and self.real_set is not None else None
@@ -263,9 +276,17 @@ class Trainer(Loop):
         images = self._some_real_images(NUM_COMPARED)
         return None if images is None else scale_images(images.to(self.device), self.config.model.img_low)
 
+    def _real_pictures(self, num: int) -> torch.Tensor | None:
+        """Pictures of real samples, uint8 [num, 1 or 3 or 4, H, W]; None for what has no picture."""
+        images = self._some_real_images(num)
+        if images is not None and images.dtype != torch.uint8:
+            images = plots.to_uint8(images, self.config.model.img_low, 1.0)
+        return None if images is None else plots.as_pictures(images)
+
     def _some_real_images(self, num: int) -> torch.Tensor | None:
-        """`num` real images, uint8 [num, C, H, W], spread over the set."""
-        return None if self.real_set is None else self.real_set.sample(num).permute(0, 3, 1, 2)
+        """`num` real samples spread over the set: uint8 [num, C, H, W], or what else D sees."""
+        images = None if self.real_set is None else self.real_set.sample(num)
+        return images.permute(0, 3, 1, 2) if images is not None and images.dim() == 4 else images
 
 
 def _has_probabilities(config: Config) -> bool:

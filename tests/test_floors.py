@@ -21,7 +21,7 @@ MOST_MODULES, MOST_OF_BENCH = 12, 24  # of a folder, its __init__ among them
 # import `errors`.
 BASE = ("errors", "files", "device", "config")
 OPS = ("ops", "ops.dispatch", "ops.deconv")
-DATA = ("data", "data.sources", "data.packing", "data.feeds", "data.dali")
+DATA = ("data", "data.sources", "data.packing", "data.feeds", "data.tensors", "data.dali")
 METHOD = ("engine", "nn", "augment", "gan", "models")
 ROOMS = {
     "errors": (),
@@ -43,6 +43,7 @@ ROOMS = {
     "data.sources": ("files", "progress", "data"),
     "data.packing": ("processes", "progress", "data", "data.sources"),
     "data.feeds": ("data",),
+    "data.tensors": ("progress", "data", "data.sources", "data.feeds"),
     "data.dali": ("progress", *DATA[:-1]),
     "metrics.networks": ("files", "progress", "data"),
     "metrics": ("progress", "data", "metrics.networks"),
@@ -52,7 +53,7 @@ ROOMS = {
     "info": (*BASE, "ops.dispatch"),
     "evaluation": (*BASE, "data", "metrics", "plots", "run"),
     "training": (*BASE, "progress", "ops.dispatch", "data", "data.feeds", *METHOD, "run"),
-    "trainer": (*BASE, "progress", "ops.dispatch", "data", *METHOD, "plots", "run", "training"),
+    "trainer": (*BASE, "progress", "ops.dispatch", "data", "data.tensors", *METHOD, "plots", "run", "training"),
     "bench": (*BASE, "processes", "progress", "kernels", *OPS, *DATA, *METHOD, "metrics", "plots", "run", "info",
               "evaluation", "trainer"),
     "cli": (*BASE, "processes", *DATA, "run", "info", "evaluation", "trainer", "bench"),

@@ -205,6 +205,8 @@ class DataConfig:
     mirror: bool = option(False, "mirror images left to right at random", flag="--mirror", group=WHAT)
     range: tuple[float, float] | None = option(None,
         "LOW,HIGH: the values that become black and white where they are no bytes; none = by the set", FINITE)
+    cache: bool = option(False,
+        "from Python: read a DataLoader's data set once into memory, instead of iterating the loader")
     random_crop: float = option(1.0,
         "dali: crop a random square, at least this share of the shorter side; 1 = the centre square", ABOVE_0_TO_1)
     mean: float = option(4.0, "mean of the source gaussian", FINITE)

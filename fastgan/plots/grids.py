@@ -41,6 +41,19 @@ def to_uint8(img: torch.Tensor, low: float, high: float) -> torch.Tensor:
     return levels.nan_to_num(nan=0.0).clamp(0, 255).round().to(torch.uint8)
 
 
+def as_pictures(images: torch.Tensor) -> torch.Tensor | None:
+    """Return images of 1, 3 or 4 channels that show `images`, or None for series and numbers.
+
+    Of volumes [num, C, D, H, W] the middle slice is shown; of 2 channels the first, of 5 and more
+    the first three.
+    """
+    images = images[:, :, images.shape[2] // 2] if images.dim() == 5 else images
+    if images.dim() != 4:
+        return None
+    channels = images.shape[1]
+    return images if channels in _PILLOW_MODES else images[:, :1 if channels == 2 else 3]
+
+
 def save_grid(images: torch.Tensor, path: str | os.PathLike, columns: int | None = None) -> None:
     """Write uint8 images [num, C, H, W] as one PNG, row by row, without gutters.
 

@@ -16,6 +16,9 @@ from fastgan.data.real_set import EncodedSet, RealSet
 from fastgan.data.sources.arrays import checked_labels
 from fastgan.data.sources.folder import FileSource
 from fastgan.data.sources.opening import with_labels_apart
+from fastgan.data.tensors.opening import Target, as_pair, cached, is_live, open_tensors, read_once_said
+from fastgan.data.tensors.scaling import Scaling
+from fastgan.data.tensors.tensor_set import TensorSet
 from fastgan.errors import UserError
 from fastgan.gan.phases import batches_per_step
 from fastgan.nn.pair.inspect_pair import Signature
@@ -31,12 +34,14 @@ class OpenedData:
     """An opened data set. feed: the batches.
 
     real_set: the images behind it, or None where samples are no images. notes: how they are fed,
-    and which classes are hard to learn, for the log.
+    and which classes are hard to learn, for the log. scaling: of values that were scaled once, as
+    samples undo it.
     """
 
     feed: Feed
     real_set: RealSet | None = None
     notes: tuple[str, ...] = ()
+    scaling: Scaling | None = None
 
 
 def fit_to_data(config: Config, source: Source | None, sizes: tuple[int, ...] | None) -> Config:
@@ -82,10 +87,16 @@ def open_feed(
             f"augmentation needs images [C, H, W], and G makes {list(signature.img_shape)}: let G end in "
             "nn.Unflatten, or leave augmentation out"
         )
-    samples = _as_samples(data)
+    target = Target(signature.img_shape, config.model.img_low, config.data.range, config.model.c_dim)
+    if is_live(data):
+        data = cached(data)
+    samples = _as_samples(as_pair(data, target.c_dim)) if len(signature.img_shape) == 1 else None
     if samples is not None:
         return _open_samples(samples, signature, config, generator.device)
-    source = data if isinstance(data, Source) else open_source(data, config.data.range)
+    exact = None if isinstance(data, Source) else open_tensors(data, target, config.data.skip_bad, progress)
+    if exact is not None:
+        return _open_exact(*exact, read_once_said(data), config, generator.device)
+    source = data if isinstance(data, Source) else open_source(as_pair(data, target.c_dim), config.data.range)
     if config.model.c_dim and source.why_no_labels:
         raise UserError(source.why_no_labels)
     channels, resolution = _image_size(signature.img_shape)
@@ -96,7 +107,7 @@ def open_feed(
     backend, note = _choose_backend(config.data.backend, image_set.images.nbytes, _free_bytes(generator.device))
     labels, on_classes = _labels_to_tell(image_set.labels, image_set.class_names, image_set.name, config)
     open_images = _open_resident if backend == "resident" else _open_stream
-    notes = (note, *source.notes(channels), *on_classes)
+    notes = (note, *source.notes(channels), *read_once_said(data), *on_classes)
     return OpenedData(open_images(image_set.images, labels, config, generator.device), image_set, notes)
 
 
@@ -126,6 +137,8 @@ def _labels_to_tell(
     Raises UserError where they are missing or beyond c_dim.
     """
     c_dim = config.model.c_dim
+    if labels is not None and labels.dim() == 2:  # vectors, of which there are no classes
+        return labels if c_dim else None, ()
     return (labels, check_classes(labels, class_names, name, c_dim)) if c_dim else (None, ())
 
 
@@ -187,6 +200,22 @@ def _open_samples(samples: Batch, signature: Signature, config: Config, device: 
         raise UserError("mirror needs images, and the data are samples: leave it out")
     labels, notes = _labels_to_tell(samples.labels, None, "the samples", config)
     return OpenedData(ResidentFeed(samples.img, _batch_size(config), config.run.seed, device, labels), notes=notes)
+
+
+def _open_exact(
+    tensor_set: TensorSet, notes: tuple[str, ...], read_once: tuple[str, ...], config: Config, device: torch.device
+) -> OpenedData:
+    """Return the feed of samples that are kept as they are."""
+    if config.data.backend == "dali":
+        raise UserError(f"DALI decodes files, and {tensor_set.name} lies in memory: choose another data.backend")
+    if config.data.mirror and len(tensor_set.img_shape) != 3:
+        raise UserError(f"mirror needs images [C, H, W], and samples are {list(tensor_set.img_shape)}: leave it out")
+    _check_batches(config, len(tensor_set.rows))
+    backend, how = _choose_backend(config.data.backend, tensor_set.rows.nbytes, _free_bytes(device))
+    labels, on_classes = _labels_to_tell(tensor_set.labels, tensor_set.class_names, tensor_set.name, config)
+    open_rows = _open_resident if backend == "resident" else _open_stream
+    said = (how, *notes, *read_once, *on_classes)
+    return OpenedData(open_rows(tensor_set.rows, labels, config, device), tensor_set, said, tensor_set.scaling)
 
 
 # --- the ways to feed decoded images ----------------------------------------------------------------------------------

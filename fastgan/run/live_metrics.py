@@ -11,6 +11,7 @@ from fastgan import plots
 from fastgan.config import Config
 from fastgan.data import ImageSet
 from fastgan.data.real_set import RealSet
+from fastgan.data.tensors.tensor_set import TensorSet
 from fastgan.errors import UserError
 from fastgan.gan.train_state import TrainState
 from fastgan.metrics import Evaluator
@@ -82,6 +83,8 @@ class LiveMetrics:
 def _whole_set(real_set: RealSet | None) -> ImageSet:
     if real_set is None:
         raise UserError("--metrics needs images, and this run learns samples of a density: leave it out")
+    if isinstance(real_set, TensorSet):
+        return real_set.image_set()
     if not isinstance(real_set, ImageSet):
         raise UserError("--metrics needs all real images in memory, and --data-backend dali decodes them on demand: "
                         "leave it out, "

@@ -138,6 +138,5 @@ class Recorder:
             self.folder.write_points(self.sampler.grid(), centres_of(self.config.data.source)[0])
 
     def _write_fakes(self, name: str) -> None:
-        self.folder.write_image_grid(
-            name, plots.to_uint8(self.sampler.grid(), self.config.model.img_low, 1.0), self.sampler.columns
-        )
+        images = plots.to_uint8(self.sampler.grid(), self.config.model.img_low, 1.0)
+        self.folder.write_image_grid(name, plots.as_pictures(images), self.sampler.columns)

@@ -22,7 +22,8 @@ DENSITY_SAMPLES = 100_000  # for a histogram
 class Sampler:
     """The sampler of a run's G_ema (or G, where there is no average), in evaluation mode.
 
-    img_shape: (C, H, W) of the images; None where the samples are no images.
+    img_shape: (C, H, W) of the images; None where the samples are no images. vectors: float32 [num,
+    c_dim], labels of real samples where labels are vectors, used in turn.
     """
 
     def __init__(
@@ -31,10 +32,15 @@ class Sampler:
         signature: Signature,
         state: TrainState,
         img_shape: tuple[int, int, int] | None,
+        vectors: torch.Tensor | None = None,
     ):
         self._config, self._signature, self._state = config, signature, state
         self._img_shape, self._device = img_shape, state.totals.tensor.device
-        self._grid_c, self.columns = labels_for_grid(config.run.grid, config.model.c_dim)
+        self._vectors = vectors
+        if vectors is None:
+            self._grid_c, self.columns = labels_for_grid(config.run.grid, config.model.c_dim)
+        else:
+            self._grid_c, self.columns = self._all_labels(config.run.grid, None), None
         num = config.run.grid if self._grid_c is None else len(self._grid_c)
         self._grid_z = self._draw_z(num, self._generator(config.run.seed + GRID_SEED))
 
@@ -70,8 +76,10 @@ class Sampler:
         return self._generate(self._draw_z(num, generator), self._all_labels(num, labels))
 
     def _all_labels(self, num: int, labels: torch.Tensor | int | None) -> torch.Tensor | None:
-        """Return int64 [num], or None for an unconditional G."""
+        """Return int64 [num], float32 [num, c_dim] for vectors, or None for an unconditional G."""
         c_dim = self._config.model.c_dim
+        if self._vectors is not None:
+            return self._all_vectors(num, labels)
         if labels is None:
             return torch.arange(num) % c_dim if c_dim else None
         if not c_dim:
@@ -83,6 +91,14 @@ class Sampler:
                 f"{list(labels.shape)} or out of range"
             )
         return labels
+
+    def _all_vectors(self, num: int, labels: torch.Tensor | int | None) -> torch.Tensor:
+        if labels is None:
+            return self._vectors[torch.arange(num) % len(self._vectors)]
+        shape = (num, self._config.model.c_dim)
+        if not isinstance(labels, torch.Tensor) or labels.shape != shape or not labels.is_floating_point():
+            raise UserError(f"c is float32 {list(shape)}, as the labels of the data are vectors")
+        return labels.float().cpu()
 
     def _generator(self, seed: int | None) -> torch.Generator:
         generator = torch.Generator(self._device)

@@ -380,3 +380,12 @@ def test_a_full_disk_leaves_the_old_picture(tmp_path, monkeypatch):
             save()
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_pictures_of_volumes_and_of_any_number_of_channels():
+    volume = torch.arange(2 * 1 * 4 * 3 * 5, dtype=torch.uint8).view(2, 1, 4, 3, 5)
+    assert torch.equal(plots.as_pictures(volume), volume[:, :, 2])
+    for channels, shown in ((1, 1), (2, 1), (3, 3), (4, 4), (5, 3), (12, 3)):
+        images = torch.randint(0, 256, (2, channels, 3, 5), dtype=torch.uint8)
+        assert torch.equal(plots.as_pictures(images), images[:, :shown])
+    assert plots.as_pictures(torch.zeros(2, 1, 9, dtype=torch.uint8)) is None

@@ -16,14 +16,25 @@ from fastgan.errors import UserError
 class Batch(NamedTuple):
     """The result of one `read`.
 
-    img: [batch_size, C, H, W] in channels_last memory, uint8, or floats [batch_size, features].
-    labels: int64 [batch_size], the classes of these images, on the same device; None where the feed
-    has none. fields: of a feed of several fields, name -> [batch_size, ...].
+    img: [batch_size, C, H, W] in channels_last memory, uint8 or float32, or samples of another shape
+    [batch_size, ...]. labels: int64 [batch_size], the classes of these images, or float32
+    [batch_size, width], on the same device; None where the feed has none. fields: of a feed of
+    several fields, name -> [batch_size, ...].
     """
 
     img: torch.Tensor
     labels: torch.Tensor | None = None
     fields: dict[str, torch.Tensor] | None = None
+
+    def tensors(self) -> list[torch.Tensor]:
+        """Return the tensors that are there."""
+        return [each for each in (self.img, self.labels, *(self.fields or {}).values()) if each is not None]
+
+    def rows(self, start: int, stop: int) -> "Batch":
+        """Return the items from `start` to `stop`, in the same memory."""
+        img, labels = (None if each is None else each[start:stop] for each in (self.img, self.labels))
+        fields = None if self.fields is None else {name: each[start:stop] for name, each in self.fields.items()}
+        return Batch(img, labels, fields)
 
 
 class Feed(ABC):
@@ -98,14 +109,21 @@ class Feed(ABC):
 class Window:
     """Rows in the memory of the device, and the position at which a step reads the next ones.
 
-    rows: [num_rows, H, W, C] or [num_rows, features]; stays where it is, its content may be
-    replaced row by row. order: int64 [length] row numbers; position p means the row
-    order[p % length]. labels: int64 [num_rows], the class of each row, in memory alike; None = read
-    gives none.
+    rows: images [num_rows, H, W, C], or samples of another shape [num_rows, ...]; stays where it is,
+    its content may be replaced row by row. order: int64 [length] row numbers; position p means the
+    row order[p % length]. labels: [num_rows] or [num_rows, width], those of each row, in memory
+    alike; None = read gives none. fields: name -> [num_rows, ...], alike.
     """
 
-    def __init__(self, rows: torch.Tensor, order: torch.Tensor, batch_size: int, labels: torch.Tensor | None = None):
-        self.rows, self.order, self.labels = rows, order, labels
+    def __init__(
+        self,
+        rows: torch.Tensor,
+        order: torch.Tensor,
+        batch_size: int,
+        labels: torch.Tensor | None = None,
+        fields: dict[str, torch.Tensor] | None = None,
+    ):
+        self.rows, self.order, self.labels, self.fields = rows, order, labels, fields
         # The same memory; torch gathers flat rows twice as fast: 25 us instead of 52 us for 64
         # images of 64x64x3
         self._flat = rows.flatten(1)
@@ -126,15 +144,18 @@ class Window:
         chosen = self.order.index_select(0, torch.remainder(self._offsets + position, len(self.order)))
         img = self._flat.index_select(0, chosen).view(-1, *self.rows.shape[1:])
         labels = None if self.labels is None else self.labels.index_select(0, chosen)
-        return Batch(img.permute(0, 3, 1, 2) if img.dim() == 4 else img, labels)
+        fields = self.fields and {name: each.index_select(0, chosen) for name, each in self.fields.items()}
+        return Batch(img.permute(0, 3, 1, 2) if img.dim() == 4 else img, labels, fields)
 
 
 def check_labels(labels: torch.Tensor | None, num_images: int) -> None:
     """Raise UserError unless there is one class number an image, int64 [num_images].
 
-    None, for a set without classes, is accepted.
+    Vectors, float32 [num_images, width], are accepted too, and None, for a set without labels.
     """
-    if labels is not None and (labels.dtype != torch.int64 or labels.shape != (num_images,)):
+    if labels is None or (labels.dtype == torch.float32 and labels.dim() == 2 and len(labels) == num_images):
+        return
+    if labels.dtype != torch.int64 or labels.shape != (num_images,):
         raise UserError(
             f"the labels are {labels.dtype} {list(labels.shape)}, but one class number an image is needed: give int64 "
             f"[{num_images}]"

@@ -13,8 +13,9 @@ from fastgan.errors import UserError
 class ResidentFeed(Feed):
     """Batches gathered by index from a set that stays on the device.
 
-    images: uint8 [num_images, H, W, C], or float [num_images, num_features] for samples that are
-    not images. labels: int64 [num_images], the class of each, which `read` then gives with them.
+    images: uint8 or float32 [num_images, H, W, C], or samples of another shape [num_images, ...].
+    labels: int64 [num_images], the class of each, or float32 [num_images, width], which `read` then
+    gives with them.
     Every epoch is one permutation of the set, and the permutations follow each other without a gap,
     so a batch may lie across two. On the device lie the orders of two epochs, even ones in the
     first half and odd ones in the second. The order of the next epoch is brought there on a stream
@@ -29,10 +30,10 @@ class ResidentFeed(Feed):
         device: str | torch.device = "cpu",
         labels: torch.Tensor | None = None,
     ):
-        if images.dim() not in (2, 4):
+        if images.dim() < 2:
             raise UserError(
                 f"a set of shape {list(images.shape)} cannot be fed: give images [num_images, H, W, C] or samples "
-                "[num_images, features]"
+                "[num_images, ...]"
             )
         check_batch_size(batch_size, len(images))
         check_labels(labels, len(images))

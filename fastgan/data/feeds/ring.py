@@ -20,10 +20,12 @@ class RingFeed(Feed):
     """Batches in a ring of 2 * max_steps slots: one half is filled while the other half is read.
 
     A subclass defines the filling of a slot, and calls `seek(0)` at the end of its __init__, which
-    starts the filling. img_shape: (H, W, C) of the images, uint8. max_steps: the most steps that
-    can be reserved at once. has_labels: batches come with class numbers, which lie in slots of
-    their own beside the images. threaded: fill in a thread, ahead of the steps; otherwise `reserve`
-    fills the slots it needs. None = on CUDA, where the host has time while the device computes.
+    starts the filling. img_shape: (H, W, C) of the images, or the shape of other samples; dtype:
+    theirs. max_steps: the most steps that can be reserved at once. has_labels: batches come with
+    class numbers, or with vectors of label_width numbers, which lie in slots of their own beside the
+    images. fields: name -> one item, of a feed of several fields; it has no images. threaded: fill in
+    a thread, ahead of the steps; otherwise `reserve` fills the slots it needs. None = on CUDA, where
+    the host has time while the device computes.
     Without a GPU the thread takes the cores from the step: 28x28 images beside the mlp's step of
     2.8 ms on 2 cores cost 150 us a step without it (half of that for `read`) and 110 us with it,
     but then the step itself takes 150 us longer. stall_s: seconds that `reserve` was blocked and
@@ -38,23 +40,27 @@ class RingFeed(Feed):
         max_steps: int = MAX_STEPS,
         threaded: bool | None = None,
         has_labels: bool = False,
+        dtype: torch.dtype = torch.uint8,
+        label_width: int = 0,
+        fields: dict[str, torch.Tensor] | None = None,
     ):
         super().__init__(batch_size)
         self._max_steps, self.stall_s = max_steps, 0.0
         num_slots = 2 * max_steps
-        rows = torch.empty(num_slots * batch_size, *img_shape, dtype=torch.uint8, device=device)
-        # Zeros, valid as labels: a phase that rereads is tried out before the first read.
-        labels = torch.zeros(len(rows), dtype=torch.int64, device=device) if has_labels else None
+        num = num_slots * batch_size
+        # Zeros, valid as labels and finite: a phase that rereads is tried out before the first read.
+        rows = torch.zeros(num, *img_shape, dtype=dtype, device=device)
+        labels = _zeros_for_labels(num, label_width, device) if has_labels else None
+        if fields is not None:
+            fields = {name: torch.zeros(num, *item.shape, dtype=item.dtype, device=device)
+                      for name, item in fields.items()}  # fmt: skip
         self.device, on_cuda = rows.device, rows.is_cuda
-        self._slots = [
-            Batch(rows[start : start + batch_size], None if labels is None else labels[start : start + batch_size])
-            for start in range(0, len(rows), batch_size)
-        ]
-        self._window = Window(rows, torch.arange(len(rows), device=self.device), batch_size, labels)
+        memory = Batch(rows, labels, fields)
+        self._slots = [memory.rows(start, start + batch_size) for start in range(0, num, batch_size)]
+        self._window = Window(rows, torch.arange(num, device=self.device), batch_size, labels, fields)
         self._streams = SlotStream(self.device, num_slots) if on_cuda else InOrder()
-        for filled in (rows, labels) if on_cuda else ():
-            if filled is not None:
-                filled.record_stream(self._streams.stream)  # its memory is not reused before the last copy is done
+        for filled in memory.tensors() if on_cuda else ():
+            filled.record_stream(self._streams.stream)  # its memory is not reused before the last copy is done
         self._ledger = _Ledger(num_slots)
         self._thread = threading.Thread(
             target=_fill_ahead, args=(weakref.ref(self), self._ledger), name="fastgan-feed", daemon=True
@@ -67,8 +73,8 @@ class RingFeed(Feed):
     def _fill(self, target: Batch, slot: int, nimg: int) -> None:
         """Write the batch that begins with image number `nimg` of the run into slot `slot`.
 
-        target: the slot, on the device: img uint8 [batch_size, H, W, C], as rows lie; labels int64
-        [batch_size], None without `has_labels`.
+        target: the slot, on the device: img [batch_size, H, W, C], as rows lie; labels int64
+        [batch_size], None without `has_labels`; fields of a feed of several.
 
         On CUDA the current stream is the ring's own and already waits for the steps that read the
         slot before: give it copies, and let them wait for their other inputs. The copies into this
@@ -133,6 +139,13 @@ class RingFeed(Feed):
         with self._streams.filling(slot):
             self._fill(self._slots[slot], slot, turn.start_nimg + turn.batch * self.batch_size)
         self._ledger.filled(turn)
+
+
+def _zeros_for_labels(num: int, width: int, device: str | torch.device) -> torch.Tensor:
+    """Return class numbers int64 [num], or vectors float32 [num, width] where there is a width."""
+    if width:
+        return torch.zeros(num, width, device=device)
+    return torch.zeros(num, dtype=torch.int64, device=device)
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,10 @@ from fastgan.data.feeds.ring import MAX_STEPS, RingFeed
 class StreamFeed(RingFeed):
     """Batches gathered from host memory.
 
-    images: uint8 [num_images, H, W, C] on the CPU, contiguous; may be a memory map of a file that
-    is larger than the memory. labels: int64 [num_images] on the CPU, the class of each image, which
-    `read` then gives with them. On CUDA a batch goes through a pinned slot of its own for each slot
+    images: uint8 or float32 [num_images, H, W, C] on the CPU, contiguous, or samples of another
+    shape; may be a memory map of a file that is larger than the memory. labels: int64 [num_images]
+    on the CPU, the class of each image, or float32 [num_images, width], which `read` then gives
+    with them. On CUDA a batch goes through a pinned slot of its own for each slot
     of the ring; otherwise it is gathered into the ring at once.
     """
 
@@ -30,7 +31,17 @@ class StreamFeed(RingFeed):
     ):
         check_batch_size(batch_size, len(images))
         check_labels(labels, len(images))
-        super().__init__(tuple(images.shape[1:]), batch_size, device, max_steps, threaded, labels is not None)
+        width = 0 if labels is None or labels.dim() == 1 else labels.shape[1]
+        super().__init__(
+            tuple(images.shape[1:]),
+            batch_size,
+            device,
+            max_steps,
+            threaded,
+            labels is not None,
+            images.dtype,
+            width,
+        )
         self._sources = Batch(images.view(len(images), -1), labels)  # flat rows are gathered twice as fast
         self._endless = EndlessOrder(len(images), seed)
         # The target of gathering: pinned memory, or the ring itself.

@@ -1,11 +1,12 @@
 """A torch Dataset as a source of images."""
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property, partial
 
 import numpy as np
 import torch
 from PIL import Image
 
+from fastgan.data.field_names import img_and_label
 from fastgan.data.images import BadImage, native_size
 from fastgan.data.source import Piece, Source
 from fastgan.data.sources.arrays import as_numpy, check_dtype, lower_bound, nhwc_shape, to_uint8
@@ -16,7 +17,7 @@ _NUM_PEEKED = 64
 
 
 class DatasetSource(Source):
-    """The items of a map-style Dataset: img or (img, label).
+    """The items of a map-style Dataset: img, (img, label), or a dict of them and of other fields.
 
     They are read one after another, since a dataset need not be thread-safe.
 
@@ -62,11 +63,14 @@ class DatasetSource(Source):
 
     def _item(self, index: int) -> tuple[Image.Image | torch.Tensor | np.ndarray, int | None]:
         item = self._dataset[index]
+        if isinstance(item, Mapping):
+            img, label = img_and_label(item, self._where(index))
+            item = (item[img],) if label is None else (item[img], item[label])
         img, label = (*item, None)[:2] if isinstance(item, tuple | list) and len(item) in (1, 2) else (item, None)
         if not isinstance(img, Image.Image | torch.Tensor | np.ndarray):
             raise UserError(
-                f"{self._where(index)} is a {type(img).__name__}: items must be img or (img, label), img a Pillow "
-                "image, tensor or array"
+                f"{self._where(index)} is a {type(img).__name__}: items must be img, (img, label) or a dict of them, "
+                "img a Pillow image, tensor or array"
             )
         return img, self._class_number(label, index)
 

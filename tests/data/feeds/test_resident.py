@@ -66,7 +66,7 @@ def test_labels_are_those_of_the_images_and_a_reread_is_the_last_read(num_images
         assert batch.labels.dtype == torch.int64
         assert torch.equal(batch.labels, batch.img[:, 0, 0, 0].long() * 1000 - 7)
         for _ in range(2):
-            assert all(map(torch.equal, feed.reread()[:2], batch[:2]))
+            assert all(map(torch.equal, feed.reread().tensors(), batch.tensors()))
         assert feed.state()["position"] == nimg + step * batch_size
     feed.launched(num_steps)
 
@@ -94,7 +94,7 @@ def test_reading_and_reading_again_can_be_compiled():
         feed.launched(2)
         expected = [other.next_batch(), other.next_batch()]
         for batch, wanted in zip(batches, [*expected, expected[1]], strict=True):
-            assert all(map(torch.equal, batch[:2], wanted[:2]))
+            assert all(map(torch.equal, batch.tensors(), wanted.tensors()))
 
 
 def test_state_put_back_in_place_gives_the_batches_again():
@@ -131,6 +131,22 @@ def test_a_batch_that_does_not_fit_is_refused(batch_size):
         ResidentFeed(numbered(10), batch_size, seed=0)
 
 
-def test_other_shapes_are_refused():
+@pytest.mark.parametrize("shape", [(5,), (1, 6), (1, 2, 3, 4), (4, 5, 7)])
+def test_series_volumes_and_images_of_any_channels_keep_values_and_order(shape):
+    rows = torch.randn(9, *shape)
+    batch = ResidentFeed(rows, 6, seed=0).next_batch().img
+    wanted = rows[epoch_order(9, 0, 0)[:6]]
+    assert torch.equal(batch, wanted.permute(0, 3, 1, 2) if len(shape) == 3 else wanted)
+
+
+def test_labels_may_be_vectors():
+    vectors = torch.rand(9, 4)
+    batch = ResidentFeed(numbered(9), 6, seed=0, labels=vectors).next_batch()
+    assert torch.equal(batch.labels, vectors[epoch_order(9, 0, 0)[:6]])
+    with pytest.raises(UserError, match="one class number an image is needed"):
+        ResidentFeed(numbered(9), 6, seed=0, labels=torch.rand(9))
+
+
+def test_single_numbers_are_refused():
     with pytest.raises(UserError, match="cannot be fed"):
-        ResidentFeed(torch.zeros(10, 8, 8), 2, seed=0)
+        ResidentFeed(torch.zeros(10), 2, seed=0)

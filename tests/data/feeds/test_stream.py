@@ -18,7 +18,7 @@ def images(num_images: int, height: int = 2, width: int = 3, channels: int = 1) 
 
 
 def same(batch: Batch, other: Batch) -> bool:
-    return all(map(torch.equal, batch[:2], other[:2]))
+    return all(map(torch.equal, batch.tensors(), other.tensors()))
 
 
 def steps(feed, num_steps: int) -> list[Batch]:
@@ -52,6 +52,14 @@ def test_the_images_of_the_resident_feed_at_any_position(num_images, seed, nimg,
         assert stream.nimg == resident.nimg
         assert torch.equal(stream.state()["position"], resident.state()["position"])
     stream.close()
+
+
+@pytest.mark.parametrize("shape", [(1, 6), (4, 5, 7), (1, 2, 3, 4)])
+def test_floats_of_any_shape_with_vectors_as_labels(shape):
+    rows, vectors = torch.randn(7, *shape), torch.rand(7, 3)
+    stream = StreamFeed(rows, 5, seed=1, labels=vectors)
+    resident = ResidentFeed(rows, 5, seed=1, labels=vectors)
+    assert all(same(stream.next_batch(), resident.next_batch()) for _ in range(3))
 
 
 def test_batches_are_channels_last_uint8():

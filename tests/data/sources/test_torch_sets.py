@@ -54,6 +54,13 @@ def test_tensor_datasets_subsets_and_loaders():
     assert open_source(TensorDataset(PLANES)).read(8, 3).labels is None
 
 
+def test_items_may_be_dicts():
+    items = [{"mask": planes[:1], "image": planes, "label": index % 3} for index, planes in enumerate(PLANES)]
+    image_set = open_source(Items(items)).read(8, 3)
+    assert torch.equal(image_set.images, PLANES.permute(0, 2, 3, 1))
+    assert image_set.labels.tolist() == [0, 1, 2, 0, 1]
+
+
 def test_labels_may_be_whole_floats():
     source = open_source(TensorDataset(PLANES, torch.tensor([0.0, 1, 2, 0, 1])))
     assert source.labels.tolist() == source.read(8, 3).labels.tolist() == [0, 1, 2, 0, 1]
@@ -91,7 +98,8 @@ def test_a_late_change_of_range_is_an_error():
 
 
 @pytest.mark.parametrize(("item", "message"), [
-    ({"image": 1}, "is a dict"), ((PLANES[0], 1, 2), "is a tuple"), ((PLANES[0], "cat"), "has a str for a label"),
+    ({"image": 1}, "is a int"), ({"left": 1}, "has the fields left"),
+    ((PLANES[0], 1, 2), "is a tuple"), ((PLANES[0], "cat"), "has a str for a label"),
     ((PLANES[0], 0.5), "has a float for a label"), ((PLANES[0], torch.zeros(10).long()), "has a Tensor for a label"),
 ])
 def test_items_of_other_kinds_are_refused(item, message):
