@@ -9,6 +9,7 @@ from torch import nn
 from fastgan.ops.conv import conv2d, conv_transpose2d
 from fastgan.ops.deconv.operator import deconv, project, strided_conv
 from fastgan.ops.leaky_relu_bce import leaky_relu_bce_head
+from fastgan.ops.memory_formats import in_format
 
 DEVICES = ("cpu", "cuda")
 KERNEL = (4, 4)  # of the layers that double or halve an image, and of a projection
@@ -24,11 +25,14 @@ class Conv2d(nn.Conv2d):
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         if not fits(self, input):
             return super().forward(input)
-        if halves(self) and min(input.shape[2:]) > 1:
-            return strided_conv(input, self.weight, self.bias)
         if gives_one_logit(self, input):
             return to_one_logit(input, self.weight, self.bias).view(-1, 1, 1, 1)
-        return conv2d(input, self.weight, self.bias, self.stride[0], self.padding[0], self.groups)
+        memory_format = result_format(self, input)
+        if halves(self) and min(input.shape[2:]) > 1:
+            y = strided_conv(in_format(input, memory_format), self.weight, self.bias)
+        else:
+            y = conv2d(input, self.weight, self.bias, self.stride[0], self.padding[0], self.groups)
+        return in_format(y, memory_format)
 
 
 class ConvTranspose2d(nn.ConvTranspose2d):
@@ -40,16 +44,22 @@ class ConvTranspose2d(nn.ConvTranspose2d):
     def forward(self, input: torch.Tensor, output_size: list[int] | None = None) -> torch.Tensor:
         if output_size is not None or not fits(self, input):
             return super().forward(input, output_size)
-        if halves(self) and self.output_padding == (0, 0):
-            return deconv(input, self.weight, self.bias)
-        if self._projects(input):
-            return project(input, self.weight, self.bias)
-        stride, padding, more = self.stride[0], self.padding[0], self.output_padding[0]
-        return conv_transpose2d(input, self.weight, self.bias, stride, padding, more, self.groups)
+        if halves(self):
+            return self.doubled(input)
+        return in_format(self._wider(input), result_format(self, input))
 
-    def _projects(self, x: torch.Tensor) -> bool:
+    def doubled(self, x: torch.Tensor, act: str = "linear") -> torch.Tensor:
+        """Return the result of a (4, 2, 1) layer with an activation behind it."""
+        memory_format = result_format(self, x)
+        return in_format(deconv(in_format(x, memory_format), self.weight, self.bias, act), memory_format)
+
+    def _wider(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the result of another layer."""
         is_plain = self.padding == self.output_padding == (0, 0) and self.groups == 1
-        return is_plain and self.kernel_size == KERNEL and tuple(x.shape[2:]) == (1, 1)
+        if is_plain and self.kernel_size == KERNEL and tuple(x.shape[2:]) == (1, 1):
+            return project(x, self.weight, self.bias)
+        stride, padding, more = self.stride[0], self.padding[0], self.output_padding[0]
+        return conv_transpose2d(x, self.weight, self.bias, stride, padding, more, self.groups)
 
 
 class Linear(nn.Linear):
@@ -63,8 +73,23 @@ class Linear(nn.Linear):
 
 def halves(layer: nn.Conv2d | nn.ConvTranspose2d) -> bool:
     """Return True for (4, 2, 1) without groups; its transpose doubles."""
-    geometry = layer.kernel_size, layer.stride, layer.padding, layer.groups
-    return geometry == (KERNEL, (2, 2), (1, 1), 1)
+    geometry = layer.kernel_size, layer.stride, layer.padding, layer.output_padding, layer.groups
+    return geometry == (KERNEL, (2, 2), (1, 1), (0, 0), 1)
+
+
+def result_format(layer: nn.Conv2d | nn.ConvTranspose2d, x: torch.Tensor) -> torch.memory_format:
+    """Return the memory format of torch's result: channels_last where the image or the weight is.
+
+    Of one channel, an image lies in both formats; torch takes it for what its strides say, and the
+    operators for channels_last, behind which a user's view() would fail.
+    """
+    is_channels_last = any(
+        each.stride(1) == 1
+        and each.stride(3) == each.shape[1]
+        and each.is_contiguous(memory_format=torch.channels_last)
+        for each in (x, layer.weight)
+    )
+    return torch.channels_last if is_channels_last else torch.contiguous_format
 
 
 def gives_one_logit(layer: nn.Conv2d | nn.Linear, x: torch.Tensor) -> bool:

@@ -8,10 +8,19 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from fastgan.nn.convolutions import Conv2d, ConvTranspose2d, Linear, fits, gives_one_logit, halves, to_one_logit
+from fastgan.nn.convolutions import (
+    Conv2d,
+    ConvTranspose2d,
+    Linear,
+    fits,
+    gives_one_logit,
+    halves,
+    result_format,
+    to_one_logit,
+)
 from fastgan.nn.layers import BatchNorm1d, BatchNorm2d
-from fastgan.ops.deconv.operator import deconv
 from fastgan.ops.dispatch.device import device_type
+from fastgan.ops.memory_formats import in_format
 
 HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 LONGEST = 3  # neighbours in one operator
@@ -50,8 +59,7 @@ def _first_operator(layers: list[nn.Module], x: torch.Tensor) -> tuple[int, Run]
 def _pair(first: nn.Module, second: nn.Module, x: torch.Tensor) -> tuple[int, Run] | None:
     """Return the operator of a convolution and its tanh, or of an activation and a last layer."""
     if type(first) is ConvTranspose2d and type(second) is nn.Tanh:
-        doubles = fits(first, x) and halves(first) and first.output_padding == (0, 0)
-        return (2, lambda x: deconv(x, first.weight, first.bias, "tanh")) if doubles else None
+        return (2, lambda x: first.doubled(x, "tanh")) if fits(first, x) and halves(first) else None
     slope = _slope_of(first)
     if slope is None or type(second) not in (Conv2d, Linear) or not gives_one_logit(second, x):
         return None
@@ -64,21 +72,25 @@ def _with_batch_norm(layers: list[nn.Module], x: torch.Tensor) -> tuple[int, Run
 
     The BatchNorm is called, so that a hook that counts its calls runs.
     """
-    first, second = layers[:2]
-    behind = first if _is_bare(first, x) and not _has_hooks(first) else None
+    behind = layers[0] if _is_bare(layers[0], x) and not _has_hooks(layers[0]) else None
     norm, *rest = layers if behind is None else layers[1:]
     if type(norm) not in (BatchNorm1d, BatchNorm2d) or norm.act != "linear" or _has_hooks(norm):
         return None
     slope = _slope_of(rest[0]) if rest and not _has_hooks(rest[0]) else None
-    num = (behind is not None) + 1 + (slope is not None)
-    return (num, lambda x: norm(x, behind, slope)) if num > 1 else None
+    if behind is None:
+        return None if slope is None else (2, lambda x: norm(x, None, slope))
+    memory_format = result_format(behind, x)
+
+    def run(x: torch.Tensor) -> torch.Tensor:
+        return in_format(norm(in_format(x, memory_format), behind, slope), memory_format)
+
+    return 2 + (slope is not None), run
 
 
 def _is_bare(layer: nn.Module, x: torch.Tensor) -> bool:
     """Return True for a (4, 2, 1) convolution without a bias, or its transpose."""
-    if type(layer) not in (Conv2d, ConvTranspose2d) or layer.bias is not None or not halves(layer):
-        return False
-    return fits(layer, x) and (type(layer) is Conv2d or layer.output_padding == (0, 0))
+    is_one = type(layer) in (Conv2d, ConvTranspose2d) and layer.bias is None
+    return is_one and halves(layer) and fits(layer, x)
 
 
 def _slope_of(layer: nn.Module) -> float | None:

@@ -27,6 +27,14 @@ def channels_last(x: torch.Tensor) -> torch.Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
+def in_format(x: torch.Tensor, memory_format: torch.memory_format) -> torch.Tensor:
+    """Return x [N, C, H, W] in a memory format, of one channel with the strides that torch gives it."""
+    x = x.contiguous(memory_format=memory_format)
+    if x.shape[1] != 1 or x.stride() == _strides(x.shape, memory_format):
+        return x
+    return settled(x) if memory_format == torch.channels_last else x.squeeze(1).unsqueeze(1)
+
+
 def uninitialised(
     shape: tuple[int, int, int, int], memory_format: torch.memory_format, like: torch.Tensor
 ) -> torch.Tensor:

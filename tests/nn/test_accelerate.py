@@ -1,6 +1,7 @@
 """Fused layers in the place of torch's: which are replaced, and that nothing else changes."""
 import copy
 import io
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -120,6 +121,35 @@ def test_a_layer_computes_the_same_in_both_orders_of_gradient(layer, shape):
     torch.manual_seed(0)
     found = check(nn.Sequential(layer, nn.Softplus()), torch.randn(shape))
     assert found.replaced == {"0": type(layer).__name__}
+
+
+@pytest.mark.parametrize("formats", list(itertools.product([torch.contiguous_format, torch.channels_last], repeat=2)))
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (nn.Conv2d(1, 8, 4, 2, 1), (2, 1, 8, 8)),
+        (nn.Conv2d(3, 8, 4, 2, 1), (2, 3, 8, 8)),
+        (nn.Conv2d(1, 8, 3, padding=1), (2, 1, 8, 8)),
+        (nn.Conv2d(3, 8, 1), (2, 3, 8, 8)),
+        (nn.ConvTranspose2d(1, 8, 4, 2, 1), (2, 1, 4, 4)),
+        (nn.ConvTranspose2d(6, 8, 4, 2, 1), (2, 6, 4, 4)),
+        (nn.ConvTranspose2d(6, 8, 3, 1, 1), (2, 6, 4, 4)),
+        (nn.ConvTranspose2d(6, 8, 4), (2, 6, 1, 1)),
+        (nn.ConvTranspose2d(6, 1, 4, 2, 1), (2, 6, 4, 4)),
+        (nn.ConvTranspose2d(6, 1, 3, 2, 1, 1), (2, 6, 4, 4)),
+    ],
+    ids=str,
+)
+def test_a_result_lies_in_memory_as_that_of_torch(layer, shape, formats):
+    """A view() behind the layer works wherever it did."""
+    weight_format, format = formats
+    layer, x = copy.deepcopy(layer).to(memory_format=weight_format), torch.randn(shape).to(memory_format=format)
+    with_tanh, expected = nn.Sequential(copy.deepcopy(layer), nn.Tanh()), layer(x)
+    fastgan.accelerate(layer)
+    fastgan.accelerate(with_tanh)
+    assert layer(x).stride() == expected.stride()
+    strides = zip(expected.shape, expected.stride(), with_tanh(x).stride(), strict=True)
+    assert all(theirs == ours for length, theirs, ours in strides if length > 1)  # torch's tanh forgets the others
 
 
 @pytest.mark.parametrize(

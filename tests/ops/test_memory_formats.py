@@ -11,13 +11,24 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from fastgan.ops import conv
 from fastgan.ops.deconv import implementations
-from fastgan.ops.memory_formats import uninitialised
+from fastgan.ops.memory_formats import in_format, uninitialised
 
 FORMATS = (torch.contiguous_format, torch.channels_last)
 
 
 def conv_weight(small, big):
     return conv._weight(small, big, conv._Geometry(2, 1, 1), (4, 4))
+
+
+@pytest.mark.parametrize("before", FORMATS)
+@pytest.mark.parametrize("memory_format", FORMATS)
+@pytest.mark.parametrize("num_channels", [1, 3])
+def test_an_image_is_put_into_a_format_with_the_strides_of_torch(num_channels, memory_format, before):
+    x = torch.randn(2, num_channels, 4, 5)
+    ours = in_format(torch.empty_like(x, memory_format=before).copy_(x), memory_format)
+    assert torch.equal(ours, x)
+    assert ours.stride() == torch.empty(x.shape, memory_format=memory_format).stride()
+    assert in_format(ours, memory_format) is ours
 
 
 @pytest.mark.parametrize("memory_format", FORMATS)
