@@ -26,7 +26,7 @@ from fastgan.progress import Progress
 from fastgan.run.build import build_training
 from fastgan.run.checkpoint import load_state
 from fastgan.run.diagnostics import NUM_COMPARED, Diagnostics
-from fastgan.run.feeds import fit_to_data, open_feed
+from fastgan.run.feeds import batch_size_of, fit_to_data, open_feed
 from fastgan.run.folder import RunFolder
 from fastgan.run.live_metrics import LiveMetrics
 from fastgan.run.log import refuse_existing_run
@@ -49,10 +49,13 @@ class Trainer(Loop):
     """Trains a pair of plain nn.Modules, G(z) -> images and D(images) -> logits, in place.
 
     G: z -> images [N, C, H, W] in [-1, 1], flat or shaped. D: images -> one logit, or a map of
-    logits, an image. z: float32 [N, z_dim] or [N, z_dim, 1, 1], whichever G takes. data: a name, a
-    path, an array, a tensor, a torch Dataset or DataLoader (fastgan.data.open_source), or a pair
-    (images, labels), converted to G's size and channels; a 2-D float array or tensor [num,
-    features] holds samples of a density.
+    logits, an image. z: float32 [N, z_dim] or [N, z_dim, 1, 1], whichever G takes. data: a name or a
+    path (fastgan.data.open_source), whose images are converted to G's size and channels; an array, a
+    tensor, a torch Dataset, a pair (images, labels) or a dict of fields by name (img, c): images in
+    bytes alike, other samples of the shape that G makes as they are, in float32, scaled to G's range
+    where a notice says so; a 2-D float array or tensor [num, features] holds samples of a density. A
+    DataLoader or an IterableDataset is iterated as it is, with its own batch size unless batch_size
+    is given; cache=True reads its data set once.
 
     config: a Config or the name of a preset, whose losses, penalties, optimisers and schedules are
     taken; None = the defaults. z_dim: length of z, None = G's own. out: a run folder to write
@@ -93,6 +96,9 @@ class Trainer(Loop):
     ):
         if options.get("device") is not None:
             options["device"] = str(options["device"])
+        own_batch_size = None if isinstance(config, Config) or options.get("cache") else batch_size_of(data)
+        if own_batch_size and not options.keys() & {"batch_size", "run.batch_size"}:
+            options["batch_size"] = own_batch_size
         source = str(data) if isinstance(data, str | Path) else type(data).__name__
         options, own = take_own(options, logits, G, D)
         if z_dim is not None:
@@ -191,10 +197,10 @@ class Trainer(Loop):
         """Restore the state in the folder, and move the data to its place."""
         header, notes = load_state(folder, self.state, self.generator)
         self.nimg = header["nimg"]
-        self.feed.seek(self.nimg * batches_per_step(self.config))
+        note = self.feed.resume(self.nimg * batches_per_step(self.config), header.get("data", {}))
         if self.state.counts_images:
             self.state.nimg.fill_(self.nimg)
-        self.notes += notes
+        self.notes += notes if note is None else [*notes, note]
 
     def _make_recorder(self, out: Path, resume: bool) -> Recorder:
         return Recorder(
@@ -205,6 +211,7 @@ class Trainer(Loop):
             self._real_pictures(self.config.run.grid),
             self._class_names(),
             self.nimg,
+            self.feed.position,
         )
 
     # --- the public surface -------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from fastgan import Trainer, UserError
 from fastgan.run import live_metrics
@@ -176,3 +177,148 @@ def test_labels_may_be_vectors_of_floats(images):
         trainer.sample(5, c=1)
     with pytest.raises(UserError, match="a classifier cannot learn"):
         Trainer(VectorG(), VectorD(), (images, vectors), z_dim=6, class_weight=(1, 1), progress=False)
+
+
+# --- loaders ----------------------------------------------------------------------------------------------------------
+
+
+class Jittered(Dataset):
+    """Items with a transform that is drawn anew every time; `asked` counts them."""
+
+    def __init__(self, num: int = 24):
+        self.num, self.asked = num, 0
+
+    def __len__(self):
+        return self.num
+
+    def __getitem__(self, index):
+        if index >= 1000:
+            raise OSError(f"{index}.png is gone")
+        self.asked += 1
+        return torch.full((1, 8, 8), index / 100) + torch.rand(1, 8, 8) / 100, index % 3
+
+
+class StatefulLoader(DataLoader):
+    """A loader that tells its position, as torchdata's StatefulDataLoader does."""
+
+    at, loaded = 0, 0
+
+    def __iter__(self):
+        self.at, skip, self.loaded = 0, self.loaded, 0
+        for batch in super().__iter__():
+            self.at += 1
+            if self.at > skip:
+                yield batch
+
+    def state_dict(self):
+        return {"at": self.at}
+
+    def load_state_dict(self, state):
+        self.loaded = state["at"]
+
+
+def test_a_loader_is_iterated_anew_in_every_epoch_with_its_own_batch_size():
+    dataset = Jittered()
+    trainer = Trainer(*pair(1, 8, 8), DataLoader(dataset, batch_size=6, shuffle=True), compile=False, progress=False)
+    assert trainer.config.run.batch_size == 6
+    trainer.fit(epochs=4)
+    assert trainer.nimg == 96
+    assert dataset.asked >= 96
+    assert quiet(pair(1, 8, 8), DataLoader(dataset, batch_size=6), batch_size=8).config.run.batch_size == 8
+
+
+def test_a_cached_loader_and_a_bare_data_set_are_read_once():
+    for data, options in ((DataLoader(Jittered(), batch_size=6), {"cache": True}), (Jittered(), {})):
+        trainer = quiet(pair(1, 8, 8), data, **options)
+        dataset = getattr(data, "dataset", data)
+        asked = dataset.asked
+        assert any("Jittered is read once into memory" in note for note in trainer.notes)
+        trainer.fit(steps=9)
+        assert dataset.asked == asked <= 25
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_the_same_seed_gives_the_same_run_from_a_shuffled_loader(num_workers):
+    data = TensorDataset(torch.rand(20, 1, 8, 8), torch.arange(20) % 2)
+    samples = []
+    for _ in range(2):
+        loader = DataLoader(data, batch_size=6, shuffle=True, num_workers=num_workers)
+        trainer = quiet(pair(1, 8, 8), loader)
+        trainer.fit(steps=8)
+        samples.append(trainer.sample(4, seed=0))
+        trainer.feed.close()
+    assert torch.equal(*samples)
+
+
+def test_a_stream_has_no_epochs():
+    class Stream(IterableDataset):
+        def __iter__(self):
+            while True:
+                yield torch.rand(1, 8, 8)
+
+    trainer = quiet(pair(1, 8, 8), Stream())
+    with pytest.raises(UserError, match="an epoch needs a set of known length"):
+        trainer.fit(epochs=1)
+    assert trainer.fit(steps=3)["nimg"] == 24
+    assert trainer.sample(2).shape == (2, 1, 8, 8)
+    with pytest.raises(UserError, match="has none: leave it out"):
+        quiet(pair(1, 8, 8), Stream(), cache=True)
+    with pytest.raises(UserError, match="give cache=True"):
+        quiet(pair(1, 8, 8), Stream(), metrics="fid24")
+
+
+def test_a_run_on_a_stateful_loader_is_resumed_to_the_bit(tmp_path):
+    def trainer(name: str, **options) -> Trainer:
+        data = TensorDataset(torch.linspace(-1, 1, 20 * 64).view(20, 1, 8, 8))
+        loader = StatefulLoader(data, batch_size=3, shuffle=True)
+        return quiet(pair(1, 8, 8), loader, batch_size=4, out=tmp_path / name, **options)
+
+    whole, half = trainer("whole"), trainer("half")
+    whole.fit(steps=19)
+    half.fit(steps=8)
+    resumed = trainer("half", resume=True)
+    assert not any("again" in note for note in resumed.notes)
+    resumed.fit(steps=19)
+    assert torch.equal(whole.sample(4, seed=0), resumed.sample(4, seed=0))
+
+
+def test_a_run_on_a_plain_loader_resumes_at_its_epoch_and_says_so(tmp_path):
+    def trainer(**options) -> Trainer:
+        data = torch.arange(20, dtype=torch.float32).view(20, 1, 1, 1).expand(-1, 1, 8, 8) / 20
+        return quiet(pair(1, 8, 8), DataLoader(data, batch_size=4), batch_size=4, out=tmp_path / "run", **options)
+
+    trainer().fit(steps=8)
+    resumed = trainer(resume=True)
+    assert any("begins its epoch 2 again" in note for note in resumed.notes)
+    assert resumed.feed.next_batch().img[:, 0, 0, 0].tolist() == pytest.approx([-1, -0.9, -0.8, -0.7])
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_an_error_of_a_worker_ends_the_training_in_a_sentence(num_workers):
+    loader = DataLoader(Jittered(1064), batch_size=8, num_workers=num_workers, sampler=range(840, 1064))
+    trainer = quiet(pair(1, 8, 8), loader, range=(0, 11))
+    with pytest.raises(UserError, match="the DataLoader of Jittered failed at batch 21 of epoch 1: OSError: 1000.png"):
+        trainer.fit(steps=40)
+
+
+def test_labels_of_a_loader_condition_the_networks():
+    class G(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Linear(7, 64)
+
+        def forward(self, z, c):
+            return torch.tanh(self.net(torch.cat([z, nn.functional.one_hot(c, 3)], 1))).view(-1, 1, 8, 8)
+
+    class D(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Linear(67, 1)
+
+        def forward(self, img, c):
+            return self.net(torch.cat([img.flatten(1), nn.functional.one_hot(c, 3)], 1))
+
+    trainer = quiet((G(), D()), DataLoader(Jittered(), batch_size=6), c_dim=3, z_dim=4)
+    batch = trainer.feed.next_batch()
+    assert batch.labels.tolist() == [0, 1, 2, 0, 1, 2, 0, 1]
+    trainer.fit(steps=2)

@@ -22,8 +22,8 @@ class RealSet(Protocol):
         """The name of the set in logs."""
 
     @property
-    def num_images(self) -> int:
-        """The number of images, without those that were left out."""
+    def num_images(self) -> int | None:
+        """The number of images, without those that were left out; None where it is unknown."""
 
     @property
     def labels(self) -> torch.Tensor | None:
@@ -34,15 +34,18 @@ class RealSet(Protocol):
         """The name of each class number, or None where the source gives none."""
 
     @property
-    def img_shape(self) -> tuple[int, int, int]:
-        """(H, W, C)."""
+    def img_shape(self) -> tuple[int, ...]:
+        """(H, W, C), or the shape of a sample that is no image."""
 
     @property
     def skipped(self) -> tuple[str, ...]:
         """The files that were left out, each with its reason."""
 
     def sample(self, num: int) -> torch.Tensor:
-        """Return `num` images spread over the set, or all of a smaller set: uint8 [n, H, W, C]."""
+        """Return `num` images spread over the set, or all of a smaller set: uint8 [n, H, W, C].
+
+        Samples that are no bytes come as D sees them, float32.
+        """
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch.utils.data import DataLoader, IterableDataset
 
 from fastgan.config import DENSITIES, Config
 from fastgan.data import Batch, Feed, GaussianFeed, ResidentFeed, Source, open_source
@@ -16,6 +17,7 @@ from fastgan.data.real_set import EncodedSet, RealSet
 from fastgan.data.sources.arrays import checked_labels
 from fastgan.data.sources.folder import FileSource
 from fastgan.data.sources.opening import with_labels_apart
+from fastgan.data.tensors.live import open_live
 from fastgan.data.tensors.opening import Target, as_pair, cached, is_live, open_tensors, read_once_said
 from fastgan.data.tensors.scaling import Scaling
 from fastgan.data.tensors.tensor_set import TensorSet
@@ -73,8 +75,10 @@ def open_feed(
     """Return the feed of real batches and the image set behind it.
 
     data: as fastgan.data.open_source takes it, or an opened source; [num, features] floats =
-    samples, which always lie on the device; ignored where the configuration's data are the
-    Gaussian. generator: the run's own, on the device of the batches. progress: a bar while images
+    samples, which always lie on the device; arrays, tensors and data sets whose samples have the
+    shape that G makes, which are kept exactly; a DataLoader or an IterableDataset, which is iterated
+    as it is unless config.data.cache; ignored where the configuration's data are a density.
+    generator: the run's own, on the device of the batches. progress: a bar while images
     are read. The batches come with labels where config.model.c_dim is above 0, the number of
     classes of the networks. Raises UserError where the data and G's images do not fit each other,
     where the images cannot be fed as config.data.backend asks, and where labels are missing or
@@ -88,8 +92,9 @@ def open_feed(
             "nn.Unflatten, or leave augmentation out"
         )
     target = Target(signature.img_shape, config.model.img_low, config.data.range, config.model.c_dim)
-    if is_live(data):
-        data = cached(data)
+    if is_live(data) and not config.data.cache:
+        return _open_live(data, target, config, generator.device)
+    data = cached(data) if is_live(data) else data
     samples = _as_samples(as_pair(data, target.c_dim)) if len(signature.img_shape) == 1 else None
     if samples is not None:
         return _open_samples(samples, signature, config, generator.device)
@@ -202,14 +207,34 @@ def _open_samples(samples: Batch, signature: Signature, config: Config, device: 
     return OpenedData(ResidentFeed(samples.img, _batch_size(config), config.run.seed, device, labels), notes=notes)
 
 
+def batch_size_of(data: object) -> int | None:
+    """Return the batch size of a DataLoader, None for anything else."""
+    return data.batch_size if isinstance(data, DataLoader) else None
+
+
+def _open_live(
+    data: DataLoader | IterableDataset, target: Target, config: Config, device: torch.device
+) -> OpenedData:
+    """Return the feed of a loader that is iterated as it is."""
+    if config.data.backend == "dali":
+        raise UserError("DALI decodes files, and a DataLoader gives tensors: choose another data.backend")
+    feed, live_set, notes = open_live(data, target, _batch_size(config), config.run.seed, device, _ring_steps(config))
+    _check_mirror(config, live_set)
+    return OpenedData(feed, live_set, notes, live_set.scaling)
+
+
+def _check_mirror(config: Config, tensor_set: TensorSet) -> None:
+    if config.data.mirror and len(tensor_set.img_shape) != 3:
+        raise UserError(f"mirror needs images [C, H, W], and samples are {list(tensor_set.img_shape)}: leave it out")
+
+
 def _open_exact(
     tensor_set: TensorSet, notes: tuple[str, ...], read_once: tuple[str, ...], config: Config, device: torch.device
 ) -> OpenedData:
     """Return the feed of samples that are kept as they are."""
     if config.data.backend == "dali":
         raise UserError(f"DALI decodes files, and {tensor_set.name} lies in memory: choose another data.backend")
-    if config.data.mirror and len(tensor_set.img_shape) != 3:
-        raise UserError(f"mirror needs images [C, H, W], and samples are {list(tensor_set.img_shape)}: leave it out")
+    _check_mirror(config, tensor_set)
     _check_batches(config, len(tensor_set.rows))
     backend, how = _choose_backend(config.data.backend, tensor_set.rows.nbytes, _free_bytes(device))
     labels, on_classes = _labels_to_tell(tensor_set.labels, tensor_set.class_names, tensor_set.name, config)

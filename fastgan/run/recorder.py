@@ -4,6 +4,7 @@ It writes pictures at the start, statistics every tick, grids and snapshots ever
 summary at the end.
 """
 import math
+from collections.abc import Callable
 
 import torch
 
@@ -25,7 +26,8 @@ class Recorder:
 
     sampler: of the fixed-noise images (or samples of a density). class_names: of a conditional run,
     where the data have names. real_img: uint8 [num, C, H, W] of the real set, or None where the
-    data are samples of a density. nimg: images that the run was shown so far.
+    data are samples of a density. nimg: images that the run was shown so far. position: gives the
+    position in the data as the feed needs it beside nimg.
     """
 
     def __init__(
@@ -37,10 +39,11 @@ class Recorder:
         real_img: torch.Tensor | None,
         class_names: tuple[str, ...] | None = None,
         nimg: int = 0,
+        position: Callable[[], dict] = dict,
     ):
         self.folder, self.config, self.state = folder, config, state
         self.sampler, self.real_img = sampler, real_img
-        self.class_names = class_names
+        self.class_names, self._position = class_names, position
         self.saved_nimg: int | None = None
         self._best = folder.read_best(nimg)
 
@@ -73,7 +76,8 @@ class Recorder:
         Raises DivergedError if a weight is NaN or infinite.
         """
         self.folder.write_snapshot(self._finite_weights(nimg), nimg, self.class_names)
-        self.folder.write_state(state_tensors(self.state, generator), {"nimg": nimg, "torch": torch.__version__})
+        header, position = {"nimg": nimg, "torch": torch.__version__}, self._position()
+        self.folder.write_state(state_tensors(self.state, generator), header | ({"data": position} if position else {}))
         self.saved_nimg = nimg
 
     def measured(self, nimg: int, measurement: Measurement) -> bool:

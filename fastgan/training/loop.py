@@ -130,7 +130,7 @@ class Loop:
         if not isinstance(length, int | float) or not 0 < length < math.inf:
             raise UserError(f"a run cannot be {length!r} long: kimg, epochs or steps is a number above 0")
         if epochs is not None and self.epoch_nimg is None:
-            raise UserError("an epoch needs a set of images: give kimg or steps for samples of a density")
+            raise UserError("an epoch needs a set of known length: give kimg or steps for a density or a stream")
         batch_size = self.config.run.batch_size
         nimg = (
             1000 * kimg

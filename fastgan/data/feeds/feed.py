@@ -6,6 +6,7 @@ after it; in between, each step calls `read`, which is made of device operations
 compiled, or be part of a CUDA graph that is replayed.
 """
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -26,15 +27,19 @@ class Batch(NamedTuple):
     labels: torch.Tensor | None = None
     fields: dict[str, torch.Tensor] | None = None
 
-    def tensors(self) -> list[torch.Tensor]:
-        """Return the tensors that are there."""
-        return [each for each in (self.img, self.labels, *(self.fields or {}).values()) if each is not None]
+    def map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
+        """Return a batch of function(tensor) for each tensor that is there."""
+        img, labels = (None if each is None else function(each) for each in (self.img, self.labels))
+        fields = None if self.fields is None else {name: function(each) for name, each in self.fields.items()}
+        return Batch(img, labels, fields)
 
     def rows(self, start: int, stop: int) -> "Batch":
         """Return the items from `start` to `stop`, in the same memory."""
-        img, labels = (None if each is None else each[start:stop] for each in (self.img, self.labels))
-        fields = None if self.fields is None else {name: each[start:stop] for name, each in self.fields.items()}
-        return Batch(img, labels, fields)
+        return self.map(lambda each: each[start:stop])
+
+    def tensors(self) -> list[torch.Tensor]:
+        """Return the tensors that are there."""
+        return [each for each in (self.img, self.labels, *(self.fields or {}).values()) if each is not None]
 
 
 class Feed(ABC):
@@ -64,6 +69,18 @@ class Feed(ABC):
     @abstractmethod
     def seek(self, nimg: int) -> None:
         """Go to where `nimg` images have been given, on host and device."""
+
+    def position(self) -> dict:
+        """Return what `resume` needs beside the number of images, as JSON can hold it."""
+        return {}
+
+    def resume(self, nimg: int, position: dict) -> str | None:
+        """Go to where `nimg` images have been given, as `position` was then.
+
+        Returns a sentence where another process does not give the same batches from there on.
+        """
+        self.seek(nimg)
+        return None
 
     @abstractmethod
     def reserve(self, num_steps: int) -> None:

@@ -6,6 +6,7 @@ import threading
 import time
 import weakref
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -116,6 +117,7 @@ class RingFeed(Feed):
 
     def launched(self, num_steps: int) -> None:
         super().launched(num_steps)
+        self._ledger.serve()
         first = self._ledger.num_read
         self._streams.mark_read([batch % len(self._slots) for batch in range(first, first + num_steps)])
         self._ledger.read(num_steps)
@@ -139,6 +141,19 @@ class RingFeed(Feed):
         with self._streams.filling(slot):
             self._fill(self._slots[slot], slot, turn.start_nimg + turn.batch * self.batch_size)
         self._ledger.filled(turn)
+
+
+def host_slots(slots: list[Batch]) -> list[Batch]:
+    """Return memory of the host that a batch is written to: a pinned slot for each on CUDA.
+
+    Elsewhere the slots themselves.
+    """
+    on_cuda = slots[0].img.is_cuda
+    return [slot.map(_pinned_like) for slot in slots] if on_cuda else slots
+
+
+def _pinned_like(part: torch.Tensor) -> torch.Tensor:
+    return torch.empty(part.shape, dtype=part.dtype, pin_memory=True)
 
 
 def _zeros_for_labels(num: int, width: int, device: str | torch.device) -> torch.Tensor:
@@ -168,7 +183,10 @@ class _Ledger:
         self._num_slots, self._changed = num_slots, threading.Condition()
         self._seek = self._start_nimg = self.num_filled = self.num_read = 0
         self._error: BaseException | None = None
-        self._is_closed = False
+        self._is_closed = self._is_seeking = False
+        # What the filling thread has asked the training thread to do, and what came of it.
+        self._asked: Callable[[], object] | None = None
+        self._answer: tuple[object, BaseException | None] = (None, None)
 
     # --- the training thread
 
@@ -176,7 +194,26 @@ class _Ledger:
         with self._changed:
             self._seek, self._start_nimg = self._seek + 1, nimg
             self.num_filled = self.num_read = 0
-            self._error = None
+            self._error, self._asked, self._is_seeking = None, None, False
+            self._changed.notify_all()
+
+    def interrupt(self) -> None:
+        """End what the filling thread waits for; call `begin` next."""
+        with self._changed:
+            self._is_seeking = True
+            self._changed.notify_all()
+
+    def serve(self) -> None:
+        """Do what the filling thread has asked for, if anything."""
+        work = self._asked
+        if work is None:
+            return
+        try:
+            answer = work(), None
+        except BaseException as error:  # for the thread that asked
+            answer = None, error
+        with self._changed:
+            self._asked, self._answer = None, answer
             self._changed.notify_all()
 
     def read(self, num_batches: int) -> None:
@@ -186,10 +223,16 @@ class _Ledger:
 
     def wait(self, num_batches: int) -> None:
         """Wait until that many are filled; raise the error that kept them from being filled."""
-        with self._changed:
-            self._changed.wait_for(lambda: self.num_filled >= num_batches or self._error is not None or self._is_closed)
-            if self.num_filled < num_batches:
-                raise self._error or RuntimeError("the feed was closed")
+
+        def is_over() -> bool:
+            return self.num_filled >= num_batches or self._error is not None or self._is_closed
+
+        while not is_over():
+            with self._changed:
+                self._changed.wait_for(lambda: is_over() or self._asked is not None)
+            self.serve()
+        if self.num_filled < num_batches:
+            raise self._error or RuntimeError("the feed was closed")
 
     def close(self) -> None:
         with self._changed:
@@ -197,6 +240,23 @@ class _Ledger:
             self._changed.notify_all()
 
     # --- the filling thread
+
+    def ask(self, work: Callable[[], object]) -> object:
+        """Have the training thread do `work` at its next call of the feed, and return the result.
+
+        Processes are forked there: from another thread, a child may inherit a lock that its parent
+        holds in the midst of a step.
+        """
+        with self._changed:
+            self._asked = work
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._asked is not work or self._is_closed or self._is_seeking)
+            if self._is_closed or self._is_seeking:
+                raise RuntimeError("the feed was closed, or went elsewhere")
+            result, error = self._answer
+        if error is not None:
+            raise error
+        return result
 
     def next_batch(self) -> _Turn:
         with self._changed:

@@ -6,7 +6,7 @@ import torch
 
 from fastgan.data.feeds.feed import Batch, check_labels
 from fastgan.data.feeds.order import EndlessOrder, check_batch_size
-from fastgan.data.feeds.ring import MAX_STEPS, RingFeed
+from fastgan.data.feeds.ring import MAX_STEPS, RingFeed, host_slots
 
 
 class StreamFeed(RingFeed):
@@ -45,19 +45,14 @@ class StreamFeed(RingFeed):
         self._sources = Batch(images.view(len(images), -1), labels)  # flat rows are gathered twice as fast
         self._endless = EndlessOrder(len(images), seed)
         # The target of gathering: pinned memory, or the ring itself.
-        self._host_slots = (
-            [Batch(*map(_pinned_like, slot)) for slot in self._slots] if self.device.type == "cuda" else self._slots
-        )
+        self._host_slots = host_slots(self._slots)
         self.seek(0)
 
     def _fill(self, target: Batch, slot: int, nimg: int) -> None:
         rows = self._endless.rows(nimg, self.batch_size)
-        for source, gathered, part in zip(self._sources, self._host_slots[slot], target, strict=True):
-            if source is not None:
-                torch.index_select(source, 0, rows, out=gathered.view(self.batch_size, *source.shape[1:]))
-                if part.is_cuda:
-                    part.copy_(gathered, non_blocking=True)
-
-
-def _pinned_like(part: torch.Tensor | None) -> torch.Tensor | None:
-    return None if part is None else torch.empty(part.shape, dtype=part.dtype, pin_memory=True)
+        for source, gathered, part in zip(
+            self._sources.tensors(), self._host_slots[slot].tensors(), target.tensors(), strict=True
+        ):
+            torch.index_select(source, 0, rows, out=gathered.view(self.batch_size, *source.shape[1:]))
+            if part.is_cuda:
+                part.copy_(gathered, non_blocking=True)

@@ -140,7 +140,10 @@ def _tensor_set(
     images = fields.values[img]
     check_batch_size(2, len(images))
     layout = Layout(tuple(images.shape[1:]), target.img_shape, fields.torch_order)
-    rows, scaling = rows_of(images, layout, target.low, target.value_range, fields.origin)
+    if images.ndim == 2 and len(target.img_shape) == 1 and target.value_range is None:
+        rows, scaling = torch.as_tensor(images, dtype=torch.float32).cpu(), None  # samples of a density
+    else:
+        rows, scaling = rows_of(images, layout, target.low, target.value_range, fields.origin)
     labels = None if label is None else labels_of(fields.values[label], target.c_dim, fields.origin)
     others = [field for field in fields.values if field not in (img, label)]
     if label is not None and labels is None:
