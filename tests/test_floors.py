@@ -52,7 +52,7 @@ ROOMS = {
     "run": (*BASE, *DATA, *METHOD, "metrics", "plots"),
     "info": (*BASE, "ops.dispatch"),
     "evaluation": (*BASE, "data", "metrics", "plots", "run"),
-    "training": (*BASE, "progress", "ops.dispatch", "data", "data.feeds", *METHOD, "run"),
+    "training": (*BASE, "progress", "ops.dispatch", "data", "data.tensors", *METHOD, "run"),
     "trainer": (*BASE, "progress", "ops.dispatch", "data", "data.tensors", *METHOD, "plots", "run", "training"),
     "bench": (*BASE, "processes", "progress", "kernels", *OPS, *DATA, *METHOD, "metrics", "plots", "run", "info",
               "evaluation", "trainer"),

@@ -14,9 +14,12 @@ _PUBLIC = {
     "ResidentFeed": "fastgan.data.feeds.resident",
     "Source": "fastgan.data.source",
     "classes_of": "fastgan.data.classes",
+    "open_fields": "fastgan.data.tensors.fields",
     "open_source": "fastgan.data.sources.opening",
 }
-__all__ = ["Batch", "Feed", "GaussianFeed", "ImageSet", "ResidentFeed", "Source", "classes_of", "open_source"]
+__all__ = [
+    "Batch", "Feed", "GaussianFeed", "ImageSet", "ResidentFeed", "Source", "classes_of", "open_fields", "open_source",
+]  # fmt: skip
 
 
 def __getattr__(name: str):

@@ -8,8 +8,7 @@ from torch import nn
 
 from fastgan.config.keywords import config_of, keys_of
 from fastgan.config.validation import validate
-from fastgan.data.feeds.fields import FieldsFeed
-from fastgan.data.fields import fields_of
+from fastgan.data.tensors.fields import open_fields
 from fastgan.device.determinism import refusals_said, settle_algorithms
 from fastgan.device.memory import cuda_oom_as_user_error, keep_freed_memory
 from fastgan.device.precision import choose_precision
@@ -31,6 +30,7 @@ from fastgan.training.own_sampler import Sample, StepSampler
 from fastgan.training.own_state import make_step_state
 
 SECTIONS = ("run", "ops")  # of options that a step of one's own has
+ALSO = ("data.cache",)
 
 
 class StepTrainer(Loop):
@@ -76,21 +76,20 @@ class StepTrainer(Loop):
         )
 
         # The data, one trial of every step, and the engine of them all.
-        fields = fields_of(data)
-        self.feed = FieldsFeed(fields, run.batch_size, run.seed, self.device)
-        self.epoch_nimg = len(next(iter(fields.values())))
+        self.feed = open_fields(data, run.batch_size, self.device, run.seed, cache=config.data.cache, progress=progress)
+        self.epoch_nimg = self.feed.num_items
         trials = self._try_steps(steps)
         self.state.totals = Totals(_names(trials), self.device)
         self.engine = self._make_engine(steps, trials, schedule)
         self._start_loop()
-        self.notes = [*about_nets, self.precision.describe(), *filter(None, [algorithms])]
+        self.notes = [*about_nets, *self.feed.notes, self.precision.describe(), *filter(None, [algorithms])]
         self.sampler = None if sample is None else StepSampler(sample, self.state, self.device, run.seed)
 
         # The place in an earlier run, and the folder that the run writes.
         if resume:
             self._resume(Path(out))
         if out is not None:
-            self.recorder = self._make_recorder(Path(out), resume, fields)
+            self.recorder = self._make_recorder(Path(out), resume)
 
     def sample(self, seed: int | None = None) -> torch.Tensor:
         """Return what `sample` of from_step returns, on the CPU: in evaluation mode, with averages.
@@ -133,15 +132,17 @@ class StepTrainer(Loop):
     def _resume(self, folder: Path) -> None:
         header, notes = load_state(folder, self.state, self.generator)
         self.nimg = header["nimg"]
-        self.feed.seek(self.nimg)
-        self.notes += notes
+        note = self.feed.resume(self.nimg, header.get("data", {}))
+        self.notes += notes if note is None else [*notes, note]
 
-    def _make_recorder(self, out: Path, resume: bool, fields: Mapping[str, torch.Tensor]) -> Recorder:
+    def _make_recorder(self, out: Path, resume: bool) -> Recorder:
         folder = RunFolder(out, self.config, resume_nimg=self.nimg if resume else None)
         shows = self.sampler is not None and self.sampler.makes_images()
-        real = next((field for field in fields.values() if _is_picture(field)), None) if shows else None
-        real = None if real is None else real[:self.config.run.grid].cpu()
-        return Recorder(folder, self.config, self.state, self.sampler, real, nimg=self.nimg)
+        real = next((field for field in self.feed.items.values() if _is_picture(field)), None) if shows else None
+        real = None if real is None else real[:self.config.run.grid]
+        return Recorder(
+            folder, self.config, self.state, self.sampler, real, nimg=self.nimg, position=self.feed.position
+        )
 
     def _shapes(self) -> str:
         names = ", ".join(self.state.nets)
@@ -177,7 +178,7 @@ def from_step(
 def _config_of(data: object, options: dict):
     for keyword, value in options.items():
         for key in keys_of(keyword, value):
-            if key.split(".")[0] not in SECTIONS:
+            if key.split(".")[0] not in SECTIONS and key not in ALSO:
                 raise UserError(f"{keyword} is an option of the built-in recipes: a step of one's own does it itself")
     if options.get("device") is not None:
         options["device"] = str(options["device"])

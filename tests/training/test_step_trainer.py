@@ -232,7 +232,7 @@ def test_a_step_that_draws_otherwise_in_a_later_call_is_told():
         ({"ema": ["H"]}, "ema names 'H'"),
         ({"optimizers": {"G": {"lrate": 1}, "D": 1e-3}}, "the optimiser of 'G' has no option 'lrate'"),
         ({"n_critic": 2}, "n_critic is an option of the built-in recipes"),
-        ({"data": {"img": images(), "c": np.zeros(3)}}, "the fields have different numbers of items"),
+        ({"data": {"img": images(), "c": np.zeros(3)}}, "have different numbers of items"),
         ({"step": None}, "give one step, or steps="),
         ({"step": None, "steps": {"a": (step, 2)}}, "the first step, 'a', reads the data"),
         ({"start": {"b": 2}}, "start names 'b'"),
@@ -256,3 +256,29 @@ def test_a_pool_fills_and_then_swaps_half():
     given = pool(torch.full((3, 1), 3.0), uniform)
     assert given.flatten().tolist() == [1, 3, 1]
     assert pool.img.flatten().tolist() == [3, 1, 3, 2, 2, 2]
+
+
+class Items(torch.utils.data.Dataset):
+    """Items with a transform that is drawn anew every time."""
+
+    def __len__(self):
+        return 24
+
+    def __getitem__(self, index):
+        return {"img": torch.rand(3, 8, 8) * 2 - 1, "c": index % 3}
+
+
+def test_a_loader_is_iterated_and_its_batches_reach_the_step():
+    seen = []
+
+    def look(nets, batch, draw, update):
+        seen.append(batch["img"].clone())
+        update("D", nets["D"](batch["img"]).mean())
+        return {"d_loss": batch["c"].float().mean()}
+
+    loader = torch.utils.data.DataLoader(Items(), batch_size=6, shuffle=True)
+    trainer = make(look, loader)
+    trainer.fit(steps=6)
+    assert seen[-1].shape == (8, 3, 8, 8)
+    assert not torch.equal(seen[-1], seen[-2])
+    assert trainer.epoch_nimg == 24

@@ -49,6 +49,10 @@ class Feed(ABC):
     """
 
     traceable = True  # whether `read` may be called inside a compiled step
+    # Of data of several fields (fastgan.data.open_fields): items of an epoch, some of them, notes.
+    num_items: int | None = None
+    items: dict[str, torch.Tensor] = {}
+    notes: tuple[str, ...] = ()
 
     def __init__(self, batch_size: int):
         self.batch_size = batch_size
