@@ -11,7 +11,7 @@ from fastgan.engine.batchnorm_counters import BatchCounters
 from fastgan.errors import UserError
 from fastgan.gan.optim import Average, beta_for, make_average, make_optimizer
 from fastgan.gan.statistics import Totals
-from fastgan.nn.prepare import set_training, unwrapped
+from fastgan.nn.prepare import set_training, without_wrappers
 
 OPTIMIZER_OPTIONS = ("name", "lr", "beta1", "beta2", "eps")
 
@@ -96,13 +96,20 @@ def make_step_state(
 def _prepared(nets: Mapping[str, nn.Module], device: torch.device) -> tuple[nn.ModuleDict, list[str]]:
     prepared, notes = {}, []
     for name, network in nets.items():
-        if any(True for _ in getattr(network, "parameters", tuple)()):
-            network, about = unwrapped(name, network)
-            notes += about
-        elif not isinstance(network, nn.Module):
+        if not isinstance(network, nn.Module):
             raise UserError(f"{name} is a {type(network).__name__}; nets are torch.nn.Modules by name")
-        prepared[name] = set_training(network.to(device=device, memory_format=torch.channels_last))
+        network, about = without_wrappers(name, network)
+        notes += about
+        prepared[name] = set_training(_in_channels_last(network.to(device)))
     return nn.ModuleDict(prepared), notes
+
+
+def _in_channels_last(network: nn.Module) -> nn.Module:
+    """Give weights and buffers of 2-D layers that format; Module.to refuses it for those of 3-D layers."""
+    for tensor in (*network.parameters(), *network.buffers()):
+        if tensor.dim() == 4:
+            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+    return network
 
 
 def _check_names(nets: nn.ModuleDict, optimizers: Mapping, groups: Mapping, ema: Sequence[str]) -> None:
