@@ -9,6 +9,7 @@ from functools import partial
 
 import torch
 
+from fastgan.engine.compiler_faults import lstm_as_loop, without_faulty_fusion
 from fastgan.engine.eager import EagerSteps
 from fastgan.engine.parity import Tolerance
 from fastgan.engine.phase_schedule import Variant
@@ -122,7 +123,8 @@ def compile_step(step: Callable, graphs: list[torch.fx.GraphModule], options: di
 
     def backend(graph: torch.fx.GraphModule, example_inputs: list[torch.Tensor]):
         graphs.append(graph)
-        return compile_fx(graph, example_inputs, config_patches=options)
+        with lstm_as_loop():
+            return without_faulty_fusion(partial(compile_fx, graph, example_inputs, config_patches=options))
 
     return traced_by(step, backend)
 
@@ -131,9 +133,11 @@ def traced_by(step: Callable, backend: Callable) -> Callable:
     """Return `step` as one Dynamo graph compiled by `backend`.
 
     backend: (graph, example inputs) -> callable. torch.autograd.grad inside the graph needs
-    Dynamo's private setting trace_autograd_ops (torch 2.11 to 2.13); a test fails when it changes.
+    Dynamo's private setting trace_autograd_ops (torch 2.11 to 2.13), nn.LSTM needs its allow_rnn;
+    tests fail when they change.
     """
     torch._dynamo.config.trace_autograd_ops = True
+    torch._dynamo.config.allow_rnn = True
     return torch.compile(_with_own_code(step), backend=backend, fullgraph=True, dynamic=False)
 
 

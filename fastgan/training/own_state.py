@@ -13,7 +13,7 @@ from fastgan.errors import UserError
 from fastgan.gan.optim import Average, beta_for, make_average, make_optimizer
 from fastgan.gan.statistics import Totals
 from fastgan.nn.accelerate import accelerate
-from fastgan.nn.pair.prepare import set_training, to_format, unwrapped
+from fastgan.nn.pair.prepare import set_training, to_format, without_wrappers
 
 OPTIMIZER_OPTIONS = ("name", "lr", "beta1", "beta2", "eps", "weight_decay", "momentum")
 
@@ -103,11 +103,10 @@ def make_step_state(
 def _prepared(nets: Mapping[str, nn.Module], device: torch.device) -> tuple[nn.ModuleDict, list[str]]:
     prepared, notes = {}, []
     for name, network in nets.items():
-        if any(True for _ in getattr(network, "parameters", tuple)()):
-            network, about = unwrapped(name, network)
-            notes += about
-        elif not isinstance(network, nn.Module):
+        if not isinstance(network, nn.Module):
             raise UserError(f"{name} is a {type(network).__name__}; nets are torch.nn.Modules by name")
+        network, about = without_wrappers(name, network)
+        notes += about
         prepared[name] = set_training(to_format(network.to(device), torch.channels_last))
     return nn.ModuleDict(prepared), notes
 

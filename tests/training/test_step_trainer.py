@@ -158,6 +158,42 @@ def test_fields_keep_their_dtypes_and_belong_together():
                        "same": (torch.int64, (8,)), "cond": (torch.float32, (8, 2))}  # fmt: skip
 
 
+def test_a_frozen_network_serves_a_step_and_stays_as_it_is():
+    teacher = nn.Sequential(nn.Flatten(), nn.Linear(192, 1), nn.BatchNorm1d(1)).double().requires_grad_(False)
+    before = [tensor.float().clone() for tensor in (*teacher.parameters(), *teacher.buffers())]
+
+    def follow(nets, batch, draw, update):
+        loss = F.mse_loss(nets["D"](batch["img"]), nets["teacher"](batch["img"]))
+        update("D", loss)
+        return {"loss": loss}
+
+    optimizers = {"D": {"lr": 1e-3, "beta1": 0.5, "beta2": 0.9}}
+    trainer = Trainer.from_step(follow, nets=nets() | {"teacher": teacher}, data=images(), optimizers=optimizers,
+                                batch_size=8, compile=False, amp=False, progress=False)  # fmt: skip
+    trainer.fit(steps=2)
+    assert teacher[1].weight.dtype == torch.float32
+    after = [*trainer.state.nets["teacher"].parameters(), *trainer.state.nets["teacher"].buffers()]
+    assert all(torch.equal(one, other.float()) for one, other in zip(before, after, strict=True))
+
+
+def test_layers_of_volumes_and_of_series_train():
+    torch.manual_seed(0)
+    volumes = nn.Sequential(nn.Conv3d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 1))
+    series = nn.LSTM(3, 4, batch_first=True)
+
+    def both(nets, batch, draw, update):
+        loss = nets["volumes"](batch["volume"]).square().mean() + nets["series"](batch["series"])[0].square().mean()
+        update("both", loss)
+        return {"loss": loss}
+
+    data = {"volume": torch.randn(8, 1, 4, 4, 4), "series": torch.randn(8, 5, 3)}
+    trainer = Trainer.from_step(both, nets={"volumes": volumes, "series": series}, data=data, optimizers={"both": 1e-3},
+                                groups={"both": ["volumes", "series"]}, batch_size=4, amp=False, compile=True,
+                                progress=False)  # fmt: skip
+    statistics = trainer.fit(steps=3)
+    assert statistics["rung"] == "compiled"
+
+
 # --- mistakes ---------------------------------------------------------------------------------------------------------
 
 

@@ -17,6 +17,11 @@ def check_trainable(name: str, network: object) -> None:
 def unwrapped(name: str, network: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
     """Return the network inside of torch's wrappers, in float32, and a note for each change."""
     check_trainable(name, network)
+    return without_wrappers(name, network)
+
+
+def without_wrappers(name: str, network: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
+    """Do what `unwrapped` does for any module: with frozen parameters alone, or with none."""
     notes = []
     while (inner := _inside(network)) is not None:
         notes.append(f"{name} was unwrapped from {type(network).__name__}: fastgan compiles the whole step itself, "
