@@ -1,5 +1,6 @@
 """Training on data of any shape and kind, given to Trainer from Python."""
 import json
+import multiprocessing
 from types import SimpleNamespace
 
 import numpy as np
@@ -192,7 +193,7 @@ class Jittered(Dataset):
         return self.num
 
     def __getitem__(self, index):
-        if index >= 1000:
+        if index in (1000, 1001):
             raise OSError(f"{index}.png is gone")
         self.asked += 1
         return torch.full((1, 8, 8), index / 100) + torch.rand(1, 8, 8) / 100, index % 3
@@ -299,6 +300,17 @@ def test_an_error_of_a_worker_ends_the_training_in_a_sentence(num_workers):
     trainer = quiet(pair(1, 8, 8), loader, range=(0, 11))
     with pytest.raises(UserError, match="the DataLoader of Jittered failed at batch 21 of epoch 1: OSError: 1000.png"):
         trainer.fit(steps=40)
+
+
+def test_a_worker_that_was_killed_ends_the_training_in_a_sentence():
+    trainer = quiet(pair(1, 8, 8), DataLoader(Jittered(100_000), batch_size=8, num_workers=2), range=(0, 1000))
+    ticks = trainer.ticks(steps=10_000)
+    next(ticks)
+    for worker in multiprocessing.active_children():
+        worker.kill()
+    with pytest.raises(UserError, match=r"DataLoader of Jittered failed at batch .* RuntimeError: DataLoader worker"):
+        for _ in ticks:
+            pass
 
 
 def test_labels_of_a_loader_condition_the_networks():

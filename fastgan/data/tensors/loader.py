@@ -1,7 +1,10 @@
 """A DataLoader that is iterated as it is, epoch after epoch without an end."""
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import signal
+import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -119,7 +122,8 @@ class EndlessLoader:
         try:
             if state is not None:
                 self.loader.load_state_dict(state)
-            return iter(self.loader)
+            with _without_death_signal():
+                return iter(self.loader)
         except Exception as error:  # whatever the user's own code raises
             raise self._framed(error) from error
 
@@ -157,6 +161,20 @@ class EndlessLoader:
         # A worker's error is quoted with its traceback, the error itself last
         text = lines[-1] if lines[0].startswith("Caught") else f"{type(error).__name__}: {lines[0]}"
         return UserError(f"{self.origin} failed at batch {self._num_read + 1} of epoch {self._epoch + 1}: {text}")
+
+
+@contextlib.contextmanager
+def _without_death_signal() -> Iterator[None]:
+    """Keep torch's handler for the death of a worker out.
+
+    It raises wherever the training happens to be. The reader notices the death within 5 s, at the
+    batch that is missing.
+    """
+    is_main = threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGCHLD")
+    before = signal.getsignal(signal.SIGCHLD) if is_main else None
+    yield
+    if before is not None:
+        signal.signal(signal.SIGCHLD, before)
 
 
 def _at_once(work: Callable[[], object]) -> object:
