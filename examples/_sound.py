@@ -5,8 +5,9 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from _common import save_images
 from torch import nn
+
+from _common import save_images
 
 RATE, HOP, WINDOW, NUM_MELS = 16_000, 128, 512, 40
 

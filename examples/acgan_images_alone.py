@@ -4,9 +4,9 @@ Odena et al., 2016, "Conditional Image Synthesis with Auxiliary Classifier GANs"
 by Trainer, on the embedded Fashion-MNIST images and their ten classes.
 """
 import torch
-from _common import main, save_images
 from torch import nn
 
+from _common import main, save_images
 from fastgan import Trainer
 
 Z_DIM, NUM_CLASSES = 64, 10

@@ -5,10 +5,10 @@ of a quarter of a second; the penalty of real sounds (R1) stands for WGAN-GP.
 """
 import torch
 import torch.nn.functional as F
-from _common import main
-from _sound import notes, save_sounds
 from torch import nn
 
+from _common import main
+from _sound import notes, save_sounds
 from fastgan import Trainer
 
 Z_DIM, LENGTH, R1_GAMMA, R1_EVERY = 64, 4096, 1.0, 4

@@ -4,9 +4,9 @@ Berthelot et al., 2017, "BEGAN: Boundary Equilibrium Generative Adversarial Netw
 1703.10717. The balance k_t is a buffer of a module, which the step changes in place.
 """
 import torch
-from _common import main, save_images, scenes
 from torch import nn
 
+from _common import main, save_images, scenes
 from fastgan import Trainer
 
 Z_DIM, GAMMA, LAMBDA_K = 32, 0.5, 0.001

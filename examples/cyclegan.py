@@ -5,9 +5,9 @@ arXiv 1703.10593. Four networks, two groups, two pools of earlier fakes: one gra
 """
 import torch
 import torch.nn.functional as F
-from _common import main, on_device, save_images, scenes
 from torch import nn
 
+from _common import main, on_device, save_images, scenes
 from fastgan import Trainer
 from fastgan.nn import ImagePool
 
@@ -71,7 +71,7 @@ def step(nets, batch, draw, update):
     return {"d_loss": d, "g_loss": g, "cycle": cycle}
 
 
-def make(size: int = 128, width: int = 16, num_blocks: int = 3, num: int = 400, batch_size: int = 4, **options):
+def make(size: int = 64, width: int = 16, num_blocks: int = 3, num: int = 1000, batch_size: int = 4, **options):
     torch.manual_seed(0)
     data = {"A": scenes(num, size, seed=0), "B": scenes(num, size, seed=1, is_striped=True)}
     pools = {name: ImagePool(50, (3, size, size)) for name in ("pool_A", "pool_B")}

@@ -7,9 +7,9 @@ import math
 
 import torch
 import torch.nn.functional as F
-from _common import main, save_clouds
 from torch import nn
 
+from _common import main, save_clouds
 from fastgan import Trainer
 
 TEACHER_STEPS, DISTANCE_WEIGHT = 16, 1.0

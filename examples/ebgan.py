@@ -5,9 +5,9 @@ pulling-away term (section 2.4), on the embedded Fashion-MNIST images.
 """
 import torch
 import torch.nn.functional as F
-from _common import main, save_images
 from torch import nn
 
+from _common import main, save_images
 from fastgan import Trainer
 
 Z_DIM, MARGIN, PULL_AWAY = 64, 0.2, 0.1

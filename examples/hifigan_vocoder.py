@@ -5,10 +5,10 @@ Synthesis", arXiv 2010.05646, narrow, on synthesised notes of 16 kHz.
 """
 import torch
 import torch.nn.functional as F
-from _common import main
-from _sound import NUM_MELS, LogMel, notes, save_sounds
 from torch import nn
 
+from _common import main
+from _sound import NUM_MELS, LogMel, notes, save_sounds
 from fastgan import Trainer
 
 

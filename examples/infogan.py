@@ -5,9 +5,9 @@ Generative Adversarial Nets", arXiv 1606.03657, on the embedded Fashion-MNIST im
 """
 import torch
 import torch.nn.functional as F
-from _common import main, save_images
 from torch import nn
 
+from _common import main, save_images
 from fastgan import Trainer
 
 Z_DIM, NUM_CATEGORIES, NUM_NUMBERS = 32, 10, 2

@@ -4,9 +4,9 @@ Pathak et al., 2016, "Context Encoders: Feature Learning by Inpainting", arXiv 1
 """
 import torch
 import torch.nn.functional as F
-from _common import main, on_device, save_images, scenes
 from torch import nn
 
+from _common import main, on_device, save_images, scenes
 from fastgan import Trainer
 
 L2_WEIGHT, D_WEIGHT = 0.99, 0.01

@@ -7,9 +7,9 @@ import math
 
 import torch
 import torch.nn.functional as F
-from _common import main, save_curves
 from torch import nn
 
+from _common import main, save_curves
 from fastgan import Trainer
 
 Z_DIM = 8

@@ -5,9 +5,9 @@ arXiv 1908.02498, has such data; here a DCGAN with the hinge loss makes slices o
 """
 import torch
 import torch.nn.functional as F
-from _common import main, save_images
 from torch import nn
 
+from _common import main, save_images
 from fastgan import Trainer
 
 Z_DIM, HEIGHT, WIDTH, WHITE = 64, 64, 48, 4095

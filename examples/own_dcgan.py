@@ -3,9 +3,9 @@
 Radford et al., 2015, "Unsupervised Representation Learning with Deep Convolutional Generative
 Adversarial Networks", arXiv 1511.06434, at 32x32 on the embedded Fashion-MNIST images.
 """
-from _common import main, save_images
 from torch import nn
 
+from _common import main, save_images
 from fastgan import Trainer
 
 

@@ -5,9 +5,9 @@ Isola et al., 2016, "Image-to-Image Translation with Conditional Adversarial Net
 """
 import torch
 import torch.nn.functional as F
-from _common import main, on_device, save_images, scenes
 from torch import nn
 
+from _common import main, on_device, save_images, scenes
 from fastgan import Trainer
 
 L1_WEIGHT = 100.0

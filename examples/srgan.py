@@ -5,9 +5,9 @@ Network", arXiv 1609.04802; the content loss is L1 on pixels, the features of VG
 """
 import torch
 import torch.nn.functional as F
-from _common import main, on_device, save_images, scenes
 from torch import nn
 
+from _common import main, on_device, save_images, scenes
 from fastgan import Trainer
 
 FACTOR, D_WEIGHT = 4, 5e-3

@@ -5,9 +5,9 @@ Lin et al., 2017, "PacGAN: The power of two samples in generative adversarial ne
 """
 import torch
 import torch.nn.functional as F
-from _common import main, save_clouds
 from torch import nn
 
+from _common import main, save_clouds
 from fastgan import Trainer
 
 Z_DIM, PACK, NUM_KINDS = 32, 8, 3

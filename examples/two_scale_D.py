@@ -5,9 +5,9 @@ GANs", arXiv 1711.11585, section 3.2, here from noise and without classes.
 """
 import torch
 import torch.nn.functional as F
-from _common import main, save_images, scenes
 from torch import nn
 
+from _common import main, save_images, scenes
 from fastgan import Trainer
 
 Z_DIM, MATCHING = 64, 1.0

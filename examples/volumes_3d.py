@@ -5,9 +5,9 @@ Adversarial Modeling", arXiv 1610.07584, at 16x16x16, on ellipsoids and boxes.
 """
 import torch
 import torch.nn.functional as F
-from _common import main, save_images
 from torch import nn
 
+from _common import main, save_images
 from fastgan import Trainer
 
 Z_DIM, SIZE = 32, 16

@@ -6,9 +6,9 @@ loss of the paper needs a trained network: here it is L1 alone.
 """
 import torch
 import torch.nn.functional as F
-from _common import main, on_device, save_images, scenes
 from torch import nn
 
+from _common import main, on_device, save_images, scenes
 from fastgan import Trainer
 
 D_WEIGHT, COMMITMENT = 0.8, 0.25
@@ -64,7 +64,7 @@ def patch_gan(width: int) -> nn.Sequential:
                          nn.BatchNorm2d(2 * width), nn.LeakyReLU(0.2), nn.Conv2d(2 * width, 1, 4, 1, 1))  # fmt: skip
 
 
-def make(size: int = 64, width: int = 32, num: int = 4000, batch_size: int = 16, start_kimg: float = 8.0, **options):
+def make(size: int = 64, width: int = 24, num: int = 4000, batch_size: int = 16, start_kimg: float = 4.0, **options):
     def step(nets, batch, draw, update):
         img, last = batch["img"], nets["decoder"].last.weight
         codes, code_loss, perplexity = nets["codebook"](nets["encoder"](img))
@@ -86,13 +86,13 @@ def make(size: int = 64, width: int = 32, num: int = 4000, batch_size: int = 16,
     images = scenes(num, size)
     nets = {"encoder": encoder(width, 8), "codebook": Codebook(256, 8), "decoder": Decoder(width, 8),
             "D": patch_gan(width)}  # fmt: skip
-    adam = {"lr": 5e-4, "beta1": 0.5, "beta2": 0.9}
-    unseen = scenes(16, size, seed=1)
+    adam = {"lr": 1e-3, "beta1": 0.5, "beta2": 0.9}
+    unseen = scenes(8, size, seed=1)
 
     def sample(nets, draw):
         img = on_device(unseen, nets)
         fake = nets["decoder"](nets["codebook"](nets["encoder"](img))[0]).clamp(-1, 1)
-        return torch.cat([img[:8], fake[:8], img[8:], fake[8:]])
+        return torch.cat([img, fake])
 
     return Trainer.from_step(step, nets=nets, data=images, optimizers={"AE": adam, "D": adam}, sample=sample,
                              groups={"AE": ["encoder", "codebook", "decoder"], "D": ["D"]},
@@ -100,7 +100,7 @@ def make(size: int = 64, width: int = 32, num: int = 4000, batch_size: int = 16,
 
 
 def show(trainer, path) -> None:
-    """Save unseen images, each row above what comes back from 64 tokens an image."""
+    """Save unseen images above what comes back from 64 tokens an image."""
     save_images(trainer.sample(seed=0), path, columns=8)
 
 

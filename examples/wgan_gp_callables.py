@@ -4,9 +4,9 @@ Gulrajani et al., 2017, "Improved Training of Wasserstein GANs", arXiv 1704.0002
 Fashion-MNIST images.
 """
 import torch
-from _common import main, save_images
 from torch import nn
 
+from _common import main, save_images
 from fastgan import Trainer
 
 Z_DIM, GP_WEIGHT, N_CRITIC = 64, 10.0, 5

@@ -12,7 +12,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 CASES = {
     "own_dcgan": ({"width": 4, "batch_size": 4}, (5, 1, 32, 32)),
     "cyclegan": ({"size": 32, "width": 4, "num_blocks": 1, "num": 8, "batch_size": 2}, (16, 3, 32, 32)),
-    "vqgan_tokenizer": ({"size": 16, "width": 4, "num": 8, "batch_size": 4, "start_kimg": 0.004}, (32, 3, 16, 16)),
+    "vqgan_tokenizer": ({"size": 16, "width": 4, "num": 8, "batch_size": 4, "start_kimg": 0.004}, (16, 3, 16, 16)),
     "hifigan_vocoder": ({"length": 2048, "width": 16, "num": 8, "batch_size": 2}, (8, 1, 2048)),
     "pix2pix": ({"size": 32, "width": 4, "depth": 4, "num": 8, "batch_size": 2}, (24, 3, 32, 32)),
     "distill_flow": ({"width": 8, "num": 16, "batch_size": 8, "flow_steps": 2}, (3, 2000, 2)),
