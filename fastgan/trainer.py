@@ -100,6 +100,8 @@ class Trainer(Loop):
         if own_batch_size and not options.keys() & {"batch_size", "run.batch_size"}:
             options["batch_size"] = own_batch_size
         source = str(data) if isinstance(data, str | Path) else type(data).__name__
+        if not isinstance(condition, tuple | list) or len(condition) != 2:
+            raise UserError("condition is a pair of functions, for G and for D; None = labels as they are")
         options, own = take_own(options, logits, G, D)
         if z_dim is not None:
             options = {"z_dim": z_dim if isinstance(z_dim, int) else math.prod(z_dim), **options}

@@ -336,3 +336,30 @@ def test_labels_of_a_loader_condition_the_networks():
     batch = trainer.feed.next_batch()
     assert batch.labels.tolist() == [0, 1, 2, 0, 1, 2, 0, 1]
     trainer.fit(steps=2)
+
+
+def test_vectors_of_a_loader_are_conditions_of_samples():
+    vectors = torch.rand(32, 3)
+    data = TensorDataset(torch.zeros(32, 1, 8, 8), vectors)
+    trainer = quiet((VectorG(), VectorD()), DataLoader(data, batch_size=8), z_dim=6, c_dim=3)
+    trainer.fit(steps=2)
+    assert trainer.sample(5, c=torch.rand(5, 3)).shape == (5, 1, 8, 8)
+
+
+def test_a_range_is_for_flat_samples_too():
+    points = np.random.default_rng(0).uniform(0, 100, (64, 2)).astype("f")
+    trainer = quiet((nn.Linear(4, 2), nn.Linear(2, 1)), points, z_dim=4, range=(0, 100))
+    assert trainer.feed.next_batch().img.abs().max() <= 1
+
+
+def test_a_loader_goes_on_with_the_next_epoch(tmp_path):
+    """Where a run ends with an epoch, the resumed one begins the next."""
+    data = TensorDataset(torch.arange(192.0)[:, None, None, None].expand(-1, 1, 8, 8) / 192)
+    batches = []
+    for lengths in ([13], [12, 13]):
+        for part, steps in enumerate(lengths):
+            trainer = quiet(pair(1, 8, 8), DataLoader(data, 16, shuffle=True), batch_size=16,
+                            out=tmp_path / str(len(lengths)), resume=part > 0)  # fmt: skip
+            trainer.fit(steps=steps)
+        batches.append(trainer.feed.next_batch().img[:, 0, 0, 0])
+    assert torch.equal(*batches)

@@ -18,7 +18,15 @@ from fastgan.data.sources.arrays import checked_labels
 from fastgan.data.sources.folder import FileSource
 from fastgan.data.sources.opening import with_labels_apart
 from fastgan.data.tensors.live import open_live
-from fastgan.data.tensors.opening import Target, as_pair, cached, is_live, open_tensors, read_once_said
+from fastgan.data.tensors.opening import (
+    Target,
+    as_pair,
+    cached,
+    is_live,
+    open_tensors,
+    read_once_said,
+    vector_width,
+)
 from fastgan.data.tensors.scaling import Scaling
 from fastgan.data.tensors.tensor_set import TensorSet
 from fastgan.errors import UserError
@@ -95,7 +103,8 @@ def open_feed(
     if is_live(data) and not config.data.cache:
         return _open_live(data, target, config, generator.device)
     data = cached(data) if is_live(data) else data
-    samples = _as_samples(as_pair(data, target.c_dim)) if len(signature.img_shape) == 1 else None
+    is_plain = len(signature.img_shape) == 1 and target.value_range is None and not vector_width(data)
+    samples = _as_samples(as_pair(data, target.c_dim)) if is_plain else None
     if samples is not None:
         return _open_samples(samples, signature, config, generator.device)
     exact = None if isinstance(data, Source) else open_tensors(data, target, config.data.skip_bad, progress)

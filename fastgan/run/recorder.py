@@ -26,7 +26,8 @@ class Recorder:
 
     sampler: of the fixed-noise images (or samples of a density). class_names: of a conditional run,
     where the data have names. real_img: uint8 [num, C, H, W] of the real set, or None where the
-    data are samples of a density. nimg: images that the run was shown so far. position: gives the
+    data are samples of a density. nimg: images that the run was shown so far. shows_fakes: write
+    grids of samples; None = where there are real images. position: gives the
     position in the data as the feed needs it beside nimg.
     """
 
@@ -40,10 +41,12 @@ class Recorder:
         class_names: tuple[str, ...] | None = None,
         nimg: int = 0,
         position: Callable[[], dict] = dict,
+        shows_fakes: bool | None = None,
     ):
         self.folder, self.config, self.state = folder, config, state
         self.sampler, self.real_img = sampler, real_img
         self.class_names, self._position = class_names, position
+        self._shows_fakes = real_img is not None if shows_fakes is None else shows_fakes
         self.saved_nimg: int | None = None
         self._best = folder.read_best(nimg)
 
@@ -55,6 +58,7 @@ class Recorder:
         """Write reals.png and fakes_init.png."""
         if self.real_img is not None:
             self.folder.write_image_grid("reals.png", self.real_img)
+        if self._shows_fakes:
             self._write_fakes("fakes_init.png")
 
     def tick(self, statistics: dict, index: int, last: bool, generator: torch.Generator) -> None:
@@ -65,7 +69,7 @@ class Recorder:
         """
         run = self.config.run
         self.folder.log.row(statistics)
-        if self.real_img is not None and (last or index % run.image_ticks == 0):
+        if self._shows_fakes and (last or index % run.image_ticks == 0):
             self._write_fakes(checkpoint.fakes_name(statistics["nimg"]))
         if last or index % run.snapshot_ticks == 0:
             self.save(statistics["nimg"], generator)

@@ -110,6 +110,7 @@ class Loop:
                 )
             if self.recorder:
                 self.recorder.end(self.nimg, self.generator)
+            self.stop_requested = False  # a later call goes on
 
     def request_stop(self) -> None:
         """Finish the step that is running, write snapshot and state, and leave the loop.

@@ -12,6 +12,7 @@ from fastgan.data import Feed
 from fastgan.device.precision import full_precision
 from fastgan.engine.system import Phase
 from fastgan.errors import UserError
+from fastgan.nn.noise import GaussianNoise
 from fastgan.nn.pair.calls import FormatViews, ViewsAsReshapes
 from fastgan.training.draws import Drawn, GivenDraw, RecordingDraw
 from fastgan.training.own_state import StepState
@@ -98,12 +99,16 @@ def make_phase(
 ) -> Phase:
     """Make the phase of a step. num: images that it shows. reads_next: it moves on in the data."""
 
+    noises = [layer for layer in state.nets.modules() if isinstance(layer, GaussianNoise) and layer.kimg]
+
     def draw() -> tuple[torch.Tensor, ...]:
         return tuple(each.numbers(generator) for each in trial.drawn.values())
 
     def in_precision(state: StepState) -> Callable:
         def run(inputs: tuple[torch.Tensor, ...]) -> dict[str, torch.Tensor]:
             fields = (feed.read() if reads_next else feed.reread()).fields
+            for layer in noises if reads_next else ():
+                layer.scale.copy_((1 - _kimg(state) / layer.kimg).clamp(min=0))
             given = GivenDraw(trial.drawn, inputs, _kimg(state))
             with state.precision.autocast(), ViewsAsReshapes() if trial.views else contextlib.nullcontext():
                 statistics = step(state.nets, batch_of(fields), given, Update(state))

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import torch
 
+from fastgan.errors import UserError
 from fastgan.nn.pair.inspect_pair import untouched
 from fastgan.run.sampler import evaluating
 from fastgan.training.draws import RecordingDraw
@@ -40,7 +41,10 @@ class StepSampler:
         draw = RecordingDraw(generator, self._state.nimg.float() / 1000)
         with untouched(), evaluating(self._state.sampled), self._autocast():
             torch.manual_seed(generator.initial_seed())  # for what networks draw by themselves
-            return self._sample(self._state.sampled, draw).float()
+            samples = self._sample(self._state.sampled, draw)
+        if not isinstance(samples, torch.Tensor):
+            raise UserError(f"sample returns a {type(samples).__name__}: let it return one tensor")
+        return samples.float()
 
     def _autocast(self) -> contextlib.AbstractContextManager:
         return self._state.precision.autocast()

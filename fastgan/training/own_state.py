@@ -13,7 +13,7 @@ from fastgan.errors import UserError
 from fastgan.gan.optim import Average, beta_for, make_average, make_optimizer
 from fastgan.gan.statistics import Totals
 from fastgan.nn.accelerate import accelerate
-from fastgan.nn.pair.prepare import set_training, to_format, without_wrappers
+from fastgan.nn.pair.prepare import is_unfinished, set_training, to_format, without_wrappers
 
 OPTIMIZER_OPTIONS = ("name", "lr", "beta1", "beta2", "eps", "weight_decay", "momentum")
 
@@ -105,6 +105,10 @@ def _prepared(nets: Mapping[str, nn.Module], device: torch.device) -> tuple[nn.M
     for name, network in nets.items():
         if not isinstance(network, nn.Module):
             raise UserError(f"{name} is a {type(network).__name__}; nets are torch.nn.Modules by name")
+        if not name.isidentifier() or hasattr(nn.ModuleDict, name):
+            raise UserError(f"nets has a network named {name!r}: give it a name of letters that is no method's")
+        if is_unfinished(network):
+            raise UserError(f"{name} has lazy layers: run it once before, so that they have their shapes")
         network, about = without_wrappers(name, network)
         notes += about
         prepared[name] = set_training(to_format(network.to(device), torch.channels_last))
@@ -124,9 +128,17 @@ def _check_names(nets: nn.ModuleDict, optimizers: Mapping, groups: Mapping, ema:
                         ("ema", [name for name in ema if name not in nets])):  # fmt: skip
         if names:
             raise UserError(f"{what} names {names[0]!r}, which is none of {known}")
+    empty = [name for name in ema if not any(True for _ in nets[name].parameters())]
+    if empty:
+        raise UserError(f"ema names {empty[0]!r}, which has no parameter to average")
 
 
 def _optimizer(group: str, options: Mapping | float, networks: list[nn.Module]):
+    if not isinstance(options, int | float | Mapping):
+        raise UserError(
+            f"the optimiser of {group!r} is a {type(options).__name__}; it is a learning rate of Adam, or a dict of "
+            f"{', '.join(OPTIMIZER_OPTIONS)}"
+        )
     options = {"lr": options} if isinstance(options, int | float) else dict(options)
     unknown = [name for name in options if name not in OPTIMIZER_OPTIONS]
     if unknown:
@@ -137,6 +149,9 @@ def _optimizer(group: str, options: Mapping | float, networks: list[nn.Module]):
         raise UserError(f"the group {group!r} has no parameter that requires a gradient, so there is nothing to train")
     name, lr = options.pop("name", "adam"), options.pop("lr", OptimConfig().lr_G)
     for option, value in {"name": name, "lr_G": lr, **options}.items():
+        if callable(value):
+            raise UserError(f"the optimiser of {group!r} takes no function as {option.removesuffix('_G')}: scale the "
+                            "loss by draw.kimg instead")  # fmt: skip
         problem = OPTIONS[f"optim.{option}"].problem(option.removesuffix("_G"), value)
         if problem:
             raise UserError(f"the optimiser of {group!r}: {problem}")

@@ -21,6 +21,7 @@ from fastgan.gan.statistics import Totals
 from fastgan.ops.dispatch import autotune
 from fastgan.run.build import graphs_of
 from fastgan.run.checkpoint import load_state
+from fastgan.run.feeds import batch_size_of
 from fastgan.run.folder import RunFolder
 from fastgan.run.log import refuse_existing_run
 from fastgan.run.recorder import Recorder
@@ -141,7 +142,8 @@ class StepTrainer(Loop):
         real = next((field for field in self.feed.items.values() if _is_picture(field)), None) if shows else None
         real = None if real is None else real[:self.config.run.grid]
         return Recorder(
-            folder, self.config, self.state, self.sampler, real, nimg=self.nimg, position=self.feed.position
+            folder, self.config, self.state, self.sampler, real, nimg=self.nimg, position=self.feed.position,
+            shows_fakes=shows,
         )
 
     def _shapes(self) -> str:
@@ -169,6 +171,8 @@ def from_step(
     """Return a trainer of a step of one's own; see Trainer.from_step."""
     if (step is None) == (steps is None):
         raise UserError("give one step, or steps={NAME: step, NAME: (step, every)}")
+    if ema_kimg <= 0:
+        raise UserError(f"ema_kimg is {ema_kimg:g}; it must be above 0")
     named_steps = {"update": step} if steps is None else steps
     with_interval = {name: each if isinstance(each, tuple) else (each, 1) for name, each in named_steps.items()}
     return StepTrainer(with_interval, nets, data, optimizers, groups, ema, ema_kimg, sample, start or {}, out, resume,
@@ -182,12 +186,19 @@ def _config_of(data: object, options: dict):
                 raise UserError(f"{keyword} is an option of the built-in recipes: a step of one's own does it itself")
     if options.get("device") is not None:
         options["device"] = str(options["device"])
+    if not options.keys() & {"batch_size", "run.batch_size"} and batch_size_of(data):
+        options["batch_size"] = batch_size_of(data)
     source = str(data) if isinstance(data, str | Path) else type(data).__name__
     return validate(config_of(None, source, options))
 
 
 def _schedule(steps: Mapping[str, tuple[OwnStep, int]], start: Mapping[str, int]) -> PhaseSchedule:
     """Return when each step is due: every so many steps, from the number `start` on."""
+    if not steps:
+        raise UserError("steps is empty: give steps={NAME: step}")
+    for name, (_, every) in steps.items():
+        if not isinstance(every, int) or every < 1:
+            raise UserError(f"the step {name!r} is due in every {every!r} steps: give a whole number of at least 1")
     first = next(iter(steps))
     for name in start:
         if name not in steps:

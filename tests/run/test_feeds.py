@@ -334,7 +334,7 @@ def test_samples_have_labels_too(kind):
         assert torch.equal(batch.labels, batch.img[:, 0].long() % 3)
         assert opened.notes == ()
         assert labelled(data, 0, 3).feed.next_batch().labels is None
-    with pytest.raises(UserError, match=r"the samples: the labels are .* one integer an image, \[6\], is needed"):
+    with pytest.raises(UserError, match=r"different numbers of items, .*6, .c.: 2"):
         labelled((samples, [0, 1]), 3, 3)
     with pytest.raises(UserError, match="the samples: the label -1 is negative"):
         labelled((samples, [0, 1, 2, -1, 1, 2]), 3, 3)

@@ -7,7 +7,7 @@ from torch import nn
 
 from fastgan import Trainer, UserError
 from fastgan.bench.recorded_graphs import RecordedGraphs
-from fastgan.nn import ImagePool
+from fastgan.nn import GaussianNoise, ImagePool
 
 
 def images(num=32, seed=0):
@@ -272,6 +272,12 @@ def test_a_step_that_draws_otherwise_in_a_later_call_is_told():
         ({"step": None}, "give one step, or steps="),
         ({"step": None, "steps": {"a": (step, 2)}}, "the first step, 'a', reads the data"),
         ({"start": {"b": 2}}, "start names 'b'"),
+        ({"step": None, "steps": {}}, "steps is empty"),
+        ({"step": None, "steps": {"a": step, "b": (step, 0)}}, "the step 'b' is due in every 0 steps"),
+        ({"step": None, "steps": {"a": step, "b": (step, 2.5)}}, "the step 'b' is due in every 2.5 steps"),
+        ({"optimizers": {"G": torch.optim.Adam, "D": 1e-3}}, "the optimiser of 'G' is a type"),
+        ({"optimizers": {"G": {"lr": lambda kimg: 1.0}, "D": 1e-3}}, "the optimiser of 'G' takes no function as lr"),
+        ({"ema_kimg": 0}, "ema_kimg is 0; it must be above 0"),
     ],
 )  # fmt: skip
 def test_wrong_arguments_are_one_sentence(options, words):
@@ -318,3 +324,61 @@ def test_a_loader_is_iterated_and_its_batches_reach_the_step():
     assert seen[-1].shape == (8, 3, 8, 8)
     assert not torch.equal(seen[-1], seen[-2])
     assert trainer.epoch_nimg == 24
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"a.b": nn.Linear(1, 1)}, "a network named 'a.b'"),
+        ({"train": nn.Linear(1, 1)}, "a network named 'train'"),
+        ({"lazy": nn.LazyLinear(1)}, "lazy has lazy layers"),
+        ({"text": "vgg"}, "text is a str"),
+    ],
+)
+def test_networks_that_cannot_be_trained_are_told(more, words):
+    with pytest.raises(UserError, match=words):
+        Trainer.from_step(step, nets=nets() | more, data=images(), optimizers={"G": 1e-3, "D": 1e-3}, progress=False)
+
+
+def test_an_average_needs_parameters():
+    with pytest.raises(UserError, match="'pool', which has no parameter to average"):
+        Trainer.from_step(step, nets=nets() | {"pool": ImagePool(8, (3, 8, 8))}, data=images(), ema=["pool"],
+                          optimizers={"G": 1e-3, "D": 1e-3}, progress=False)  # fmt: skip
+
+
+def test_noise_inside_of_a_network_falls_in_a_step_of_ones_own():
+    networks = nets()
+    networks["D"] = nn.Sequential(GaussianNoise(1.0, kimg=0.064), networks["D"])
+    trainer = Trainer.from_step(step, nets=networks, data=images(), optimizers={"G": 1e-3, "D": 1e-3}, batch_size=8,
+                                compile=False, progress=False)  # fmt: skip
+    trainer.fit(steps=5)
+    assert networks["D"][0].scale.item() == pytest.approx(0.5)  # as of the 32 images before the last step
+
+
+def test_pictures_are_written_whatever_the_data_are(tmp_path):
+    data = {"img": np.random.default_rng(0).normal(size=(32, 3, 8, 8)).astype("f")}
+    make(data=data, sample=lambda nets, draw: nets["G"](draw.normal("z", 4, 6)), out=tmp_path / "run").fit(steps=2)
+    assert (tmp_path / "run" / "fakes_init.png").exists()
+    assert not (tmp_path / "run" / "reals.png").exists()
+
+
+def test_a_run_that_was_stopped_goes_on():
+    trainer = make()
+    for _ in trainer.ticks(steps=4):
+        trainer.request_stop()
+    assert trainer.nimg == 8
+    assert trainer.fit(steps=4)["nimg"] == 32
+
+
+def test_loaders_that_cannot_be_batched_are_told():
+    single = torch.utils.data.DataLoader(Items(), batch_size=None)
+    with pytest.raises(UserError, match="gives single items: give it a batch_size"):
+        make(data=single)
+    uneven = torch.utils.data.DataLoader(
+        Items(), batch_size=8, collate_fn=lambda items: {"img": torch.zeros(len(items), 3, 8, 8), "k": torch.zeros(3)}
+    )
+    with pytest.raises(UserError, match="fields of different lengths"):
+        make(data=uneven)
+    own = torch.utils.data.DataLoader(Items(), batch_size=6)
+    trainer = Trainer.from_step(step, nets=nets(), data=own, optimizers={"G": 1e-3, "D": 1e-3}, progress=False)
+    assert trainer.config.run.batch_size == 6

@@ -81,6 +81,11 @@ class LiveFeed(RingFeed):
             self._next = -1
 
     def position(self) -> dict:
+        # Between two batches of the stream, the next one says where it is: it may begin an epoch. A
+        # thread that reads ahead does this by itself, but for the end of an epoch.
+        if not self._threaded and self._rest is None and self._next == self.nimg:
+            where, self._rest = self._stream.next_batch()
+            self._marks.append((self._next, where))
         marks = self._trimmed_marks()
         if not marks:
             return self._start[1]

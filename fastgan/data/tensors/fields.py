@@ -77,6 +77,8 @@ def _in_memory(data: object, skip_bad: bool, progress: bool) -> tuple[Fields, tu
 def _open_loader(
     loader: torch.utils.data.DataLoader, batch_size: int, device: str | torch.device, seed: int, max_steps: int
 ) -> LiveFeed:
+    if loader.batch_size is None and loader.batch_sampler is None:
+        raise UserError("the DataLoader gives single items: give it a batch_size")
     stream = EndlessLoader(loader, seed)
     first = stream.peek()
     like = {name: field[0] for name, field in _by_field(first[0]).items()}
@@ -104,6 +106,9 @@ class _Fields:
                 f"{self._origin} gives fields {_in_words(found)}, and its first ones are {_in_words(self._like)}: give "
                 "every batch the same"
             )
+        lengths = {name: len(field) for name, field in fields.items()}
+        if len(set(lengths.values())) > 1:
+            raise UserError(f"{self._origin} gives fields of different lengths, {lengths}: give one row an item")
         return Batch(None, fields=fields)
 
 

@@ -100,12 +100,19 @@ class ImageBatches:
         if self.scaling is None:
             return torch.from_numpy(rows)
         is_by_first = self._target.value_range is None and not self.scaling.is_identity
-        if is_by_first and rows.size and float(rows.min()) < self.scaling.values.low - _ROUNDING:
+        found = (float(rows.min()), float(rows.max())) if is_by_first and rows.size else None
+        if found and not self._is_inside(*found):
+            outside = found[0] if found[0] < self.scaling.values.low - _ROUNDING else found[1]
             raise UserError(
-                f"{self._origin} gives the value {float(rows.min()):g}, and its first values lie "
+                f"{self._origin} gives the value {outside:g}, and its first values lie "
                 f"{in_words(self.scaling.values)}: give range=(LOW, HIGH)"
             )
         return self.scaling.apply(_as_numbers(rows))
+
+    def _is_inside(self, low: float, high: float) -> bool:
+        values = self.scaling.values
+        margin = _ROUNDING * max(1.0, abs(values.high - values.low))
+        return low >= values.low - margin and high <= values.high + margin
 
     def _labels(self, labels: torch.Tensor) -> torch.Tensor:
         found, c_dim = labels_of(labels, self._target.c_dim, self._origin), self._target.c_dim
@@ -138,7 +145,9 @@ def open_live(
     others = [name for name in (*first[0], *stream.left_out) if name not in used]
     classes = getattr(loader.dataset, "classes", None)
     names = None if classes is None else tuple(map(str, classes))
-    live_set = TensorSet(rows, None, stream.origin, stream.num_items, convert.scaling, names)
+    has_vectors = like.labels is not None and like.labels.dim() > 0
+    vectors = torch.cat([batch.labels for batch in batches]) if has_vectors else None
+    live_set = TensorSet(rows, vectors, stream.origin, stream.num_items, convert.scaling, names)
     return feed, live_set, (iteration_said(loader, stream.origin, batch_size), *convert.notes,
                             *others_said(others, stream.origin))  # fmt: skip
 

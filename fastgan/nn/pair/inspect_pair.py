@@ -286,9 +286,16 @@ def _z_shapes(z_dim: int | tuple[int, ...]) -> list[tuple[int, ...]]:
 
 @contextlib.contextmanager
 def untouched(*networks: nn.Module):
-    """Restore buffers and training flags of the networks, and torch's random state, at the exit."""
+    """Restore what networks change in forward(), and torch's random state, at the exit.
+
+    That is buffers, frozen parameters (old recipes of spectral norm keep their vectors in them), and
+    training flags.
+    """
     buffers = [
-        (buffer, buffer.clone()) for network in networks for buffer in network.buffers() if not is_lazy(buffer)
+        (tensor, tensor.data, tensor.detach().clone())
+        for network in networks
+        for tensor in (*network.buffers(), *(each for each in network.parameters() if not each.requires_grad))
+        if not is_lazy(tensor)
     ]
     flags = [(module, module.training) for network in networks for module in network.modules()]
     try:
@@ -296,8 +303,9 @@ def untouched(*networks: nn.Module):
             yield
     finally:
         with torch.no_grad():
-            for buffer, saved in buffers:
-                buffer.copy_(saved)
+            for tensor, memory, saved in buffers:
+                tensor.data = memory
+                tensor.copy_(saved)
         for module, training in flags:
             module.training = training
 
