@@ -1,12 +1,14 @@
 """The plot of measured speed: which rows become bars, and the picture."""
+from pathlib import Path
+
 import pytest
 from PIL import Image
 
 from fastgan.bench import cli as command_line
 from fastgan.bench import speed_plot
-from fastgan.bench.step_rows import STEP_RESULTS
 from fastgan.errors import DiskError, UserError
 
+ROWS = Path(__file__).parents[2] / "bench" / "results" / "step.jsonl"
 MACHINE = {"cpu": "Some CPU", "cores": 2, "threads": 2, "flags": ["avx2"], "memory_gb": 8, "gpu": None, "driver": None,
            "gpu_limits": None, "os": "Some Linux", "python": "3.11.7", "torch": "2.13.0", "triton": None}  # fmt: skip
 
@@ -80,6 +82,6 @@ def test_a_folder_in_the_place_of_the_picture_is_a_disk_error(tmp_path):
 
 
 def test_the_table_command_draws(tmp_path, capsys):
-    assert command_line.main(["table", str(STEP_RESULTS), "--plot", str(tmp_path / "speed.png")]) == 0
+    assert command_line.main(["table", str(ROWS), "--plot", str(tmp_path / "speed.png")]) == 0
     assert (tmp_path / "speed.png").exists()
     assert "dcgan 64x64x3 batch 64" in capsys.readouterr().out

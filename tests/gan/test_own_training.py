@@ -222,7 +222,7 @@ def test_the_compiled_step_agrees():
     assert trainer.engine.rung.name == "compiled"
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_feature_matching_is_part_of_the_compiled_step():
     own = OwnLosses(
         lambda real, fake: HINGE[0](real["logits"], fake["logits"]),

@@ -176,6 +176,7 @@ def test_a_frozen_network_serves_a_step_and_stays_as_it_is():
     assert all(torch.equal(one, other.float()) for one, other in zip(before, after, strict=True))
 
 
+@pytest.mark.thorough
 def test_layers_of_volumes_and_of_series_train():
     torch.manual_seed(0)
     volumes = nn.Sequential(nn.Conv3d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 1))
